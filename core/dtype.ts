@@ -1,0 +1,69 @@
+/** Element types. `bool` is stored as a u32 (0 or 1); `f16` and `bf16` are storage types: arithmetic is f32. */
+export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "bool";
+
+/** A dtype that arithmetic is done in. */
+export type ScalarType = "f32" | "i32" | "u32" | "bool";
+
+/** The typed array that holds a dtype on the host; f16 and bf16 travel as their raw 16 bits. */
+export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array;
+
+/** Bytes per element. */
+export const byteSize: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u32: 4, bool: 4 };
+
+/** The arithmetic type that loads of a dtype are widened to. */
+export const arithmeticType: Record<DType, ScalarType> = {
+  f32: "f32",
+  f16: "f32",
+  bf16: "f32",
+  i32: "i32",
+  u32: "u32",
+  bool: "bool",
+};
+
+/** Whether a dtype is a floating-point one. */
+export function isFloat(dtype: DType): boolean {
+  return dtype === "f32" || dtype === "f16" || dtype === "bf16";
+}
+
+/** A host array of `length` elements of `dtype`, over `buffer` when one is given. */
+export function hostArray(dtype: DType, length: number, buffer?: ArrayBufferLike, byteOffset = 0): HostArray {
+  const Array = hostArrays[dtype];
+  return buffer === undefined ? new Array(length) : new Array(buffer as ArrayBuffer, byteOffset, length);
+}
+
+const hostArrays = {
+  f32: Float32Array,
+  f16: Uint16Array,
+  bf16: Uint16Array,
+  i32: Int32Array,
+  u32: Uint32Array,
+  bool: Uint32Array,
+};
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+/** The bfloat16 bits nearest to `x`, ties to even; NaN stays NaN. */
+export function toBf16(x: number): number {
+  scratch.setFloat32(0, x);
+  const bits = scratch.getUint32(0);
+  if (x !== x) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** The value of bfloat16 bits. */
+export function fromBf16(bits: number): number {
+  scratch.setUint32(0, bits << 16);
+  return scratch.getFloat32(0);
+}
+
+/** The IEEE half-precision bits nearest to `x`, ties to even. */
+export function toF16(x: number): number {
+  scratch.setFloat16(0, x);
+  return scratch.getUint16(0);
+}
+
+/** The value of half-precision bits. */
+export function fromF16(bits: number): number {
+  scratch.setUint16(0, bits);
+  return scratch.getFloat16(0);
+}

@@ -1,0 +1,39 @@
+/** What a back end offers: buffers and programs. Nothing above this line knows WebAssembly from WebGPU. */
+import type { DType, HostArray } from "../../core/dtype.ts";
+import type { Program } from "../kernel.ts";
+
+/** Memory that a device owns. Freed once, by the tensor that holds it. */
+export interface DeviceBuffer {
+  readonly bytes: number;
+}
+
+/** A program made ready to run on one device. */
+export interface Executable {
+  /**
+   * Queues one run. `args[i]` is the buffer of argument i; `outputs[i]` a buffer for output i (for a donated output, the
+   * argument's own). Returns once queued, not once done.
+   */
+  run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void;
+  /** Frees what the executable holds (its arena, its pipelines). */
+  free(): void;
+}
+
+/** One place where programs run. */
+export interface Device extends Disposable {
+  readonly kind: "cpu" | "webgpu";
+  /** One line for a person: `cpu (wasm simd, 2 threads)`. */
+  readonly description: string;
+  /** Identifies the generated code's flavour; part of the jit key. */
+  readonly key: string;
+  /** Uninitialised memory of at least `bytes`. */
+  allocate(bytes: number): DeviceBuffer;
+  free(buffer: DeviceBuffer): void;
+  /** Copies host data into the start of a buffer. */
+  write(buffer: DeviceBuffer, data: HostArray): void;
+  /** Copies buffers to the host once everything queued has run: one wait for the whole list. */
+  read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]>;
+  /** Generates and compiles a program, at once. Kernels are shared between programs by their printed structure. */
+  compile(program: Program): Executable;
+  /** Bytes now held by buffers and arenas, and the most that ever were. */
+  readonly memory: { readonly current: number; readonly peak: number };
+}
