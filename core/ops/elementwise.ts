@@ -1,0 +1,271 @@
+import { sameShape } from "../aval.ts";
+import type { DType } from "../dtype.ts";
+import { isFloat } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import { type Aval, formatAval } from "../aval.ts";
+import { bind1, type Primitive, Value } from "../ir/graph.ts";
+import type { ScalarOpName } from "../ir/lowering.ts";
+import { type Operand, Tensor } from "../tensor.ts";
+import { broadcastTo } from "./broadcast.ts";
+import { asValue } from "./constant.ts";
+
+type ElementwiseName = Exclude<ScalarOpName, "convert" | "bitcast" | "select">;
+type Kind = "float" | "number" | "integer" | "bool" | "any";
+const accepts: Record<Kind, (d: DType) => boolean> = {
+  float: (d) => d === "f32",
+  number: (d) => d === "f32" || d === "i32" || d === "u32",
+  integer: (d) => d === "i32" || d === "u32" || d === "bool",
+  bool: (d) => d === "bool",
+  any: () => true,
+};
+
+function inferSame(name: string, kind: Kind, result?: DType): (inputs: readonly Aval[]) => Aval[] {
+  return (inputs) => {
+    const [first] = inputs;
+    for (const a of inputs) {
+      if (!sameShape(a.shape, first.shape) || a.dtype !== first.dtype || !accepts[kind](a.dtype)) {
+        const mend = inputs.some((x) => x.dtype === "f16" || x.dtype === "bf16")
+          ? ': arithmetic is f32, so convert(x, "f32") first'
+          : "";
+        throw new ShapeError(
+          `Cannot ${name} ${inputs.map(formatAval).join(" and ")}: it takes ${
+            kind === "any" ? "one dtype" : kind + "s"
+          } of one shape and dtype${mend}`,
+        );
+      }
+    }
+    return [{ shape: first.shape, dtype: result ?? first.dtype }];
+  };
+}
+
+type Vjp = Primitive["vjp"];
+
+function elementwise(name: ElementwiseName, kind: Kind, vjp: Vjp, result?: DType): Primitive<null> {
+  return {
+    name,
+    infer: inferSame(name, kind, result),
+    vjp,
+    batch: ({ inputs, batched, size }) => [
+      bind1(
+        primitives[name],
+        inputs.map((x, i) => batched[i] ? x : broadcastTo(x, [size, ...x.shape], { leading: true })),
+        null,
+      ),
+    ],
+    lowering: { kind: "scalar", op: name },
+  };
+}
+
+/** A derivative rule from f'(inputs, output) per input. */
+function derivative(...of: ((inputs: readonly Value[], out: Value) => Value)[]): Vjp {
+  return ({ cts, needs, inputs, outs }) =>
+    of.map((d, i) => needs[i] && cts[0] !== null ? mul(cts[0], d(inputs, outs[0])) : null);
+}
+
+/** A rule from the cotangent straight to each input's. */
+function pullback(...of: ((ct: Value, inputs: readonly Value[], out: Value) => Value)[]): Vjp {
+  return ({ cts, needs, inputs, outs }) =>
+    of.map((f, i) => needs[i] && cts[0] !== null ? f(cts[0], inputs, outs[0]) : null);
+}
+
+const none: Vjp = "nondifferentiable";
+
+/** Every elementwise primitive, by the name of its scalar operation. */
+export const primitives: Record<ElementwiseName, Primitive<null>> = {
+  neg: elementwise("neg", "number", pullback((ct) => neg(ct))),
+  abs: elementwise("abs", "number", derivative(([x]) => sign(x))),
+  sign: elementwise("sign", "number", none),
+  floor: elementwise("floor", "float", none),
+  exp: elementwise("exp", "float", derivative((_, y) => y)),
+  log: elementwise("log", "float", pullback((ct, [x]) => div(ct, x))),
+  sqrt: elementwise("sqrt", "float", pullback((ct, _, y) => div(mul(ct, 0.5), y))),
+  rsqrt: elementwise("rsqrt", "float", derivative(([x], y) => mul(mul(y, -0.5), recip(x)))),
+  recip: elementwise("recip", "float", derivative((_, y) => neg(mul(y, y)))),
+  tanh: elementwise("tanh", "float", derivative((_, y) => sub(1, mul(y, y)))),
+  erf: elementwise("erf", "float", derivative(([x]) => mul(exp(neg(mul(x, x))), 2 / Math.sqrt(Math.PI)))),
+  sin: elementwise("sin", "float", derivative(([x]) => cos(x))),
+  cos: elementwise("cos", "float", derivative(([x]) => neg(sin(x)))),
+  isFinite: elementwise("isFinite", "float", none, "bool"),
+  not: elementwise("not", "integer", none),
+  add: elementwise("add", "number", pullback((ct) => ct, (ct) => ct)),
+  sub: elementwise("sub", "number", pullback((ct) => ct, (ct) => neg(ct))),
+  mul: elementwise("mul", "number", derivative(([, b]) => b, ([a]) => a)),
+  div: elementwise(
+    "div",
+    "number",
+    pullback((ct, [, b]) => div(ct, b), (ct, [, b], y) => neg(div(mul(ct, y), b))),
+  ),
+  rem: elementwise("rem", "number", none),
+  pow: elementwise(
+    "pow",
+    "float",
+    derivative(([a, b]) => mul(b, pow(a, sub(b, 1))), ([a], y) => mul(log(a), y)),
+  ),
+  // Where both are equal the first takes the gradient.
+  max: elementwise(
+    "max",
+    "number",
+    pullback((ct, [a, b]) => select(ge(a, b), ct, 0), (ct, [a, b]) => select(ge(a, b), 0, ct)),
+  ),
+  min: elementwise(
+    "min",
+    "number",
+    pullback((ct, [a, b]) => select(le(a, b), ct, 0), (ct, [a, b]) => select(le(a, b), 0, ct)),
+  ),
+  eq: elementwise("eq", "any", none, "bool"),
+  ne: elementwise("ne", "any", none, "bool"),
+  lt: elementwise("lt", "number", none, "bool"),
+  le: elementwise("le", "number", none, "bool"),
+  gt: elementwise("gt", "number", none, "bool"),
+  ge: elementwise("ge", "number", none, "bool"),
+  and: elementwise("and", "integer", none),
+  or: elementwise("or", "integer", none),
+  xor: elementwise("xor", "integer", none),
+  shl: elementwise("shl", "integer", none),
+  shr: elementwise("shr", "integer", none),
+};
+
+export const selectPrim: Primitive<null> = {
+  name: "select",
+  infer: ([c, a, b]) => {
+    if (c.dtype !== "bool" || a.dtype !== b.dtype || !sameShape(c.shape, a.shape) || !sameShape(a.shape, b.shape)) {
+      throw new ShapeError(
+        `Cannot select by ${formatAval(c)} between ${formatAval(a)} and ${formatAval(b)}: ` +
+          `it takes a bool and two values of one dtype, all of one shape`,
+      );
+    }
+    return [a];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [c] }) => [
+    null,
+    needs[1] && ct ? select(c, ct, 0) : null,
+    needs[2] && ct ? select(c, 0, ct) : null,
+  ],
+  batch: ({ inputs, batched, size }) => [
+    bind1(
+      selectPrim,
+      inputs.map((x, i) => batched[i] ? x : broadcastTo(x, [size, ...x.shape], { leading: true })),
+      null,
+    ),
+  ],
+  lowering: { kind: "scalar", op: "select" },
+};
+
+export const convertPrim: Primitive<{ dtype: DType }> = {
+  name: "convert",
+  infer: ([x], { dtype }) => [{ shape: x.shape, dtype }],
+  vjp: ({ cts: [ct], inputs: [x] }) => [ct && isFloat(x.dtype) && isFloat(ct.dtype) ? convert(ct, x.dtype) : null],
+  batch: ({ inputs: [x], params }) => [convert(x, params.dtype)],
+  lowering: { kind: "scalar", op: "convert" },
+};
+
+export const bitcastPrim: Primitive<{ dtype: DType }> = {
+  name: "bitcast",
+  infer: ([x], { dtype }) => [{ shape: x.shape, dtype }],
+  vjp: none,
+  batch: ({ inputs: [x], params }) => [bitcast(x, params.dtype)],
+  lowering: { kind: "scalar", op: "bitcast" },
+};
+
+/** The shape that operands broadcast to by NumPy's rule: aligned at the end, an axis of 1 stretches. */
+export function broadcastShape(name: string, shapes: readonly (readonly number[])[]): number[] {
+  const rank = Math.max(...shapes.map((s) => s.length));
+  return Array.from({ length: rank }, (_, axis) => {
+    let size = 1;
+    for (const shape of shapes) {
+      const d = shape[axis - rank + shape.length] ?? 1;
+      if (d === 1 || d === size) continue;
+      if (size !== 1) {
+        throw new ShapeError(
+          `Cannot ${name} shapes ${shapes.map((s) => `[${s}]`).join(" and ")}: ` +
+            `axis ${axis - rank} is ${size} in one and ${d} in another; sizes must be equal or 1`,
+        );
+      }
+      size = d;
+    }
+    return size;
+  });
+}
+
+/** Operands as values of one shape and one dtype; a number takes the dtype of the others. */
+function align(name: string, operands: readonly Operand[]): Value[] {
+  const typed = operands.find((x) => typeof x !== "number") as Value | Tensor | undefined;
+  const values = operands.map((x) => asValue(x, typed?.dtype ?? "f32"));
+  const shape = broadcastShape(name, values.map((v) => v.shape));
+  return values.map((v) => broadcastTo(v, shape));
+}
+
+const unary = (name: keyof typeof primitives) => (x: Operand): Value => bind1(primitives[name], [asValue(x)], null);
+const binary = (name: keyof typeof primitives) => (a: Operand, b: Operand): Value =>
+  bind1(primitives[name], align(name, [a, b]), null);
+
+type Unary = (x: Operand) => Value;
+type Binary = (a: Operand, b: Operand) => Value;
+
+export const neg: Unary = unary("neg");
+export const abs: Unary = unary("abs");
+export const sign: Unary = unary("sign");
+export const floor: Unary = unary("floor");
+export const exp: Unary = unary("exp");
+export const log: Unary = unary("log");
+export const sqrt: Unary = unary("sqrt");
+/** 1 / √x. */
+export const rsqrt: Unary = unary("rsqrt");
+/** 1 / x. */
+export const recip: Unary = unary("recip");
+export const tanh: Unary = unary("tanh");
+export const erf: Unary = unary("erf");
+export const sin: Unary = unary("sin");
+export const cos: Unary = unary("cos");
+/** Whether each f32 is neither infinite nor NaN: a test of its bits. */
+export const isFiniteValue: Unary = unary("isFinite");
+export const not: Unary = unary("not");
+export const add: Binary = binary("add");
+export const sub: Binary = binary("sub");
+export const mul: Binary = binary("mul");
+export const div: Binary = binary("div");
+/** The remainder of a division that truncates. */
+export const rem: Binary = binary("rem");
+export const pow: Binary = binary("pow");
+export const max: Binary = binary("max");
+export const min: Binary = binary("min");
+export const eq: Binary = binary("eq");
+export const ne: Binary = binary("ne");
+export const lt: Binary = binary("lt");
+export const le: Binary = binary("le");
+export const gt: Binary = binary("gt");
+export const ge: Binary = binary("ge");
+export const and: Binary = binary("and");
+export const or: Binary = binary("or");
+export const xor: Binary = binary("xor");
+export const shl: Binary = binary("shl");
+export const shr: Binary = binary("shr");
+
+/** `a` where `condition` holds, else `b`. */
+export function select(condition: Operand, a: Operand, b: Operand): Value {
+  const [x, y] = align("select", [a, b]);
+  const c = asValue(condition, "bool");
+  const shape = broadcastShape("select", [c.shape, x.shape]);
+  return bind1(selectPrim, [broadcastTo(c, shape), broadcastTo(x, shape), broadcastTo(y, shape)], null);
+}
+
+/** x limited to [low, high]. */
+export function clamp(x: Operand, low: Operand, high: Operand): Value {
+  return min(max(x, low), high);
+}
+
+/** The same numbers in another dtype: floats round to nearest, float to integer truncates. */
+export function convert(x: Operand, dtype: DType): Value {
+  const value = asValue(x);
+  return value.dtype === dtype ? value : bind1(convertPrim, [value], { dtype });
+}
+
+/** The same 32 bits read as another dtype. */
+export function bitcast(x: Operand, dtype: DType): Value {
+  return bind1(bitcastPrim, [asValue(x)], { dtype });
+}
+
+/** 1 / (1 + e^-x), by tanh so that no size of x overflows. */
+export function sigmoid(x: Operand): Value {
+  return add(mul(tanh(mul(x, 0.5)), 0.5), 0.5);
+}

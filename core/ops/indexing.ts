@@ -1,0 +1,121 @@
+/** Reads and writes at places that are data: rows of a table, windows of a buffer. Indices are i32 and clamped into range. */
+import { formatAval } from "../aval.ts";
+import { ShapeError } from "../errors.ts";
+import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import type { Operand } from "../tensor.ts";
+import { broadcastTo, full, reshape } from "./broadcast.ts";
+import { asValue } from "./constant.ts";
+import { add, convert, mul } from "./elementwise.ts";
+import { iota } from "./structure.ts";
+
+/** table[v, …] at indices[i…] → [i…, …]. */
+export const gatherPrim: Primitive<null> = {
+  name: "gather",
+  infer: ([table, indices]) => {
+    if (indices.dtype !== "i32" || table.shape.length === 0) {
+      throw new ShapeError(`Cannot gather rows of ${formatAval(table)} by ${formatAval(indices)}: indices are i32`);
+    }
+    return [{ shape: [...indices.shape, ...table.shape.slice(1)], dtype: table.dtype }];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [table, indices] }) => [
+    needs[0] && ct ? convert(scatterAdd(indices, convert(ct, "f32"), table.shape[0]), table.dtype) : null,
+    null,
+  ],
+  batch: ({ inputs: [table, indices], batched, size }) => {
+    if (!batched[0]) return [gather(table, indices)];
+    // One flat table: row v of table b is row b·V + v.
+    const ids = batched[1] ? indices : broadcastTo(indices, [size, ...indices.shape], { leading: true });
+    const shifted = add(ids, mul(iota(ids.shape, 0), table.shape[1]));
+    return [gather(reshape(table, [size * table.shape[1], ...table.shape.slice(2)]), shifted)];
+  },
+  lowering: { kind: "gather" },
+};
+
+/** Rows of `table` (axis 0) at i32 `indices` of any shape. */
+export function gather(table: Operand, indices: Operand): Value {
+  return bind1(gatherPrim, [asValue(table), asValue(indices, "i32")], null);
+}
+
+/** A zero table [targets, …] with updates[i…, …] added at rows indices[i…], in increasing i: the same bits every run. */
+export const scatterAddPrim: Primitive<{ targets: number }> = {
+  name: "scatterAdd",
+  infer: ([indices, updates], { targets }) => {
+    const n = indices.shape.length;
+    if (indices.dtype !== "i32" || updates.dtype !== "f32" || indices.shape.some((d, i) => d !== updates.shape[i])) {
+      throw new ShapeError(
+        `Cannot scatter ${formatAval(updates)} by ${
+          formatAval(indices)
+        }: i32 indices, f32 updates that begin with their shape`,
+      );
+    }
+    return [{ shape: [targets, ...updates.shape.slice(n)], dtype: "f32" }];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [indices] }) => [null, needs[1] && ct ? gather(ct, indices) : null],
+  batch: ({ inputs: [indices, updates], batched, params: { targets }, size }) => {
+    const lift = (x: Value, is: boolean) => is ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
+    const [ids, rows] = [lift(indices, batched[0]), lift(updates, batched[1])];
+    const flat = scatterAdd(add(ids, mul(iota(ids.shape, 0), targets)), rows, size * targets);
+    return [reshape(flat, [size, targets, ...flat.shape.slice(1)])];
+  },
+  lowering: { kind: "scatter" },
+};
+
+export function scatterAdd(indices: Operand, updates: Operand, targets: number): Value {
+  return bind1(scatterAddPrim, [asValue(indices, "i32"), asValue(updates)], { targets });
+}
+
+/** A window of `sizes` that starts at the i32 scalars that follow the input. */
+export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
+  name: "dynamicSlice",
+  infer: ([x, ...starts], { sizes }) => {
+    const fits = sizes.length === x.shape.length && sizes.every((d, i) => d <= x.shape[i]);
+    if (!fits || starts.length !== sizes.length || starts.some((s) => s.shape.length > 0 || s.dtype !== "i32")) {
+      throw new ShapeError(`Cannot take a [${sizes}] window of ${formatAval(x)}: one i32 start and a size per axis`);
+    }
+    return [{ shape: sizes, dtype: x.dtype }];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [x, ...starts] }) => [
+    needs[0] && ct ? dynamicUpdateSlice(full(x.shape, 0, x.dtype), ct, starts) : null,
+    ...starts.map(() => null),
+  ],
+  batch: ({ inputs: [x, ...starts], batched, params, size }) => {
+    if (batched.slice(1).some((b) => b)) {
+      throw new ShapeError("vmap over the start of a dynamicSlice has no rule: use gather with indices instead");
+    }
+    return [dynamicSlice(x, [asValue(0, "i32"), ...starts], [size, ...params.sizes])];
+  },
+  lowering: { kind: "dynamicSlice" },
+};
+
+export function dynamicSlice(x: Operand, starts: readonly Operand[], sizes: readonly number[]): Value {
+  return bind1(dynamicSlicePrim, [asValue(x), ...starts.map((s) => asValue(s, "i32"))], { sizes });
+}
+
+/** The input with `update` written over the window that starts at the i32 scalars that follow. */
+export const dynamicUpdateSlicePrim: Primitive<null> = {
+  name: "dynamicUpdateSlice",
+  infer: ([x, update, ...starts]) => {
+    const fits = x.shape.length === update.shape.length && update.shape.every((d, i) => d <= x.shape[i]);
+    if (!fits || update.dtype !== x.dtype || starts.length !== x.shape.length) {
+      throw new ShapeError(`Cannot write ${formatAval(update)} over a window of ${formatAval(x)}: it must fit inside`);
+    }
+    return [x];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [, update, ...starts] }) => [
+    needs[0] && ct ? dynamicUpdateSlice(ct, full(update.shape, 0, update.dtype), starts) : null,
+    needs[1] && ct ? dynamicSlice(ct, starts, update.shape) : null,
+    ...starts.map(() => null),
+  ],
+  batch: ({ inputs: [x, update, ...starts], batched, size }) => {
+    if (batched.slice(2).some((b) => b)) {
+      throw new ShapeError("vmap over the start of a dynamicUpdateSlice has no rule: use scatterAdd instead");
+    }
+    const lift = (v: Value, is: boolean) => is ? v : broadcastTo(v, [size, ...v.shape], { leading: true });
+    return [dynamicUpdateSlice(lift(x, batched[0]), lift(update, batched[1]), [asValue(0, "i32"), ...starts])];
+  },
+  lowering: { kind: "dynamicUpdate" },
+};
+
+export function dynamicUpdateSlice(x: Operand, update: Operand, starts: readonly Operand[]): Value {
+  return bind1(dynamicUpdateSlicePrim, [asValue(x), asValue(update), ...starts.map((s) => asValue(s, "i32"))], null);
+}

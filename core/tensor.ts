@@ -1,0 +1,91 @@
+import { type Aval, formatAval, sizeOf } from "./aval.ts";
+import type { HostArray } from "./dtype.ts";
+import { LowrankError } from "./errors.ts";
+import { bind1, type Primitive, Value } from "./ir/graph.ts";
+
+/** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
+export interface TensorHome {
+  readonly description: string;
+  free(buffer: unknown): void;
+}
+
+/**
+ * A concrete, immutable array on one device. It ends when it is donated to a jitted call, by `using`, or by
+ * `dispose()`; one that is only forgotten is freed when the engine collects it.
+ */
+export class Tensor implements Disposable {
+  #buffer: unknown;
+  constructor(readonly home: TensorHome, buffer: unknown, readonly aval: Aval) {
+    this.#buffer = buffer;
+    forgotten.register(this, { home, buffer }, this);
+  }
+  get shape(): readonly number[] {
+    return this.aval.shape;
+  }
+  get dtype(): Aval["dtype"] {
+    return this.aval.dtype;
+  }
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+  /** Whether the tensor still holds its memory. */
+  get alive(): boolean {
+    return this.#buffer !== null;
+  }
+  /** The device's memory behind this tensor. */
+  get buffer(): unknown {
+    if (this.#buffer === null) {
+      throw new LowrankError(
+        `this ${formatAval(this.aval)} tensor was donated or disposed of and holds no data any more: ` +
+          `use the tensor that the call returned instead`,
+      );
+    }
+    return this.#buffer;
+  }
+  /** Gives the memory away: the tensor is dead afterwards, its memory is not freed. */
+  surrender(): unknown {
+    const buffer = this.buffer;
+    this.#buffer = null;
+    forgotten.unregister(this);
+    return buffer;
+  }
+  /** Frees the memory. Doing so twice is harmless. */
+  dispose(): void {
+    if (this.#buffer !== null) this.home.free(this.surrender());
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+  toString(): string {
+    return `Tensor(${formatAval(this.aval)} on ${this.home.description})`;
+  }
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+}
+
+const forgotten = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }>(({ home, buffer }) =>
+  home.free(buffer)
+);
+
+/** Array contents on the host, with shape and dtype: what is read from files and from devices. */
+export interface HostTensor extends Aval {
+  readonly data: HostArray;
+}
+
+/** A tensor that a traced function mentions: a hidden argument, by identity. */
+export const tensorPrim: Primitive<{ tensor: Tensor }> = {
+  name: "tensor",
+  infer: (_, { tensor }) => [tensor.aval],
+  vjp: "nondifferentiable",
+  batch: ({ inputs }) => [...inputs],
+  lowering: { kind: "leaf" },
+};
+
+/** What an operation accepts. A number takes the dtype of the other operand, or f32. */
+export type Operand = Value | Tensor | number;
+
+/** The value that stands for a tensor in a graph. */
+export function tensorValue(tensor: Tensor): Value {
+  return bind1(tensorPrim, [], { tensor });
+}

@@ -1,0 +1,159 @@
+import { formatAval } from "../aval.ts";
+import { isFloat } from "../dtype.ts";
+import { LowrankError, ShapeError } from "../errors.ts";
+import { bind, type Graph, type Node, nodesOf, rebuild, type Value } from "../ir/graph.ts";
+import { constant } from "../ops/constant.ts";
+import { full } from "../ops/broadcast.ts";
+import { add } from "../ops/elementwise.ts";
+import { expand } from "../passes/expand.ts";
+import { leafValues, trace } from "../trace.ts";
+import { flatten } from "../tree.ts";
+
+/** The nodes of a graph that pass a derivative on from `wrt` to their outputs. */
+export function dependents(graph: Graph, wrt: ReadonlySet<Value>): Set<Node> {
+  const found = new Set<Node>();
+  for (const node of nodesOf(graph.outputs)) {
+    const reached = node.inputs.some((v) => wrt.has(v) || found.has(v.node));
+    if (reached && node.prim.vjp !== "nondifferentiable" && node.outs.some((v) => isFloat(v.dtype))) found.add(node);
+  }
+  return found;
+}
+
+/**
+ * Runs a graph forward and back: its outputs, and for each input in `wrt` the pullback of `cts` (one per output, null where
+ * none is asked), or null where nothing depends on it. Only what leads from `wrt` to an asked-for output is differentiated.
+ */
+export function vjp(
+  graph: Graph,
+  wrt: readonly Value[],
+  makeCts: (outputs: readonly Value[]) => (Value | null)[],
+): { outputs: Value[]; grads: (Value | null)[] } {
+  const roots = new Set(wrt);
+  const open = expandForGradient(graph, roots);
+  const on = dependents(open, roots);
+
+  const env = new Map<Value, Value>();
+  const active = new Set<Value>(wrt);
+  const tape: { outs: readonly Value[]; inputs: Value[]; pull: (cts: (Value | null)[]) => (Value | null)[] }[] = [];
+  for (const node of nodesOf(open.outputs)) {
+    const inputs = node.inputs.map((v) => env.get(v) ?? v);
+    const changed = inputs.some((v, i) => v !== node.inputs[i]);
+    if (!on.has(node)) {
+      if (changed) bind(node.prim, inputs, node.params).forEach((v, i) => env.set(node.outs[i], v));
+      continue;
+    }
+    const needs = inputs.map((v) => active.has(v));
+    const { prim, params } = node;
+    if (prim.linearize) {
+      const { outs, pullback } = prim.linearize(inputs, params, needs);
+      tape.push({ outs, inputs, pull: pullback });
+      outs.forEach((v, i) => env.set(node.outs[i], v));
+      for (const v of outs) if (isFloat(v.dtype)) active.add(v);
+    } else {
+      const rule = prim.vjp;
+      if (typeof rule === "string") {
+        throw new LowrankError(`${prim.name} is on the way of a gradient but has no rule for one`);
+      }
+      const outs = changed ? bind(prim, inputs, params) : node.outs;
+      tape.push({ outs, inputs, pull: (cts) => rule({ cts, needs, inputs, outs, params }) });
+      if (changed) outs.forEach((v, i) => env.set(node.outs[i], v));
+      for (const v of outs) if (isFloat(v.dtype)) active.add(v);
+    }
+  }
+
+  const outputs = open.outputs.map((v) => env.get(v) ?? v);
+  const sums = new Map<Value, Value>();
+  const accumulate = (v: Value, ct: Value | null) => {
+    if (ct === null || !active.has(v)) return;
+    if (formatAval(ct.aval) !== formatAval(v.aval)) {
+      throw new LowrankError(`a gradient of ${formatAval(ct.aval)} came back for ${v}: this is a bug of its rule`);
+    }
+    const sum = sums.get(v);
+    sums.set(v, sum ? add(sum, ct) : ct);
+  };
+  makeCts(outputs).forEach((ct, i) => accumulate(outputs[i], ct));
+  for (const { outs, inputs, pull } of tape.reverse()) {
+    const cts = outs.map((v) => sums.get(v) ?? null);
+    if (cts.every((ct) => ct === null)) continue;
+    pull(cts).forEach((ct, i) => accumulate(inputs[i], ct));
+  }
+  return { outputs, grads: wrt.map((v) => sums.get(v) ?? null) };
+}
+
+/** Composites without a rule of their own are differentiated through their definition. */
+function expandForGradient(graph: Graph, roots: ReadonlySet<Value>): Graph {
+  const reached = dependents(graph, roots);
+  const open = expand(graph, (node) => node.prim.vjp === "expand" && reached.has(node));
+  return open === graph ? graph : expandForGradient(open, roots);
+}
+
+/** Which arguments to differentiate by, and whether the function returns `[loss, aux]`. */
+export interface GradOptions {
+  readonly argnums?: number | readonly number[];
+  readonly hasAux?: boolean;
+}
+
+/**
+ * The function that returns a scalar function's value and its gradient: `[value, grad]`, or `[[value, aux], grad]` with
+ * `hasAux`. The gradient has the tree of the argument (a list of trees when `argnums` is a list); leaves that are not
+ * floats, and those the value does not depend on, get zeros. As in JAX.
+ *
+ * @throws {ShapeError} when the value is not a scalar f32
+ */
+export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
+  const { argnums = 0, hasAux = false } = options;
+  const list = typeof argnums === "number" ? [argnums] : argnums;
+  return (...args: unknown[]) => {
+    const traced = trace(f, args);
+    const spans: { start: number; flat: ReturnType<typeof flatten> }[] = [];
+    let start = 0;
+    for (const arg of args) {
+      const flat = flatten(arg);
+      spans.push({ start, flat });
+      start += flat.leaves.length;
+    }
+    const wrt = list.flatMap((n) => {
+      const { start, flat } = spans[n];
+      return traced.graph.inputs.slice(start, start + flat.leaves.length);
+    });
+    const loss = traced.graph.outputs[0];
+    if (loss === undefined || formatAval(loss.aval) !== "f32[]") {
+      throw new ShapeError(
+        `a gradient needs a scalar f32 value, but ${f.name || "the function"} returned ${
+          loss ? formatAval(loss.aval) : "nothing"
+        }: add it up with reduceSum or mean`,
+      );
+    }
+    if (!hasAux && traced.graph.outputs.length > 1) {
+      throw new ShapeError(
+        `a gradient needs one value, but ${f.name || "the function"} returned ${traced.graph.outputs.length}: ` +
+          `return [loss, aux] and pass { hasAux: true }`,
+      );
+    }
+    const floats = wrt.filter((v) => isFloat(v.dtype));
+    const { outputs, grads } = vjp(
+      traced.graph,
+      floats,
+      (outs) => outs.map((_, i) => i === 0 ? constant(1) : null),
+    );
+    const zeroed = wrt.map((v) => {
+      const i = floats.indexOf(v);
+      return (i >= 0 ? grads[i] : null) ?? full(v.shape, 0, v.dtype);
+    });
+    const inlined = rebuild({ inputs: traced.graph.inputs, outputs: [...outputs, ...zeroed] }, leafValues(args));
+    const value = traced.unflatten(inlined.slice(0, outputs.length));
+    let at = outputs.length;
+    const trees = list.map((n) => {
+      const { flat } = spans[n];
+      const part = inlined.slice(at, at += flat.leaves.length);
+      return flat.unflatten(part);
+    });
+    return [value, typeof argnums === "number" ? trees[0] : trees];
+  };
+}
+
+/** {@link valueAndGrad} without the value. */
+export function grad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
+  const both = valueAndGrad(f, options);
+  return (...args) => both(...args)[1];
+}
