@@ -1,0 +1,72 @@
+import type { Aval } from "./aval.ts";
+import type { Value } from "./ir/graph.ts";
+import type { Operand, Tensor } from "./tensor.ts";
+
+/** A leaf of a tree of parameters: a tensor as loaded, a value while a function of the tree is traced. */
+export type Leaf = Value | Tensor;
+
+/**
+ * A pure function of parameters and inputs, with parameters for it. Transforms (lora, grad, checkpoint) look only at the
+ * graph that `apply` traces to; a model knows of none of them.
+ */
+export interface Model<P = unknown, I = unknown, O = Value> {
+  /** The file format's name of the architecture: `gpt2`, `llama`. */
+  readonly architecture: string;
+  /** Nested plain objects and arrays whose leaf paths are Hugging Face names: `h.0.attn.c_attn.weight`. */
+  readonly params: P;
+  /** The function itself. */
+  apply(params: P, inputs: I): O;
+  /** Placeholders with the avals of the smallest inputs: what a transform traces `apply` with. */
+  readonly sample: I;
+  /**
+   * Further uses of a weight under the name of another module: `{ lm_head: "wte" }` says that products with `wte.weight`
+   * are the module `lm_head`, while rows gathered from it are `wte`. Empty where nothing is tied.
+   */
+  readonly tied: Readonly<Record<string, string>>;
+  /** The module path in Hugging Face's class with a language-model head: `h.0.attn` is `transformer.h.0.attn` there. */
+  hubName(path: string): string;
+}
+
+/** What a language model reads. B sequences of T tokens. */
+export interface TokenInputs {
+  /** i32[B,T]. */
+  readonly inputIds: Operand;
+  /** i32[B,T], 1 = a real token, 0 = padding, on either side. */
+  readonly attentionMask?: Operand;
+  /** i32[B,T]. By default counted from each sequence's first real token. */
+  readonly positionIds?: Operand;
+  /** i32[B,T], -100 where no token is to be predicted. Ignored by `apply`; it belongs to the loss. */
+  readonly labels?: Operand;
+}
+
+/** Keys and values of the tokens seen so far, one pair a layer: [B, length, kvHeads, headDim]. */
+export type Cache = readonly { readonly k: Leaf; readonly v: Leaf }[];
+
+/** What one decoding step reads: t new tokens that stand at cache places index … index + t - 1. */
+export interface StepInputs {
+  /** i32[B,t]. */
+  readonly inputIds: Operand;
+  /** i32[B,t]. */
+  readonly positionIds: Operand;
+  /** i32[B,length]: 1 where a cache place holds (or will hold, in this step) a real token. */
+  readonly mask: Operand;
+  /** i32[]: the place of the first new token, as data, so that one program serves every place. */
+  readonly index: Operand;
+  readonly cache: Cache;
+}
+
+/** The sizes that loading, generation and reports need to know of a language model. */
+export interface LanguageModelSizes {
+  readonly vocabSize: number;
+  /** The longest sequence that it takes, in tokens. */
+  readonly contextLength: number;
+}
+
+/** A model that predicts the next token: logits f32[B,T,V], and a way to do so token by token. */
+export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  readonly sizes: LanguageModelSizes;
+  /** Logits f32[B,V] of the last of the new tokens, and the cache with the new tokens in it. */
+  step(params: P, inputs: StepInputs): { logits: Value; cache: Cache };
+  /** The avals of an empty cache, in the tree that `step` takes. */
+  cacheAvals(batch: number, length: number): readonly { readonly k: Aval; readonly v: Aval }[];
+}
