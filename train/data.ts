@@ -1,5 +1,6 @@
 /** From a file of rows, or a text, to batches of token ids with labels. */
 import { DataError } from "../core/errors.ts";
+import { openBytes } from "../models/load/byte_source.ts";
 import { rngFrom, shuffledIndices } from "./rng.ts";
 
 /** A message of a chat. */
@@ -72,7 +73,7 @@ function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { pr
   if (!whole.startsWith(prompt)) {
     throw new DataError(
       "the model's chat template writes the earlier messages differently once the answer follows, so the answer can't be told " +
-        'from the prompt: give rows of "prompt" and "completion" instead',
+        'from the prompt: give rows of "prompt" and "completion" instead.',
     );
   }
   return { prompt, answer: whole.slice(prompt.length) };
@@ -80,39 +81,37 @@ function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { pr
 
 /**
  * Reads examples from a file: `.jsonl` (a row a line) or `.txt` (one text, cut into runs of `context` tokens).
- * @throws {DataError} naming the file and the line, for whatever can't be learned from.
+ * @throws {FileError} where the file can't be read, {DataError} naming the file and the line where it can't be learned from.
  */
-export async function loadExamples(
+export function loadExamples(
   path: string,
   tokenizer: TextTokenizer,
   { context }: { context: number },
-): Promise<Example[]> {
+): Example[] {
   if (!/\.(jsonl|txt)$/.test(path)) {
     throw new DataError(
-      `Cannot read data from ${path}: its name must end in .jsonl (a row a line) or .txt (plain text)`,
+      `Cannot read data from ${path}: its name must end in .jsonl (a row a line) or .txt (plain text).`,
     );
   }
-  const text = decodeUtf8(await readBytes(path), path);
-  if (text.trim() === "") throw new DataError(`${path} is empty: there is nothing to learn from`);
+  const text = decodeUtf8(readBytes(path), path);
+  if (text.trim() === "") throw new DataError(`${path} is empty: there is nothing to learn from.`);
   return path.endsWith(".txt")
     ? chunkText(text, path, tokenizer, context)
     : parseRows(text, path).map(({ row, line }) => encodeWithin(row, `${path} line ${line}`, tokenizer, context));
 }
 
-async function readBytes(path: string): Promise<Uint8Array> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) throw new DataError(`There is no data file ${path}`);
-    throw new DataError(`Cannot read ${path}: ${(error as Error).message}`);
-  }
+function readBytes(path: string): Uint8Array {
+  using source = openBytes(path);
+  const bytes = new Uint8Array(source.size);
+  source.read(0, bytes);
+  return bytes;
 }
 
 function decodeUtf8(bytes: Uint8Array, path: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw new DataError(`${path} line ${firstBadLine(bytes)} is not UTF-8: convert the file to UTF-8`);
+    throw new DataError(`${path} line ${firstBadLine(bytes)} is not UTF-8: convert the file to UTF-8.`);
   }
 }
 
@@ -144,7 +143,7 @@ function parseRow(source: string, place: string): Row {
   try {
     value = JSON.parse(source);
   } catch (error) {
-    throw new DataError(`${place} is not JSON: ${(error as Error).message}`);
+    throw new DataError(`${place} is not JSON (${(error as Error).message}): mend the line or take it out.`);
   }
   const row = Object(value) as Record<string, unknown>;
   if (typeof row.text === "string") return { text: row.text };
@@ -157,7 +156,7 @@ function parseRow(source: string, place: string): Row {
     : JSON.stringify(value).slice(0, 60);
   throw new DataError(
     `${place} is ${keys}: a row is {"text": …}, {"prompt": …, "completion": …} or {"messages": [{"role": …, "content": …}, …]}, ` +
-      "all of them strings",
+      "all of them strings.",
   );
 }
 
@@ -179,13 +178,13 @@ function encodeWithin(row: Row, place: string, tokenizer: TextTokenizer, context
   const { length } = example.ids;
   if (length > context) {
     throw new DataError(
-      `${place} has ${length} tokens and the model's context holds ${context}: shorten the row or cut it into several`,
+      `${place} has ${length} tokens and the model's context holds ${context}: shorten the row or cut it into several.`,
     );
   }
   // The first token is never predicted, so its label does not count.
   if (!example.labels.slice(1).some((label) => label !== IGNORED)) {
     throw new DataError(
-      `${place} has nothing to learn (${length} tokens): it needs at least one token after the first`,
+      `${place} has nothing to learn (${length} tokens): it needs at least one token after the first.`,
     );
   }
   return example;
@@ -200,7 +199,7 @@ function chunkText(text: string, path: string, tokenizer: TextTokenizer, context
   }
   if (chunks.length === 0) {
     throw new DataError(
-      `${path} is too short: it has ${ids.length} token, and predicting the next one needs at least 2`,
+      `${path} is too short: it has ${ids.length} token, and predicting the next one needs at least 2.`,
     );
   }
   return chunks;
@@ -219,7 +218,7 @@ export function makeBatch(
   const seq = "seq" in length ? length.seq : Math.ceil(longest / length.bucket) * length.bucket;
   if (longest > seq) {
     throw new DataError(
-      `Cannot fit an example of ${longest} tokens in a batch of ${seq}: raise seq or shorten the row`,
+      `Cannot fit an example of ${longest} tokens in a batch of ${seq}: raise seq or shorten the row.`,
     );
   }
   const shape = [examples.length, seq] as const;

@@ -1,5 +1,5 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DataError } from "../core/errors.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DataError, FileError } from "../core/errors.ts";
 import {
   batches,
   batchOrder,
@@ -87,18 +87,14 @@ Deno.test("bad data is refused with the file, the line and the mend", async () =
   for (const [name, content, sentence] of cases) {
     await assertRejects(() => load(name, content), DataError, sentence);
   }
-  await assertRejects(
-    () => loadExamples("absent.txt", bytewise, { context: 4 }),
-    DataError,
-    "There is no data file absent.txt",
-  );
+  assertThrows(() => loadExamples("absent.txt", bytewise, { context: 4 }), FileError, "There is no file absent.txt");
 });
 
 Deno.test("a text of one token is too short", async () => {
   const noEnd = { ...bytewise, eosId: null };
   const folder = await Deno.makeTempDir();
   await Deno.writeTextFile(`${folder}/a.txt`, "a");
-  await assertRejects(
+  assertThrows(
     () => loadExamples(`${folder}/a.txt`, noEnd, { context: 4 }),
     DataError,
     "a.txt is too short: it has 1 token",
