@@ -1,12 +1,14 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import type { HostArray } from "./dtype.ts";
+import { byteSize, type HostArray } from "./dtype.ts";
 import { LowrankError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
   readonly description: string;
-  free(buffer: unknown): void;
+  allocate(bytes: number): unknown;
+  write(buffer: any, data: HostArray): void;
+  free(buffer: any): void;
 }
 
 /**
@@ -71,6 +73,13 @@ const forgotten = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }
 /** Array contents on the host, with shape and dtype: what is read from files and from devices. */
 export interface HostTensor extends Aval {
   readonly data: HostArray;
+}
+
+/** Copies host data to a device. */
+export function upload(home: TensorHome, host: HostTensor): Tensor {
+  const buffer = home.allocate(sizeOf(host.shape) * byteSize[host.dtype]);
+  home.write(buffer, host.data);
+  return new Tensor(home, buffer, { shape: host.shape, dtype: host.dtype });
 }
 
 /** A tensor that a traced function mentions: a hidden argument, by identity. */
