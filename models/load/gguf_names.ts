@@ -1,0 +1,67 @@
+/** GGUF tensor names as Hugging Face names, and how each tensor's layout differs from Hugging Face's. */
+
+/**
+ * How a GGUF tensor is laid out beside the Hugging Face weight of that name: `same`; `transposed`, (out, in) where GPT-2's
+ * Conv1D is (in, out); `heads`, rows of each query head paired for interleaved rotation; `kvHeads`, the same for keys.
+ */
+export type GgufLayout = "same" | "transposed" | "heads" | "kvHeads";
+
+interface Rule {
+  readonly to: string;
+  readonly layout: GgufLayout;
+}
+
+const same = (to: string): Rule => ({ to, layout: "same" });
+const transposed = (to: string): Rule => ({ to, layout: "transposed" });
+
+const tables: Readonly<Record<string, { readonly block: string; readonly rules: Readonly<Record<string, Rule>> }>> = {
+  llama: {
+    block: "model.layers.",
+    rules: {
+      token_embd: same("model.embed_tokens"),
+      output_norm: same("model.norm"),
+      output: same("lm_head"),
+      attn_norm: same("input_layernorm"),
+      attn_q: { to: "self_attn.q_proj", layout: "heads" },
+      attn_k: { to: "self_attn.k_proj", layout: "kvHeads" },
+      attn_v: same("self_attn.v_proj"),
+      attn_output: same("self_attn.o_proj"),
+      ffn_norm: same("post_attention_layernorm"),
+      ffn_gate: same("mlp.gate_proj"),
+      ffn_up: same("mlp.up_proj"),
+      ffn_down: same("mlp.down_proj"),
+    },
+  },
+  gpt2: {
+    block: "h.",
+    rules: {
+      token_embd: same("wte"),
+      position_embd: same("wpe"),
+      output_norm: same("ln_f"),
+      output: same("lm_head"),
+      attn_norm: same("ln_1"),
+      attn_qkv: transposed("attn.c_attn"),
+      attn_output: transposed("attn.c_proj"),
+      ffn_norm: same("ln_2"),
+      ffn_up: transposed("mlp.c_fc"),
+      ffn_down: transposed("mlp.c_proj"),
+    },
+  },
+};
+
+/** Architectures whose GGUF files can be read. */
+export const ggufArchitectures: readonly string[] = Object.keys(tables);
+
+/**
+ * The Hugging Face name and layout of a GGUF tensor, `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`; a name
+ * without a rule keeps its own, so that it is reported as unexpected. Source: llama.cpp's gguf-py/gguf/tensor_mapping.py.
+ */
+export function huggingFaceName(architecture: string, name: string): { name: string; layout: GgufLayout } {
+  const parts = /^(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)$/.exec(name);
+  const table = tables[architecture];
+  if (parts === null || !Object.hasOwn(table.rules, parts[2])) return { name, layout: "same" };
+  const [, block, stem, kind] = parts;
+  const rule = table.rules[stem];
+  const prefix = block === undefined ? "" : `${table.block}${block}.`;
+  return { name: `${prefix}${rule.to}.${kind}`, layout: rule.layout };
+}

@@ -1,0 +1,106 @@
+import { FileError, nearest } from "../../core/errors.ts";
+import { folderOf } from "./atomic_file.ts";
+import { pathKind, readJsonObject } from "./byte_source.ts";
+import { type ModelConfig, parseConfig } from "./config.ts";
+import { configFromGguf } from "./gguf_config.ts";
+import { openGguf } from "./gguf_source.ts";
+import { tokenizerFromGguf } from "./gguf_tokenizer.ts";
+import { openSafetensors } from "./safetensors.ts";
+import { openShards } from "./sharded.ts";
+import { readTokenizer, type Tokenizer } from "./tokenizer.ts";
+import type { WeightSource } from "./weights.ts";
+
+/** A model's files, opened: its configuration is read, of its weights only names and shapes. */
+export interface ModelFiles extends Disposable {
+  readonly path: string;
+  readonly config: ModelConfig;
+  readonly source: WeightSource;
+  /** Builds the model's tokenizer. Throws a {@link FileError} that says what is missing where it has none. */
+  tokenizer(): Tokenizer;
+}
+
+/**
+ * Opens a model: a folder with config.json and model.safetensors (or its shards and their index), or a .gguf file. `known`
+ * lists the architectures that the caller can build. Throws a {@link FileError} when there is no such model, a file of it is
+ * missing or damaged, or its architecture is not known.
+ */
+export function openModelFiles(path: string, known: readonly string[]): ModelFiles {
+  const place = path.length > 1 ? path.replace(/[/\\]+$/, "") : path;
+  const kind = pathKind(place);
+  if (kind === null) {
+    throw new FileError(
+      `There is no model at ${path}: give a folder with config.json and model.safetensors, or a .gguf file.`,
+    );
+  }
+  const files = kind === "folder" ? openFolder(place) : openFile(place);
+  const { modelType } = files.config;
+  if (!known.includes(modelType)) {
+    files[Symbol.dispose]();
+    const near = nearest(modelType, known);
+    throw new FileError(
+      `${files.config.path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
+        `${near === null ? "" : ` (did you mean ${near}?)`}: choose a model of one of these.`,
+    );
+  }
+  return files;
+}
+
+function openFolder(folder: string): ModelFiles {
+  const configPath = `${folder}/config.json`;
+  if (pathKind(configPath) !== "file") {
+    const mend = pathKind(`${folder}/adapter_config.json`) === "file"
+      ? "it is an adapter; give the folder of its base model"
+      : "give the folder that the model was saved or downloaded into";
+    throw new FileError(`${folder} has no config.json, so it is no model: ${mend}.`);
+  }
+  const config = parseConfig(readJsonObject(configPath), configPath);
+  const source = openWeights(folder);
+  return {
+    path: folder,
+    config,
+    source,
+    tokenizer: () => readTokenizer(folder) ?? noTokenizer(folder),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
+
+function openWeights(folder: string): WeightSource {
+  const whole = `${folder}/model.safetensors`, index = `${folder}/model.safetensors.index.json`;
+  if (pathKind(whole) === "file") return openSafetensors(whole);
+  if (pathKind(index) === "file") return openShards(index);
+  const pickled = pathKind(`${folder}/pytorch_model.bin`) ?? pathKind(`${folder}/pytorch_model.bin.index.json`);
+  throw new FileError(
+    `${folder} has neither model.safetensors nor model.safetensors.index.json: ` +
+      (pickled === null
+        ? "bring the model's weights as safetensors."
+        : "its pytorch_model.bin is a pickle, which can run code when it is read, and is not opened; save it as safetensors."),
+  );
+}
+
+function openFile(path: string): ModelFiles {
+  if (!path.toLowerCase().endsWith(".gguf")) {
+    throw new FileError(`${path} is a file but no .gguf: give the folder that holds the model, or a .gguf file.`);
+  }
+  const source = openGguf(path);
+  try {
+    const config = configFromGguf(source);
+    const folder = folderOf(path);
+    // A tokenizer.json beside the file is the model's own and wins over the reconstruction.
+    return {
+      path,
+      config,
+      source,
+      tokenizer: () => readTokenizer(folder) ?? tokenizerFromGguf(source),
+      [Symbol.dispose]: () => source[Symbol.dispose](),
+    };
+  } catch (error) {
+    source[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function noTokenizer(folder: string): never {
+  throw new FileError(
+    `${folder} has no tokenizer.json: bring the model's, it makes the ids that the model was trained on.`,
+  );
+}
