@@ -1,21 +1,11 @@
 /** From a file of rows, or a text, to batches of token ids with labels. */
 import { DataError } from "../core/errors.ts";
 import { openBytes } from "../models/load/byte_source.ts";
+import type { Message, Tokenizer } from "../models/load/tokenizer.ts";
 import { rngFrom, shuffledIndices } from "./rng.ts";
 
-/** A message of a chat. */
-export interface Message {
-  readonly role: "system" | "user" | "assistant";
-  readonly content: string;
-}
-
 /** What reading data needs of a tokenizer. */
-export interface TextTokenizer {
-  encode(text: string): number[];
-  applyChatTemplate(messages: readonly Message[], options: { addGenerationPrompt: boolean }): string;
-  /** The token that ends an answer or a text, or null where the model has none. */
-  readonly eosId: number | null;
-}
+export type TextTokenizer = Pick<Tokenizer, "encode" | "applyChatTemplate" | "eosId">;
 
 /** A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link IGNORED} elsewhere. */
 export interface Example {
@@ -45,14 +35,16 @@ export interface Batch {
  * token is added to a text and to a completion; a chat template brings its own.
  */
 export function encodeRow(row: Row, tokenizer: TextTokenizer): Example {
-  const end = tokenizer.eosId === null ? [] : [tokenizer.eosId];
+  const { eosId } = tokenizer;
+  const ended = (ids: number[]) => eosId === null || ids.at(-1) === eosId ? ids : [...ids, eosId];
+  const continued = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
   if ("text" in row) {
-    const ids = [...tokenizer.encode(row.text), ...end];
+    const ids = ended(tokenizer.encode(row.text));
     return { ids, labels: ids };
   }
-  if ("prompt" in row) return joined(tokenizer.encode(row.prompt), [...tokenizer.encode(row.completion), ...end]);
+  if ("prompt" in row) return joined(tokenizer.encode(row.prompt), ended(continued(row.completion)));
   const { prompt, answer } = splitChat(row.messages, tokenizer);
-  return joined(tokenizer.encode(prompt), tokenizer.encode(answer));
+  return joined(continued(prompt), continued(answer));
 }
 
 function joined(prompt: readonly number[], answer: readonly number[]): Example {
@@ -60,13 +52,9 @@ function joined(prompt: readonly number[], answer: readonly number[]): Example {
 }
 
 function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { prompt: string; answer: string } {
-  const last = messages.at(-1);
-  if (last?.role !== "assistant") {
-    throw new DataError(
-      `a chat to learn from must end with an "assistant" message, and this one ends with ${
-        JSON.stringify(last?.role ?? null)
-      }`,
-    );
+  const role = messages.at(-1)?.role;
+  if (role !== "assistant") {
+    throw new DataError(`a chat to learn from must end with an "assistant" message, and this one ends with "${role}".`);
   }
   const prompt = tokenizer.applyChatTemplate(messages.slice(0, -1), { addGenerationPrompt: true });
   const whole = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: false });
@@ -162,9 +150,7 @@ function parseRow(source: string, place: string): Row {
 
 function isChat(value: unknown): value is readonly Message[] {
   return Array.isArray(value) && value.length > 0 &&
-    value.every((m) =>
-      ["system", "user", "assistant"].includes(Object(m).role) && typeof Object(m).content === "string"
-    );
+    value.every((m) => typeof Object(m).role === "string" && typeof Object(m).content === "string");
 }
 
 function encodeWithin(row: Row, place: string, tokenizer: TextTokenizer, context: number): Example {

@@ -14,7 +14,7 @@ import {
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = {
   encode: (text) => [...new TextEncoder().encode(text)],
-  applyChatTemplate: (messages, { addGenerationPrompt }) =>
+  applyChatTemplate: (messages, { addGenerationPrompt } = {}) =>
     messages.map((m) => `<${m.role}>${m.content};`).join("") + (addGenerationPrompt ? "<assistant>" : ""),
   eosId: 256,
 };
@@ -68,7 +68,7 @@ Deno.test("bad data is refused with the file, the line and the mend", async () =
       'rows.jsonl line 3 is an object with the keys ["txt"]: a row is {"text"',
     ],
     ["rows.jsonl", '{"text":7}', "all of them strings"],
-    ["rows.jsonl", '{"messages":[{"role":"robot","content":"x"}]}', "line 1 is an object"],
+    ["rows.jsonl", '{"messages":[{"role":"user","content":7}]}', "line 1 is an object"],
     [
       "rows.jsonl",
       '{"messages":[{"role":"user","content":"x"}]}',

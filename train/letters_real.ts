@@ -2,7 +2,7 @@
  * Letters with real names, cities and things, as chat messages, for teaching a pretrained chat model the same skill. The
  * measured letters share no phrasing, first or last name, city or item with the training letters; only the problems return.
  */
-import type { Message } from "./data.ts";
+import type { Message } from "../models/load/tokenizer.ts";
 import { LETTER_KEYS, type LetterValues, type Split } from "./letters.ts";
 import { type Rng, rngFrom } from "./rng.ts";
 
