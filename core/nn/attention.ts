@@ -1,0 +1,171 @@
+/**
+ * Attention that keeps no queries x keys tensor: forward saves its output and each row's log-sum-exp, backward computes the
+ * weights again from them. Source: Dao et al. 2022, "FlashAttention", algorithm 4; Ainslie et al. 2023 for grouped queries.
+ */
+import { formatAval, sameShape } from "../aval.ts";
+import { ShapeError } from "../errors.ts";
+import { defineComposite } from "../ir/composite.ts";
+import { type BatchRule, bind, type Primitive, type Value } from "../ir/graph.ts";
+import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
+import { asValue, constant } from "../ops/constant.ts";
+import { dot, type DotDims } from "../ops/contract.ts";
+import { add, and, div, eq, exp, le, log, mul, select, sub } from "../ops/elementwise.ts";
+import { reduceMax } from "../ops/reduce.ts";
+import { iota, transpose } from "../ops/structure.ts";
+import type { Operand } from "../tensor.ts";
+
+type Params = { readonly scale: number; readonly causal: boolean };
+
+// Definitions work on scores [B,Hkv,Tq,G,Tk]: G = H / Hkv query heads read one key/value head.
+const scoreDims: DotDims = { contract: [[4], [3]], batch: [[0, 2], [0, 2]] };
+
+/** [B,Tq,H,dh] as [B,Tq,Hkv,G,dh]. */
+function grouped(q: Value, kvHeads: number): Value {
+  const [b, t, h, dh] = q.shape;
+  return reshape(q, [b, t, kvHeads, h / kvHeads, dh]);
+}
+
+/** [B,H,Tq] as [B,Hkv,Tq,G,1], to stand beside scores. */
+function besideScores(x: Value, kvHeads: number): Value {
+  const [b, h, t] = x.shape;
+  return reshape(transpose(reshape(x, [b, kvHeads, h / kvHeads, t]), [0, 1, 3, 2]), [b, kvHeads, t, h / kvHeads, 1]);
+}
+
+/** Scaled scores, and which keys each query sees. */
+function scoresOf(q: Value, k: Value, mask: Value, offset: Value, { scale, causal }: Params) {
+  const [b, keys, kvHeads] = k.shape;
+  const scores = mul(dot(grouped(q, kvHeads), k, scoreDims), scale);
+  let visible = broadcastTo(reshape(mask, [b, 1, 1, 1, keys]), scores.shape);
+  if (causal) {
+    const query = add(iota(scores.shape, 2), broadcastTo(offset, scores.shape));
+    visible = and(visible, le(iota(scores.shape, 4), query));
+  }
+  return { scores, visible };
+}
+
+/** e^(scores - row) where visible, else 0; `row` [B,Hkv,Tq,G,1]. Hidden scores never reach exp, where they could overflow. */
+function weigh(scores: Value, visible: Value, row: Value): Value {
+  return select(visible, exp(select(visible, sub(scores, row), 0)), 0);
+}
+
+const attentionPrim: Primitive<Params> = defineComposite<Params>({
+  name: "attention",
+  define: ([q, k, v, mask, offset], params) => {
+    const [b, t, h, dh] = q.shape;
+    const { scores, visible } = scoresOf(q, k, mask, offset, params);
+    const highest = reduceMax(select(visible, scores, -3.4e38), -1, { keep: true });
+    const weights = weigh(scores, visible, highest);
+    const total = reduceSum(weights, -1, { keep: true });
+    const blind = eq(total, 0);
+    const lse = select(blind, 0, add(highest, log(select(blind, 1, total))));
+    const out = dot(div(weights, select(blind, 1, total)), v, { contract: [[4], [1]], batch: [[0, 1], [0, 2]] });
+    const groups = h / k.shape[2];
+    return [
+      reshape(transpose(out, [0, 2, 1, 3, 4]), [b, t, h, dh]),
+      reshape(transpose(reshape(lse, [b, k.shape[2], t, groups]), [0, 1, 3, 2]), [b, h, t]),
+    ];
+  },
+  vjp: ({ cts: [dout, dlse], needs, inputs: [q, k, v, mask, offset], outs: [out, lse], params }) => {
+    if (dout === null && dlse === null) return [null, null, null, null, null];
+    const ct = dout ?? full(out.shape, 0);
+    // d score = weight · (dout·v - Σ dout·out + dlse)
+    const perQuery = transpose(reduceSum(mul(ct, out), -1), [0, 2, 1]);
+    const delta = dlse ? sub(perQuery, dlse) : perQuery;
+    const operands = [q, k, v, mask, offset, ct, lse, delta];
+    const [dq] = needs[0] ? bind(attentionGradQPrim, operands, params) : [null];
+    const [dk, dv] = needs[1] || needs[2] ? bind(attentionGradKVPrim, operands, params) : [null, null];
+    return [dq, dk, dv, null, null];
+  },
+  batch: foldBatch(() => attentionPrim),
+  lowering: { kind: "attention", pass: "forward" },
+});
+
+/** What both backward passes compute again: the weights, and the cotangents of the scaled scores. */
+function scoreGrads([q, k, v, mask, offset, dout, lse, delta]: readonly Value[], params: Params) {
+  const kvHeads = k.shape[2];
+  const { scores, visible } = scoresOf(q, k, mask, offset, params);
+  const weights = weigh(scores, visible, broadcastTo(besideScores(lse, kvHeads), scores.shape));
+  const dweights = dot(grouped(dout, kvHeads), v, scoreDims);
+  return { weights, dscores: mul(weights, sub(dweights, besideScores(delta, kvHeads))) };
+}
+
+const attentionGradQPrim: Primitive<Params> = defineComposite<Params>({
+  name: "attentionGradQ",
+  define: (inputs, params) => {
+    const [q, k] = inputs;
+    const { dscores } = scoreGrads(inputs, params);
+    const dq = dot(dscores, k, { contract: [[4], [1]], batch: [[0, 1], [0, 2]] });
+    return [mul(reshape(transpose(dq, [0, 2, 1, 3, 4]), q.shape), params.scale)];
+  },
+  batch: foldBatch(() => attentionGradQPrim),
+  lowering: { kind: "attention", pass: "backward-q" },
+});
+
+const attentionGradKVPrim: Primitive<Params> = defineComposite<Params>({
+  name: "attentionGradKV",
+  define: (inputs, params) => {
+    const [q, k, , , , dout] = inputs;
+    const { weights, dscores } = scoreGrads(inputs, params);
+    const dims: DotDims = { contract: [[2, 3], [1, 3]], batch: [[0, 1], [0, 2]] };
+    const perKey = (x: Value) => transpose(x, [0, 2, 1, 3]);
+    return [
+      mul(perKey(dot(dscores, grouped(q, k.shape[2]), dims)), params.scale),
+      perKey(dot(weights, grouped(dout, k.shape[2]), dims)),
+    ];
+  },
+  batch: foldBatch(() => attentionGradKVPrim),
+  lowering: { kind: "attention", pass: "backward-kv" },
+});
+
+/** A new batch axis is more of the batch that is there. The offset (input 4) is one for all. */
+function foldBatch(prim: () => Primitive<Params>): BatchRule<Params> {
+  return ({ inputs, batched, params, size }) => {
+    if (batched[4]) throw new ShapeError("vmap over the offset of attention has no rule: pass one offset for all");
+    const folded = inputs.map((x, i) => {
+      if (i === 4) return x;
+      const all = batched[i] ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
+      return reshape(all, [size * all.shape[1], ...all.shape.slice(2)]);
+    });
+    return bind(prim(), folded, params).map((y) => reshape(y, [size, y.shape[0] / size, ...y.shape.slice(1)]));
+  };
+}
+
+/** What attention may see, and how scores are scaled. */
+export interface AttentionOptions {
+  /** bool[B,Tk]: whether a key is a real token. All are, by default. */
+  readonly mask?: Operand;
+  /** i32[]: the place of the first query among the keys, for causal attention over a cache. 0 by default. */
+  readonly offset?: Operand;
+  /** 1/√dh by default. */
+  readonly scale?: number;
+  /** Whether query i sees only keys up to offset + i. */
+  readonly causal: boolean;
+}
+
+/**
+ * softmax(scale · q·kᵀ)·v per head: q f32[B,Tq,H,dh], k and v f32[B,Tk,Hkv,dh] where Hkv divides H (query head h reads
+ * key/value head ⌊h / (H/Hkv)⌋), to f32[B,Tq,H,dh]. A query that sees no key gives zeros.
+ *
+ * @throws {ShapeError} when the sizes do not fit each other
+ */
+export function attention(q: Operand, k: Operand, v: Operand, options: AttentionOptions): Value {
+  const [query, key, value] = [asValue(q), asValue(k), asValue(v)];
+  const [b, , heads, width] = query.shape;
+  const [kb, keys, kvHeads, kwidth] = key.shape;
+  if (
+    query.shape.length !== 4 || key.shape.length !== 4 || !sameShape(key.shape, value.shape) || kb !== b ||
+    kwidth !== width || heads % kvHeads !== 0
+  ) {
+    throw new ShapeError(
+      `Cannot attend from ${formatAval(query.aval)} to keys ${formatAval(key.aval)} and values ` +
+        `${formatAval(value.aval)}: they are [B,Tq,H,dh] and twice [B,Tk,Hkv,dh], where Hkv divides H`,
+    );
+  }
+  const mask = options.mask === undefined ? full([b, keys], 1, "bool") : asValue(options.mask, "bool");
+  if (mask.dtype !== "bool" || !sameShape(mask.shape, [b, keys])) {
+    throw new ShapeError(`Cannot mask attention by ${formatAval(mask.aval)}: it takes bool[${b},${keys}]`);
+  }
+  const offset = options.offset === undefined ? constant(0, "i32") : asValue(options.offset, "i32");
+  const params = { scale: options.scale ?? 1 / Math.sqrt(width), causal: options.causal };
+  return bind(attentionPrim, [query, key, value, mask, offset], params)[0];
+}

@@ -1,0 +1,108 @@
+/** Cross-entropy of next-token logits: one row kernel forward, one backward. */
+import { formatAval, sameShape } from "../aval.ts";
+import { ShapeError } from "../errors.ts";
+import { defineComposite } from "../ir/composite.ts";
+import { bind1, type Value } from "../ir/graph.ts";
+import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
+import { asValue } from "../ops/constant.ts";
+import { convert, div, eq, exp, log, max, mul, ne, select, sub } from "../ops/elementwise.ts";
+import { reduceMax } from "../ops/reduce.ts";
+import { concat, iota, slice } from "../ops/structure.ts";
+import type { Operand } from "../tensor.ts";
+
+/** The label of a token that is not to be predicted, as in PyTorch and transformers. */
+export const ignoredLabel = -100;
+
+/** A value per row as a column [N,1], and stretched over the row [N,V]. */
+const column = (x: Value) => reshape(x, [...x.shape, 1]);
+const alongRow = (x: Value, shape: readonly number[]) => broadcastTo(column(x), shape);
+
+/** Which column of each row is its label's. */
+const isLabel = (shape: readonly number[], labels: Value) => eq(iota(shape, 1), alongRow(labels, shape));
+
+const crossEntropyPrim = defineComposite<null>({
+  name: "crossEntropy",
+  define: ([logits, labels]) => {
+    const highest = reduceMax(logits, -1, { keep: true });
+    const total = reduceSum(exp(sub(logits, highest)), -1);
+    const picked = reduceSum(select(isLabel(logits.shape, labels), sub(logits, highest), 0), -1);
+    return [select(eq(labels, ignoredLabel), 0, sub(log(total), picked))];
+  },
+  vjp: ({ cts: [ct], inputs: [logits, labels] }) => [
+    ct && bind1(crossEntropyGradPrim, [logits, labels, ct], null),
+    null,
+  ],
+  lowering: { kind: "row" },
+});
+
+const crossEntropyGradPrim = defineComposite<null>({
+  name: "crossEntropyGrad",
+  define: ([logits, labels, ct]) => {
+    const { shape } = logits;
+    const e = exp(sub(logits, reduceMax(logits, -1, { keep: true })));
+    const p = div(e, reduceSum(e, -1, { keep: true }));
+    const onehot = select(isLabel(shape, labels), full(shape, 1), 0);
+    const scale = select(eq(labels, ignoredLabel), 0, ct);
+    return [mul(sub(p, onehot), alongRow(scale, shape))];
+  },
+  lowering: { kind: "row" },
+});
+
+/**
+ * -log softmax(logits)[label] per row: logits f32[N,V], labels i32[N], to f32[N]; 0 where the label is -100.
+ *
+ * @throws {ShapeError} when the sizes do not fit
+ */
+export function crossEntropyRows(logits: Operand, labels: Operand): Value {
+  const [x, y] = [asValue(logits), asValue(labels, "i32")];
+  if (x.shape.length !== 2 || !sameShape(y.shape, [x.shape[0]]) || y.dtype !== "i32") {
+    throw new ShapeError(
+      `Cannot take the cross-entropy of ${formatAval(x.aval)} and labels ${formatAval(y.aval)}: ` +
+        `they are f32[N,V] and i32[N]`,
+    );
+  }
+  return bind1(crossEntropyPrim, [x, y], null);
+}
+
+/** What each place of [B,T] is to predict: the label of the next one, and nothing at the end of a sequence. */
+export function nextLabels(labels: Operand): Value {
+  const value = asValue(labels, "i32");
+  const [b, t] = value.shape;
+  return concat([slice(value, 1, 1, t), full([b, 1], ignoredLabel, "i32")], 1);
+}
+
+/** f32[]: how many tokens of labels i32[B,T] {@link causalLoss} predicts. */
+export function labelledTokens(labels: Operand): Value {
+  return reduceSum(convert(ne(nextLabels(labels), ignoredLabel), "f32"));
+}
+
+/** How the losses of tokens become one number. */
+export interface CausalLossOptions {
+  /**
+   * `mean` (by default) divides the sum by the labelled tokens, `sum` by nothing, a count (f32[]) by itself: with
+   * accumulation, that of all the micro-batches together.
+   */
+  readonly reduction?: "mean" | "sum" | Value;
+}
+
+/**
+ * The loss of predicting each next token: logits f32[B,T,V], labels i32[B,T] (usually the input ids; -100 where nothing is
+ * to be predicted), to f32[]. Place t predicts label t + 1. Where no token is labelled the mean is 0, not NaN; whoever reads
+ * the data refuses such a batch ({@link labelledTokens}).
+ *
+ * @throws {ShapeError} when the sizes do not fit
+ */
+export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Value {
+  const [x, y] = [asValue(logits), asValue(labels, "i32")];
+  if (x.shape.length !== 3 || !sameShape(x.shape.slice(0, 2), y.shape)) {
+    throw new ShapeError(
+      `Cannot take the loss of logits ${formatAval(x.aval)} and labels ${formatAval(y.aval)}: ` +
+        `they are f32[B,T,V] and i32[B,T]`,
+    );
+  }
+  const [b, t, v] = x.shape;
+  const sum = reduceSum(crossEntropyRows(reshape(x, [b * t, v]), reshape(nextLabels(y), [b * t])));
+  const { reduction = "mean" } = options;
+  if (reduction === "sum") return sum;
+  return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction);
+}

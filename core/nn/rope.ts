@@ -1,0 +1,80 @@
+/** Rotary position embedding in its rotate-half form. Source: Su et al. 2021, "RoFormer", section 3.2.2. */
+import { formatAval } from "../aval.ts";
+import { ShapeError } from "../errors.ts";
+import { defineComposite } from "../ir/composite.ts";
+import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
+import { asValue, constant } from "../ops/constant.ts";
+import { add, convert, cos, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
+import { concat, iota, split } from "../ops/structure.ts";
+import type { Operand } from "../tensor.ts";
+
+/** [B,T,dh/2] beside x's [B,T,H,dh/2]. */
+const overHeads = (x: Value) => reshape(x, [x.shape[0], x.shape[1], 1, x.shape[2]]);
+
+/** A rotation's adjoint is the rotation back, so that nothing but the angles is saved. */
+const ropePrim: Primitive<null> = defineComposite<null>({
+  name: "rope",
+  define: ([x, cosines, sines]) => {
+    const [a, b] = split(x, -1, 2);
+    const [c, s] = [overHeads(cosines), overHeads(sines)].map((v) => broadcastTo(v, a.shape));
+    return [concat([sub(mul(a, c), mul(b, s)), add(mul(b, c), mul(a, s))], -1)];
+  },
+  vjp: ({ cts: [ct], needs, inputs: [x, cosines, sines] }) => {
+    if (!ct) return [null, null, null];
+    const [a, b] = split(x, -1, 2);
+    const [da, db] = split(ct, -1, 2);
+    return [
+      needs[0] ? bind1(ropePrim, [ct, cosines, neg(sines)], null) : null,
+      needs[1] ? reduceSum(add(mul(a, da), mul(b, db)), 2) : null,
+      needs[2] ? reduceSum(sub(mul(a, db), mul(b, da)), 2) : null,
+    ];
+  },
+});
+
+/**
+ * Rotates the pairs (x[i], x[i + dh/2]) of each head by the angles of its token: x f32[B,T,H,dh], cosines and sines
+ * f32[B,T,dh/2] (B may be 1), to f32[B,T,H,dh].
+ *
+ * @throws {ShapeError} when the angles are not of x's sizes
+ */
+export function rope(x: Operand, angles: { readonly cos: Operand; readonly sin: Operand }): Value {
+  const value = asValue(x);
+  const [b, t, , dh] = value.shape;
+  const [c, s] = [angles.cos, angles.sin].map((v) => {
+    const given = asValue(v);
+    if (given.shape.length !== 3 || given.shape[1] !== t || given.shape[2] * 2 !== dh) {
+      throw new ShapeError(
+        `Cannot rotate ${formatAval(value.aval)} by angles of ${formatAval(given.aval)}: they are [${b},${t},${
+          dh / 2
+        }]`,
+      );
+    }
+    return broadcastTo(given, [b, t, dh / 2]);
+  });
+  return bind1(ropePrim, [value, c, s], null);
+}
+
+/**
+ * The cosines and sines f32[B,T,n] of position · frequency, in f32, for i32 positions [B,T] and n inverse frequencies
+ * (radians per token), which are rounded to f32 first.
+ */
+export function ropeAngles(positions: Operand, inverseFrequencies: ArrayLike<number>): { cos: Value; sin: Value } {
+  const at = convert(positions, "f32");
+  const n = inverseFrequencies.length;
+  const shape = [...at.shape, n];
+  const frequencies = broadcastTo(vector(Array.from(inverseFrequencies, Math.fround)), shape);
+  const angle = mul(broadcastTo(reshape(at, [...at.shape, 1]), shape), frequencies);
+  return { cos: cos(angle), sin: sin(angle) };
+}
+
+/** A short vector of constants, picked by a tree of comparisons: the graph has constants of rank 0 only. */
+function vector(values: readonly number[]): Value {
+  const place = iota([values.length]);
+  const pick = (from: number, to: number): Value => {
+    if (to - from === 1) return broadcastTo(constant(values[from]), [values.length]);
+    const middle = (from + to) >> 1;
+    return select(lt(place, middle), pick(from, middle), pick(middle, to));
+  };
+  return pick(0, values.length);
+}
