@@ -1,0 +1,162 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
+import { ShapeError } from "../errors.ts";
+import { newInput, nodesOf, type Value } from "../ir/graph.ts";
+import { reduceSum } from "../ops/broadcast.ts";
+import { mul, sin } from "../ops/elementwise.ts";
+import type { Tensor } from "../tensor.ts";
+import { grad } from "../transforms/grad.ts";
+import { gelu, geluTanh, silu, swiglu } from "./activation.ts";
+import { attention } from "./attention.ts";
+import { causalLoss, crossEntropyRows, labelledTokens } from "./loss.ts";
+import { layerNorm, rmsNorm } from "./norm.ts";
+import { rope, ropeAngles } from "./rope.ts";
+import { logSoftmax, softmax } from "./softmax.ts";
+
+/** Numbers in [-1, 1) that look random and are the same every time. */
+function numbers(count: number, seed: number): number[] {
+  return Array.from({ length: count }, (_, i) => {
+    const x = Math.sin((i + 1) * 12.9898 + seed * 78.233) * 43758.5453;
+    return (x - Math.floor(x)) * 2 - 1;
+  });
+}
+const random = (shape: number[], seed: number) => oracleTensor(shape, numbers(shape.reduce((a, b) => a * b, 1), seed));
+const bools = (shape: number[], data: number[]) => oracleTensor(shape, data, "bool");
+const ints = (shape: number[], data: number[]) => oracleTensor(shape, data, "i32");
+
+/** A scalar that weighs every element of f(…) differently. */
+const scalar = (f: (...xs: Value[]) => Value) => (...xs: Value[]) => {
+  const y = f(...xs);
+  const weights = oracleTensor(y.shape, numbers(y.shape.reduce((a, b) => a * b, 1), 99));
+  return reduceSum(mul(y, weights));
+};
+
+/** The gradient of a scalar function by its first argument against central differences, in float64. */
+function checkGradient(name: string, f: (...xs: Value[]) => Value, args: Tensor[], argnum = 0): void {
+  const g = runOracle(grad(f, { argnums: argnum }), ...args) as { data: Float64Array };
+  const { data } = args[argnum].buffer as { data: Float64Array };
+  const step = 1e-5;
+  for (let i = 0; i < data.length; i++) {
+    const at = (delta: number) => {
+      const moved = Float64Array.from(data);
+      moved[i] += delta;
+      const xs = args.map((x, j) => j === argnum ? oracleTensor(x.shape, moved) : x);
+      return (runOracle(f, ...xs) as { data: Float64Array }).data[0];
+    };
+    const expected = (at(step) - at(-step)) / (2 * step);
+    assertAlmostEquals(
+      g.data[i],
+      expected,
+      1e-8 + 1e-7 * Math.abs(expected),
+      `${name}: argument ${argnum}, element ${i}`,
+    );
+  }
+}
+
+const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[]; wrt: number }> = {
+  softmax: { f: (x) => softmax(x), args: [random([3, 5], 1)], wrt: 1 },
+  "softmax of axis 0": { f: (x) => softmax(x, 0), args: [random([3, 5], 1)], wrt: 1 },
+  logSoftmax: { f: (x) => logSoftmax(x), args: [random([3, 5], 1)], wrt: 1 },
+  layerNorm: {
+    f: (x, g, b) => layerNorm(x, g, b, 1e-5),
+    args: [random([2, 2, 5], 1), random([5], 2), random([5], 3)],
+    wrt: 3,
+  },
+  rmsNorm: { f: (x, g) => rmsNorm(x, g, 1e-5), args: [random([2, 2, 5], 1), random([5], 2)], wrt: 2 },
+  gelu: { f: gelu, args: [random([7], 4)], wrt: 1 },
+  geluTanh: { f: geluTanh, args: [random([7], 4)], wrt: 1 },
+  silu: { f: silu, args: [random([7], 4)], wrt: 1 },
+  swiglu: { f: swiglu, args: [random([7], 4), random([7], 5)], wrt: 2 },
+  rope: {
+    f: (x, c, s) => rope(x, { cos: c, sin: s }),
+    args: [random([2, 3, 2, 4], 1), random([2, 3, 2], 2), random([2, 3, 2], 3)],
+    wrt: 3,
+  },
+  attention: {
+    f: (q, k, v, m) => attention(q, k, v, { mask: m, causal: true, offset: 1 }),
+    args: [
+      random([2, 3, 4, 2], 1),
+      random([2, 4, 2, 2], 2),
+      random([2, 4, 2, 2], 3),
+      bools([2, 4], [1, 1, 0, 1, 0, 0, 1, 1]),
+    ],
+    wrt: 3,
+  },
+  crossEntropyRows: { f: crossEntropyRows, args: [random([3, 5], 1), ints([3], [4, -100, 0])], wrt: 1 },
+  causalLoss: {
+    f: (x, y) => causalLoss(x, y),
+    args: [random([2, 3, 5], 1), ints([2, 3], [1, 2, -100, 0, 4, 3])],
+    wrt: 1,
+  },
+};
+
+for (const [name, { f, args, wrt }] of Object.entries(firstOrder)) {
+  Deno.test(`${name}: its gradient is that of central differences`, () => {
+    for (let i = 0; i < wrt; i++) checkGradient(name, scalar(f), args, i);
+  });
+  Deno.test(`${name}: so is the gradient of its gradient`, () => {
+    const slope = (...xs: Value[]) => reduceSum(sin(grad(scalar(f))(...xs)));
+    checkGradient(name, slope, args);
+  });
+}
+
+Deno.test("attention: a query that sees no key gives zeros, and passes no gradient", () => {
+  const [q, k, v] = [random([1, 2, 1, 2], 1), random([1, 2, 1, 2], 2), random([1, 2, 1, 2], 3)];
+  const f = (q: Value, k: Value, v: Value) => attention(q, k, v, { mask: bools([1, 2], [0, 1]), causal: true });
+  assertEquals([...(runOracle(f, q, k, v) as { data: Float64Array }).data].slice(0, 2), [0, 0]);
+  const dq = runOracle(grad((...xs: Value[]) => reduceSum(f(...xs as [Value, Value, Value]))), q, k, v);
+  assertEquals([...(dq as { data: Float64Array }).data].slice(0, 2), [0, 0]);
+});
+
+Deno.test("attention: padding before or after the real tokens changes nothing for them", () => {
+  const [q, k, v] = [1, 2, 3].map((seed) => numbers(3 * 2, seed));
+  const run = (pad: (x: number[]) => number[], mask: number[]) => {
+    const place = (x: number[]) => oracleTensor([1, 5, 1, 2], pad(x));
+    const f = (q: Value, k: Value, v: Value, m: Value) => attention(q, k, v, { mask: m, causal: true });
+    return [...(runOracle(f, place(q), place(k), place(v), bools([1, 5], mask)) as { data: Float64Array }).data];
+  };
+  const junk = [9, -9, 9, -9];
+  assertEquals(
+    run((x) => [...x, ...junk], [1, 1, 1, 0, 0]).slice(0, 6),
+    run((x) => [...junk, ...x], [0, 0, 1, 1, 1]).slice(4),
+  );
+});
+
+Deno.test("rope: scores depend on the distance of positions alone", () => {
+  const [q, k] = [random([1, 1, 1, 8], 1), random([1, 1, 1, 8], 2)];
+  const frequencies = [1, 0.1, 0.01, 0.001];
+  const score = (m: number, n: number) => {
+    const f = (q: Value, k: Value, m: Value, n: Value) =>
+      reduceSum(mul(rope(q, ropeAngles(m, frequencies)), rope(k, ropeAngles(n, frequencies))));
+    return (runOracle(f, q, k, ints([1, 1], [m]), ints([1, 1], [n])) as { data: Float64Array }).data[0];
+  };
+  assertAlmostEquals(score(3, 1), score(12, 10), 1e-12);
+  assert(Math.abs(score(3, 1) - score(3, 2)) > 1e-3);
+});
+
+Deno.test("causalLoss: counts the labels that have a place to be predicted from", () => {
+  const labels = ints([2, 3], [1, 2, -100, -100, 4, 3]);
+  assertEquals((runOracle(labelledTokens, labels) as { data: Float64Array }).data[0], 3);
+  const logits = random([2, 3, 5], 1);
+  const [mean, sum, third] = (["mean", "sum", null] as const).map((reduction) =>
+    (runOracle(
+      (x: Value, y: Value) => causalLoss(x, y, { reduction: reduction ?? labelledTokens(y) }),
+      logits,
+      labels,
+    ) as { data: Float64Array }).data[0]
+  );
+  assertAlmostEquals(mean, sum / 3, 1e-12);
+  assertAlmostEquals(third, mean, 1e-12);
+});
+
+Deno.test("a composite stays one node until it is lowered, and saves only what its rule names", () => {
+  const x = newInput({ shape: [4, 8], dtype: "f32" });
+  const names = nodesOf([grad((x: Value) => reduceSum(geluTanh(x)))(x)]).map((n) => n.prim.name);
+  assert(names.includes("geluTanhGrad") && !names.includes("tanh"), names.join());
+});
+
+Deno.test("sizes that do not fit are refused with both named", () => {
+  const x = newInput({ shape: [2, 3], dtype: "f32" });
+  const error = assertThrows(() => rmsNorm(x, newInput({ shape: [4], dtype: "f32" }), 1e-5), ShapeError);
+  assertEquals(error.message, "Cannot rmsNorm f32[2,3] with a gamma of f32[4]: it takes [3]");
+});
