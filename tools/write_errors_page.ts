@@ -1,0 +1,31 @@
+/** Writes docs/errors.md, the page of every mistake that has a test of its own, from tests/e2e/bad_input.ts. */
+import { type BadInput, badInputs } from "../tests/e2e/bad_input.ts";
+
+/** The page. */
+export function errorsPage(): string {
+  const parts = Object.entries(badInputs).map(([part, entries]) =>
+    `## ${part}\n\n${entries.map(formatEntry).join("\n")}`
+  );
+  return `# What can go wrong, and what is said then
+
+A mistake ends a command with one sentence on standard error and exit code 1. Exit code 70 is a bug in lowrank: the
+stack is shown, and \`--debug\` shows it for mistakes, too. Exit code 130 is Ctrl-C. In the sentences, … stands for what
+varies. This page is written by \`deno task docs:errors\` from the table that the tests run.
+
+${parts.join("\n")}`;
+}
+
+function formatEntry({ name, args, program, sentence, code }: BadInput): string {
+  const command = program ?? `train.ts ${args.join(" ")}`;
+  const exit = code === 1 ? "" : `\nExit code ${code}.\n`;
+  return `### ${name}\n\n${fence(program === undefined ? "sh" : "ts", command)}\n${fence("text", sentence)}${exit}`;
+}
+
+function fence(language: string, text: string): string {
+  return `\`\`\`${language}\n${text}\n\`\`\`\n`;
+}
+
+if (import.meta.main) {
+  await Deno.mkdir("docs", { recursive: true });
+  await Deno.writeTextFile("docs/errors.md", errorsPage());
+}
