@@ -27,8 +27,8 @@ export function isFloat(dtype: DType): boolean {
 
 /** A host array of `length` elements of `dtype`, over `buffer` when one is given. */
 export function hostArray(dtype: DType, length: number, buffer?: ArrayBufferLike, byteOffset = 0): HostArray {
-  const Array = hostArrays[dtype];
-  return buffer === undefined ? new Array(length) : new Array(buffer as ArrayBuffer, byteOffset, length);
+  const Elements = hostArrays[dtype];
+  return buffer === undefined ? new Elements(length) : new Elements(buffer as ArrayBuffer, byteOffset, length);
 }
 
 const hostArrays = {
