@@ -18,7 +18,7 @@ const status = await new Deno.Command("deno", { args, env }).spawn().status;
 Deno.exit(status.code);
 
 async function reachesJsr(): Promise<boolean> {
-  let timer: number | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error("no answer in 15 seconds")), 15_000);
   });
