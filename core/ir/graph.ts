@@ -40,8 +40,16 @@ export interface Primitive<P = any> {
     outs: Value[];
     pullback: (cts: readonly (Value | null)[]) => (Value | null)[];
   };
+  /**
+   * Where params carry a traced body: the same operation with `rewrite(body, args)` in its place, which gives the outputs
+   * for args that stand for the body's inputs, one per input of the node. What it mentions becomes further inputs.
+   */
+  readonly rebody?: (inputs: readonly Value[], params: P, rewrite: BodyRewrite) => readonly Value[];
   readonly lowering: Lowering<P>;
 }
+
+/** A body's new outputs, for arguments that stand for its inputs. */
+export type BodyRewrite = (body: Graph, args: readonly Value[]) => readonly Value[];
 
 /** One application of a primitive. `serial` grows with creation, so creation order is a topological order. */
 export class Node {

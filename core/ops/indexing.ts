@@ -5,7 +5,7 @@ import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { broadcastTo, full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
-import { add, convert, mul } from "./elementwise.ts";
+import { add, clamp, convert, mul } from "./elementwise.ts";
 import { iota } from "./structure.ts";
 
 /** table[v, …] at indices[i…] → [i…, …]. */
@@ -23,13 +23,17 @@ export const gatherPrim: Primitive<null> = {
   ],
   batch: ({ inputs: [table, indices], batched, size }) => {
     if (!batched[0]) return [gather(table, indices)];
-    // One flat table: row v of table b is row b·V + v.
     const ids = batched[1] ? indices : broadcastTo(indices, [size, ...indices.shape], { leading: true });
-    const shifted = add(ids, mul(iota(ids.shape, 0), table.shape[1]));
+    const shifted = flatRows(ids, table.shape[1]);
     return [gather(reshape(table, [size * table.shape[1], ...table.shape.slice(2)]), shifted)];
   },
   lowering: { kind: "gather" },
 };
+
+/** Batched tables as one flat table: row v of table b is row b·count + v, with v clamped before it can reach another. */
+function flatRows(ids: Value, count: number): Value {
+  return add(clamp(ids, 0, count - 1), mul(iota(ids.shape, 0), count));
+}
 
 /** Rows of `table` (axis 0) at i32 `indices` of any shape. */
 export function gather(table: Operand, indices: Operand): Value {
@@ -54,7 +58,7 @@ export const scatterAddPrim: Primitive<{ targets: number }> = {
   batch: ({ inputs: [indices, updates], batched, params: { targets }, size }) => {
     const lift = (x: Value, is: boolean) => is ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
     const [ids, rows] = [lift(indices, batched[0]), lift(updates, batched[1])];
-    const flat = scatterAdd(add(ids, mul(iota(ids.shape, 0), targets)), rows, size * targets);
+    const flat = scatterAdd(flatRows(ids, targets), rows, size * targets);
     return [reshape(flat, [size, targets, ...flat.shape.slice(1)])];
   },
   lowering: { kind: "scatter" },

@@ -83,7 +83,8 @@ export function vjp(
 /** Composites without a rule of their own are differentiated through their definition. */
 function expandForGradient(graph: Graph, roots: ReadonlySet<Value>): Graph {
   const reached = dependents(graph, roots);
-  const open = expand(graph, (node) => node.prim.vjp === "expand" && reached.has(node));
+  const due = ({ prim }: Node) => prim.vjp === "expand" && prim.linearize === undefined;
+  const open = expand(graph, (node) => due(node) && reached.has(node));
   return open === graph ? graph : expandForGradient(open, roots);
 }
 

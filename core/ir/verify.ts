@@ -1,0 +1,39 @@
+import { formatAval } from "../aval.ts";
+import { LowrankError } from "../errors.ts";
+import { type Graph, nodesOf } from "./graph.ts";
+
+/**
+ * Checks what every graph keeps: each node's avals are what its shape rule says, and each input that is reached is one of
+ * the graph's own. `f` names the traced function in the error.
+ *
+ * @throws {LowrankError} that names the first value out of place
+ */
+export function verifyGraph(graph: Graph, f = "this function"): void {
+  const own = new Set(graph.inputs.map((v) => v.node));
+  for (const node of nodesOf(graph.outputs)) {
+    const { prim, params } = node;
+    if (prim.name === "input") {
+      if (own.has(node)) continue;
+      const name = params.name === "" ? formatAval(params.aval) : `"${params.name}" (${formatAval(params.aval)})`;
+      throw new LowrankError(
+        `${f} uses the argument ${name} of another traced function, whose call is over: a value must not be kept outside ` +
+          `the function it was made in; return it from there and pass it to ${f}`,
+      );
+    }
+    const inferred = prim.infer(node.inputs.map((v) => v.aval), params).map(formatAval).join(", ");
+    const said = node.outs.map((v) => formatAval(v.aval)).join(", ");
+    if (inferred !== said) {
+      throw new LowrankError(
+        `${prim.name} was built as ${said}, but its shape rule says ${inferred}: a bug of a transform`,
+      );
+    }
+    for (const v of node.inputs) {
+      if (v.node.serial >= node.serial || v.node.outs[v.index] !== v) {
+        throw new LowrankError(`${prim.name} reads ${v}, which is not made before it: a bug of a transform`);
+      }
+    }
+    for (const x of Object.values(params ?? {})) {
+      if (typeof x === "object" && x !== null && "inputs" in x && "outputs" in x) verifyGraph(x as Graph, prim.name);
+    }
+  }
+}

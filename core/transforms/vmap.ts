@@ -1,0 +1,106 @@
+import { OptionError, ShapeError } from "../errors.ts";
+import { formatAval } from "../aval.ts";
+import { bind, type Graph, newInput, nodesOf, type Value } from "../ir/graph.ts";
+import { broadcastTo } from "../ops/broadcast.ts";
+import { asValue } from "../ops/constant.ts";
+import { moveAxis } from "../ops/structure.ts";
+import { leafValues } from "../trace.ts";
+import { flatten } from "../tree.ts";
+
+/**
+ * A graph over `args`, some of which have one more axis of `size` in front. What depends on none of those stays as it is,
+ * computed once for all. `batched` says which outputs have the new axis.
+ */
+export function batchGraph(
+  graph: Graph,
+  args: readonly Value[],
+  batched: readonly boolean[],
+  size: number,
+): { outputs: Value[]; batched: boolean[] } {
+  const env = new Map<Value, Value>();
+  const lifted = new Set<Value>();
+  graph.inputs.forEach((input, i) => {
+    env.set(input, args[i]);
+    if (batched[i]) lifted.add(args[i]);
+  });
+  const inputs = new Set(graph.inputs.map((v) => v.node));
+  const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
+  for (const node of nodesOf(graph.outputs, (n) => inputs.has(n) || n.serial < oldest)) {
+    const mapped = node.inputs.map((v) => env.get(v) ?? v);
+    const flags = mapped.map((v) => lifted.has(v));
+    const { prim, params } = node;
+    if (!flags.includes(true)) {
+      if (mapped.some((v, i) => v !== node.inputs[i])) {
+        bind(prim, mapped, params).forEach((v, i) => env.set(node.outs[i], v));
+      }
+      continue;
+    }
+    let outs: readonly Value[];
+    if (prim.batch === "expand") {
+      const formal = node.inputs.map((v) => newInput(v.aval));
+      const body = { inputs: formal, outputs: prim.define!(formal, params) };
+      outs = batchGraph(body, mapped, flags, size).outputs;
+    } else {
+      outs = prim.batch({ inputs: mapped, batched: flags, params, size });
+    }
+    outs.forEach((v, i) => {
+      env.set(node.outs[i], v);
+      // A rule may leave an output that depends on no batched input as it was.
+      if (v.shape.length > node.outs[i].shape.length) lifted.add(v);
+    });
+  }
+  const outputs = graph.outputs.map((v) => env.get(v) ?? v);
+  return { outputs, batched: outputs.map((v) => lifted.has(v)) };
+}
+
+/** The axis of every leaf of an argument that is mapped over, null for an argument that is shared by all. */
+export interface VmapOptions {
+  readonly inAxes?: number | null | readonly (number | null)[];
+}
+
+/**
+ * `f` over one more axis: `vmap(f)(xs)` is `f` of each `xs[i]`, stacked along a new axis 0 of every output. Arguments with
+ * axis null are shared: what depends on them alone is computed once, and a product of a mapped with a shared operand stays
+ * one product.
+ *
+ * @throws {ShapeError} when the mapped axes differ in size
+ */
+export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapOptions = {}): F {
+  const { inAxes = 0 } = options;
+  const mapped = (...args: unknown[]) => {
+    const axes = typeof inAxes === "object" && inAxes !== null ? inAxes : args.map(() => inAxes);
+    if (axes.length !== args.length) {
+      throw new OptionError(
+        `vmap has ${axes.length} inAxes for ${args.length} arguments: give one each, null to share`,
+      );
+    }
+    const flat = flatten(args);
+    const axisOf = args.flatMap((arg, i) => flatten(arg).leaves.map(() => axes[i]));
+    let size: number | null = null;
+    const values = leafValues(args).map((v, i) => {
+      const axis = axisOf[i];
+      if (axis === null) return v;
+      const n = v.shape[axis];
+      if (n === undefined || (size !== null && n !== size)) {
+        throw new ShapeError(
+          `vmap maps axis ${axis} of ${formatAval(v.aval)} at "${flat.paths[i]}", ` +
+            (n === undefined ? "which has no such axis" : `which is ${n}, where others are ${size}`),
+        );
+      }
+      size = n;
+      return moveAxis(v, axis, 0);
+    });
+    if (size === null) throw new OptionError("vmap has no argument to map over: every axis in inAxes is null");
+    const inputs = values.map((v, i) =>
+      newInput(axisOf[i] === null ? v.aval : { shape: v.shape.slice(1), dtype: v.dtype }, flat.paths[i])
+    );
+    const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown[]));
+    const graph = { inputs, outputs: out.leaves.map((x) => asValue(x)) };
+    const all = batchGraph(graph, values, axisOf.map((a) => a !== null), size);
+    const n: number = size;
+    return out.unflatten(
+      all.outputs.map((v, i) => all.batched[i] ? v : broadcastTo(v, [n, ...v.shape], { leading: true })),
+    );
+  };
+  return mapped as F;
+}
