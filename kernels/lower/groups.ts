@@ -1,0 +1,262 @@
+/**
+ * Fusion: elementwise values of one shape, and at most one product, gathered into groups that become one kernel each.
+ * A group is open until something outside it needs one of its values; an elementwise node joins the open groups of its
+ * inputs. Open groups never depend on each other, so they may be merged and launched in any order.
+ */
+import { formatAval, sameShape, stridesOf } from "../../core/aval.ts";
+import { arithmeticType } from "../../core/dtype.ts";
+import { LowrankError } from "../../core/errors.ts";
+import type { Node, Value } from "../../core/ir/graph.ts";
+import type { Context } from "./context.ts";
+import { type Contraction, launchContract } from "./contract.ts";
+import { launchMap } from "./emit.ts";
+import { type Buffer, type Draft, draftOf, type DraftStore, isBuffer, type Repr } from "./repr.ts";
+
+/** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
+export const maxOperands = 8;
+
+export interface Group {
+  readonly shape: readonly number[];
+  readonly drafts: Map<Value, Draft>;
+  readonly contraction: Contraction | null;
+  open: boolean;
+}
+
+export class Groups {
+  readonly #of = new Map<Value, Group>();
+  constructor(readonly ctx: Context) {}
+
+  /** How a value is to be had by something outside its group; the group is launched if it was not. */
+  repr(v: Value): Repr {
+    const known = this.ctx.reprs.get(v);
+    if (known) return known;
+    const group = this.#of.get(v);
+    if (group) this.close(group);
+    else if (this.ctx.inlined.has(v)) this.#storeAlone(v);
+    const repr = this.ctx.reprs.get(v);
+    if (!repr) throw new LowrankError(`${v} was never computed: this is a bug of lowering`);
+    return repr;
+  }
+
+  /** An inlined value that has to be stored after all. */
+  #storeAlone(v: Value): void {
+    const { buffer, repr } = this.ctx.newWhole(v.aval);
+    launchMap(this.ctx, v.shape, [{ buffer, index: { offset: 0, strides: stridesOf(v.shape) }, value: this.draft(v) }]);
+    this.ctx.reprs.set(v, repr);
+  }
+
+  /** The expression of a value at the axes of its own shape; inlined values are computed in place. */
+  draft(v: Value, memo = new Map<Value, Draft>()): Draft {
+    const known = memo.get(v);
+    if (known) return known;
+    const made = this.ctx.inlined.has(v) && !this.ctx.reprs.has(v)
+      ? this.#operation(v.node, v, (x) => this.draft(x, memo))
+      : draftOf(this.repr(v));
+    memo.set(v, made);
+    return made;
+  }
+
+  /** What an elementwise node computes, from the expressions of its inputs. */
+  #operation(node: Node, out: Value, draft: (v: Value) => Draft): Draft {
+    const { lowering } = node.prim;
+    const inputs = this.ctx.inputs(node);
+    const type = arithmeticType[out.dtype];
+    switch (lowering.kind) {
+      case "scalar": {
+        const args = inputs.map(draft);
+        if (lowering.op === "convert" && args[0].type === type) return args[0];
+        return { kind: "op", type, op: lowering.op, args };
+      }
+      case "random": {
+        const key = this.repr(inputs[0]);
+        const rank = out.shape.length;
+        const word = (i: number): Draft => ({
+          kind: "load",
+          type: "u32",
+          buffer: key.base as Buffer,
+          index: { offset: key.view.offset + i * key.view.strides[0], strides: new Array(rank).fill(0) },
+        });
+        const counter: Draft = { kind: "affine", type: "u32", index: { offset: 0, strides: stridesOf(out.shape) } };
+        const zero: Draft = { kind: "const", type: "u32", value: 0 };
+        return { kind: "threefry", type: "u32", lane: 0, args: [word(0), word(1), counter, zero] };
+      }
+      case "gather": {
+        const table = this.repr(inputs[0]);
+        const indices = this.repr(inputs[1]);
+        const n = inputs[1].shape.length;
+        const rest = table.view.strides.slice(1);
+        const at = draftOf(indices, [...indices.view.strides, ...rest.map(() => 0)]);
+        return windowed(table, type, [...new Array(n).fill(0), ...rest], [
+          { value: clampDraft(at, inputs[0].shape[0] - 1), stride: table.view.strides[0] },
+        ]);
+      }
+      case "dynamicSlice": {
+        const source = this.repr(inputs[0]);
+        const zeros = new Array(out.shape.length).fill(0);
+        const starts = inputs.slice(1).map((s, axis) => ({
+          value: clampDraft(draftOf(this.repr(s), zeros), inputs[0].shape[axis] - out.shape[axis]),
+          stride: source.view.strides[axis],
+        }));
+        return windowed(source, type, source.view.strides, starts);
+      }
+      default:
+        throw new LowrankError(`${node.prim.name} is not elementwise: this is a bug of lowering`);
+    }
+  }
+
+  /** A product starts a group of its own, which elementwise work on its result may join. */
+  addContraction(v: Value, contraction: Contraction): void {
+    const drafts = new Map<Value, Draft>([[v, { kind: "result", type: "f32", phase: 0 }]]);
+    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true });
+  }
+
+  /** Puts an elementwise node into the open groups of its inputs, merged, or into a new one. */
+  join(node: Node): void {
+    const v = node.outs[0];
+    const inputs = this.ctx.inputs(node);
+    const found = new Set<Group>();
+    for (const x of inputs) {
+      const group = this.#of.get(x);
+      const narrow = x.dtype === "f16" || x.dtype === "bf16";
+      if (group?.open && !narrow && sameShape(group.shape, v.shape)) found.add(group);
+    }
+    const group = this.#merge([...found], node) ?? { shape: v.shape, drafts: new Map(), contraction: null, open: true };
+    if (!group.drafts.has(v)) {
+      const draft = this.#operation(node, v, (x) => group.drafts.get(x) ?? this.draft(x));
+      // Reading other values may have launched what this group was waiting for, never the group itself.
+      group.drafts.set(v, draft);
+    }
+    this.#of.set(v, group);
+    if (this.#width(group) > maxOperands) this.#split(group, node);
+  }
+
+  /** One group from several; null where there is none to join. Two bare products that are added share an accumulator. */
+  #merge(groups: Group[], node: Node): Group | null {
+    if (groups.length === 0) return null;
+    if (groups.length === 1) return groups[0];
+    const products = groups.filter((g) => g.contraction);
+    if (products.length > 1) {
+      const bare = groups.every((g) => g.contraction && g.drafts.size === 1);
+      const { lowering } = node.prim;
+      const inputs = this.ctx.inputs(node);
+      const sole = inputs.every((x) => this.#sole(x, node));
+      const segments = products.flatMap((g) => g.contraction!.segments);
+      const adds = lowering.kind === "scalar" && lowering.op === "add" && inputs[0] !== inputs[1];
+      const alike = new Set(products.map((g) => g.contraction!.batch + "," + g.contraction!.free)).size === 1;
+      if (bare && adds && sole && alike && segments.length * 2 < maxOperands) {
+        const merged: Group = {
+          shape: groups[0].shape,
+          drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
+          contraction: { ...products[0].contraction!, segments },
+          open: true,
+        };
+        return merged;
+      }
+      // Only one accumulator a kernel: the others are launched and become operands of its epilogue.
+      for (const g of products.slice(0, -1)) this.close(g);
+      return this.#merge(groups.filter((g) => g.open), node);
+    }
+    const into: Group = {
+      shape: groups[0].shape,
+      drafts: new Map(groups.flatMap((g) => [...g.drafts])),
+      contraction: products[0]?.contraction ?? null,
+      open: true,
+    };
+    if (this.#width(into) > maxOperands - 2) {
+      for (const g of groups.slice(0, -1)) this.close(g);
+      return groups.at(-1)!;
+    }
+    for (const v of into.drafts.keys()) this.#of.set(v, into);
+    return into;
+  }
+
+  /** Whether `node` is all that uses `x`. */
+  #sole(x: Value, node: Node): boolean {
+    return !this.ctx.outputs.has(x) && this.ctx.consumers.get(x)!.every((n) => n === node);
+  }
+
+  /** The members that are needed outside the group. */
+  #exports(group: Group): Value[] {
+    return [...group.drafts.keys()].filter((v) =>
+      this.ctx.outputs.has(v) || this.ctx.consumers.get(v)?.some((n) => !n.outs.every((o) => group.drafts.has(o)))
+    );
+  }
+
+  /** How many buffers the group's kernel would bind if it were launched now. */
+  #width(group: Group): number {
+    const buffers = new Set<Buffer>();
+    const exports = this.#exports(group);
+    for (const d of loadsOf(exports.map((v) => group.drafts.get(v)!))) buffers.add(d);
+    for (const { a, b } of group.contraction?.segments ?? []) {
+      for (const r of [a, b]) if (isBuffer(r.base)) buffers.add(r.base);
+    }
+    return buffers.size + exports.length;
+  }
+
+  /** The group without its newest member is launched; the member starts a new one. */
+  #split(group: Group, node: Node): void {
+    const v = node.outs[0];
+    group.drafts.delete(v);
+    if (group.drafts.size > 0) this.close(group);
+    const fresh: Group = { shape: v.shape, drafts: new Map(), contraction: null, open: true };
+    fresh.drafts.set(v, this.#operation(node, v, (x) => this.draft(x)));
+    this.#of.set(v, fresh);
+  }
+
+  /** Launches a group: one kernel that stores what is needed outside. */
+  close(group: Group): void {
+    if (!group.open) return;
+    group.open = false;
+    const exports = this.#exports(group);
+    const strides = stridesOf(group.shape);
+    const stores: DraftStore[] = exports.map((v) => {
+      const { buffer, repr } = this.ctx.newWhole(v.aval);
+      this.ctx.reprs.set(v, repr);
+      return { buffer, index: { offset: 0, strides }, value: group.drafts.get(v)! };
+    });
+    if (stores.length === 0) return;
+    if (group.contraction) launchContract(this.ctx, group.shape, group.contraction, stores);
+    else launchMap(this.ctx, group.shape, stores);
+  }
+}
+
+function windowed(
+  source: Repr,
+  type: Draft["type"],
+  strides: readonly number[],
+  dynamic: { value: Draft; stride: number }[],
+): Draft {
+  if (!isBuffer(source.base)) {
+    throw new LowrankError(
+      `a window of ${formatAval({ shape: source.view.shape, dtype: source.dtype })} that is no buffer`,
+    );
+  }
+  return { kind: "load", type, buffer: source.base, index: { offset: source.view.offset, strides, dynamic } };
+}
+
+/** An index limited to [0, most]. */
+export function clampDraft(value: Draft, most: number): Draft {
+  const i32 = (n: number): Draft => ({ kind: "const", type: "i32", value: n });
+  return {
+    kind: "op",
+    type: "i32",
+    op: "max",
+    args: [{ kind: "op", type: "i32", op: "min", args: [value, i32(most)] }, i32(0)],
+  };
+}
+
+function loadsOf(drafts: readonly Draft[]): Set<Buffer> {
+  const found = new Set<Buffer>();
+  const seen = new Set<Draft>();
+  const stack = [...drafts];
+  while (stack.length > 0) {
+    const d = stack.pop()!;
+    if (seen.has(d)) continue;
+    seen.add(d);
+    if (d.kind === "load") {
+      found.add(d.buffer);
+      for (const x of d.index.dynamic ?? []) stack.push(x.value);
+    } else if (d.kind === "op" || d.kind === "threefry") stack.push(...d.args);
+  }
+  return found;
+}

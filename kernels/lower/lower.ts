@@ -1,0 +1,212 @@
+/** Graph to launches: one pass over the nodes in order, each dispatched on the kind of its lowering. */
+import { sizeOf } from "../../core/aval.ts";
+import { LowrankError } from "../../core/errors.ts";
+import type { Graph, Node, Value } from "../../core/ir/graph.ts";
+import { freeAxes } from "../../core/ops/contract.ts";
+import { wholeView } from "../../core/ops/broadcast.ts";
+import { lowerAttention } from "./attention.ts";
+import { Context, type Launch } from "./context.ts";
+import { copyOf, launchMap } from "./emit.ts";
+import { clampDraft, Groups } from "./groups.ts";
+import { type Buffer, draftOf, isBuffer, isWhole, type Repr } from "./repr.ts";
+import { lowerReduce, lowerRowComposite } from "./row.ts";
+
+/** What a graph became: launches in order, and the buffer of each output. */
+export interface Lowered {
+  readonly launches: readonly Launch[];
+  readonly outputs: readonly Buffer[];
+}
+
+/** Elementwise kinds, which fuse. */
+const fusable = new Set(["scalar", "random", "gather", "dynamicSlice"]);
+
+/**
+ * Lowers a graph whose composites have been expanded but for those with kernels of their own. `args` are the values that
+ * become arguments 0, 1, …: inputs and tensors.
+ */
+export function lower(graph: Graph, args: readonly Value[]): Lowered {
+  const ctx = new Context(graph);
+  const groups = new Groups(ctx);
+  args.forEach((v, i) => {
+    const buffer = ctx.newBuffer(v.dtype, sizeOf(v.shape), i);
+    ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
+  });
+  markInlined(ctx);
+  for (const node of ctx.nodes) lowerNode(ctx, groups, node);
+  const taken = new Set<Buffer>();
+  const outputs = graph.outputs.map((value) => {
+    const v = ctx.resolve(value);
+    let repr = groups.repr(v);
+    const own = isBuffer(repr.base) && repr.base.argument === undefined && isWhole(repr, v.aval);
+    if (!own || taken.has(repr.base as Buffer)) repr = copyOf(ctx, repr);
+    taken.add(repr.base as Buffer);
+    return repr.base as Buffer;
+  });
+  return { launches: ctx.launches, outputs };
+}
+
+/**
+ * Elementwise values whose one consumer is a reduction, a row composite, a concat or a pad, or another such value, are
+ * computed there: no buffer is written for them.
+ */
+function markInlined(ctx: Context): void {
+  for (const node of ctx.nodes.toReversed()) {
+    const kind = node.prim.lowering.kind;
+    if (kind !== "scalar" && kind !== "random") continue;
+    const v = node.outs[0];
+    const users = ctx.consumers.get(v) ?? [];
+    if (users.length !== 1 || ctx.outputs.has(v) || v.dtype === "f16" || v.dtype === "bf16") continue;
+    const [user] = users;
+    const into = user.prim.lowering.kind;
+    const reads = user.inputs.filter((x) => ctx.resolve(x) === v).length;
+    const alone = into === "reduce" || into === "concat" || into === "pad" ||
+      (into === "row" && user.inputs.every((x) => x.shape.length <= v.shape.length)) ||
+      (into === "scalar" && ctx.inlined.has(user.outs[0]));
+    if (alone && reads === 1) ctx.inlined.add(v);
+  }
+}
+
+function lowerNode(ctx: Context, groups: Groups, node: Node): void {
+  const { lowering } = node.prim;
+  const out = node.outs[0];
+  if (ctx.inlined.has(out)) return;
+  if (fusable.has(lowering.kind)) return groups.join(node);
+  switch (lowering.kind) {
+    case "alias":
+      return;
+    case "leaf":
+      if (!ctx.reprs.has(out)) {
+        throw new LowrankError(
+          `a value of another trace was used here (${out}): a traced function must return what it computes, ` +
+            `not store it for later`,
+        );
+      }
+      return;
+    case "constant":
+      ctx.reprs.set(out, {
+        base: { constant: lowering.value(node.params) },
+        view: { shape: [], offset: 0, strides: [] },
+        dtype: out.dtype,
+      });
+      return;
+    case "iota": {
+      const axis = lowering.axis(node.params);
+      const strides = out.shape.map((_, i) => i === axis ? 1 : 0);
+      ctx.reprs.set(out, { base: "counter", view: { shape: out.shape, offset: 0, strides }, dtype: out.dtype });
+      return;
+    }
+    case "view": {
+      const [x] = ctx.inputs(node);
+      let source: Repr = groups.repr(x);
+      node.outs.forEach((v, index) => {
+        let view = lowering.view(source.view, node.params, v.aval, index);
+        if (!view) {
+          source = copyOf(ctx, source);
+          view = lowering.view(source.view, node.params, v.aval, index)!;
+        }
+        ctx.reprs.set(v, { ...source, view });
+      });
+      return;
+    }
+    case "contract": {
+      const [a, b] = ctx.inputs(node);
+      const dims = node.params;
+      groups.addContraction(out, {
+        batch: dims.batch[0].length,
+        free: freeAxes(a.shape.length, dims.contract[0], dims.batch[0]).length,
+        segments: [{ a: groups.repr(a), b: groups.repr(b), dims }],
+      });
+      return;
+    }
+    case "reduce":
+      return lowerReduce(ctx, groups, node, lowering.op, lowering.axes(node.params));
+    case "row":
+      return lowerRowComposite(ctx, groups, node);
+    case "concat": {
+      const axis = lowering.axis(node.params);
+      const { buffer, repr } = ctx.newWhole(out.aval);
+      let at = 0;
+      for (const x of ctx.inputs(node)) {
+        launchMap(ctx, x.shape, [{
+          buffer,
+          index: { offset: at * repr.view.strides[axis], strides: repr.view.strides },
+          value: groups.draft(x),
+        }]);
+        at += x.shape[axis];
+      }
+      ctx.reprs.set(out, repr);
+      return;
+    }
+    case "pad": {
+      const [x] = ctx.inputs(node);
+      const { buffer, repr } = ctx.newWhole(out.aval);
+      const { strides } = repr.view;
+      const value = groups.draft(x);
+      launchMap(ctx, out.shape, [{
+        buffer,
+        index: { offset: 0, strides },
+        value: { kind: "const", type: value.type, value: 0 },
+      }]);
+      const offset = lowering.low(node.params).reduce((sum, n, i) => sum + n * strides[i], 0);
+      launchMap(ctx, x.shape, [{ buffer, index: { offset, strides }, value }]);
+      ctx.reprs.set(out, repr);
+      return;
+    }
+    case "dynamicUpdate":
+      return lowerDynamicUpdate(ctx, groups, node);
+    case "scatter":
+      return lowerScatter(ctx, groups, node);
+    case "attention":
+      return lowerAttention(ctx, groups, node, lowering.pass);
+    default:
+      throw new LowrankError(
+        `${node.prim.name} (${lowering.kind}) has no kernel and was not expanded: a bug of lowering`,
+      );
+  }
+}
+
+/** A copy, which a plan leaves out where it can, then a write over the window. */
+function lowerDynamicUpdate(ctx: Context, groups: Groups, node: Node): void {
+  const [x, update, ...starts] = ctx.inputs(node);
+  const out = node.outs[0];
+  const source = groups.repr(x);
+  const { buffer, repr } = ctx.newWhole(out.aval);
+  const { strides } = repr.view;
+  const zeros = update.shape.map(() => 0);
+  const dynamic = starts.map((s, axis) => ({
+    value: clampDraft(draftOf(groups.repr(s), zeros), x.shape[axis] - update.shape[axis]),
+    stride: strides[axis],
+  }));
+  const value = groups.draft(update);
+  const elidable = isWhole(source, x.aval) ? { from: source.base as Buffer, to: buffer } : undefined;
+  launchMap(ctx, out.shape, [{ buffer, index: { offset: 0, strides }, value: draftOf(source) }], elidable);
+  launchMap(ctx, update.shape, [{ buffer, index: { offset: 0, strides, dynamic }, value }]);
+  ctx.reprs.set(out, repr);
+}
+
+function lowerScatter(ctx: Context, groups: Groups, node: Node): void {
+  const [indices, updates] = ctx.inputs(node);
+  const out = node.outs[0];
+  const whole = (v: Value): Buffer => {
+    const repr = groups.repr(v);
+    return ctx.wholeBuffer(isWhole(repr, v.aval) ? repr : copyOf(ctx, repr), v.aval);
+  };
+  const inputs = [whole(indices), whole(updates)];
+  const { buffer, repr } = ctx.newWhole(out.aval);
+  const [targets, ...rest] = out.shape;
+  ctx.launches.push({
+    kernel: {
+      kind: "scatter",
+      operands: [...inputs, buffer].map((b, i) => ({
+        dtype: b.dtype,
+        size: b.size,
+        access: i === 2 ? "write" : "read",
+      })),
+      count: sizeOf(indices.shape),
+      cols: sizeOf(rest),
+      targets,
+    },
+    buffers: [...inputs, buffer],
+  });
+  ctx.reprs.set(out, repr);
+}

@@ -1,0 +1,214 @@
+/** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
+import { byteSize, type DType } from "../core/dtype.ts";
+import type { BufferRef, Expr, Index, MapKernel, Program, Step } from "./kernel.ts";
+import type { Launch } from "./lower/context.ts";
+import type { Lowered } from "./lower/lower.ts";
+import type { Buffer } from "./lower/repr.ts";
+
+/** Slices of the arena start at multiples of this many bytes: WebGPU's rule for bindings. */
+const alignment = 256;
+
+/** Arguments of a program; a donated one's memory may be written. */
+export interface Argument {
+  readonly dtype: DType;
+  readonly size: number;
+  readonly donated: boolean;
+}
+
+export function plan({ launches, outputs }: Lowered, args: readonly Argument[]): Program {
+  const placement = new Placement(launches, outputs, args);
+  const kept = placement.share();
+  const { slots, bytes } = assign(kept, (b) => placement.root(b), (b) => placement.inArena(b));
+  const ref = (buffer: Buffer): BufferRef => {
+    const root = placement.root(buffer);
+    if (root.argument !== undefined) return { kind: "argument", index: root.argument };
+    const output = outputs.indexOf(root);
+    return output >= 0 ? { kind: "output", index: output } : { kind: "arena", offset: slots.get(root)! };
+  };
+  const steps: Step[] = kept.map(({ kernel, buffers }) => ({ kernel, buffers: buffers.map(ref) }));
+  return {
+    arguments: args.map(({ dtype, size }) => ({ dtype, size })),
+    outputs: outputs.map((b) => {
+      const { argument } = placement.root(b);
+      return { dtype: b.dtype, size: b.size, ...(argument !== undefined && { donated: argument }) };
+    }),
+    arenaBytes: bytes,
+    steps,
+  };
+}
+
+/** Which buffers share memory: decided where a buffer dies at the step that makes another. */
+class Placement {
+  readonly #parent = new Map<Buffer, Buffer>();
+  readonly #lastUse = new Map<Buffer, number>();
+
+  constructor(
+    readonly launches: readonly Launch[],
+    readonly outputs: readonly Buffer[],
+    readonly args: readonly Argument[],
+  ) {
+    launches.forEach(({ buffers }, i) => buffers.forEach((b) => this.#lastUse.set(b, i)));
+  }
+
+  root(b: Buffer): Buffer {
+    let at = b;
+    for (let up = this.#parent.get(at); up; up = this.#parent.get(at)) at = up;
+    return at;
+  }
+
+  inArena(root: Buffer): boolean {
+    return root.argument === undefined && !this.outputs.includes(root);
+  }
+
+  /** Whether the memory of `b` is free to be written once step `i` has read it. */
+  #dies(b: Buffer, i: number): boolean {
+    const root = this.root(b);
+    if (this.outputs.some((o) => this.root(o) === root)) return false;
+    if (root.argument !== undefined && !this.args[root.argument].donated) return false;
+    return this.#lastUse.get(root)! <= i;
+  }
+
+  /** `to` lives in the memory of `from`. An output may only move into an argument: the caller owns both. */
+  #alias(from: Buffer, to: Buffer): boolean {
+    const root = this.root(from);
+    if (byteSize[from.dtype] * from.size !== byteSize[to.dtype] * to.size) return false;
+    if (this.outputs.includes(to) && root.argument === undefined) return false;
+    this.#parent.set(to, root);
+    this.#lastUse.set(root, Math.max(this.#lastUse.get(root)!, this.#lastUse.get(to)!));
+    return true;
+  }
+
+  share(): Launch[] {
+    const kept: Launch[] = [];
+    this.launches.forEach((launch, i) => {
+      const { elidable } = launch;
+      if (elidable && this.#dies(elidable.from, i) && this.#alias(elidable.from, elidable.to)) return;
+      kept.push(launch.kernel.kind === "map" ? this.#inPlace(launch, launch.kernel, i) : launch);
+    });
+    return kept;
+  }
+
+  /** A map that reads a dying buffer only where it writes does so in place. */
+  #inPlace(launch: Launch, kernel: MapKernel, i: number): Launch {
+    for (const store of kernel.stores) {
+      const to = launch.buffers[store.operand];
+      if (this.#parent.has(to) || kernel.operands[store.operand].access !== "write" || store.index.dynamic) continue;
+      if (sizeOfMap(kernel) !== to.size) continue;
+      const from = launch.buffers.findIndex((b, o) =>
+        kernel.operands[o].access === "read" && this.#dies(b, i) && sameIndexEverywhere(kernel, o, store.index) &&
+        launch.buffers.filter((x) => this.root(x) === this.root(b)).length === 1
+      );
+      if (from < 0 || kernel.operands[from].dtype !== kernel.operands[store.operand].dtype) continue;
+      if (!this.#alias(launch.buffers[from], to)) continue;
+      const merged = mergeOperands(kernel, from, store.operand);
+      const buffers = launch.buffers.filter((_, o) => o !== store.operand);
+      return this.#inPlace({ ...launch, kernel: merged, buffers }, merged, i);
+    }
+    return launch;
+  }
+}
+
+const sizeOfMap = (kernel: MapKernel) => kernel.shape.reduce((n, d) => n * d, 1);
+
+/** Whether each load of an operand is at `index`, and nothing loads it through another load's index. */
+function sameIndexEverywhere(kernel: MapKernel, operand: number, index: Index): boolean {
+  const want = JSON.stringify(index);
+  let same = true;
+  visit(kernel, (e) => {
+    if (e.kind === "load" && e.operand === operand && JSON.stringify(e.index) !== want) same = false;
+  });
+  return same;
+}
+
+function visit(kernel: MapKernel, f: (e: Expr) => void): void {
+  const seen = new Set<Expr>();
+  const stack: Expr[] = [];
+  const take = (index: Index) => index.dynamic?.forEach((d) => stack.push(d.value));
+  for (const s of kernel.stores) {
+    stack.push(s.value);
+    take(s.index);
+  }
+  while (stack.length > 0) {
+    const e = stack.pop()!;
+    if (seen.has(e)) continue;
+    seen.add(e);
+    f(e);
+    if (e.kind === "load") take(e.index);
+    else if (e.kind === "op" || e.kind === "threefry") stack.push(...e.args);
+  }
+}
+
+/** The kernel with operand `gone` read and written as operand `kept`. */
+function mergeOperands(kernel: MapKernel, kept: number, gone: number): MapKernel {
+  const renumber = (o: number) => (o === gone ? kept : o) - ((o === gone ? kept : o) > gone ? 1 : 0);
+  const memo = new Map<Expr, Expr>();
+  const index = (x: Index): Index =>
+    x.dynamic ? { ...x, dynamic: x.dynamic.map((d) => ({ ...d, value: expr(d.value) })) } : x;
+  const expr = (e: Expr): Expr => {
+    const known = memo.get(e);
+    if (known) return known;
+    const made: Expr = e.kind === "load"
+      ? { ...e, operand: renumber(e.operand), index: index(e.index) }
+      : e.kind === "op" || e.kind === "threefry"
+      ? { ...e, args: e.args.map(expr) }
+      : e;
+    memo.set(e, made);
+    return made;
+  };
+  return {
+    ...kernel,
+    operands: kernel.operands.map((o, i) => i === kept ? { ...o, access: "inout" as const } : o).filter((_, i) =>
+      i !== gone
+    ),
+    stores: kernel.stores.map((s) => ({ operand: renumber(s.operand), index: index(s.index), value: expr(s.value) })),
+  };
+}
+
+/** Offsets in the arena: the smallest hole that fits, freed after the last step that touches it. */
+function assign(
+  launches: readonly Launch[],
+  root: (b: Buffer) => Buffer,
+  inArena: (b: Buffer) => boolean,
+): { slots: Map<Buffer, number>; bytes: number } {
+  const last = new Map<Buffer, number>();
+  launches.forEach(({ buffers }, i) => buffers.forEach((b) => last.set(root(b), i)));
+  const slots = new Map<Buffer, number>();
+  const holes: { offset: number; bytes: number }[] = [];
+  let bytes = 0;
+  const size = (b: Buffer) => Math.ceil(Math.max(1, byteSize[b.dtype] * b.size) / alignment) * alignment;
+  launches.forEach(({ buffers }, i) => {
+    const roots = [...new Set(buffers.map(root))].filter(inArena);
+    for (const b of roots) {
+      if (slots.has(b)) continue;
+      const need = size(b);
+      let best = -1;
+      holes.forEach((h, at) => {
+        if (h.bytes >= need && (best < 0 || h.bytes < holes[best].bytes)) best = at;
+      });
+      if (best >= 0) {
+        const hole = holes[best];
+        slots.set(b, hole.offset);
+        if (hole.bytes === need) holes.splice(best, 1);
+        else holes[best] = { offset: hole.offset + need, bytes: hole.bytes - need };
+      } else {
+        // A hole at the very end is grown instead of left behind.
+        const end = holes.findIndex((h) => h.offset + h.bytes === bytes);
+        const offset = end >= 0 ? holes.splice(end, 1)[0].offset : bytes;
+        slots.set(b, offset);
+        bytes = offset + need;
+      }
+    }
+    for (const b of roots) if (last.get(b) === i) release(holes, { offset: slots.get(b)!, bytes: size(b) });
+  });
+  return { slots, bytes };
+}
+
+function release(holes: { offset: number; bytes: number }[], freed: { offset: number; bytes: number }): void {
+  let at = holes.findIndex((h) => h.offset > freed.offset);
+  if (at < 0) at = holes.length;
+  holes.splice(at, 0, freed);
+  for (const i of [at, at - 1]) {
+    const [a, b] = [holes[i], holes[i + 1]];
+    if (a && b && a.offset + a.bytes === b.offset) holes.splice(i, 2, { offset: a.offset, bytes: a.bytes + b.bytes });
+  }
+}
