@@ -32,7 +32,7 @@ const limits = { array: 1 << 24, string: 1 << 24, dimensions: 8, nesting: 4 };
  * truncated, damaged, or of a type or version that is not read.
  */
 export function readGguf(source: ByteSource): GgufHeader {
-  const cursor = new Cursor(source, (problem, mend = "bring it again, it is damaged") => {
+  const cursor = new Cursor(source, (problem, mend = "bring it again, it is damaged or truncated") => {
     throw new FileError(`${source.name} is no whole GGUF file: ${problem}; ${mend}.`);
   });
   if (source.size < 24) cursor.refuse(`it has ${source.size} bytes and its first fields take 24`);

@@ -30,16 +30,17 @@ export const elementBits: Readonly<Record<string, number>> = {
  * or an overlap. Throws a {@link FileError} that says what is wrong and what mends it.
  */
 export function readHeader(source: ByteSource): SafetensorsHeader {
-  const refuse = (problem: string, mend = "bring it again, it is damaged"): never => {
+  const refuse = (problem: string, mend = "bring it again, it is damaged or truncated"): never => {
     throw new FileError(`${source.name} is no whole safetensors file: ${problem}; ${mend}.`);
   };
   if (source.size < 8) refuse(`it has ${source.size} bytes and the header's length alone takes 8`);
   const prefix = new Uint8Array(8);
   source.read(0, prefix);
-  const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  const claimed = new DataView(prefix.buffer).getBigUint64(0, true);
+  const length = Number(claimed);
   if (length > longestHeader) {
     refuse(
-      `it claims a header of ${length} bytes and ${longestHeader} are allowed`,
+      `it claims a header of ${claimed} bytes and ${longestHeader} are allowed`,
       "it is damaged or of another format",
     );
   }

@@ -1,0 +1,123 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { FileError } from "../../core/errors.ts";
+import { f32Tensor, makeGguf } from "../../tests/reference/make_gguf.ts";
+import { byteTokenizerFiles } from "./byte_tokenizer.ts";
+import { openModelFiles } from "./model_files.ts";
+import { writeSafetensors } from "./safetensors.ts";
+import type { HostTensor } from "./weights.ts";
+
+const known = ["gpt2", "llama"];
+
+function inFolder(body: (folder: string, write: (name: string, content: unknown) => void) => void): void {
+  const folder = Deno.makeTempDirSync();
+  try {
+    body(folder, (name, content) => {
+      if (content instanceof Uint8Array) Deno.writeFileSync(`${folder}/${name}`, content);
+      else Deno.writeTextFileSync(`${folder}/${name}`, typeof content === "string" ? content : JSON.stringify(content));
+    });
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+const tensor = (...values: number[]): HostTensor => ({
+  shape: [values.length],
+  dtype: "f32",
+  data: Float32Array.from(values),
+});
+
+Deno.test("a folder is opened, its tokenizer on demand", () =>
+  inFolder((folder, write) => {
+    write("config.json", { model_type: "gpt2", n_embd: 3 });
+    writeSafetensors(`${folder}/model.safetensors`, new Map([["wte", tensor(1, 2, 3)]]));
+    using files = openModelFiles(`${folder}/`, known);
+    assertEquals(files.config.integer("n_embd"), 3);
+    assertEquals(files.source.read("wte").data, Float32Array.of(1, 2, 3));
+    assertThrows(() => files.tokenizer(), FileError, "has no tokenizer.json");
+    const { tokenizer, config } = byteTokenizerFiles("<|end|>");
+    write("tokenizer.json", tokenizer);
+    write("tokenizer_config.json", config);
+    assertEquals(files.tokenizer().encode("hi<|end|>"), [104, 105, 256]);
+  }));
+
+Deno.test("shards are one source, and what they disagree on is listed", () =>
+  inFolder((folder, write) => {
+    write("config.json", { model_type: "llama" });
+    writeSafetensors(`${folder}/model-1.safetensors`, new Map([["a", tensor(1)]]));
+    writeSafetensors(`${folder}/model-2.safetensors`, new Map([["b", tensor(2)], ["c", tensor(3)]]));
+    const index = (weight_map: unknown) => write("model.safetensors.index.json", { weight_map });
+    const both = { a: "model-1.safetensors", b: "model-2.safetensors" };
+    index({ ...both, c: "model-2.safetensors" });
+    {
+      using files = openModelFiles(folder, known);
+      assertEquals(files.source.names, ["a", "b", "c"]);
+      assertEquals(files.source.read("c").data, Float32Array.of(3));
+    }
+    const refused = (map: unknown, sentence: string) => {
+      index(map);
+      assertThrows(() => openModelFiles(folder, known), FileError, sentence);
+    };
+    refused({ ...both, d: "model-2.safetensors" }, "Missing (1): d in model-2.safetensors. Not in the index (1): c in");
+    refused({ ...both, c: "model-3.safetensors" }, "names files that are not there. Missing (1): model-3.safetensors");
+    refused({ ...both, c: "../model-2.safetensors" }, "which is no safetensors file beside it");
+    refused([], "has no weight_map");
+  }));
+
+Deno.test("a path that is no model is refused with the mend", () =>
+  inFolder((folder, write) => {
+    const refused = (path: string, sentence: string) =>
+      assertThrows(() => openModelFiles(path, known), FileError, sentence);
+    refused(`${folder}/none`, "There is no model at");
+    refused(folder, "has no config.json");
+    write("adapter_config.json", {});
+    refused(folder, "it is an adapter; give the folder of its base model");
+    write("config.json", "{");
+    refused(folder, "config.json is not JSON");
+    write("config.json", "[]");
+    refused(folder, "holds a list where a JSON object was expected");
+    write("config.json", { model_type: "gpt2" });
+    refused(folder, "has neither model.safetensors nor");
+    write("pytorch_model.bin", "");
+    refused(folder, "is a pickle");
+    write("notes.txt", "");
+    refused(`${folder}/notes.txt`, "is a file but no .gguf");
+    write("model.safetensors", "");
+    refused(folder, "it has 0 bytes");
+    write("config.json", { model_type: "gpt3" });
+    writeSafetensors(`${folder}/model.safetensors`, new Map());
+    refused(folder, "is of the architecture gpt3, and known are gpt2, llama (did you mean gpt2?)");
+  }));
+
+Deno.test("a GGUF file brings its own tokenizer, unless one lies beside it", () =>
+  inFolder((folder, write) => {
+    const { vocab } = byteTokenizerFiles("").tokenizer.model as { vocab: Record<string, number> };
+    const letters = Object.keys(vocab).sort((a, b) => vocab[a] - vocab[b]);
+    write(
+      "m.gguf",
+      makeGguf({
+        "general.architecture": { text: "gpt2" },
+        "gpt2.embedding_length": { u32: 2 },
+        "gpt2.block_count": { u32: 1 },
+        "gpt2.attention.head_count": { u32: 1 },
+        "gpt2.context_length": { u32: 8 },
+        "gpt2.attention.layer_norm_epsilon": { f32: 0.5 },
+        "tokenizer.ggml.model": { text: "gpt2" },
+        "tokenizer.ggml.pre": { text: "smollm" },
+        "tokenizer.ggml.tokens": { texts: [...letters, "12", "he", "<|end|>"] },
+        "tokenizer.ggml.token_type": { i32s: [...letters.map(() => 1), 1, 1, 3] },
+        "tokenizer.ggml.merges": { texts: ["1 2", "h e"] },
+        "tokenizer.ggml.eos_token_id": { u32: 258 },
+        "tokenizer.ggml.bos_token_id": { u32: 258 },
+        "tokenizer.ggml.add_bos_token": { bool: true },
+      }, { "token_embd.weight": f32Tensor([259, 2], new Float32Array(518)) }),
+    );
+    using files = openModelFiles(`${folder}/m.gguf`, known);
+    assertEquals(files.config.integer("vocab_size"), 259);
+    const tokenizer = files.tokenizer();
+    assertEquals(tokenizer.eosId, 258);
+    // Digits are split off first, so that their merge never applies.
+    assertEquals(tokenizer.encode("12he<|end|>"), [258, 49, 50, 257, 258]);
+    assertEquals(tokenizer.encode("he", { addSpecialTokens: false }), [257]);
+    write("tokenizer.json", byteTokenizerFiles("<|end|>").tokenizer);
+    assertEquals(files.tokenizer().encode("12he"), [49, 50, 104, 101]);
+  }));
