@@ -1,0 +1,285 @@
+/** The CPU device: kernels as WebAssembly SIMD over one memory, on the main thread and its workers. */
+import { byteSize, type DType, type HostArray, hostArray } from "../../core/dtype.ts";
+import { DeviceError, OptionError } from "../../core/errors.ts";
+import type { BufferRef, Kernel, Program } from "../kernel.ts";
+import { emitKernel } from "../wasm/emit.ts";
+import type { EmitOptions, EmittedKernel } from "../wasm/frame.ts";
+import { kernelKey } from "../wasm/kernel_key.ts";
+import { supportsRelaxedSimd } from "../wasm/probe.ts";
+import { CpuMemory } from "./cpu_memory.ts";
+import { CpuThreads } from "./cpu_threads.ts";
+import { type KernelFunction, reservedBytes, stepWords, words } from "./cpu_walk.ts";
+import type { Device, DeviceBuffer, Executable } from "./device.ts";
+
+/** How the CPU device is opened. */
+export interface CpuOptions {
+  /** Threads that compute, the main one included. The processors that the system reports, at most 16, if not given. */
+  readonly threads?: number;
+  /** Whether to use relaxed SIMD's fused multiply-add; if not given, where the engine has it. */
+  readonly relaxed?: boolean;
+}
+
+/** More threads than this gain nothing on the sizes that one 4 GB memory holds. */
+const mostThreads = 16;
+
+/**
+ * Opens the CPU device. It needs no permission. Without SharedArrayBuffer or workers it runs on the calling thread, and
+ * its description says so. Results do not depend on the number of threads.
+ *
+ * @throws {OptionError} if `threads` is not a positive whole number, or `relaxed` is asked for where it is missing.
+ */
+export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
+  const wanted = options.threads ?? Math.min(navigator.hardwareConcurrency ?? 1, mostThreads);
+  if (!Number.isInteger(wanted) || wanted < 1) {
+    throw new OptionError(`threads is ${wanted}: give a whole number of at least 1.`);
+  }
+  const relaxed = options.relaxed ?? supportsRelaxedSimd();
+  if (relaxed && !supportsRelaxedSimd()) {
+    throw new OptionError("relaxed is true, but this engine has no fused multiply-add of relaxed SIMD: leave it out.");
+  }
+  const shared = typeof SharedArrayBuffer !== "undefined" && typeof Worker !== "undefined";
+  const memory = new CpuMemory(shared, reservedBytes);
+  if (!shared || wanted === 1) {
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, shared ? "" : ", no shared memory here");
+  }
+  try {
+    return new CpuDevice(memory, await CpuThreads.start(memory.memory, wanted), relaxed, "");
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, `, workers did not start: ${reason}`);
+  }
+}
+
+/** A block of the memory. */
+class CpuBuffer implements DeviceBuffer {
+  freed = false;
+  constructor(readonly device: CpuDevice, readonly address: number, readonly bytes: number) {}
+}
+
+/** A kernel's code: compiled here, its bytes kept in the memory for the workers. */
+interface CompiledKernel {
+  readonly number: number;
+  readonly emitted: EmittedKernel;
+  readonly address: number;
+}
+
+/** WebAssembly SIMD on the threads of this machine. Programs run to their end inside `run`. */
+export class CpuDevice implements Device {
+  readonly kind = "cpu";
+  readonly description: string;
+  readonly key: string;
+  readonly #memory: CpuMemory;
+  readonly #threads: CpuThreads;
+  readonly #emit: EmitOptions;
+  readonly #kernels = new Map<string, CompiledKernel>();
+  readonly #known = new WeakMap<Kernel, CompiledKernel>();
+  readonly #arenas = new Map<Executable, number>();
+  #arena = { address: 0, bytes: 0 };
+  #scratch = { address: 0, stride: 0 };
+  #held = { current: 0, peak: 0 };
+  #disposed = false;
+
+  /** Use {@link openCpu}. */
+  constructor(memory: CpuMemory, threads: CpuThreads, relaxed: boolean, remark: string) {
+    this.#memory = memory;
+    this.#threads = threads;
+    this.#emit = { shared: memory.shared, relaxed };
+    const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
+    this.description = `cpu (wasm simd${relaxed ? "" : " without fused multiply-add"}, ${count}${remark})`;
+    this.key = relaxed ? "cpu:fused" : "cpu";
+  }
+
+  /** Threads that compute. */
+  get threads(): number {
+    return this.#threads.count;
+  }
+
+  get memory(): { readonly current: number; readonly peak: number } {
+    return { ...this.#held };
+  }
+
+  allocate(bytes: number): DeviceBuffer {
+    this.#demandOpen();
+    const buffer = new CpuBuffer(this, this.#memory.allocate(bytes), bytes);
+    this.#hold(bytes);
+    return buffer;
+  }
+
+  free(buffer: DeviceBuffer): void {
+    const { address, bytes } = this.#own(buffer);
+    (buffer as CpuBuffer).freed = true;
+    this.#memory.free(address, bytes);
+    this.#hold(-bytes);
+  }
+
+  write(buffer: DeviceBuffer, data: HostArray): void {
+    const { address, bytes } = this.#own(buffer);
+    if (data.byteLength > bytes) {
+      throw new DeviceError(`${data.byteLength} bytes do not fit a buffer of ${bytes} bytes: allocate it larger.`);
+    }
+    const source = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    new Uint8Array(this.#memory.buffer, address, data.byteLength).set(source);
+  }
+
+  read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
+    return Promise.resolve(requests.map(({ buffer, dtype, size }) => {
+      const copy = hostArray(dtype, size);
+      copy.set(this.view(buffer, dtype, size));
+      return copy;
+    }));
+  }
+
+  /**
+   * The first `size` elements of a buffer in place, to fill or read without a copy. The view is good until the next
+   * allocation or compilation, which may move the memory's end.
+   */
+  view(buffer: DeviceBuffer, dtype: DType, size: number): HostArray {
+    const { address, bytes } = this.#own(buffer);
+    if (size * byteSize[dtype] > bytes) {
+      throw new DeviceError(`${size} elements of ${dtype} are more than a buffer of ${bytes} bytes holds.`);
+    }
+    return hostArray(dtype, size, this.#memory.buffer, address);
+  }
+
+  compile(program: Program): Executable {
+    this.#demandOpen();
+    const steps = program.steps.map(({ kernel, buffers }) => ({ kernel: this.#compileKernel(kernel), buffers }));
+    this.#reserveScratch(steps.reduce((most, { kernel }) => Math.max(most, kernel.emitted.scratchBytes), 0));
+    const table = new StepTable(steps);
+    const address = this.#memory.allocate(table.words.byteLength);
+    const executable: Executable = {
+      run: (args, outputs) => {
+        this.#demandOpen();
+        const given = { argument: args.map((b) => this.#own(b)), output: outputs.map((b) => this.#own(b)) };
+        table.resolve((ref) =>
+          ref.kind === "arena" ? this.#arena.address + ref.offset : given[ref.kind][ref.index].address
+        );
+        new Int32Array(this.#memory.buffer, address, table.words.length).set(table.words);
+        this.#walk(address, steps.length, table.alone);
+      },
+      free: () => {
+        if (!this.#arenas.delete(executable)) return;
+        this.#memory.free(address, table.words.byteLength);
+        this.#resizeArena();
+      },
+    };
+    this.#arenas.set(executable, program.arenaBytes);
+    this.#resizeArena();
+    return executable;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#threads[Symbol.dispose]();
+  }
+
+  #walk(table: number, steps: number, alone: boolean): void {
+    const shared = new Uint32Array(this.#memory.buffer, 0, 64);
+    shared[words.table] = table;
+    shared[words.steps] = steps;
+    shared[words.scratch] = this.#scratch.address;
+    shared[words.scratchStride] = this.#scratch.stride;
+    try {
+      this.#threads.run(alone);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new DeviceError(`A kernel failed on the CPU device: ${reason}.`);
+    }
+  }
+
+  #compileKernel(kernel: Kernel): CompiledKernel {
+    const known = this.#known.get(kernel);
+    if (known) return known;
+    const key = kernelKey(kernel);
+    let compiled = this.#kernels.get(key);
+    if (!compiled) {
+      const emitted = emitKernel(kernel, this.#emit);
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(emitted.bytes), {
+        m: { m: this.#memory.memory },
+      });
+      const address = this.#memory.allocate(emitted.bytes.byteLength);
+      new Uint8Array(this.#memory.buffer, address, emitted.bytes.byteLength).set(emitted.bytes);
+      compiled = { number: this.#kernels.size, emitted, address };
+      this.#threads.walker.kernels[compiled.number] = instance.exports.run as KernelFunction;
+      this.#kernels.set(key, compiled);
+    }
+    this.#known.set(kernel, compiled);
+    return compiled;
+  }
+
+  /** One arena serves every program, since each runs to its end before the next: as large as the largest needs. */
+  #resizeArena(): void {
+    const bytes = Math.max(0, ...this.#arenas.values());
+    if (bytes === this.#arena.bytes) return;
+    if (this.#arena.bytes > 0) {
+      this.#memory.free(this.#arena.address, this.#arena.bytes);
+      this.#hold(-this.#arena.bytes);
+    }
+    this.#arena = { address: 0, bytes: 0 };
+    if (bytes === 0) return;
+    this.#arena = { address: this.#memory.allocate(bytes), bytes };
+    this.#hold(bytes);
+  }
+
+  #reserveScratch(bytes: number): void {
+    const stride = Math.ceil(bytes / 64) * 64;
+    if (stride <= this.#scratch.stride) return;
+    const { count } = this.#threads;
+    if (this.#scratch.stride > 0) this.#memory.free(this.#scratch.address, this.#scratch.stride * count);
+    this.#scratch = { address: this.#memory.allocate(stride * count), stride };
+  }
+
+  #own(buffer: DeviceBuffer): CpuBuffer {
+    this.#demandOpen();
+    if (!(buffer instanceof CpuBuffer) || buffer.device !== this) {
+      throw new DeviceError("A buffer of another device was given to the CPU device: read it there and write it here.");
+    }
+    if (buffer.freed) {
+      throw new DeviceError(`A freed buffer of ${buffer.bytes} bytes was used: keep it until its last use.`);
+    }
+    return buffer;
+  }
+
+  #demandOpen(): void {
+    if (this.#disposed) throw new DeviceError("The CPU device was used after it was disposed: open another.");
+  }
+
+  #hold(bytes: number): void {
+    this.#held.current += bytes;
+    this.#held.peak = Math.max(this.#held.peak, this.#held.current);
+  }
+}
+
+/** A program's steps as the words that the threads walk. */
+class StepTable {
+  readonly words: Int32Array;
+  /** Whether no step has work for more than one thread. */
+  readonly alone: boolean;
+  readonly #addresses: { readonly at: number; readonly ref: BufferRef }[] = [];
+  readonly #counters: number[] = [];
+
+  constructor(steps: readonly { kernel: CompiledKernel; buffers: readonly BufferRef[] }[]) {
+    const length = steps.reduce((total, { buffers }) => total + stepWords.first + buffers.length, 0);
+    this.words = new Int32Array(length);
+    this.alone = steps.every(({ kernel: { emitted } }) => emitted.units <= emitted.grain);
+    let at = 0;
+    for (const { kernel: { number, emitted, address }, buffers } of steps) {
+      this.words[at + stepWords.kernel] = number;
+      this.words[at + stepWords.address] = address;
+      this.words[at + stepWords.bytes] = emitted.bytes.byteLength;
+      this.words[at + stepWords.units] = emitted.units;
+      this.words[at + stepWords.grain] = emitted.grain;
+      this.words[at + stepWords.operands] = buffers.length;
+      this.#counters.push(at + stepWords.next);
+      buffers.forEach((ref, i) => this.#addresses.push({ at: at + stepWords.first + i, ref }));
+      at += stepWords.first + buffers.length;
+    }
+  }
+
+  /** Fills in the address of every operand and sets the work counters back. */
+  resolve(addressOf: (ref: BufferRef) => number): void {
+    for (const { at, ref } of this.#addresses) this.words[at] = addressOf(ref);
+    for (const at of this.#counters) this.words[at] = 0;
+  }
+}

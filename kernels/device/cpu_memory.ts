@@ -1,0 +1,115 @@
+/** The one WebAssembly memory that the CPU device lives in, handed out in blocks. */
+import { DeviceError } from "../../core/errors.ts";
+
+/** Bytes of a WebAssembly page. */
+const pageBytes = 65536;
+/** A 32-bit memory holds at most this many pages: 4 GB. */
+const mostPages = 65536;
+/** Blocks start and end on this many bytes, a cache line. */
+const alignment = 64;
+
+/** A run of free bytes. */
+interface Gap {
+  start: number;
+  bytes: number;
+}
+
+/** First-fit allocation from a sorted free list; the memory grows when no gap is large enough. */
+export class CpuMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly shared: boolean;
+  #gaps: Gap[] = [];
+  #end: number;
+  #current = 0;
+  #peak = 0;
+
+  /** `reserved` bytes at the start are the owner's. */
+  constructor(shared: boolean, reserved: number) {
+    this.shared = shared;
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil(reserved / pageBytes) + 1, maximum: mostPages, shared });
+    this.#end = align(reserved);
+  }
+
+  get current(): number {
+    return this.#current;
+  }
+
+  get peak(): number {
+    return this.#peak;
+  }
+
+  get buffer(): ArrayBufferLike {
+    return this.memory.buffer;
+  }
+
+  /** The address of `bytes` uninitialised bytes. */
+  allocate(bytes: number): number {
+    const wanted = Math.max(align(bytes), alignment);
+    let start: number;
+    const gap = this.#gaps.findIndex((g) => g.bytes >= wanted);
+    if (gap >= 0) {
+      const found = this.#gaps[gap];
+      start = found.start;
+      found.start += wanted;
+      found.bytes -= wanted;
+      if (found.bytes === 0) this.#gaps.splice(gap, 1);
+    } else start = this.#extend(wanted);
+    this.#current += wanted;
+    this.#peak = Math.max(this.#peak, this.#current);
+    return start;
+  }
+
+  /** Gives back what `allocate(bytes)` gave. */
+  free(start: number, bytes: number): void {
+    const size = Math.max(align(bytes), alignment);
+    this.#current -= size;
+    let low = 0, high = this.#gaps.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#gaps[middle].start < start) low = middle + 1;
+      else high = middle;
+    }
+    this.#gaps.splice(low, 0, { start, bytes: size });
+    this.#join(low);
+    if (low > 0) this.#join(low - 1);
+    const last = this.#gaps[this.#gaps.length - 1];
+    if (last.start + last.bytes === this.#end) {
+      this.#end = last.start;
+      this.#gaps.pop();
+    }
+  }
+
+  /** Joins gap `i` with the next where they touch. */
+  #join(i: number): void {
+    const gap = this.#gaps[i], next = this.#gaps[i + 1];
+    if (!next || gap.start + gap.bytes !== next.start) return;
+    gap.bytes += next.bytes;
+    this.#gaps.splice(i + 1, 1);
+  }
+
+  #extend(bytes: number): number {
+    const start = this.#end, end = start + bytes;
+    const missing = Math.ceil((end - this.memory.buffer.byteLength) / pageBytes);
+    if (missing > 0) {
+      try {
+        if (end > mostPages * pageBytes) throw new RangeError("past the largest memory");
+        this.memory.grow(missing);
+      } catch {
+        throw new DeviceError(
+          `The CPU device needs ${gigabytes(bytes)} GB more and holds ${gigabytes(this.#current)} GB, but one memory ` +
+            `holds 4.0 GB: use a smaller batch or sequence, or keep the weights in bf16.`,
+        );
+      }
+    }
+    this.#end = end;
+    return start;
+  }
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / alignment) * alignment;
+}
+
+function gigabytes(bytes: number): string {
+  return (bytes / 2 ** 30).toFixed(bytes < 2 ** 28 ? 3 : 1);
+}

@@ -1,0 +1,226 @@
+/**
+ * Row kernels. Lanes lie along the columns, or along neighbouring rows where it is those that are contiguous. Either way
+ * the order of every sum depends on the kernel alone.
+ */
+import { sizeOf } from "../../core/aval.ts";
+import type { ScalarType } from "../../core/dtype.ts";
+import type { Index, Phase, RowKernel } from "../kernel.ts";
+import type { Code, Local } from "./assembler.ts";
+import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
+import { AxisRewriter, collapseAxes, collectAccesses } from "./iteration.ts";
+import type { PlainOpcode } from "./opcodes.ts";
+import { PointEmitter, type Space } from "./point.ts";
+
+type Reduce = Extract<Phase, { kind: "reduce" }>;
+
+/** Rows that one unit covers where lanes lie along rows: whole cache lines of f32. */
+const rowsPerUnit = 64;
+
+export function emitRow(kernel: RowKernel, options: EmitOptions): EmittedKernel {
+  const roots = kernel.phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : []);
+  const stores = kernel.phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);
+  const collapsed = collapseAxes([...kernel.rows, kernel.cols], roots, stores, 1);
+  const rewriter = new AxisRewriter(collapsed.axes, collapsed.shape.length);
+  const rows = collapsed.shape.slice(0, -1);
+  const phases = kernel.phases.map((phase): Phase =>
+    phase.kind === "reduce"
+      ? { ...phase, value: rewriter.expr(phase.value) }
+      : { ...phase, stores: phase.stores.map((store) => rewriter.store(store)) }
+  );
+  const along = lanesAlongRows(rows, kernel.cols, phases);
+  const frame = new KernelFrame(kernel.operands, options);
+  const { code, unit, pointers } = frame;
+  const column = code.local("i32");
+  const space = (axes: Local[], laneAxis: number): Space => ({
+    code,
+    relaxed: options.relaxed,
+    operands: kernel.operands,
+    pointers,
+    axes: [...axes, column],
+    laneAxis,
+    loopAxis: rows.length,
+  });
+  const cost = kernel.cols * phases.length;
+
+  if (!along) {
+    frame.eachUnit(() => {
+      const axes = frame.unflatten(unit, rows);
+      emitPhases(space(axes, rows.length), phases, kernel.cols, column, 4);
+    });
+    return frame.finish(sizeOf(rows), pointsPerCall / cost);
+  }
+  const outer = rows.slice(0, -1), length = rows[rows.length - 1];
+  const blocks = Math.ceil(length / rowsPerUnit);
+  const flat = code.local("i32"), row = code.local("i32"), limit = code.local("i32");
+  frame.eachUnit(() => {
+    code.get(unit).i32(blocks).op("i32.div_u").set(flat);
+    code.get(unit).i32(blocks).op("i32.rem_u").i32(rowsPerUnit).op("i32.mul").tee(row);
+    code.i32(rowsPerUnit).op("i32.add").tee(limit).i32(length).get(limit).i32(length).op("i32.lt_s", "select").set(
+      limit,
+    );
+    const axes = [...frame.unflatten(flat, outer), row];
+    for (const lanes of [4, 1] as const) {
+      if (lanes === 1 && length % 4 === 0) continue;
+      const body = () => emitPhases(space(axes, rows.length - 1), phases, kernel.cols, column, lanes);
+      code.loopUpTo(row, limit, lanes, body);
+    }
+  });
+  return frame.finish(sizeOf(outer) * blocks, pointsPerCall / (cost * rowsPerUnit));
+}
+
+/** Whether the accesses are contiguous (or constant) along the last row axis rather than along the columns. */
+function lanesAlongRows(rows: readonly number[], cols: number, phases: readonly Phase[]): boolean {
+  if (rows.length === 0 || rows[rows.length - 1] < 4) return false;
+  let alongColumns = 0, alongRows = 0;
+  const awkward = (stride = 0) => stride === 0 || stride === 1 ? 0 : 1;
+  const weigh = (indices: readonly Index[]) => {
+    for (const index of indices) {
+      alongColumns += awkward(index.strides[rows.length]);
+      alongRows += awkward(index.strides[rows.length - 1]);
+    }
+  };
+  for (const phase of phases) {
+    if (phase.kind === "reduce") weigh(collectAccesses([phase.value], []).indices);
+    else if (phase.kind === "each") weigh(collectAccesses([], phase.stores).indices);
+  }
+  return alongRows < alongColumns || (alongRows === alongColumns && alongRows === 0 && cols < 4);
+}
+
+/** All phases of one row, or of four rows side by side where the lane axis is not the column. */
+function emitPhases(base: Space, phases: readonly Phase[], cols: number, column: Local, lanes: 1 | 4): void {
+  const { code } = base;
+  const results: (Local | null)[] = [];
+  const space: Space = {
+    ...base,
+    result: { axes: (1 << base.loopAxis) - 1, push: (phase) => code.get(results[phase]!) },
+  };
+  const alongColumns = base.laneAxis === base.loopAxis;
+  const point = new PointEmitter(space);
+  const rewritten = base.operands.some((o) => o.access === "inout");
+  phases.forEach((phase, p) => {
+    if (rewritten) point.forget();
+    code.i32(0).set(column);
+    if (phase.kind === "reduce") {
+      point.hoist([phase.value], [], lanes);
+      results[p] = emitReduce(point, space, phase, cols, column, lanes, alongColumns);
+      return;
+    }
+    results[p] = null;
+    point.hoist([], phase.stores, lanes);
+    if (phase.kind === "once") return point.store(phase.stores, alongColumns ? 1 : lanes);
+    const end = { constant: cols };
+    if (alongColumns) {
+      if (cols >= 4) code.loopUpTo(column, end, 4, () => point.store(phase.stores, 4));
+      if (cols % 4 !== 0) code.loopUpTo(column, end, 1, () => point.store(phase.stores, 1));
+    } else code.loopUpTo(column, end, 1, () => point.store(phase.stores, lanes));
+  });
+}
+
+/** Emits one reduction and returns the local with its result in every lane (or lane by lane, one row each). */
+function emitReduce(
+  point: PointEmitter,
+  { code }: Space,
+  phase: Reduce,
+  cols: number,
+  column: Local,
+  lanes: 1 | 4,
+  alongColumns: boolean,
+): Local {
+  const { op, value } = phase;
+  const kind = op === "argmax" ? "max" : op;
+  const type = value.type;
+  const combine = combiners[type][kind];
+  if (!combine) throw new Error(`a kernel asks for the ${op} of ${type} values`);
+  const end = { constant: cols };
+  const accumulator = () => {
+    const local = code.local("v128");
+    pushIdentity(code, type, kind);
+    code.set(local);
+    return local;
+  };
+  const best = accumulator();
+  const at = op === "argmax" ? code.local("v128") : null;
+  if (at !== null) code.i32x4(0, 0, 0, 0).set(at);
+
+  const take = (into: Local, width: 1 | 4) => {
+    if (at === null) {
+      code.get(into);
+      point.push(value, width);
+      code.op(combine).set(into);
+      return;
+    }
+    const x = code.local("v128"), better = code.local("v128");
+    point.push(value, width);
+    code.tee(x).get(best).op(greater[type]!).set(better);
+    code.get(x).get(best).get(better).op("v128.bitselect").set(best);
+    code.get(column).op("i32x4.splat");
+    if (alongColumns && width === 4) code.i32x4(0, 1, 2, 3).op("i32x4.add");
+    code.get(at).get(better).op("v128.bitselect").set(at);
+    code.release("v128", x, better);
+  };
+
+  if (!alongColumns) {
+    code.loopUpTo(column, end, 1, () => take(best, lanes));
+    return at ?? best;
+  }
+  if (at === null && cols >= 64) {
+    const accumulators = [best, accumulator(), accumulator(), accumulator()];
+    code.loopUpTo(column, end, 16, () =>
+      accumulators.forEach((into, i) => {
+        if (i > 0) code.get(column).i32(4).op("i32.add").set(column);
+        take(into, 4);
+      }), 4);
+    for (const step of [1, 2]) {
+      for (let i = 0; i < 4; i += 2 * step) {
+        code.get(accumulators[i]).get(accumulators[i + step]).op(combine).set(accumulators[i]);
+      }
+    }
+    code.release("v128", ...accumulators.slice(1));
+  }
+  if (cols >= 4) code.loopUpTo(column, end, 4, () => take(best, 4));
+  if (at === null) acrossLanes(code, best, combine);
+  else {
+    // The least column among the lanes that hold the greatest value.
+    const own = code.local("v128");
+    code.get(best).set(own);
+    acrossLanes(code, best, combine);
+    code.get(at).i32x4(0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff);
+    code.get(own).get(best).op(type === "f32" ? "f32x4.eq" : "i32x4.eq", "v128.bitselect").set(at);
+    acrossLanes(code, at, "i32x4.min_s");
+    code.release("v128", own);
+  }
+  if (cols % 4 !== 0) {
+    code.loopUpTo(column, end, 1, () => take(best, 1));
+    const result = at ?? best;
+    code.get(result).get(result).shuffle(0, 0, 0, 0).set(result);
+  }
+  return at ?? best;
+}
+
+/** Combines the lanes of `local` and leaves the total in each. */
+function acrossLanes(code: Code, local: Local, combine: PlainOpcode): void {
+  code.get(local).get(local).get(local).shuffle(2, 3, 0, 1).op(combine).set(local);
+  code.get(local).get(local).get(local).shuffle(1, 0, 3, 2).op(combine).set(local);
+}
+
+const combiners: Record<ScalarType, Partial<Record<"sum" | "max" | "min", PlainOpcode>>> = {
+  f32: { sum: "f32x4.add", max: "f32x4.max", min: "f32x4.min" },
+  i32: { sum: "i32x4.add", max: "i32x4.max_s", min: "i32x4.min_s" },
+  u32: { sum: "i32x4.add", max: "i32x4.max_u", min: "i32x4.min_u" },
+  bool: { max: "v128.or", min: "v128.and" },
+};
+
+const greater: Partial<Record<ScalarType, PlainOpcode>> = {
+  f32: "f32x4.gt",
+  i32: "i32x4.gt_s",
+  u32: "i32x4.gt_u",
+  bool: "i32x4.gt_u",
+};
+
+function pushIdentity(code: Code, type: ScalarType, kind: "sum" | "max" | "min"): void {
+  if (kind === "sum") return void code.i32x4(0, 0, 0, 0);
+  if (type === "f32") return void code.f32x4(kind === "max" ? -Infinity : Infinity);
+  const low = type === "i32" ? -0x80000000 : 0, high = type === "i32" ? 0x7fffffff : -1;
+  const word = kind === "max" ? low : high;
+  code.i32x4(word, word, word, word);
+}
