@@ -6,6 +6,8 @@ import { bind1, type Primitive, Value } from "./ir/graph.ts";
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
   readonly description: string;
+  /** The most bytes that all buffers together may take, where that is known beforehand. */
+  readonly capacity?: number;
   allocate(bytes: number): unknown;
   write(buffer: any, data: HostArray): void;
   free(buffer: any): void;

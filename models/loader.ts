@@ -1,0 +1,127 @@
+/** From a model's files to a model on a device: the memory it needs is said before a weight is read. */
+import { sizeOf } from "../core/aval.ts";
+import { byteSize, type DType } from "../core/dtype.ts";
+import { DeviceError, OptionError } from "../core/errors.ts";
+import { type TensorHome, upload } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import type { Tensor } from "../core/tensor.ts";
+import type { LayeredModel } from "./language_model.ts";
+import type { ModelConfig } from "./load/config.ts";
+import { type ModelFiles, openModelFiles } from "./load/model_files.ts";
+import type { Tokenizer } from "./load/tokenizer.ts";
+import { checkWeights, type WeightSource } from "./load/weights.ts";
+
+/** How a weight may be held: as f32, or as the 16 bits that it is stored in. */
+export type WeightDType = "f32" | "f16" | "bf16";
+
+/** Where a model is to live, and how its weights are held. */
+export interface LoadOptions {
+  /** The device, as `openDevice` returns it. */
+  readonly device: TensorHome;
+  /** How matrices are held. By default as the file stores them; quantised ones become f32. Vectors are always f32. */
+  readonly dtype?: WeightDType;
+  /** Called after each weight, with the bytes now held and the bytes in all. */
+  readonly onProgress?: (held: number, total: number) => void;
+}
+
+/** A model with its weights on a device; disposing of it frees them. */
+export interface LoadedModel<P = unknown> extends LayeredModel<P>, Disposable {
+  readonly path: string;
+  readonly config: ModelConfig;
+  /** Builds the model's tokenizer; a sentence where it has none. */
+  tokenizer(): Tokenizer;
+}
+
+/** What a loader needs to know of one architecture. */
+export interface ArchitectureFiles<P> {
+  readonly modelType: string;
+  read(config: ModelConfig): {
+    /** The tree of parameters with shapes for leaves. */
+    readonly shapes: unknown;
+    /** Tensors in a file that are no weights of the model. */
+    readonly ignore: readonly RegExp[];
+    make(params: unknown): LayeredModel<P>;
+  };
+}
+
+/** Loads models of one architecture. */
+export interface Loader<P> {
+  readonly modelType: string;
+  /**
+   * Loads a model from a folder in Hugging Face's layout or a .gguf file.
+   *
+   * @throws {FileError} when the files are missing, damaged, of another architecture, or do not fit each other
+   * @throws {DeviceError} when the device can't hold the weights; nothing has been read then
+   */
+  load(path: string, options: LoadOptions): Promise<LoadedModel<P>>;
+  /** The same from files that are open; they are closed at the end. */
+  fromFiles(files: ModelFiles, options: LoadOptions): Promise<LoadedModel<P>>;
+}
+
+/** The loader of one architecture. */
+export function loaderOf<P>({ modelType, read }: ArchitectureFiles<P>): Loader<P> {
+  // deno-lint-ignore require-await -- a promise, so that reading may become asynchronous without a change of the interface
+  const fromFiles = async (files: ModelFiles, options: LoadOptions): Promise<LoadedModel<P>> => {
+    using source = files.source;
+    const { shapes, ignore, make } = read(files.config);
+    const params = loadWeights(source, shapes, ignore, options);
+    return {
+      ...make(params.tree),
+      path: files.path,
+      config: files.config,
+      tokenizer: () => files.tokenizer(),
+      [Symbol.dispose]: () => params.tensors.forEach((t) => t.dispose()),
+    };
+  };
+  return {
+    modelType,
+    fromFiles,
+    load: (path, options) => fromFiles(openModelFiles(path, [modelType]), options),
+  };
+}
+
+const isShape = (x: unknown): x is number[] => Array.isArray(x) && x.every((d) => typeof d === "number");
+
+/** Checks every name and shape, then the memory, then reads. */
+function loadWeights(source: WeightSource, shapes: unknown, ignore: readonly RegExp[], options: LoadOptions) {
+  const { device, dtype, onProgress } = options;
+  if (dtype !== undefined && !["f32", "f16", "bf16"].includes(dtype)) {
+    throw new OptionError(`weights can't be held as ${dtype}: choose f32, f16 or bf16`);
+  }
+  const flat = flatten<number[]>(shapes, (x) => isShape(x) && x.length > 0);
+  const expected = new Map(flat.paths.map((path, i) => [path, flat.leaves[i]]));
+  const found = checkWeights(expected, source, ignore);
+  const held = (path: string, as = dtype): DType =>
+    expected.get(path)!.length < 2 ? "f32" : as ?? source.entry(found.get(path)!).dtype;
+  const bytes = (as = dtype) => flat.paths.reduce((n, p, i) => n + sizeOf(flat.leaves[i]) * byteSize[held(p, as)], 0);
+  const total = bytes();
+  checkCapacity(source.path, device, total, bytes("bf16"));
+
+  let done = 0;
+  const tensors: Tensor[] = [];
+  try {
+    for (const path of flat.paths) {
+      tensors.push(upload(device, source.read(found.get(path)!, held(path))));
+      done += tensors.at(-1)!.size * byteSize[tensors.at(-1)!.dtype];
+      onProgress?.(done, total);
+    }
+  } catch (error) {
+    tensors.forEach((t) => t.dispose());
+    throw error;
+  }
+  return { tree: flat.unflatten(tensors), tensors };
+}
+
+const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(bytes < 1e8 ? 3 : 1);
+
+/** Refuses a model that the device can't hold, with what would fit. */
+function checkCapacity(path: string, device: TensorHome, needed: number, narrow: number): void {
+  const { capacity } = device;
+  if (capacity === undefined || needed <= capacity) return;
+  const mend = narrow < needed && narrow <= capacity
+    ? `use --dtype bf16 (${gigabytes(narrow)} GB)`
+    : "choose a smaller model or a device with more memory";
+  throw new DeviceError(
+    `${path} needs ${gigabytes(needed)} GB, one memory of ${device.description} holds ${gigabytes(capacity)}: ${mend}`,
+  );
+}

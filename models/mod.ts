@@ -1,0 +1,6 @@
+export * from "./generate.ts";
+export * from "./gpt2.ts";
+export * from "./language_model.ts";
+export * from "./llama.ts";
+export * from "./load_model.ts";
+export * from "./loader.ts";
