@@ -5,10 +5,14 @@
 import { defineComposite } from "../ir/composite.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { asValue } from "../ops/constant.ts";
+import { barrier } from "../ops/control.ts";
 import { add, erf, exp, mul, sigmoid, sub, tanh } from "../ops/elementwise.ts";
 import type { Operand } from "../tensor.ts";
 
-/** A composite of one input, with its derivative as a composite beside it, so that nothing between the two is saved. */
+/**
+ * A composite of one input, with its derivative as a composite beside it. The derivative stands behind a barrier: what both
+ * have in common is computed again, not saved.
+ */
 function activation(name: string, f: (x: Value) => Value, derivative: (x: Value) => Value): Primitive<null> {
   const gradPrim = defineComposite<null>({
     name: `${name}Grad`,
@@ -17,7 +21,7 @@ function activation(name: string, f: (x: Value) => Value, derivative: (x: Value)
   return defineComposite<null>({
     name,
     define: ([x]) => [f(x)],
-    vjp: ({ cts: [ct], inputs: [x] }) => [ct && bind1(gradPrim, [x, ct], null)],
+    vjp: ({ cts: [ct], inputs }) => [ct && bind1(gradPrim, [...barrier(inputs, [ct]), ct], null)],
   });
 }
 
@@ -53,7 +57,7 @@ const siluPrim = activation("silu", (x) => mul(x, sigmoid(x)), (x) => siluSlope(
 const swigluPrim = defineComposite<null>({
   name: "swiglu",
   define: ([gate, up]) => [mul(mul(gate, sigmoid(gate)), up)],
-  vjp: ({ cts: [ct], inputs: [gate, up] }) => ct ? [...bind(swigluGradPrim, [gate, up, ct], null)] : [null, null],
+  vjp: ({ cts: [ct], inputs }) => ct ? [...bind(swigluGradPrim, [...barrier(inputs, [ct]), ct], null)] : [null, null],
 });
 
 const swigluGradPrim = defineComposite<null>({
