@@ -1,39 +1,36 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DataError, FileError, OptionError } from "../../core/errors.ts";
-import { byteTokenizer, byteTokenizerFiles } from "./byte_tokenizer.ts";
-import { makeTokenizer } from "./tokenizer.ts";
+import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../../train/byte_tokenizer.ts";
+import { makeTokenizer, type TokenizerFiles } from "./tokenizer.ts";
 
-Deno.test("the byte tokenizer gives the bytes of UTF-8, and decoding gives the text back", () => {
-  const tokenizer = byteTokenizer("<|end|>");
-  assertEquals([tokenizer.vocabSize, tokenizer.eosId, tokenizer.padId], [257, 256, 256]);
+const files: TokenizerFiles = { path: "t.json", tokenizer: byteTokenizerFile(), config: byteTokenizerConfig() };
+const end = END_OF_TEXT.text;
+
+Deno.test("any text is given back by decoding, special tokens can be left out", () => {
+  const tokenizer = makeTokenizer(files);
+  assertEquals([tokenizer.vocabSize, tokenizer.bosId, tokenizer.eosId, tokenizer.padId], [257, 256, 256, 256]);
   fc.assert(fc.property(fc.string({ unit: "grapheme" }), (text) => {
-    const ids = tokenizer.encode(text);
-    assertEquals(ids, [...new TextEncoder().encode(text)]);
-    assertEquals(tokenizer.decode(ids), text);
+    assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
   }));
-  const text = "a \u00ad\u00a0\u007f\u0000\r\n b<|end|>";
-  assertEquals(tokenizer.encode("x<|end|>"), [120, 256]);
-  assertEquals(tokenizer.decode(tokenizer.encode(text)), text);
+  assertEquals(tokenizer.encode(`x${end}`), [120, 256]);
   assertEquals(tokenizer.decode([97, 256], { skipSpecialTokens: true }), "a");
   assertEquals(tokenizer.decode([]), "");
   assertThrows(() => tokenizer.decode([257]), OptionError, "Cannot decode the id 257");
 });
 
 Deno.test("a chat template is rendered with the model's tokens, and its refusal is a sentence", () => {
-  const files = byteTokenizerFiles("<|end|>");
   assertThrows(() => makeTokenizer(files).applyChatTemplate([]), OptionError, "has no chat template");
   const chatTemplate = "{% for m in messages %}{% if m.role == 'x' %}{{ raise_exception('no role x') }}{% endif %}" +
     "{{ m.role }}: {{ m.content }}{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
   const tokenizer = makeTokenizer({ ...files, chatTemplate });
   const messages = [{ role: "user", content: "hi" }];
-  assertEquals(tokenizer.applyChatTemplate(messages), "user: hi<|end|>\n");
-  assertEquals(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), "user: hi<|end|>\nassistant:");
+  assertEquals(tokenizer.applyChatTemplate(messages), `user: hi${end}\n`);
+  assertEquals(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), `user: hi${end}\nassistant:`);
   assertThrows(() => tokenizer.applyChatTemplate([{ role: "x", content: "" }]), DataError, "no role x");
 });
 
 Deno.test("Digits splits every numeric character, as the reference tokenizers do", () => {
-  const files = byteTokenizerFiles("<|end|>");
   const model = files.tokenizer.model as { vocab: Record<string, number> };
   const vocab: Record<string, number> = { ...model.vocab, "12": 257, "½": 258, "Â½": 259 };
   const merges = [["1", "2"], ["Â", "½"]];
