@@ -1,0 +1,117 @@
+import { byteSize, type DType, type HostArray, hostArray } from "../../core/dtype.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { Program } from "../kernel.ts";
+import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import type { Device, DeviceBuffer, Executable } from "./device.ts";
+import { findAdapter, type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
+import { Failures } from "./webgpu_failures.ts";
+import { WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
+import { Pipelines } from "./webgpu_pipelines.ts";
+import { WebGpuProgram } from "./webgpu_program.ts";
+
+/** How a WebGPU device is opened. */
+export interface WebGpuOptions {
+  /** How kernels are cut; by default as the adapter, real or software, likes it. */
+  readonly tile?: TileConfig;
+}
+
+/**
+ * Opens the machine's WebGPU adapter, be it a GPU or a software one.
+ *
+ * @throws {DeviceError} when there is none, or when it gives no device.
+ */
+export async function openWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDevice> {
+  const found = await findAdapter();
+  if ("missing" in found) {
+    throw new DeviceError(
+      `The device webgpu is not there: ${found.missing}: install the GPU's Vulkan, Metal or Direct3D 12 driver, ` +
+        `or use --device cpu`,
+    );
+  }
+  return openAdapter(found, options);
+}
+
+/** Opens an adapter that was found. */
+export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = {}): Promise<WebGpuDevice> {
+  const tile = options.tile ?? (found.software ? softwareTile : gpuTile);
+  return new WebGpuDevice(await requestDevice(found), found, tile);
+}
+
+/** `navigator.gpu` as a {@link Device}. */
+export class WebGpuDevice implements Device {
+  readonly kind = "webgpu";
+  readonly description: string;
+  readonly key: string;
+  readonly memory: WebGpuMemory;
+  readonly failures: Failures;
+  readonly pipelines: Pipelines;
+
+  constructor(readonly gpu: GPUDevice, { name, software }: FoundAdapter, readonly tile: TileConfig) {
+    this.description = `webgpu (${name}${software ? ", a software adapter" : ""})`;
+    this.key = `webgpu:${JSON.stringify(tile)}`;
+    this.failures = new Failures(gpu, this.description);
+    this.memory = new WebGpuMemory(gpu, this.description);
+    this.pipelines = new Pipelines(gpu, this.failures);
+  }
+
+  allocate(bytes: number): WebGpuBuffer {
+    return this.memory.allocate(bytes);
+  }
+
+  free(buffer: DeviceBuffer): void {
+    this.memory.free(own(buffer));
+  }
+
+  write(buffer: DeviceBuffer, data: HostArray): void {
+    let bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // writeBuffer takes whole words of memory that is not shared with another thread.
+    if (bytes.byteLength % 4 !== 0 || !(data.buffer instanceof ArrayBuffer)) {
+      const copy = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);
+      copy.set(bytes);
+      bytes = copy;
+    }
+    this.gpu.queue.writeBuffer(own(buffer).gpu, 0, bytes as Uint8Array<ArrayBuffer>);
+  }
+
+  /** The only place where the device is waited for, and where a buffer is mapped: never before `mapAsync` has resolved. */
+  async read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
+    await this.failures.check();
+    const encoder = this.gpu.createCommandEncoder();
+    const staged = requests.map(({ buffer, dtype, size }) => {
+      const bytes = Math.ceil(size * byteSize[dtype] / 4) * 4;
+      const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+      const staging = this.gpu.createBuffer({ size: Math.max(4, bytes), usage });
+      if (bytes > 0) encoder.copyBufferToBuffer(own(buffer).gpu, 0, staging, 0, bytes);
+      return staging;
+    });
+    this.gpu.queue.submit([encoder.finish()]);
+    try {
+      // All maps share one wait. A failed command may surface as a failed map: say what failed first.
+      await Promise.all(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+    } catch (cause) {
+      await this.failures.check();
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new DeviceError(`The device ${this.description} could not be read: ${why}`, { cause });
+    }
+    await this.failures.check();
+    return requests.map(({ dtype, size }, i) => {
+      const bytes = staged[i].getMappedRange().slice(0);
+      staged[i].destroy();
+      return hostArray(dtype, size, bytes);
+    });
+  }
+
+  compile(program: Program): Executable {
+    return new WebGpuProgram(this, program);
+  }
+
+  [Symbol.dispose](): void {
+    this.failures.close();
+    this.gpu.destroy();
+  }
+}
+
+function own(buffer: DeviceBuffer): WebGpuBuffer {
+  if (!(buffer instanceof WebGpuBuffer)) throw new TypeError("a buffer of another device was given to WebGPU");
+  return buffer;
+}

@@ -1,0 +1,45 @@
+import { DeviceError } from "../../core/errors.ts";
+
+/** An adapter that was found, and whether it computes on the CPU. */
+export interface FoundAdapter {
+  readonly adapter: GPUAdapter;
+  /** `NVIDIA GeForce RTX 4070`, `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+  readonly name: string;
+  readonly software: boolean;
+}
+
+/** Names that software rasterisers give themselves: Mesa's llvmpipe and lavapipe, SwiftShader, Windows' WARP. */
+const softwareNames = /llvmpipe|lavapipe|swiftshader|softpipe|basic render|software/i;
+
+/** The WebGPU adapter of this machine, or the reason why there is none. */
+export async function findAdapter(): Promise<FoundAdapter | { readonly missing: string }> {
+  const gpu: GPU | undefined = globalThis.navigator?.gpu;
+  if (!gpu) return { missing: "this runtime has no navigator.gpu" };
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) return { missing: "no GPU adapter was found" };
+  const info = adapter.info;
+  const name = info.description || info.device || info.vendor || "unnamed adapter";
+  const older = adapter as { isFallbackAdapter?: boolean };
+  const software = info.isFallbackAdapter || older.isFallbackAdapter === true || softwareNames.test(name);
+  return { adapter, name, software };
+}
+
+const limitNames = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+
+/** A device of the adapter with the greatest limits it has. */
+export async function requestDevice({ adapter, name }: FoundAdapter): Promise<GPUDevice> {
+  const requiredLimits = Object.fromEntries(limitNames.map((limit) => [limit, adapter.limits[limit]]));
+  try {
+    return await adapter.requestDevice({ requiredLimits });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new DeviceError(`The GPU adapter ${name} gave no device (${why}): use --device cpu`, { cause });
+  }
+}

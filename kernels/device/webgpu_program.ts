@@ -1,0 +1,172 @@
+import { byteSize } from "../../core/dtype.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { BufferRef, Program, Step } from "../kernel.ts";
+import { emitWgsl } from "../wgsl/emit.ts";
+import type { WgslShader } from "../wgsl/shader.ts";
+import type { DeviceBuffer, Executable } from "./device.ts";
+import type { TileConfig } from "../wgsl/tile.ts";
+import type { Failures } from "./webgpu_failures.ts";
+import { formatMiB, roundUp, type WebGpuBuffer, type WebGpuMemory } from "./webgpu_memory.ts";
+import type { Pipelines } from "./webgpu_pipelines.ts";
+
+/** What a program needs of its device. */
+interface Home {
+  readonly gpu: GPUDevice;
+  readonly description: string;
+  readonly tile: TileConfig;
+  readonly memory: WebGpuMemory;
+  readonly failures: Failures;
+  readonly pipelines: Pipelines;
+}
+
+/** A step made ready: its pipeline and, for each binding, where the bytes are. */
+interface Dispatch {
+  readonly shader: WgslShader;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindings: readonly { readonly ref: BufferRef; readonly bytes: number }[];
+  readonly clear: { readonly ref: BufferRef; readonly bytes: number } | null;
+  /** Bind groups by the serials of the arguments and outputs in them. */
+  readonly groups: Map<string, GPUBindGroup>;
+}
+
+/** Bind groups that a step keeps: enough for buffers that alternate, few enough to forget freed ones. */
+const keptGroups = 4;
+
+/** A program on WebGPU: one command encoder per run. */
+export class WebGpuProgram implements Executable {
+  readonly #arena: WebGpuBuffer | null;
+  /** Dispatches by which arguments are given the same buffer: that decides which operands share a binding. */
+  readonly #variants = new Map<string, readonly Dispatch[]>();
+
+  constructor(readonly device: Home, readonly program: Program) {
+    this.#arena = program.arenaBytes > 0 ? device.memory.allocate(program.arenaBytes) : null;
+    const distinct = program.arguments.map((_, i) => i);
+    const outputs = program.outputs.map(({ donated }, i) => donated ?? program.arguments.length + i);
+    this.#variant([...distinct, ...outputs]);
+  }
+
+  run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void {
+    this.device.failures.checkNow();
+    const given = [...args, ...outputs] as WebGpuBuffer[];
+    const dispatches = this.#variant(given.map((buffer) => given.indexOf(buffer)));
+    this.device.failures.watch(() => this.#encode(dispatches, given));
+  }
+
+  #encode(dispatches: readonly Dispatch[], given: readonly WebGpuBuffer[]): void {
+    const encoder = this.device.gpu.createCommandEncoder();
+    let pass: GPUComputePassEncoder | null = null;
+    for (const dispatch of dispatches) {
+      if (dispatch.clear) {
+        pass?.end();
+        pass = null;
+        const { ref, bytes } = dispatch.clear;
+        encoder.clearBuffer(this.#buffer(ref, given).gpu, ref.kind === "arena" ? ref.offset : 0, bytes);
+      }
+      pass ??= encoder.beginComputePass();
+      pass.setPipeline(dispatch.pipeline);
+      pass.setBindGroup(0, this.#bindGroup(dispatch, given));
+      pass.dispatchWorkgroups(...dispatch.shader.grid);
+    }
+    pass?.end();
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  free(): void {
+    if (this.#arena) this.device.memory.free(this.#arena);
+    this.#variants.clear();
+  }
+
+  /** `first[i]` is the first of the arguments and outputs that is the same buffer as number i. */
+  #variant(first: readonly number[]): readonly Dispatch[] {
+    const key = first.join();
+    let dispatches = this.#variants.get(key);
+    if (!dispatches) {
+      const steps = this.program.steps.filter((step) => !isEmpty(step));
+      dispatches = steps.map((step) => this.#prepare(step, first));
+      this.#variants.set(key, dispatches);
+    }
+    return dispatches;
+  }
+
+  #prepare({ kernel, buffers }: Step, first: readonly number[]): Dispatch {
+    const places = buffers.map((ref) => this.#place(ref, first));
+    const shader = emitWgsl(kernel, this.device.tile, places.map((place) => places.indexOf(place)));
+    const sized = (i: number) => {
+      const sharing = kernel.operands.filter((_, j) => places[j] === places[i]);
+      const bytes = Math.max(...sharing.map(({ dtype, size }) => size * byteSize[dtype]));
+      // Whole vectors, which slices of the arena and buffers have room for.
+      return { ref: buffers[i], bytes: roundUp(bytes) };
+    };
+    const bindings = shader.bindings.map(sized);
+    const { limits } = this.device.gpu;
+    for (const { bytes } of bindings) {
+      if (bytes > limits.maxStorageBufferBindingSize) {
+        throw new DeviceError(
+          `Cannot run "${shader.name}" on ${this.device.description}: an operand of ${formatMiB(bytes)} exceeds the ` +
+            `${formatMiB(limits.maxStorageBufferBindingSize)} that one binding may have: use --device cpu`,
+        );
+      }
+    }
+    if (bindings.length > limits.maxStorageBuffersPerShaderStage) {
+      throw new DeviceError(
+        `Cannot run "${shader.name}" on ${this.device.description}: it has ${bindings.length} buffers and the device ` +
+          `binds at most ${limits.maxStorageBuffersPerShaderStage}`,
+      );
+    }
+    const clear = shader.clear === undefined ? null : exact(kernel.operands[shader.clear], buffers[shader.clear]);
+    return { shader, pipeline: this.device.pipelines.get(shader), bindings, clear, groups: new Map() };
+  }
+
+  /** The same text for two operands with the same bytes. */
+  #place(ref: BufferRef, first: readonly number[]): string {
+    if (ref.kind === "arena") return `arena ${ref.offset}`;
+    return `buffer ${first[this.#position(ref)]}`;
+  }
+
+  /** Where a reference is among the arguments followed by the outputs. */
+  #position(ref: Exclude<BufferRef, { kind: "arena" }>): number {
+    return ref.kind === "argument" ? ref.index : this.program.arguments.length + ref.index;
+  }
+
+  #buffer(ref: BufferRef, given: readonly WebGpuBuffer[]): WebGpuBuffer {
+    return ref.kind === "arena" ? this.#arena! : given[this.#position(ref)];
+  }
+
+  #bindGroup({ bindings, groups }: Dispatch, given: readonly WebGpuBuffer[]): GPUBindGroup {
+    const key = bindings.map(({ ref }) => ref.kind === "arena" ? "" : this.#buffer(ref, given).serial).join();
+    let group = groups.get(key);
+    if (!group) {
+      if (groups.size >= keptGroups) groups.delete(groups.keys().next().value!);
+      group = this.device.gpu.createBindGroup({
+        layout: this.device.pipelines.layout(bindings.length),
+        entries: bindings.map(({ ref, bytes }, binding) => {
+          const { gpu, bytes: held } = this.#buffer(ref, given);
+          const offset = ref.kind === "arena" ? ref.offset : 0;
+          return { binding, resource: { buffer: gpu, offset, size: Math.min(bytes, held - offset) } };
+        }),
+      });
+      groups.set(key, group);
+    }
+    return group;
+  }
+}
+
+/** Whether a step has no point to run. */
+function isEmpty({ kernel }: Step): boolean {
+  switch (kernel.kind) {
+    case "map":
+      return kernel.shape.includes(0);
+    case "row":
+      return kernel.rows.includes(0);
+    case "contract":
+      return kernel.batch.includes(0) || kernel.m === 0 || kernel.n === 0;
+    case "scatter":
+      return kernel.targets === 0 || kernel.cols === 0;
+    case "attention":
+      return kernel.batch * kernel.heads * kernel.queries === 0;
+  }
+}
+
+function exact({ dtype, size }: { dtype: keyof typeof byteSize; size: number }, ref: BufferRef) {
+  return { ref, bytes: size * byteSize[dtype] };
+}

@@ -1,0 +1,31 @@
+/** A kernel as WGSL text: pure, needs no device. */
+import type { Kernel } from "../kernel.ts";
+import { emitContract } from "./contract.ts";
+import { emitMap } from "./map.ts";
+import { emitRow } from "./row.ts";
+import { emitScatter } from "./scatter.ts";
+import type { WgslShader } from "./shader.ts";
+import type { TileConfig } from "./tile.ts";
+
+/**
+ * The shader of a kernel. `alias[i]` is the first operand that shares operand i's buffer (i itself where none does):
+ * such operands become one binding.
+ */
+export function emitWgsl(
+  kernel: Kernel,
+  tile: TileConfig,
+  alias: readonly number[] = kernel.operands.map((_, i) => i),
+): WgslShader {
+  switch (kernel.kind) {
+    case "map":
+      return emitMap(kernel, tile, alias);
+    case "row":
+      return emitRow(kernel, tile, alias);
+    case "contract":
+      return emitContract(kernel, tile, alias);
+    case "scatter":
+      return emitScatter(kernel, tile, alias);
+    case "attention":
+      throw new Error("attention is not emitted yet");
+  }
+}

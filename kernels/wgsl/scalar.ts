@@ -1,0 +1,139 @@
+import type { ScalarType } from "../../core/dtype.ts";
+import type { ScalarOp } from "../kernel.ts";
+import type { HelperSet } from "./helpers.ts";
+
+/** One lane, or four neighbours along the vector axis. */
+export type Width = 1 | 4;
+
+/** A WGSL expression. An atom needs no parentheses anywhere. */
+export interface Term {
+  readonly text: string;
+  readonly type: ScalarType;
+  readonly width: Width;
+  readonly atom: boolean;
+}
+
+/** The WGSL type of `width` lanes of `type`. */
+export function typeName(type: ScalarType, width: Width): string {
+  return width === 1 ? type : `vec4<${type}>`;
+}
+
+/** The same value on all four lanes. */
+export function splat(term: Term): Term {
+  if (term.width === 4) return term;
+  return { ...term, text: `vec4<${term.type}>(${term.text})`, width: 4, atom: true };
+}
+
+/** The value of one lane. */
+export function laneOf(term: Term, lane: number): Term {
+  if (term.width === 1) return term;
+  return { ...term, text: `${grouped(term)}.${"xyzw"[lane]}`, width: 1, atom: true };
+}
+
+/** The text, in parentheses unless it is an atom. */
+export function grouped(term: Term): string {
+  return term.atom ? term.text : `(${term.text})`;
+}
+
+interface Site {
+  readonly type: ScalarType;
+  readonly width: Width;
+  readonly helpers: HelperSet;
+}
+type Rule = (args: readonly Term[], site: Site) => Term;
+
+const result = (site: Site, text: string, atom: boolean): Term => ({ text, type: site.type, width: site.width, atom });
+const same = (args: readonly Term[], site: Site) => site.width === 4 ? args.map(splat) : args;
+
+/** A WGSL built-in. */
+const call = (name: string): Rule => (args, site) =>
+  result(site, `${name}(${same(args, site).map((a) => a.text).join(", ")})`, true);
+/** A function from helpers.ts. */
+const helper = (name: Parameters<HelperSet["use"]>[0]): Rule => (args, site) =>
+  call(site.helpers.use(name, site.width))(args, site);
+/** An operator between a vector and a scalar as well as between equals. */
+const mixed = (sign: string): Rule => (args, site) => result(site, args.map(grouped).join(` ${sign} `), false);
+/** An operator that wants both operands of one width. */
+const strict = (sign: string): Rule => (args, site) => mixed(sign)(same(args, site), site);
+const prefix = (sign: string): Rule => ([x], site) => result(site, `${sign}${grouped(x)}`, false);
+const zero = (term: Term) => term.width === 4 ? `vec4<${term.type}>()` : `${term.type}()`;
+
+/** `!(x == y)` and not `x != y`: the latter may be an ordered comparison, which is false for NaN. */
+const differ = (x: Term, y: string, site: Site): Term => result(site, `!(${grouped(x)} == ${y})`, false);
+
+const shift = (sign: string): Rule => ([x, y], site) => {
+  const amount = `${typeName("u32", site.width)}(${site.width === 4 ? splat(y).text : y.text})`;
+  return result(site, `${grouped(site.width === 4 ? splat(x) : x)} ${sign} ${amount}`, false);
+};
+
+/** Every scalar operation in WGSL. Unlike some built-ins these hold at the edges that models meet: see helpers.ts. */
+export const scalarRules = {
+  neg: (args, site) => site.type === "u32" ? mixed("-")([term("0u", "u32"), args[0]], site) : prefix("-")(args, site),
+  abs: call("abs"),
+  sign: (args, site) =>
+    site.type === "u32" ? call("min")([args[0], term("1u", "u32")], site) : call("sign")(args, site),
+  floor: call("floor"),
+  exp: call("exp"),
+  log: call("log"),
+  sqrt: call("sqrt"),
+  rsqrt: call("inverseSqrt"),
+  recip: (args, site) => mixed("/")([term("1.0", "f32"), args[0]], site),
+  tanh: helper("tanh_exact"),
+  erf: helper("erf"),
+  sin: helper("sine"),
+  cos: helper("cosine"),
+  isFinite: ([x], site) => {
+    const bits = `bitcast<${typeName("u32", x.width)}>(${x.text})`;
+    const mask = (word: string) => x.width === 4 ? `vec4<u32>(${word})` : word;
+    return result(site, `(${bits} & ${mask("0x7f800000u")}) != ${mask("0x7f800000u")}`, false);
+  },
+  not: ([x], site) => prefix(x.type === "bool" ? "!" : "~")([x], site),
+  convert: ([x], site) => {
+    if (x.type === site.type) return x;
+    if (site.type === "bool") {
+      return x.type === "f32" ? differ(x, zero(x), site) : result(site, `${grouped(x)} != ${zero(x)}`, false);
+    }
+    if (x.type === "f32") return helper(site.type === "i32" ? "to_i32" : "to_u32")([x], site);
+    return result(site, `${typeName(site.type, x.width)}(${x.text})`, true);
+  },
+  bitcast: ([x], site) => {
+    const bits = x.type === "bool" ? `${typeName("u32", x.width)}(${x.text})` : x.text;
+    if (site.type === "bool") {
+      const word = { ...x, type: "u32" } as const;
+      return result(site, `bitcast<${typeName("u32", x.width)}>(${bits}) != ${zero(word)}`, false);
+    }
+    return result(site, `bitcast<${typeName(site.type, x.width)}>(${bits})`, true);
+  },
+  add: mixed("+"),
+  sub: mixed("-"),
+  mul: mixed("*"),
+  div: mixed("/"),
+  rem: mixed("%"),
+  pow: helper("power"),
+  max: call("max"),
+  min: call("min"),
+  eq: strict("=="),
+  ne: (args, site) => {
+    const [x, y] = same(args, site);
+    return x.type === "f32" ? differ(x, grouped(y), site) : strict("!=")([x, y], site);
+  },
+  lt: strict("<"),
+  le: strict("<="),
+  gt: strict(">"),
+  ge: strict(">="),
+  and: strict("&"),
+  or: strict("|"),
+  xor: (args, site) => strict(site.type === "bool" ? "!=" : "^")(args, site),
+  shl: shift("<<"),
+  shr: shift(">>"),
+  select: ([condition, yes, no], site) => {
+    // The condition must be as wide as the values; a scalar one can also choose between two vectors.
+    const [a, b] = same([yes, no], site);
+    return result(site, `select(${b.text}, ${a.text}, ${condition.text})`, true);
+  },
+} satisfies Record<ScalarOp, Rule>;
+
+/** A scalar atom. */
+export function term(text: string, type: ScalarType): Term {
+  return { text, type, width: 1, atom: true };
+}

@@ -1,0 +1,36 @@
+import type { ScatterKernel } from "../kernel.ts";
+import { ShaderWriter, type WgslShader } from "./shader.ts";
+import type { TileConfig } from "./tile.ts";
+
+/**
+ * A scatter without atomics, so that the bits are the same every run: the first occurrence of each index adds that row
+ * and all later ones of the same index, in order; every other row does nothing.
+ */
+export function emitScatter(kernel: ScatterKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
+  const { count, cols, targets } = kernel;
+  const names = ["indices", "updates", "out"];
+  const all = new Set(kernel.operands.keys());
+  const shader = new ShaderWriter(
+    `scatter [${count},${cols}] to [${targets},${cols}]`,
+    kernel.operands,
+    alias,
+    all,
+    (i) => names[i],
+  );
+  const [indices, updates, out] = kernel.operands.map((_, i) => shader.binding(i).name);
+  const parts = Math.ceil(cols / tile.mapLanes);
+  const made = shader.main(count * parts, [tile.mapLanes], () => {
+    shader.line(`let i = group / ${parts}u;`);
+    shader.line(`let c = (group % ${parts}u) * ${tile.mapLanes}u + lane;`);
+    shader.line(`let target_row = ${indices}[i];`);
+    shader.line(`if (c >= ${cols}u) { return; }`);
+    shader.line(`if (target_row < 0 || target_row >= ${targets}) { return; }`);
+    shader.block("for (var j = 0u; j < i; j++)", () => shader.line(`if (${indices}[j] == target_row) { return; }`));
+    shader.line("var sum = 0.0;");
+    shader.block(`for (var j = i; j < ${count}u; j++)`, () => {
+      shader.line(`if (${indices}[j] == target_row) { sum += ${updates}[j * ${cols}u + c]; }`);
+    });
+    shader.line(`${out}[u32(target_row) * ${cols}u + c] = sum;`);
+  });
+  return { ...made, clear: 2 };
+}

@@ -1,0 +1,231 @@
+import { arithmeticType } from "../../core/dtype.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { Expr, Index, Store } from "../kernel.ts";
+import { countUses, rootsOf, variesAlong } from "./expressions.ts";
+import { literal } from "./literal.ts";
+import { laneOf, scalarRules, splat, type Term, term, typeName, type Width } from "./scalar.ts";
+import type { ShaderWriter } from "./shader.ts";
+
+/** The iteration axes as the code at hand names them. All names are u32 atoms. */
+export interface AxisNames {
+  /** Axis i, or of the vector axis the first of the four elements. */
+  readonly axes: readonly string[];
+  /** The axis four of whose elements are computed side by side, and its counter in steps of four. */
+  readonly vector?: { readonly axis: number; readonly quarter: string };
+  /** An index that matches is just this name (in steps of four when there is a vector axis). */
+  readonly flat?: { readonly name: string; matches(index: Index): boolean };
+  /** The values that `result` expressions stand for. */
+  readonly results?: ReadonlyMap<number, Term>;
+}
+
+/** Longest expression that is left inside another. */
+const inlineLimit = 36;
+
+/** Writes expressions and stores at one point, or at four neighbouring points of a vector axis. */
+export class Scope {
+  readonly #terms = new Map<Expr, Term>();
+  readonly #texts = new Map<string, string>();
+  #uses: ReadonlyMap<Expr, number> = new Map();
+
+  constructor(readonly shader: ShaderWriter, readonly names: AxisNames) {}
+
+  /** The value of `expr`; each expression object is computed once. */
+  value(expr: Expr): Term {
+    const known = this.#terms.get(expr);
+    if (known) return known;
+    if (!this.#uses.has(expr)) this.#uses = new Map([...this.#uses, ...countUses([expr])]);
+    let made = this.#make(expr);
+    const often = this.#uses.get(expr)! > 1;
+    if (expr.kind === "load" || (!made.atom && often) || made.text.length > inlineLimit) made = this.#bind(made);
+    this.#terms.set(expr, made);
+    return made;
+  }
+
+  /** Performs stores: all values are computed before the first write, as an operand may be read and written. */
+  store(stores: readonly Store[]): void {
+    this.#uses = countUses(rootsOf(stores));
+    const values = stores.map((store) => this.value(store.value));
+    stores.forEach((store, i) => this.#write(store, values[i]));
+  }
+
+  #make(expr: Expr): Term {
+    switch (expr.kind) {
+      case "const":
+        return term(literal(expr.type, expr.value, this.shader.helpers), expr.type);
+      case "axis":
+        return this.#axis(expr.axis);
+      case "load":
+        return this.#load(expr.operand, expr.index);
+      case "result": {
+        const result = this.names.results?.get(expr.phase);
+        if (!result) throw new Error(`phase ${expr.phase} has no result yet`);
+        return result;
+      }
+      case "threefry":
+        return this.#threefry(expr.args.map((arg) => this.value(arg)), expr.lane);
+      case "op": {
+        const args = expr.args.map((arg) => this.value(arg));
+        const width = args.some((arg) => arg.width === 4) ? 4 : 1;
+        return scalarRules[expr.op](args, { type: expr.type, width, helpers: this.shader.helpers });
+      }
+    }
+  }
+
+  /** Gives a value a name, unless this very text has one. */
+  #bind(made: Term): Term {
+    let name = this.#texts.get(made.text);
+    if (name === undefined) {
+      name = this.shader.fresh();
+      const line = `let ${name} = ${made.text};`;
+      this.shader.line(line.length > 72 ? wrapped(line) : line);
+      this.#texts.set(made.text, name);
+    }
+    return { ...made, text: name, atom: true };
+  }
+
+  #axis(axis: number): Term {
+    const first = term(`i32(${this.names.axes[axis]})`, "i32");
+    if (axis !== this.names.vector?.axis) return first;
+    return { text: `${splat(first).text} + vec4<i32>(0, 1, 2, 3)`, type: "i32", width: 4, atom: false };
+  }
+
+  #threefry(args: readonly Term[], lane: number): Term {
+    this.shader.helpers.use("threefry");
+    const width = args.some((arg) => arg.width === 4) ? 4 : 1;
+    const words = Array.from({ length: width }, (_, i) => {
+      const [k0, k1, c0, c1] = args.map((arg) => laneOf(arg, i).text);
+      const both = `threefry(vec2<u32>(${k0}, ${k1}), vec2<u32>(${c0}, ${c1}))`;
+      return `${this.#bind(term(both, "u32")).text}.${"xy"[lane]}`;
+    });
+    if (width === 1) return term(words[0], "u32");
+    return { text: `vec4<u32>(${words.join(", ")})`, type: "u32", width, atom: true };
+  }
+
+  #load(operand: number, index: Index): Term {
+    const { dtype } = this.shader.operands[operand];
+    const binding = this.shader.binding(operand);
+    const type = arithmeticType[dtype];
+    const { vector } = this.names;
+    const varies = vector !== undefined &&
+      ((index.strides[vector.axis] ?? 0) !== 0 ||
+        (index.dynamic ?? []).some((part) => variesAlong(part.value, vector.axis)));
+    if (binding.wide) return this.#widen(`${binding.name}[${this.index(index, 4)}]`, operand);
+    if (!varies) return term(this.#element(operand, this.index(index, 1)), type);
+    const lanes = [0, 1, 2, 3].map((lane) => this.#element(operand, this.index(index, 1, lane)));
+    return { text: `vec4<${type}>(${lanes.join(", ")})`, type, width: 4, atom: true };
+  }
+
+  /** Four elements of a wide binding in their arithmetic type. */
+  #widen(text: string, operand: number): Term {
+    const { dtype } = this.shader.operands[operand];
+    const type = arithmeticType[dtype];
+    const declared = this.shader.binding(operand).dtype;
+    if (dtype === "f16") text = `${this.shader.helpers.use("halves")}(${text})`;
+    else if (dtype === "bf16") text = `${this.shader.helpers.use("brains")}(${text})`;
+    else text = reread(text, declared, dtype, "vec4<", ">");
+    if (dtype === "bool") return { text: `${text} != vec4<u32>()`, type, width: 4, atom: false };
+    return { text, type, width: 4, atom: true };
+  }
+
+  /** One element of a narrow binding in its arithmetic type. */
+  #element(operand: number, at: string): string {
+    const { dtype } = this.shader.operands[operand];
+    const { name, dtype: declared } = this.shader.binding(operand);
+    if (dtype === "f16" || dtype === "bf16") {
+      const i = /^\w+$/.test(at) ? at : this.#bind({ text: at, type: "u32", width: 1, atom: false }).text;
+      return `${this.shader.helpers.use(dtype === "f16" ? "half" : "brain")}(${name}[${i} / 2u], ${i})`;
+    }
+    const text = reread(`${name}[${at}]`, declared, dtype, "", "");
+    return dtype === "bool" ? `(${text} != 0u)` : text;
+  }
+
+  /**
+   * The text of an index in steps of `unit` elements. `lane` is added along the vector axis, when the index is asked for
+   * element by element.
+   */
+  index(index: Index, unit: Width, lane = 0): string {
+    const { axes, vector, flat } = this.names;
+    if (flat && unit === (vector ? 4 : 1) && flat.matches(index)) return flat.name;
+    const terms: string[] = [];
+    const add = (text: string, stride: number) => {
+      if (stride === 0 || text === "0u") return;
+      const product = Math.abs(stride) === 1 ? text : `${text} * ${Math.abs(stride)}u`;
+      terms.push(stride < 0 ? ` - ${product}` : terms.length > 0 ? ` + ${product}` : product);
+    };
+    let offset = index.offset / unit;
+    index.strides.forEach((stride, i) => {
+      if (i !== vector?.axis) return add(axes[i], stride / unit);
+      if (unit === 4) return add(vector.quarter, 1);
+      offset += lane * stride;
+      add(axes[i], stride);
+    });
+    for (const { value, stride } of index.dynamic ?? []) {
+      add(`u32(${laneOf(this.value(value), lane).text})`, stride / unit);
+    }
+    if (terms[0]?.startsWith(" - ")) return `${offset}u${terms.join("")}`;
+    if (offset !== 0 || terms.length === 0) terms.push(`${terms.length > 0 ? " + " : ""}${offset}u`);
+    return terms.join("");
+  }
+
+  #write({ operand, index }: Store, value: Term): void {
+    const { dtype } = this.shader.operands[operand];
+    const { name, wide } = this.shader.binding(operand);
+    if (wide) {
+      const at = this.index(index, 4);
+      this.shader.line(`${name}[${at}] = ${this.#narrow(splat(value), operand)};`);
+      return;
+    }
+    if (dtype === "f16" || dtype === "bf16") {
+      throw new DeviceError(
+        `Cannot store ${dtype} in "${this.shader.name}": 16-bit elements are written four neighbours at a time, ` +
+          `by a map over whole rows of a multiple of 4: convert in a kernel of its own`,
+      );
+    }
+    const { vector } = this.names;
+    for (let lane = 0; lane < (vector ? 4 : 1); lane++) {
+      const text = this.#narrow(laneOf(value, lane), operand);
+      this.shader.line(`${name}[${this.index(index, 1, lane)}] = ${text};`);
+    }
+  }
+
+  /** A value as its operand's buffer holds it. */
+  #narrow(value: Term, operand: number): string {
+    const { dtype } = this.shader.operands[operand];
+    if (dtype === "f16" || dtype === "bf16") {
+      const bits = this.shader.helpers.use(dtype === "f16" ? "half_bits" : "brain_bits", 4);
+      const h = this.#bind({ ...value, text: `${bits}(${value.text})` }).text;
+      return `vec2<u32>(${h}.x | (${h}.y << 16u), ${h}.z | (${h}.w << 16u))`;
+    }
+    const stored = dtype === "bool" ? `${typeName("u32", value.width)}(${value.text})` : value.text;
+    const [open, close] = value.width === 4 ? ["vec4<", ">"] : ["", ""];
+    return reread(stored, dtype, this.shader.binding(operand).dtype, open, close);
+  }
+}
+
+/** Reads words of dtype `from` as dtype `to`, both of 32 bits. */
+function reread(text: string, from: string, to: string, open: string, close: string): string {
+  const word = (dtype: string) => dtype === "bool" ? "u32" : dtype;
+  return word(from) === word(to) ? text : `bitcast<${open}${word(to)}${close}>(${text})`;
+}
+
+/** Breaks a long line after its commas. */
+function wrapped(line: string): string {
+  const parts = line.split(", ");
+  const lines = [parts[0]];
+  for (const part of parts.slice(1)) {
+    const last = lines.length - 1;
+    if (lines[last].length + part.length + 2 > 72) {
+      lines[last] += ",";
+      lines.push(`  ${part}`);
+    } else lines[last] += `, ${part}`;
+  }
+  return lines.join("\n");
+}
+
+/** Whether an access can go through a wide binding: four whole neighbours at a multiple of four. */
+export function isWide(index: Index, vector: number): boolean {
+  return index.offset % 4 === 0 &&
+    index.strides[vector] === 1 &&
+    index.strides.every((stride, i) => i === vector || stride % 4 === 0) &&
+    (index.dynamic ?? []).every(({ value, stride }) => stride % 4 === 0 && !variesAlong(value, vector));
+}

@@ -1,0 +1,60 @@
+/**
+ * How kernels are cut into invocations: a plain value, so that every choice can be tested against every other. Nothing
+ * of what a kernel computes depends on it but the order of its sums.
+ */
+export interface TileConfig {
+  /** Printed in the jit key. */
+  readonly name: string;
+  /** Invocations of a workgroup where one invocation does one point of a map. */
+  readonly mapLanes: number;
+  /** Lanes that share one row of a row kernel, a power of two; 1 gives a row to each invocation. */
+  readonly rowLanes: number;
+  /** Invocations of a contract's workgroup, along the columns and along the rows. */
+  readonly workgroup: readonly [columns: number, rows: number];
+  /** 4 x 4 blocks of the product that one invocation keeps in registers, along the columns and along the rows. */
+  readonly blocks: readonly [columns: number, rows: number];
+  /** K elements staged in workgroup memory at a time, a multiple of 4; 0 reads the operands where they are. */
+  readonly depth: number;
+}
+
+/** For a real GPU: 64 x 64 x 16 tiles in workgroup memory, 8 x 8 in registers. Usual practice, not measured here. */
+export const gpuTile: TileConfig = {
+  name: "gpu",
+  mapLanes: 64,
+  rowLanes: 64,
+  workgroup: [8, 8],
+  blocks: [2, 2],
+  depth: 16,
+};
+
+/** For a software adapter, where barriers cost and workgroup memory brings nothing. */
+export const softwareTile: TileConfig = {
+  name: "software",
+  mapLanes: 64,
+  rowLanes: 1,
+  workgroup: [8, 1],
+  blocks: [2, 2],
+  depth: 0,
+};
+
+/** Storage buffers that a shader stage may bind on every WebGPU device: a kernel has no more operands. */
+export const maxOperands = 8;
+
+/** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */
+export const maxGroups = 65_535;
+
+/**
+ * The tile for a product of `m` x `n`: a small product gives its lanes along one axis to the other, so that few blocks
+ * lie outside.
+ */
+export function fitTile(tile: TileConfig, m: number, n: number): TileConfig {
+  const lanes = tile.workgroup[0] * tile.workgroup[1];
+  const needed = { m: Math.ceil(m / 4), n: Math.ceil(n / 4) };
+  const [across, down] = [Math.min(tile.blocks[0], needed.n), Math.min(tile.blocks[1], needed.m)];
+  let [columns, rows] = tile.workgroup;
+  while (columns > 1 && (columns / 2) * across >= needed.n) columns /= 2;
+  while (rows > 1 && (rows / 2) * down >= needed.m) rows /= 2;
+  if (columns < tile.workgroup[0]) { while (columns * rows < lanes && rows * down < needed.m) rows *= 2; }
+  if (rows < tile.workgroup[1]) { while (columns * rows < lanes && columns * across < needed.n) columns *= 2; }
+  return { ...tile, workgroup: [columns, rows], blocks: [across, down] };
+}
