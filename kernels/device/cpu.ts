@@ -23,7 +23,7 @@ export interface CpuOptions {
 const mostThreads = 16;
 
 /**
- * Opens the CPU device. It needs no permission. Without SharedArrayBuffer or workers it runs on the calling thread, and
+ * Opens the CPU device. It needs no permission. Without SharedArrayBuffer or worker threads it runs on the calling thread, and
  * its description says so. Results do not depend on the number of threads.
  *
  * @throws {OptionError} if `threads` is not a positive whole number, or `relaxed` is asked for where it is missing.
@@ -37,10 +37,10 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
   if (relaxed && !supportsRelaxedSimd()) {
     throw new OptionError("relaxed is true, but this engine has no fused multiply-add of relaxed SIMD: leave it out.");
   }
-  const shared = typeof SharedArrayBuffer !== "undefined" && typeof Worker !== "undefined";
+  const shared = CpuThreads.available;
   const memory = new CpuMemory(shared, reservedBytes);
   if (!shared || wanted === 1) {
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, shared ? "" : ", no shared memory here");
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, shared ? "" : ", no worker threads here");
   }
   try {
     return new CpuDevice(memory, await CpuThreads.start(memory.memory, wanted), relaxed, "");

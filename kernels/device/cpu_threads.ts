@@ -3,14 +3,25 @@ import { createWalker, message, stepWords, type Walker, words } from "./cpu_walk
 
 const layout = { words, stepWords, message };
 
+/** The part of node:worker_threads used here. Its workers, unlike web ones, need not keep the process alive. */
+interface WorkerThreads {
+  readonly Worker: new (source: string, options: { eval: true; workerData: unknown }) => WorkerThread;
+}
+
+interface WorkerThread {
+  once(event: "message" | "error", listener: (value: unknown) => void): void;
+  unref(): void;
+  terminate(): Promise<number>;
+}
+
 /** The main thread's walker and the workers that walk with it. */
 export class CpuThreads implements Disposable {
   readonly walker: Walker;
   readonly #memory: WebAssembly.Memory;
-  readonly #workers: readonly Worker[];
+  readonly #workers: readonly WorkerThread[];
   #commands = 0;
 
-  private constructor(memory: WebAssembly.Memory, workers: readonly Worker[]) {
+  private constructor(memory: WebAssembly.Memory, workers: readonly WorkerThread[]) {
     this.#memory = memory;
     this.#workers = workers;
     this.walker = createWalker(memory, 0, workers.length + 1, layout);
@@ -21,37 +32,42 @@ export class CpuThreads implements Disposable {
     return this.#workers.length + 1;
   }
 
+  /** Whether this engine has worker threads that share memory. */
+  static get available(): boolean {
+    return typeof SharedArrayBuffer !== "undefined" && workerThreads() !== undefined;
+  }
+
   /** The main thread alone. */
   static alone(memory: WebAssembly.Memory): CpuThreads {
     return new CpuThreads(memory, []);
   }
 
-  /** The main thread and `count - 1` workers; resolves once each has the memory. Rejects if one can't start. */
+  /** The main thread and `count - 1` workers; resolves once each is ready. Rejects if one can't start. */
   static async start(memory: WebAssembly.Memory, count: number): Promise<CpuThreads> {
-    const source = `const createWalker = ${createWalker};
-      onmessage = ({ data: { memory, thread, threads, layout } }) => {
-        const walker = createWalker(memory, thread, threads, layout);
-        postMessage("ready");
-        walker.serve();
-        close();
-      };`;
-    const url = `data:text/javascript,${encodeURIComponent(source)}`;
-    const workers = Array.from({ length: count - 1 }, () => new Worker(url, { type: "module" }));
+    const { Worker } = workerThreads()!;
+    const source = `const { parentPort, workerData } = require("node:worker_threads");
+      const createWalker = ${createWalker};
+      const { memory, thread, threads, layout } = workerData;
+      const walker = createWalker(memory, thread, threads, layout);
+      parentPort.postMessage("ready");
+      walker.serve();`;
+    const workers = Array.from(
+      { length: count - 1 },
+      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, threads: count, layout } }),
+    );
+    const ready = workers.map((worker) =>
+      new Promise<void>((resolve, reject) => {
+        worker.once("message", () => resolve());
+        worker.once("error", reject);
+      })
+    );
     try {
-      await Promise.all(workers.map((worker, i) =>
-        new Promise<void>((resolve, reject) => {
-          worker.onmessage = () => resolve();
-          worker.onerror = (event) => {
-            event.preventDefault();
-            reject(new Error(event.message));
-          };
-          worker.postMessage({ memory, thread: i + 1, threads: count, layout });
-        })
-      ));
+      await Promise.all(ready);
     } catch (error) {
-      for (const worker of workers) worker.terminate();
+      await Promise.all(workers.map((worker) => worker.terminate()));
       throw error;
     }
+    for (const worker of workers) worker.unref();
     return new CpuThreads(memory, workers);
   }
 
@@ -68,9 +84,7 @@ export class CpuThreads implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#workers.length === 0) return;
-    this.#command(2);
-    for (const worker of this.#workers) worker.terminate();
+    if (this.#workers.length > 0) this.#command(2);
   }
 
   #command(action: number): void {
@@ -79,4 +93,9 @@ export class CpuThreads implements Disposable {
     Atomics.store(shared, words.command, ++this.#commands);
     Atomics.notify(shared, words.command);
   }
+}
+
+function workerThreads(): WorkerThreads | undefined {
+  const host = globalThis as { process?: { getBuiltinModule?(name: string): unknown } };
+  return host.process?.getBuiltinModule?.("node:worker_threads") as WorkerThreads | undefined;
 }
