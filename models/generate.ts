@@ -38,7 +38,7 @@ export type Generate = (params: any, prompts: readonly (readonly number[])[], op
 const chunk = 32;
 const cacheBucket = 64;
 
-type State = { token: Value; cache: any; index: Value; pads: Value };
+type State = { token: Value; cache: any; index: Value };
 
 /**
  * Makes the generator of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for a
@@ -46,29 +46,31 @@ type State = { token: Value; cache: any; index: Value; pads: Value };
  */
 export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime): Generate {
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
-  const advance = (params: any, ids: Value, { cache, index, pads }: Omit<State, "token">): State => {
+  const advance = (params: any, ids: Value, cache: any, index: Value, pads: Value): State => {
     const [b, t] = ids.shape;
     const length = cache[0].k.shape[1];
     const padding = (n: number) => broadcastTo(reshape(pads, [b, 1]), [b, n]);
     const positionIds = max(sub(add(iota([b, t], 1), index), padding(t)), 0);
     const mask = select(ge(iota([b, length], 1), padding(length)), full([b, length], 1, "i32"), 0);
     const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache });
-    return { token: reshape(argmax(out.logits, 1), [b, 1]), cache: out.cache, index: add(index, t), pads };
+    return { token: reshape(argmax(out.logits, 1), [b, 1]), cache: out.cache, index: add(index, t) };
   };
-  const zeros = runtime.jit((pads: Value, length: readonly null[]) => ({
-    cache: model.cacheAvals(pads.shape[0], length.length).map(({ k, v }) => ({
-      k: full(k.shape, 0),
-      v: full(v.shape, 0),
-    })),
-    index: full([], 0, "i32"),
-  }));
+  const makers = new Map<number, (pads: Tensor) => any>();
+  const emptyCache = (length: number, pads: Tensor) => {
+    const zeros = makers.get(length) ?? runtime.jit((pads: Value) => ({
+      cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({ k: full(k.shape, 0), v: full(v.shape, 0) })),
+      index: full([], 0, "i32"),
+    }));
+    makers.set(length, zeros);
+    return zeros(pads);
+  };
   const prefill = runtime.jit(
-    (params, ids: Value, cache, index: Value, pads: Value) => advance(params, ids, { cache, index, pads }),
-    { donate: [2] },
+    (params, ids: Value, cache, index: Value, pads: Value) => advance(params, ids, cache, index, pads),
+    { donate: [2, 3] },
   );
   const decode = runtime.jit(
-    (params, token: Value, cache, index: Value, pads: Value) => advance(params, token, { cache, index, pads }),
-    { donate: [2] },
+    (params, token: Value, cache, index: Value, pads: Value) => advance(params, token, cache, index, pads),
+    { donate: [2, 3] },
   );
 
   return async (params, prompts, options) => {
@@ -83,8 +85,8 @@ export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime
     const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
-    let { cache, index } = zeros(pads, Array(length).fill(null));
-    let token: Tensor;
+    let { cache, index } = emptyCache(length, pads);
+    let token!: Tensor;
     for (let at = 0; at < padded; at += chunk) {
       const data = new Int32Array(prompts.length * chunk);
       prompts.forEach((p, row) => {
@@ -98,8 +100,8 @@ export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime
     for (let made = 0; made < rounds && rows.some((r) => r.finish === null);) {
       const group: Tensor[] = [];
       while (group.length < readEvery && made < rounds) {
-        group.push(token!);
-        if (++made < rounds) ({ token, cache, index } = decode(params, token!, cache, index, pads));
+        group.push(token);
+        if (++made < rounds) ({ token, cache, index } = decode(params, token, cache, index, pads));
       }
       for (const { data } of await runtime.read(group) as HostTensor[]) {
         rows.forEach((row, i) => {
@@ -108,8 +110,9 @@ export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime
           if (stopIds.includes(data[i]) || isComplete(row.ids)) row.finish = "stop";
         });
       }
+      for (const read of group) if (read !== token) read.dispose();
     }
-    for (const leaf of flatten<Tensor>(cache).leaves) leaf.dispose();
+    for (const leaf of flatten<Tensor>({ token, cache, index }).leaves) leaf.dispose();
     return rows.map(({ ids, finish }) => ({ ids, finish: finish ?? "length" }));
   };
 }
