@@ -62,7 +62,9 @@ function markInlined(ctx: Context): void {
     const alone = into === "reduce" || into === "concat" || into === "pad" ||
       (into === "row" && user.inputs.every((x) => x.shape.length <= v.shape.length)) ||
       (into === "scalar" && ctx.inlined.has(user.outs[0]));
-    if (alone && reads === 1) ctx.inlined.add(v);
+    // What reads a product belongs to the product's kernel, where it may ride in the epilogue.
+    const epilogue = ctx.inputs(node).some((x) => x.node.prim.lowering.kind === "contract");
+    if (alone && reads === 1 && !epilogue) ctx.inlined.add(v);
   }
 }
 
