@@ -1,6 +1,6 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { byteSize, type HostArray } from "./dtype.ts";
-import { LowrankError } from "./errors.ts";
+import { byteSize, type DType, type HostArray, hostArray, toBf16, toF16 } from "./dtype.ts";
+import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
@@ -82,6 +82,31 @@ export function upload(home: TensorHome, host: HostTensor): Tensor {
   const buffer = home.allocate(sizeOf(host.shape) * byteSize[host.dtype]);
   home.write(buffer, host.data);
   return new Tensor(home, buffer, { shape: host.shape, dtype: host.dtype });
+}
+
+/** Nested lists of numbers, all of one depth and length. */
+export type Nested = number | readonly Nested[];
+
+/**
+ * A tensor from nested lists: `tensor(device, [[1, 2], [3, 4]])` is f32[2,2].
+ *
+ * @throws {ShapeError} when the lists are ragged
+ */
+export function tensor(home: TensorHome, values: Nested, dtype: DType = "f32"): Tensor {
+  const shape: number[] = [];
+  for (let at: Nested = values; typeof at !== "number"; at = at[0]) shape.push(at.length);
+  const data = hostArray(dtype, sizeOf(shape));
+  const toBits = dtype === "f16" ? toF16 : dtype === "bf16" ? toBf16 : Number;
+  let i = 0;
+  const fill = (at: Nested, depth: number) => {
+    if (typeof at === "number" ? depth !== shape.length : at.length !== shape[depth]) {
+      throw new ShapeError(`the lists of a tensor are ragged: [${shape}] was expected at depth ${depth}`);
+    }
+    if (typeof at === "number") data[i++] = toBits(at);
+    else at.forEach((x) => fill(x, depth + 1));
+  };
+  fill(values, 0);
+  return upload(home, { shape, dtype, data });
 }
 
 /** A tensor that a traced function mentions: a hidden argument, by identity. */

@@ -92,7 +92,7 @@ function compile(
   if (!home) {
     throw new DeviceError(
       `${f.name || "a jitted function"} was called without a tensor, so it has no device to run on: ` +
-        `pass tensors made by a device, such as device.tensor([1, 2, 3])`,
+        `pass tensors that a device holds, such as tensor(device, [1, 2, 3])`,
     );
   }
   for (const t of captured) if (t.home !== home) throw mixed(t, "a captured tensor", home);

@@ -1,0 +1,75 @@
+/**
+ * lowrank: fine-tune language models from a TypeScript program. A functional tensor DSL is traced into a graph, transforms
+ * rewrite graphs, and a JIT turns them into WGSL and WebAssembly kernels; LoRA is one of the transforms.
+ *
+ * @module
+ */
+export { type Aval, formatAval } from "./core/aval.ts";
+export type { DType, HostArray } from "./core/dtype.ts";
+export { DataError, DeviceError, FileError, LowrankError, OptionError, ShapeError } from "./core/errors.ts";
+export type { Graph, Primitive } from "./core/ir/graph.ts";
+export { Value } from "./core/ir/graph.ts";
+export { printGraph } from "./core/ir/print.ts";
+export type { LanguageModel, Model, TokenInputs } from "./core/model.ts";
+export * from "./core/nn/mod.ts";
+export { broadcastTo, full, reduceSum, reshape } from "./core/ops/broadcast.ts";
+export { constant } from "./core/ops/constant.ts";
+export { dot, type DotDims, matmul } from "./core/ops/contract.ts";
+export { stopGradient } from "./core/ops/control.ts";
+export {
+  abs,
+  add,
+  and,
+  bitcast,
+  clamp,
+  convert,
+  cos,
+  div,
+  eq,
+  erf,
+  exp,
+  floor,
+  ge,
+  gt,
+  isFiniteValue,
+  le,
+  log,
+  lt,
+  max,
+  min,
+  mul,
+  ne,
+  neg,
+  not,
+  or,
+  pow,
+  recip,
+  rem,
+  rsqrt,
+  select,
+  shl,
+  shr,
+  sigmoid,
+  sign,
+  sin,
+  sqrt,
+  sub,
+  tanh,
+  xor,
+} from "./core/ops/elementwise.ts";
+export { dynamicSlice, dynamicUpdateSlice, gather, scatterAdd } from "./core/ops/indexing.ts";
+export { dropout, foldIn, randomBits, randomNormal, randomUniform } from "./core/ops/random.ts";
+export { argmax, cumsum, mean, reduceMax } from "./core/ops/reduce.ts";
+export { concat, iota, pad, slice, split, transpose } from "./core/ops/structure.ts";
+export { randomKey } from "./core/random.ts";
+export { type HostTensor, type Operand, Tensor, tensor, upload } from "./core/tensor.ts";
+export { checkpoint } from "./core/transforms/checkpoint.ts";
+export { customVjp } from "./core/transforms/custom_vjp.ts";
+export { grad, type GradOptions, valueAndGrad } from "./core/transforms/grad.ts";
+export { sumOver } from "./core/transforms/sum_over.ts";
+export { vmap } from "./core/transforms/vmap.ts";
+export { flatten, mapTree } from "./core/tree.ts";
+export type { Device } from "./kernels/device/device.ts";
+export { type DeviceChoice, type DeviceOptions, openDevice, type OpenedDevice } from "./kernels/device/open.ts";
+export { explain, type ExplainOptions } from "./kernels/explain.ts";
+export { evaluate, jit, type JitOptions, read } from "./kernels/jit.ts";
