@@ -14,7 +14,8 @@ export interface ByteSource extends Disposable {
 export function openBytes(path: string): ByteSource {
   const file = attempt(path, () => {
     const info = Deno.statSync(path);
-    if (info.isDirectory) throw new FileError(`${path} is a folder where a file was expected.`);
+    if (info.isDirectory) throw new FileError(`${path} is a folder where a file was expected: give a file.`);
+    if (!info.isFile) throw new FileError(`${path} is a device or a pipe, which can't be read by range: give a file.`);
     return { handle: Deno.openSync(path), size: info.size };
   });
   return {

@@ -84,7 +84,7 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
       if (!isFloat(aval.dtype)) {
         throw new FileError(`${name} in ${source.name} is ${tensor.type.name}, no ${aval.dtype}.`);
       }
-      const data = destination(source.name, name, aval, into, hostArray);
+      const data = destination(source.name, name, aval, into);
       const rowOf = layout === "heads" || layout === "kvHeads"
         ? rotateHalfRows(tensor.shape[0], headsOf(header, architecture, layout, source.name), name)
         : null;

@@ -62,7 +62,7 @@ function safetensorsSource(source: ByteSource): SafetensorsSource {
         );
       }
       const aval = { shape: entry.shape, dtype: dtype ?? type.as };
-      const data = destination(source.name, name, aval, into, hostArray);
+      const data = destination(source.name, name, aval, into);
       readPieces(source, entry, type.bytes, aval.dtype, data, `${name} in ${source.name}`);
       return { ...aval, data };
     },

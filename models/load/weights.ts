@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sameShape, sizeOf } from "../../core/aval.ts";
-import { byteSize, type DType, type HostArray } from "../../core/dtype.ts";
+import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
 import { FileError } from "../../core/errors.ts";
 
 /** A tensor in host memory, row-major; f16 and bf16 data are raw 16-bit words. */
@@ -31,16 +31,6 @@ export interface WeightSource extends Disposable {
   read(name: string, dtype?: DType, into?: HostArray): HostTensor;
 }
 
-/** Bytes that a model's weights take in memory, each float weight as `dtype` (default: as each file stores it). */
-export function heldBytes(source: WeightSource, dtype?: DType): number {
-  let bytes = 0;
-  for (const name of source.names) {
-    const entry = source.entry(name);
-    bytes += sizeOf(entry.shape) * byteSize[dtype ?? entry.dtype];
-  }
-  return bytes;
-}
-
 /** Prefixes that a task class puts before the same weights; a file may have one, none or another. */
 const prefixes = ["transformer.", "model.", "bert."];
 
@@ -59,7 +49,7 @@ export function matchName(name: string, known: { has(name: string): boolean }): 
 
 /**
  * Finds every expected weight in the source, whatever prefix the file uses. Returns expected name → the file's name.
- * Missing, wrong-shape and unexpected weights are listed together in one {@link FileError}; a weight of the file that
+ * Missing, wrong-shape, wrong-type and unexpected weights are listed together in one {@link FileError}; a weight of the file that
  * matches one of `ignore` (masks and other buffers that are no parameters) may be left over.
  */
 export function checkWeights(
@@ -69,7 +59,7 @@ export function checkWeights(
 ): Map<string, string> {
   const known = new Set(source.names);
   const found = new Map<string, string>();
-  const missing: string[] = [], wrong: string[] = [];
+  const missing: string[] = [], wrong: string[] = [], other: string[] = [];
   for (const [name, shape] of expected) {
     const stored = matchName(name, known);
     if (stored === null) {
@@ -78,14 +68,16 @@ export function checkWeights(
     }
     found.set(name, stored);
     const entry = source.entry(stored);
-    if (!sameShape(entry.shape, shape)) wrong.push(`${stored} is [${entry.shape}], expected [${shape}]`);
+    if (!isFloat(entry.dtype)) other.push(`${stored} is ${entry.stored}`);
+    else if (!sameShape(entry.shape, shape)) wrong.push(`${stored} is [${entry.shape}], expected [${shape}]`);
   }
   const used = new Set(found.values());
   const unexpected = source.names.filter((name) => !used.has(name) && !ignore.some((pattern) => pattern.test(name)));
-  if (missing.length + wrong.length + unexpected.length > 0) {
+  if (missing.length + wrong.length + other.length + unexpected.length > 0) {
     throw new FileError(
       `The weights in ${source.path} do not fit its configuration. ` +
-        `${listed("Missing", missing)}${listed("Of the wrong shape", wrong)}${listed("Unexpected", unexpected)}` +
+        `${listed("Missing", missing)}${listed("Of the wrong shape", wrong)}` +
+        `${listed("Not of a float type that is read", other)}${listed("Unexpected", unexpected)}` +
         `Bring the weights and config.json of one and the same model.`,
     );
   }
@@ -99,16 +91,15 @@ export function listed(what: string, names: readonly string[]): string {
   return `${what} (${names.length}): ${names.slice(0, 12).join(", ")}${more}. `;
 }
 
-/** The array that a read fills: `into` when it fits, else a new one from `make`. */
+/** The array that a read fills: `into` when it fits, else a new one. */
 export function destination(
   path: string,
   name: string,
   aval: Aval,
   into: HostArray | undefined,
-  make: (dtype: DType, size: number) => HostArray,
 ): HostArray {
   const size = sizeOf(aval.shape);
-  if (into === undefined) return make(aval.dtype, size);
+  if (into === undefined) return hostArray(aval.dtype, size);
   if (into.length !== size || into.BYTES_PER_ELEMENT !== byteSize[aval.dtype]) {
     throw new FileError(
       `Cannot read ${name} of ${path}, ${formatAval(aval)}, into an array of ${into.length} elements of ` +

@@ -1,12 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
-import { checkWeights, heldBytes, matchName, type WeightSource } from "./weights.ts";
+import { checkWeights, matchName, type WeightSource } from "./weights.ts";
 
 function source(shapes: Record<string, number[]>): WeightSource {
   return {
     path: "m.safetensors",
     names: Object.keys(shapes),
-    entry: (name) => ({ shape: shapes[name], dtype: "bf16", stored: "BF16", bytes: 0 }),
+    entry: (name) => ({
+      shape: shapes[name],
+      ...(name === "e" ? { dtype: "i32", stored: "I8" } : { dtype: "bf16", stored: "BF16" }),
+      bytes: 0,
+    }),
     read: () => {
       throw new Error("nothing is read here");
     },
@@ -25,19 +29,13 @@ Deno.test("weights are found under any wrapper's prefix", () => {
 });
 
 Deno.test("missing, wrong-shape and unexpected weights are listed together", () => {
-  const expected = new Map([["a", [2, 3]], ["b", [4]], ["c", [5]]]);
-  const given = source({ a: [3, 2], c: [5], d: [1], "h.0.attn.bias": [1, 1, 8, 8] });
+  const expected = new Map([["a", [2, 3]], ["b", [4]], ["c", [5]], ["e", [1]]]);
+  const given = source({ a: [3, 2], c: [5], d: [1], e: [1], "h.0.attn.bias": [1, 1, 8, 8] });
   const error = assertThrows(() => checkWeights(expected, given, [/\.attn\.bias$/]), FileError);
   assertEquals(
     error.message,
     "The weights in m.safetensors do not fit its configuration. Missing (1): b. " +
-      "Of the wrong shape (1): a is [3,2], expected [2,3]. Unexpected (1): d. " +
+      "Of the wrong shape (1): a is [3,2], expected [2,3]. Not of a float type that is read (1): e is I8. Unexpected (1): d. " +
       "Bring the weights and config.json of one and the same model.",
   );
-});
-
-Deno.test("bytes held, as stored and as another dtype", () => {
-  const given = source({ a: [2, 3], b: [] });
-  assertEquals(heldBytes(given), 14);
-  assertEquals(heldBytes(given, "f32"), 28);
 });
