@@ -106,6 +106,8 @@ export class CpuDevice implements Device {
   }
 
   free(buffer: DeviceBuffer): void {
+    // A tensor that was only forgotten may be collected after its device has ended.
+    if (this.#disposed) return;
     const { address, bytes } = this.#own(buffer);
     (buffer as CpuBuffer).freed = true;
     this.#memory.free(address, bytes);
