@@ -1,5 +1,5 @@
 import { sizeOf } from "../../core/aval.ts";
-import { type DType, type HostArray, hostArray } from "../../core/dtype.ts";
+import type { DType, HostArray } from "../../core/dtype.ts";
 import { FileError } from "../../core/errors.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { type ByteSource, openBytes } from "./byte_source.ts";
