@@ -113,9 +113,9 @@ export class Groups {
   /** Puts an elementwise node into the open groups of its inputs, merged, or into a new one. */
   join(node: Node): void {
     const v = node.outs[0];
-    const inputs = this.ctx.inputs(node);
     const found = new Set<Group>();
-    for (const x of inputs) {
+    // Only a scalar operation reads its inputs point by point; the others read buffers.
+    for (const x of node.prim.lowering.kind === "scalar" ? this.ctx.inputs(node) : []) {
       const group = this.#of.get(x);
       const narrow = x.dtype === "f16" || x.dtype === "bf16";
       if (group?.open && !narrow && sameShape(group.shape, v.shape)) found.add(group);
