@@ -3,13 +3,13 @@
  * A group is open until something outside it needs one of its values; an elementwise node joins the open groups of its
  * inputs. Open groups never depend on each other, so they may be merged and launched in any order.
  */
-import { formatAval, sameShape, stridesOf } from "../../core/aval.ts";
+import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
-import { launchMap } from "./emit.ts";
+import { copyOf, launchMap } from "./emit.ts";
 import { type Buffer, type Draft, draftOf, type DraftStore, isBuffer, type Repr } from "./repr.ts";
 
 /** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
@@ -36,6 +36,12 @@ export class Groups {
     const repr = this.ctx.reprs.get(v);
     if (!repr) throw new LowrankError(`${v} was never computed: this is a bug of lowering`);
     return repr;
+  }
+
+  /** A value in memory: counters and constants are written out. */
+  #inBuffer(v: Value): Repr & { readonly base: Buffer } {
+    const repr = this.repr(v);
+    return (isBuffer(repr.base) ? repr : copyOf(this.ctx, repr)) as Repr & { readonly base: Buffer };
   }
 
   /** An inlined value that has to be stored after all. */
@@ -68,12 +74,12 @@ export class Groups {
         return { kind: "op", type, op: lowering.op, args };
       }
       case "random": {
-        const key = this.repr(inputs[0]);
+        const key = this.#inBuffer(inputs[0]);
         const rank = out.shape.length;
         const word = (i: number): Draft => ({
           kind: "load",
           type: "u32",
-          buffer: key.base as Buffer,
+          buffer: key.base,
           index: { offset: key.view.offset + i * key.view.strides[0], strides: new Array(rank).fill(0) },
         });
         const counter: Draft = { kind: "affine", type: "u32", index: { offset: 0, strides: stridesOf(out.shape) } };
@@ -81,7 +87,7 @@ export class Groups {
         return { kind: "threefry", type: "u32", lane: 0, args: [word(0), word(1), counter, zero] };
       }
       case "gather": {
-        const table = this.repr(inputs[0]);
+        const table = this.#inBuffer(inputs[0]);
         const indices = this.repr(inputs[1]);
         const n = inputs[1].shape.length;
         const rest = table.view.strides.slice(1);
@@ -91,7 +97,7 @@ export class Groups {
         ]);
       }
       case "dynamicSlice": {
-        const source = this.repr(inputs[0]);
+        const source = this.#inBuffer(inputs[0]);
         const zeros = new Array(out.shape.length).fill(0);
         const starts = inputs.slice(1).map((s, axis) => ({
           value: clampDraft(draftOf(this.repr(s), zeros), inputs[0].shape[axis] - out.shape[axis]),
@@ -221,17 +227,12 @@ export class Groups {
 }
 
 function windowed(
-  source: Repr,
+  { base, view }: Repr & { readonly base: Buffer },
   type: Draft["type"],
   strides: readonly number[],
   dynamic: { value: Draft; stride: number }[],
 ): Draft {
-  if (!isBuffer(source.base)) {
-    throw new LowrankError(
-      `a window of ${formatAval({ shape: source.view.shape, dtype: source.dtype })} that is no buffer`,
-    );
-  }
-  return { kind: "load", type, buffer: source.base, index: { offset: source.view.offset, strides, dynamic } };
+  return { kind: "load", type, buffer: base, index: { offset: view.offset, strides, dynamic } };
 }
 
 /** An index limited to [0, most]. */
