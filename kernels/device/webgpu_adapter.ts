@@ -12,15 +12,16 @@ export interface FoundAdapter {
 const softwareNames = /llvmpipe|lavapipe|swiftshader|softpipe|basic render|software/i;
 
 /** The WebGPU adapter of this machine, or the reason why there is none. */
-export async function findAdapter(): Promise<FoundAdapter | { readonly missing: string }> {
-  const gpu: GPU | undefined = globalThis.navigator?.gpu;
+export async function findAdapter(
+  gpu: Pick<GPU, "requestAdapter"> | null = globalThis.navigator?.gpu ?? null,
+): Promise<FoundAdapter | { readonly missing: string }> {
   if (!gpu) return { missing: "this runtime has no navigator.gpu" };
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) return { missing: "no GPU adapter was found" };
   const info = adapter.info;
   const name = info.description || info.device || info.vendor || "unnamed adapter";
   const older = adapter as { isFallbackAdapter?: boolean };
-  const software = info.isFallbackAdapter || older.isFallbackAdapter === true || softwareNames.test(name);
+  const software = info.isFallbackAdapter === true || older.isFallbackAdapter === true || softwareNames.test(name);
   return { adapter, name, software };
 }
 

@@ -37,9 +37,6 @@ export const softwareTile: TileConfig = {
   depth: 0,
 };
 
-/** Storage buffers that a shader stage may bind on every WebGPU device: a kernel has no more operands. */
-export const maxOperands = 8;
-
 /** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */
 export const maxGroups = 65_535;
 

@@ -1,0 +1,60 @@
+import { OptionError } from "../../core/errors.ts";
+import { type CpuOptions, openCpu } from "./cpu.ts";
+import type { Device } from "./device.ts";
+import { openAdapter, openWebGpu, type WebGpuOptions } from "./webgpu.ts";
+import { findAdapter } from "./webgpu_adapter.ts";
+
+/** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
+export type DeviceChoice = "auto" | "cpu" | "webgpu";
+
+/** How the device is opened; options of a device that is not chosen are not read. */
+export type DeviceOptions = CpuOptions & WebGpuOptions;
+
+/** A device, and why it is this one. */
+export type OpenedDevice = Device & {
+  /** `no GPU adapter but a software one (llvmpipe)`: what a program prints after the description. */
+  readonly reason: string;
+};
+
+/**
+ * Opens a device: `using device = await openDevice("auto")`. It needs no permission. `auto` counts a software adapter
+ * (llvmpipe, SwiftShader, WARP) as none: WebAssembly runs several times faster on the same processor.
+ *
+ * @throws {OptionError} when the choice or an option is not one there is
+ * @throws {DeviceError} when the device asked for is not there
+ */
+export async function openDevice(choice: DeviceChoice = "auto", options: DeviceOptions = {}): Promise<OpenedDevice> {
+  switch (choice) {
+    case "cpu":
+      return explained(await openCpu(options), "asked for");
+    case "webgpu":
+      return explained(await openWebGpu(options), "asked for");
+    case "auto":
+      return await openBest(options);
+    default:
+      throw new OptionError(`There is no device ${JSON.stringify(choice)}: give auto, cpu or webgpu`);
+  }
+}
+
+async function openBest(options: DeviceOptions): Promise<OpenedDevice> {
+  const found = await findAdapter();
+  if ("missing" in found) return explained(await openCpu(options), found.missing);
+  if (found.software) {
+    return explained(await openCpu(options), `no GPU adapter but a software one (${shortName(found.name)})`);
+  }
+  try {
+    return explained(await openAdapter(found, options), "a GPU adapter is there");
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return explained(await openCpu(options), error.message);
+  }
+}
+
+/** `llvmpipe` of `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+function shortName(name: string): string {
+  return name.split(" (")[0];
+}
+
+function explained<D extends Device>(device: D, reason: string): D & { readonly reason: string } {
+  return Object.assign(device, { reason });
+}
