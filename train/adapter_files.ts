@@ -1,10 +1,11 @@
 /** Adapters on disk as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors` in one folder. */
 import { sameShape } from "../core/aval.ts";
+import type { HostTensor } from "../core/tensor.ts";
 import { FileError } from "../core/errors.ts";
 import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
-import { type HostTensor, listed, matchName } from "../models/load/weights.ts";
+import { listed, matchName } from "../models/load/weights.ts";
 import { type AdapterConfig, alphaOf, parseAdapterConfig } from "./adapter_config.ts";
 import { type AdapterPart, formatAdapterKey, parseAdapterKey } from "./adapter_keys.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../core/errors.ts";
-import type { HostTensor } from "../models/load/weights.ts";
+import type { HostTensor } from "../core/tensor.ts";
 import { adapterScaling, makeAdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
 import { adapterOptions, type AdapterPair, pairsFor, readAdapter, writeAdapter } from "./adapter_files.ts";
 

@@ -1,11 +1,12 @@
 import { sizeOf } from "../../core/aval.ts";
 import { type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 import { type ByteSource, openBytes } from "./byte_source.ts";
 import { narrowInto } from "./convert.ts";
 import { type GgufHeader, type GgufTensor, type GgufValue, readGguf } from "./gguf.ts";
 import { ggufArchitectures, type GgufLayout, huggingFaceName } from "./gguf_names.ts";
-import { destination, type HostTensor, type WeightEntry, type WeightSource } from "./weights.ts";
+import { destination, type WeightEntry, type WeightSource } from "./weights.ts";
 
 /** A GGUF file as a source of weights under Hugging Face names, shapes and row order; metadata beside it. */
 export interface GgufSource extends WeightSource {

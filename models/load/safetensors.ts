@@ -1,11 +1,12 @@
 import { sizeOf } from "../../core/aval.ts";
 import type { DType, HostArray } from "../../core/dtype.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { type ByteSource, openBytes } from "./byte_source.ts";
 import { convertInto, storedTypes } from "./convert.ts";
 import { elementBits, readHeader, type SafetensorsEntry } from "./safetensors_header.ts";
-import { destination, type HostTensor, type WeightEntry, type WeightSource } from "./weights.ts";
+import { destination, type WeightEntry, type WeightSource } from "./weights.ts";
 
 /** A safetensors file: a {@link WeightSource} that also has the file's metadata and raw bytes. */
 export interface SafetensorsSource extends WeightSource {

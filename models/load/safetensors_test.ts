@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { fromBf16, fromF16, toBf16, toF16 } from "../../core/dtype.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 import { memoryBytes } from "./byte_source.ts";
 import { encodeSafetensors, openSafetensors, writeSafetensors } from "./safetensors.ts";
-import type { HostTensor } from "./weights.ts";
 
 const values = [1.5, -2.25, 0, -0, 3.0e-5, 65504, Infinity];
 

@@ -1,11 +1,7 @@
 import { type Aval, formatAval, sameShape, sizeOf } from "../../core/aval.ts";
 import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
-
-/** A tensor in host memory, row-major; f16 and bf16 data are raw 16-bit words. */
-export interface HostTensor extends Aval {
-  readonly data: HostArray;
-}
 
 /** What a weight file says of one tensor. */
 export interface WeightEntry extends Aval {

@@ -1,6 +1,6 @@
 /** A GPT-2-architecture model small enough to be made anew in every test: 1 layer, width 16, 64 positions, 257 byte tokens. */
 import { writeSafetensors } from "../../models/load/safetensors.ts";
-import type { HostTensor } from "../../models/load/weights.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { sizeOf } from "../../core/aval.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "../../train/byte_tokenizer.ts";
 import { rngFrom } from "../../train/rng.ts";

@@ -1,5 +1,6 @@
 /** The table of golden cases: how each kind is known by its files, what runs it, and what can't be run yet. */
 import type { OpenRuntime } from "../runtimes.ts";
+import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 
@@ -12,6 +13,8 @@ export interface Kind {
 }
 
 const kinds: readonly Kind[] = [
+  { name: "dtypes", matches: (c) => c.has("all.safetensors"), files: runDtypesCase },
+  { name: "GGUF types", matches: (c) => c.has("quants.gguf"), files: runQuantsCase },
   { name: "shards", matches: (c) => c.has("model/model.safetensors.index.json"), run: runShardedCase },
   { name: "GGUF models", matches: (c) => c.has("llama-F32.gguf"), run: runGgufCase },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },
