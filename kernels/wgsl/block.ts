@@ -1,5 +1,7 @@
 import type { Index } from "../kernel.ts";
-import { isWide, Scope } from "./scope.ts";
+import { isWide, readWide } from "./access.ts";
+import { Scope } from "./scope.ts";
+import { variesAlong } from "./expressions.ts";
 import type { ShaderWriter } from "./shader.ts";
 
 /**
@@ -67,6 +69,23 @@ export function declareBlockLoad(
       shader.line(`if (k >= ${inner.size}u) { return mat4x4<f32>(); }`);
     }
     const steps = [0, 1, 2, 3];
+    const moving = batch.length + 1 - vectorAxis;
+    const even = (index.dynamic ?? []).every(({ value }) => !variesAlong(value, moving));
+    if (wide && even && inner.size % 4 === 0 && moved(access === "along" ? 0 : 1, 0) === (access === "along" ? p : q)) {
+      // Nothing to guard from one vector to the next: they are a fixed step apart.
+      const axes = [...batch, p, bind(moved(1, 0))];
+      if (access === "across") [axes[batch.length], axes[batch.length + 1]] = [bind(moved(0, 0)), q];
+      const axis = batch.length + vectorAxis;
+      const scope = new Scope(shader, { axes, vector: { axis, quarter: `${axes[axis]} / 4u` } });
+      shader.line(`let i = ${scope.index(index, 4)};`);
+      const step = index.strides[moving] / 4;
+      const vectors = steps.map((j) =>
+        readWide(shader, operand, j === 0 || step === 0 ? "i" : `i + ${j * step}u`).text
+      );
+      const matrix = `mat4x4<f32>(\n  ${vectors.slice(0, 2).join(", ")},\n  ${vectors.slice(2).join(", ")})`;
+      shader.line(`return ${access === "across" ? `transpose(${matrix})` : matrix};`);
+      return;
+    }
     const vectors = wide
       ? steps.map((j) => access === "along" ? load(j, 0) : load(0, j))
       : steps.map((i) => `vec4<f32>(${steps.map((j) => load(i, j)).join(", ")})`);

@@ -4,7 +4,8 @@ import { axesUsed, splitAxes } from "./axes.ts";
 import { blockAccess, declareBlockLoad } from "./block.ts";
 import { accessesOf, countUses, rootsOf } from "./expressions.ts";
 import { type Term, term } from "./scalar.ts";
-import { isWide, Scope } from "./scope.ts";
+import { isWide } from "./access.ts";
+import { Scope } from "./scope.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
 import { fitTile, type TileConfig } from "./tile.ts";
 

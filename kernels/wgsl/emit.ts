@@ -1,5 +1,6 @@
 /** A kernel as WGSL text: pure, needs no device. */
 import type { Kernel } from "../kernel.ts";
+import { emitAttention } from "./attention.ts";
 import { emitContract } from "./contract.ts";
 import { emitMap } from "./map.ts";
 import { emitRow } from "./row.ts";
@@ -26,6 +27,6 @@ export function emitWgsl(
     case "scatter":
       return emitScatter(kernel, tile, alias);
     case "attention":
-      throw new Error("attention is not emitted yet");
+      return emitAttention(kernel, tile, alias);
   }
 }

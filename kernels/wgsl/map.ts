@@ -2,7 +2,8 @@ import { sizeOf } from "../../core/aval.ts";
 import type { Index, MapKernel } from "../kernel.ts";
 import { axesUsed, isContiguous, isFixed, splitAxes } from "./axes.ts";
 import { accessesOf, countUses, rootsOf } from "./expressions.ts";
-import { isWide, Scope } from "./scope.ts";
+import { isWide } from "./access.ts";
+import { Scope } from "./scope.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
 

@@ -1,6 +1,6 @@
-import { arithmeticType } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Expr, Index, Store } from "../kernel.ts";
+import { isPacked, readElement, readWide, reread } from "./access.ts";
 import { countUses, rootsOf, variesAlong } from "./expressions.ts";
 import { literal } from "./literal.ts";
 import { laneOf, scalarRules, splat, type Term, term, typeName, type Width } from "./scalar.ts";
@@ -102,41 +102,21 @@ export class Scope {
   }
 
   #load(operand: number, index: Index): Term {
-    const { dtype } = this.shader.operands[operand];
-    const binding = this.shader.binding(operand);
-    const type = arithmeticType[dtype];
+    if (this.shader.binding(operand).wide) return readWide(this.shader, operand, this.index(index, 4));
     const { vector } = this.names;
     const varies = vector !== undefined &&
       ((index.strides[vector.axis] ?? 0) !== 0 ||
         (index.dynamic ?? []).some((part) => variesAlong(part.value, vector.axis)));
-    if (binding.wide) return this.#widen(`${binding.name}[${this.index(index, 4)}]`, operand);
-    if (!varies) return term(this.#element(operand, this.index(index, 1)), type);
-    const lanes = [0, 1, 2, 3].map((lane) => this.#element(operand, this.index(index, 1, lane)));
-    return { text: `vec4<${type}>(${lanes.join(", ")})`, type, width: 4, atom: true };
-  }
-
-  /** Four elements of a wide binding in their arithmetic type. */
-  #widen(text: string, operand: number): Term {
-    const { dtype } = this.shader.operands[operand];
-    const type = arithmeticType[dtype];
-    const declared = this.shader.binding(operand).dtype;
-    if (dtype === "f16") text = `${this.shader.helpers.use("halves")}(${text})`;
-    else if (dtype === "bf16") text = `${this.shader.helpers.use("brains")}(${text})`;
-    else text = reread(text, declared, dtype, "vec4<", ">");
-    if (dtype === "bool") return { text: `${text} != vec4<u32>()`, type, width: 4, atom: false };
-    return { text, type, width: 4, atom: true };
-  }
-
-  /** One element of a narrow binding in its arithmetic type. */
-  #element(operand: number, at: string): string {
-    const { dtype } = this.shader.operands[operand];
-    const { name, dtype: declared } = this.shader.binding(operand);
-    if (dtype === "f16" || dtype === "bf16") {
-      const i = /^\w+$/.test(at) ? at : this.#bind({ text: at, type: "u32", width: 1, atom: false }).text;
-      return `${this.shader.helpers.use(dtype === "f16" ? "half" : "brain")}(${name}[${i} / 2u], ${i})`;
-    }
-    const text = reread(`${name}[${at}]`, declared, dtype, "", "");
-    return dtype === "bool" ? `(${text} != 0u)` : text;
+    const element = (lane: number) => {
+      const at = this.index(index, 1, lane);
+      const named = isPacked(this.shader, operand) && !/^\w+$/.test(at);
+      const position = named ? this.#bind({ text: at, type: "u32", width: 1, atom: false }).text : at;
+      return readElement(this.shader, operand, position);
+    };
+    if (!varies) return element(0);
+    const lanes = [0, 1, 2, 3].map(element);
+    const { type } = lanes[0];
+    return { text: `vec4<${type}>(${lanes.map(({ text }) => text).join(", ")})`, type, width: 4, atom: true };
   }
 
   /**
@@ -197,15 +177,8 @@ export class Scope {
       return `vec2<u32>(${h}.x | (${h}.y << 16u), ${h}.z | (${h}.w << 16u))`;
     }
     const stored = dtype === "bool" ? `${typeName("u32", value.width)}(${value.text})` : value.text;
-    const [open, close] = value.width === 4 ? ["vec4<", ">"] : ["", ""];
-    return reread(stored, dtype, this.shader.binding(operand).dtype, open, close);
+    return reread(stored, dtype, this.shader.binding(operand).dtype, value.width);
   }
-}
-
-/** Reads words of dtype `from` as dtype `to`, both of 32 bits. */
-function reread(text: string, from: string, to: string, open: string, close: string): string {
-  const word = (dtype: string) => dtype === "bool" ? "u32" : dtype;
-  return word(from) === word(to) ? text : `bitcast<${open}${word(to)}${close}>(${text})`;
 }
 
 /** Breaks a long line after its commas. */
@@ -220,12 +193,4 @@ function wrapped(line: string): string {
     } else lines[last] += `, ${part}`;
   }
   return lines.join("\n");
-}
-
-/** Whether an access can go through a wide binding: four whole neighbours at a multiple of four. */
-export function isWide(index: Index, vector: number): boolean {
-  return index.offset % 4 === 0 &&
-    index.strides[vector] === 1 &&
-    index.strides.every((stride, i) => i === vector || stride % 4 === 0) &&
-    (index.dynamic ?? []).every(({ value, stride }) => stride % 4 === 0 && !variesAlong(value, vector));
 }
