@@ -9,6 +9,8 @@ import { convert, div, eq, exp, log, max, mul, ne, select, sub } from "../ops/el
 import { reduceMax } from "../ops/reduce.ts";
 import { concat, iota, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
+import { sumOver } from "../transforms/sum_over.ts";
+import { rowWise } from "./row_chunks.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */
 export const ignoredLabel = -100;
@@ -83,12 +85,20 @@ export interface CausalLossOptions {
    * accumulation, that of all the micro-batches together.
    */
   readonly reduction?: "mean" | "sum" | Value;
+  /** Rows of logits that are made at a time. By default as many as keep them under 32 MB. */
+  readonly chunk?: number;
 }
+
+/** The most logits that are made at a time. */
+const mostLogits = 2 ** 23;
 
 /**
  * The loss of predicting each next token: logits f32[B,T,V], labels i32[B,T] (usually the input ids; -100 where nothing is
  * to be predicted), to f32[]. Place t predicts label t + 1. Where no token is labelled the mean is 0, not NaN; whoever reads
  * the data refuses such a batch ({@link labelledTokens}).
+ *
+ * Where the logits are the product of narrow rows with a head, and too many to be kept, head and loss are computed together
+ * for a chunk of rows at a time, forward and back; then the whole logits never exist, unless something else asks for them.
  *
  * @throws {ShapeError} when the sizes do not fit
  */
@@ -100,9 +110,20 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
         `they are f32[B,T,V] and i32[B,T]`,
     );
   }
-  const [b, t, v] = x.shape;
-  const sum = reduceSum(crossEntropyRows(reshape(x, [b * t, v]), reshape(nextLabels(y), [b * t])));
+  const sum = sumOfRows(x, nextLabels(y), options.chunk);
   const { reduction = "mean" } = options;
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction);
+}
+
+/** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */
+function sumOfRows(logits: Value, labels: Value, chunk?: number): Value {
+  const [b, t, v] = logits.shape;
+  const flatLabels = reshape(labels, [b * t]);
+  const size = chunk ?? Math.max(64, Math.floor(mostLogits / v / 64) * 64);
+  const rows = size < b * t ? rowWise(logits) : null;
+  if (rows === null) return reduceSum(crossEntropyRows(reshape(logits, [b * t, v]), flatLabels));
+  const body = (xs: { sources: Value[]; labels: Value }) =>
+    reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels));
+  return sumOver(body, { sources: [...rows.sources], labels: flatLabels }, null, { chunk: size })[0];
 }
