@@ -59,7 +59,12 @@ function tolerances(text: string): GoldenCase["rtol"] {
 }
 
 /** Fails unless max|actual - expected| ≤ rtol·max|expected| + 1e-7, for arrays of one shape or for two numbers. */
-export function assertNear(what: string, actual: HostTensor | number, expected: HostTensor | number, rtol: number): void {
+export function assertNear(
+  what: string,
+  actual: HostTensor | number,
+  expected: HostTensor | number,
+  rtol: number,
+): void {
   const [a, b] = [actual, expected].map((x) => typeof x === "number" ? { shape: [], dtype: "f32", data: [x] } : x);
   if (!sameShape(a.shape, b.shape)) {
     throw new AssertionError(`${what} is ${formatAval(a as HostTensor)}, expected ${formatAval(b as HostTensor)}`);

@@ -4,7 +4,7 @@
  */
 import { runtimes } from "../runtimes.ts";
 import { withoutWebGpu } from "../devices.ts";
-import { type GoldenCase, casesUnder } from "./golden_case.ts";
+import { casesUnder, type GoldenCase } from "./golden_case.ts";
 import { kindOf, reasonToSkip } from "./kinds.ts";
 
 const folder = Deno.args[0] ?? new URL("./cases", import.meta.url).pathname;
@@ -21,7 +21,8 @@ function declare(golden: GoldenCase): void {
   }
   const kind = kindOf(golden);
   if (kind === null) {
-    Deno.test(`${golden.id}`, () => Promise.reject(new Error("no kind of case has such files, and no reason is given")));
+    Deno.test(`${golden.id}`, () =>
+      Promise.reject(new Error("no kind of case has such files, and no reason is given")));
   } else if (kind.files !== undefined) {
     Deno.test(golden.id, () => kind.files!(golden));
   } else {
