@@ -4,7 +4,7 @@ import { parseAdapterKey } from "../../train/adapter_keys.ts";
 import { checkAdapterFiles, checkGgufWeights } from "./file_cases.ts";
 import { casesUnder, type GoldenCase } from "./golden_case.ts";
 
-const folder = Deno.args[0] ?? new URL("./cases", import.meta.url).pathname;
+const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 
 /** Parts of an adapter that are read and written; the others are refused. */
 const written = ["A", "B", "embeddingA", "embeddingB", "baseWeight"];

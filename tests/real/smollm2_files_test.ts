@@ -5,7 +5,7 @@ import { openGguf } from "../../models/load/gguf_source.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 
 const model = ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
-const goldens = new URL("../goldens/real", import.meta.url).pathname;
+const goldens = `${import.meta.dirname}/../goldens/real`;
 
 function real(name: string, needs: string, body: (golden: string) => void | Promise<void>): void {
   const absent = [model, `${goldens}/${needs}`].find((path) => pathKind(path) === null);
