@@ -1,14 +1,14 @@
-/** Reads and writes at places that are data: rows of a table, windows of a buffer. Indices are i32 and clamped into range. */
+/** Reads and writes at places that are data: rows of a table, windows of a buffer. Indices are i32. */
 import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { broadcastTo, full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
-import { add, clamp, convert, mul } from "./elementwise.ts";
+import { add, and, clamp, convert, ge, lt, mul, select } from "./elementwise.ts";
 import { iota } from "./structure.ts";
 
-/** table[v, …] at indices[i…] → [i…, …]. */
+/** table[v, …] at indices[i…] → [i…, …]; indices are clamped into the table. */
 export const gatherPrim: Primitive<null> = {
   name: "gather",
   infer: ([table, indices]) => {
@@ -18,7 +18,9 @@ export const gatherPrim: Primitive<null> = {
     return [{ shape: [...indices.shape, ...table.shape.slice(1)], dtype: table.dtype }];
   },
   vjp: ({ cts: [ct], needs, inputs: [table, indices] }) => [
-    needs[0] && ct ? convert(scatterAdd(indices, convert(ct, "f32"), table.shape[0]), table.dtype) : null,
+    needs[0] && ct
+      ? convert(scatterAdd(clamp(indices, 0, table.shape[0] - 1), convert(ct, "f32"), table.shape[0]), table.dtype)
+      : null,
     null,
   ],
   batch: ({ inputs: [table, indices], batched, size }) => {
@@ -40,7 +42,10 @@ export function gather(table: Operand, indices: Operand): Value {
   return bind1(gatherPrim, [asValue(table), asValue(indices, "i32")], null);
 }
 
-/** A zero table [targets, …] with updates[i…, …] added at rows indices[i…], in increasing i: the same bits every run. */
+/**
+ * A zero table [targets, …] with updates[i…, …] added at rows indices[i…], in increasing i: the same bits every run.
+ * Rows at indices outside are dropped.
+ */
 export const scatterAddPrim: Primitive<{ targets: number }> = {
   name: "scatterAdd",
   infer: ([indices, updates], { targets }) => {
@@ -54,15 +59,28 @@ export const scatterAddPrim: Primitive<{ targets: number }> = {
     }
     return [{ shape: [targets, ...updates.shape.slice(n)], dtype: "f32" }];
   },
-  vjp: ({ cts: [ct], needs, inputs: [indices] }) => [null, needs[1] && ct ? gather(ct, indices) : null],
+  vjp: (
+    { cts: [ct], needs, inputs: [indices] },
+  ) => [null, needs[1] && ct ? inside(gather(ct, indices), indices, ct.shape[0]) : null],
   batch: ({ inputs: [indices, updates], batched, params: { targets }, size }) => {
     const lift = (x: Value, is: boolean) => is ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
     const [ids, rows] = [lift(indices, batched[0]), lift(updates, batched[1])];
-    const flat = scatterAdd(flatRows(ids, targets), rows, size * targets);
+    const flat = scatterAdd(select(isInside(ids, targets), flatRows(ids, targets), -1), rows, size * targets);
     return [reshape(flat, [size, targets, ...flat.shape.slice(1)])];
   },
   lowering: { kind: "scatter" },
 };
+
+function isInside(indices: Value, targets: number): Value {
+  return and(ge(indices, 0), lt(indices, targets));
+}
+
+/** Rows whose index was outside get zeros. */
+function inside(rows: Value, indices: Value, targets: number): Value {
+  const ok = isInside(indices, targets);
+  const column = reshape(ok, [...ok.shape, ...rows.shape.slice(ok.shape.length).map(() => 1)]);
+  return select(column, rows, 0);
+}
 
 export function scatterAdd(indices: Operand, updates: Operand, targets: number): Value {
   return bind1(scatterAddPrim, [asValue(indices, "i32"), asValue(updates)], { targets });

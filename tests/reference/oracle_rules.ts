@@ -113,7 +113,8 @@ const scatterAdd: Rule = ([indices, updates], { targets }, [out]) => {
   const width = sizeOf(out.shape.slice(1));
   const data = new Float64Array(targets * width);
   indices.data.forEach((index, i) => {
-    const row = clampTo(index, targets - 1) * width;
+    if (index < 0 || index >= targets) return;
+    const row = index * width;
     for (let j = 0; j < width; j++) data[row + j] += updates.data[i * width + j];
   });
   return [data];
