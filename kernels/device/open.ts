@@ -32,7 +32,7 @@ export async function openDevice(choice: DeviceChoice = "auto", options: DeviceO
     case "auto":
       return await openBest(options);
     default:
-      throw new OptionError(`There is no device ${JSON.stringify(choice)}: give auto, cpu or webgpu`);
+      throw new OptionError(`There is no device ${choice}: choose one of auto, cpu, webgpu`);
   }
 }
 

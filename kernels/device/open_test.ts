@@ -27,13 +27,13 @@ Deno.test("an adapter by a software rasteriser's name or by its own word is no G
 
 Deno.test("no adapter and no navigator.gpu are told apart", async () => {
   const none = await findAdapter({ requestAdapter: () => Promise.resolve(null) });
-  assertEquals(none, { missing: "no GPU adapter was found" });
+  assertEquals(none, { missing: "no WebGPU adapter was found" });
   assertEquals(await findAdapter(null), { missing: "this runtime has no navigator.gpu" });
 });
 
 Deno.test("an unknown device is refused by name", async () => {
   const error = await assertRejects(() => openDevice("cuda" as "cpu"), OptionError);
-  assertEquals(error.message, 'There is no device "cuda": give auto, cpu or webgpu');
+  assertEquals(error.message, "There is no device cuda: choose one of auto, cpu, webgpu");
 });
 
 Deno.test("webgpu without an adapter is a DeviceError with the mend", async () => {

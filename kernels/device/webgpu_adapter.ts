@@ -17,7 +17,7 @@ export async function findAdapter(
 ): Promise<FoundAdapter | { readonly missing: string }> {
   if (!gpu) return { missing: "this runtime has no navigator.gpu" };
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) return { missing: "no GPU adapter was found" };
+  if (!adapter) return { missing: "no WebGPU adapter was found" };
   const info = adapter.info;
   const name = info.description || info.device || info.vendor || "unnamed adapter";
   const older = adapter as { isFallbackAdapter?: boolean };
