@@ -1,0 +1,242 @@
+import { formatAval } from "../core/aval.ts";
+import { nearest, OptionError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { Leaf, Model } from "../core/model.ts";
+import { reshape } from "../core/ops/broadcast.ts";
+import { asValue } from "../core/ops/constant.ts";
+import { foldIn, randomBits } from "../core/ops/random.ts";
+import { slice } from "../core/ops/structure.ts";
+import type { Operand } from "../core/tensor.ts";
+import { leafValues, trace } from "../core/trace.ts";
+import { flatten } from "../core/tree.ts";
+import { analyse, type Module, side } from "./analyse.ts";
+import { initialPair, type LoraPair } from "./init.ts";
+import { mergeInto, type Placed, type Placement, unmergeFrom } from "./merge.ts";
+import { type Followed, rewriteGraph } from "./rewrite.ts";
+import { checkPattern, patternValue, selectModules, type Selector } from "./targets.ts";
+import type { Target } from "./target_types.ts";
+
+/** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
+export interface LoraOptions<P = unknown> {
+  /** The rank: a whole number from 1 to the smaller side of each adapted matrix. */
+  readonly r: number;
+  /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
+  readonly alpha: number;
+  /**
+   * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), a RegExp that matches
+   * whole paths, or `"all-linear"`: every linear layer but the output head.
+   */
+  readonly targets: readonly Target<P>[] | RegExp | (unknown extends P ? string : never) | "all-linear";
+  /** The share of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
+  readonly dropout?: number;
+  /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
+  readonly rslora?: boolean;
+  /** Other ranks for some modules: regular expressions for the end of the path, the first that matches counts. */
+  readonly rankPattern?: Readonly<Record<string, number>>;
+  /** Other alphas, likewise. */
+  readonly alphaPattern?: Readonly<Record<string, number>>;
+  /** What the first values are drawn from. 0 by default. */
+  readonly seed?: number;
+  /**
+   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts the use that
+   * a target names, as PEFT does; `"all"` adapts every use with one adapter.
+   */
+  readonly tie?: "use" | "all";
+}
+
+/** One adapted module, for a program to print or to name tensors by. */
+export interface Match {
+  /** The module's path in the parameters: `h.0.attn.c_attn`. The key in `trainable`. */
+  readonly path: string;
+  readonly kind: "linear" | "embedding";
+  readonly r: number;
+  readonly alpha: number;
+  readonly scaling: number;
+  /** The weight's shape, and where its input axis is: `in,out` or `out,in`. */
+  readonly shape: readonly number[];
+  readonly layout: "in,out" | "out,in";
+  /** How many numbers A and B have. */
+  readonly trainable: number;
+}
+
+/** The trainable leaves: a pair A [r, in], B [out, r] per adapted module, by its path. */
+export type Trainable = Readonly<Record<string, LoraPair>>;
+
+/** A model with low-rank adapters beside some of its weights. */
+export interface Tuned<P, I, O> {
+  /** The first adapter: the function it gives is the model's own. */
+  readonly trainable: Trainable;
+  /** The model's parameters, the same objects. */
+  readonly frozen: P;
+  /** What was adapted, in the order of the parameters. */
+  readonly matched: readonly Match[];
+  /** Names that `merge` gives a weight of their own, because only one use of a tied weight is adapted. */
+  readonly unties: readonly { readonly module: string; readonly from: string }[];
+  /** The adapted function. Without a key nothing is dropped. */
+  apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;
+  /**
+   * Parameters with which the model's own `apply` is the same function: W + s·B·A, added in f32 and rounded once. A tied
+   * weight of which one use is adapted is split (see `unties`), or with `tied: "peft"` changed for both uses, as PEFT does.
+   */
+  merge(trainable: Trainable, frozen: P, options?: { readonly tied?: "split" | "peft" }): P;
+  /** Takes the same adapter out of merged parameters again, up to rounding. Keep the base where it must be exact. */
+  unmerge(trainable: Trainable, merged: P): P;
+}
+
+/** An adapted module with its options settled. */
+interface Adapted extends Module, Placement {
+  readonly match: Match;
+}
+
+/**
+ * Adapts some weights of a model: y = x·W becomes y + s·(x·A)·B with W untouched and A, B trainable. The model is traced
+ * once, and each target's weight is followed to its uses; nothing of it is computed here.
+ *
+ * Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
+ *
+ * @throws {OptionError} for an r, alpha or dropout that can't be used, a target that matches nothing, or a weight that goes
+ * into an operation without a low-rank form
+ */
+export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
+  const { dropout = 0, seed = 0 } = options;
+  if (!(dropout >= 0 && dropout < 1)) throw new OptionError(`dropout is a share from 0 to less than 1, not ${dropout}`);
+  const params = flatten<Leaf>(model.params);
+  const adapted = plan(analyse(model), options);
+  const trainable = Object.fromEntries(adapted.map((m, i) => {
+    const { shape } = m.match;
+    const sizes = { r: m.match.r, in: shape[m.inAxis], out: shape[1 - m.inAxis] };
+    return [m.path, initialPair(params.leaves[m.leaf], sizes, m.kind, seed, i)];
+  }));
+  const placed = (given: Trainable): Placed => {
+    checkTrainable(given, trainable);
+    return adapted.map((m) => [given[m.path], m]);
+  };
+
+  const apply = (given: Trainable, frozen: P, inputs: I, { key }: { readonly key?: Operand } = {}): O => {
+    const traced = trace((p: P, x: I) => model.apply(p, x), [frozen, inputs]);
+    const dropping = dropout > 0 && key !== undefined;
+    // One draw gives every module its key.
+    const keys = dropping ? randomBits(key, [adapted.length, 2]) : null;
+    const weights = new Map<number, Followed[]>();
+    placed(given).forEach(([pair], i) => {
+      const m = adapted[i];
+      const drop = keys && m.kind === "linear" ? { keys, index: i, rate: dropout } : null;
+      weights.set(m.leaf, [...weights.get(m.leaf) ?? [], follow(m, pair, drop)]);
+    });
+    const outputs = rewriteGraph(traced.graph, leafValues([frozen, inputs]), weights);
+    return traced.unflatten(outputs) as O;
+  };
+
+  return {
+    trainable,
+    frozen: model.params,
+    matched: adapted.map((m) => m.match),
+    unties: [...new Map(adapted.filter((m) => m.split !== null).map((m) => [m.split!, m])).values()].map((m) => ({
+      module: m.split!.replace(/\.weight$/, ""),
+      from: m.leafPath.replace(/\.weight$/, ""),
+    })),
+    apply,
+    merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, placed(given), tied === "split"),
+    unmerge: (given, merged) => unmergeFrom(merged, placed(given)),
+  };
+}
+
+/** How one adapter enters the graph. */
+function follow(
+  m: Adapted,
+  pair: LoraPair,
+  drop: { readonly keys: Value; readonly index: number; readonly rate: number } | null,
+): Followed {
+  const [a, b] = [side(asValue(pair.A), "first", m.inAxis), side(asValue(pair.B), "last", 1 - m.inAxis)];
+  let uses = 0;
+  return {
+    factors: m.inAxis === 0 ? [a, b] : [b, a],
+    use: (kind, inside) => {
+      if (m.only !== null && kind !== m.only) return null;
+      const { scaling } = m.match;
+      if (drop === null) return { scaling };
+      if (inside) {
+        throw new OptionError(
+          `dropout on "${m.path}" is not known inside a sum over chunks, where each chunk would drop the same places: ` +
+            `leave it out of the targets or set dropout to 0`,
+        );
+      }
+      const key = reshape(slice(drop.keys, 0, drop.index, drop.index + 1), [2]);
+      return { scaling, drop: { key: uses++ === 0 ? key : foldIn(key, uses), rate: drop.rate } };
+    },
+    refuse: (primitive) => {
+      throw new OptionError(
+        `"${m.path}" can't be adapted with these inputs: ${m.leafPath} goes into ${primitive}, where the low-rank form is ` +
+          `not known`,
+      );
+    },
+  };
+}
+
+/** The modules that the options name, each with its rank and scaling. */
+function plan(modules: readonly Module[], options: LoraOptions<any>): Adapted[] {
+  const { rankPattern = {}, alphaPattern = {}, rslora = false, tie = "use" } = options;
+  const chosen = selectModules(options.targets as Selector, modules);
+  checkPattern("rankPattern", rankPattern, chosen);
+  checkPattern("alphaPattern", alphaPattern, chosen);
+  const taken = new Set<number>();
+  return chosen.flatMap((m): Adapted[] => {
+    if (m.refusal !== null) throw new OptionError(`"${m.path}" can't be adapted: ${m.refusal}`);
+    // With every use adapted by one pair, the second name of a weight is the same target.
+    if (tie === "all" && taken.has(m.leaf)) return [];
+    taken.add(m.leaf);
+    const r = patternValue(rankPattern, m) ?? options.r;
+    const alpha = patternValue(alphaPattern, m) ?? options.alpha;
+    const { shape } = m.aval;
+    const most = Math.min(...shape);
+    if (!Number.isInteger(r) || r < 1 || r > most) {
+      throw new OptionError(
+        `r is ${r}, but "${m.path}" is ${formatAval(m.aval)}: it takes a whole number from 1 to ${most}`,
+      );
+    }
+    if (!Number.isFinite(alpha)) throw new OptionError(`alpha is ${alpha}, but it must be a number (for "${m.path}")`);
+    const scaling = alpha / (rslora ? Math.sqrt(r) : r);
+    const tied = tie === "use" && m.only !== null;
+    const alias = modules.find((other) => other.leaf === m.leaf && other.only === "product")?.path;
+    const split = tied ? `${alias}.weight` : null;
+    return [{
+      ...m,
+      only: tie === "all" ? null : m.only,
+      scaling,
+      split,
+      into: tied && m.only === "product" ? split! : m.leafPath,
+      match: {
+        path: m.path,
+        kind: m.kind,
+        r,
+        alpha,
+        scaling,
+        shape,
+        layout: m.inAxis === 0 ? "in,out" : "out,in",
+        trainable: r * (shape[0] + shape[1]),
+      },
+    }];
+  });
+}
+
+/** @throws {OptionError} when an adapter is not one of this model and these options */
+function checkTrainable(given: Trainable, own: Trainable): void {
+  for (const path of Object.keys(own)) {
+    if (!(path in given)) {
+      throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
+    }
+    for (const name of ["A", "B"] as const) {
+      const [got, want] = [formatAval(given[path][name].aval), formatAval(own[path][name].aval)];
+      if (got !== want) throw new OptionError(`${name} of "${path}" is ${got}, but this model was set up for ${want}`);
+    }
+  }
+  for (const path of Object.keys(given)) {
+    if (!(path in own)) {
+      const near = nearest(path, Object.keys(own));
+      throw new OptionError(
+        `the adapter has an entry for "${path}", which this model was not set up to adapt` +
+          (near === null ? "" : `; the nearest that it adapts is "${near}"`),
+      );
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/** Which names can be targeted, computed from the type of a parameter tree, so that a wrong one does not compile. */
+import type { Leaf } from "../core/model.ts";
+
+/** Paths of the modules of a tree: objects that have a `weight`, and leaves that are not called so. `*` stands for an index. */
+type ModulePath<T> = T extends Leaf ? never
+  : T extends readonly (infer E)[] ? Below<number | "*", E>
+  : { [K in keyof T & string]: Below<K, NonNullable<T[K]>> }[keyof T & string];
+
+type Below<K extends string | number, T> = T extends Leaf ? (K extends "weight" | "bias" ? never : `${K}`)
+  : (T extends { readonly weight?: unknown } ? `${K}` : never) | `${K}.${ModulePath<T>}`;
+
+/** A path and what is left of it after each dot. */
+type Suffix<S extends string> = S extends `${string}.${infer Rest}` ? S | Suffix<Rest> : S;
+
+/**
+ * What `targets` may name for parameters of type P: a module (`"c_attn"`), the end of its path (`"attn.c_attn"`), or the
+ * whole path, where `*` stands for any index. Any string where the tree's type does not say which names there are.
+ */
+export type Target<P> = unknown extends P ? string
+  : string extends keyof P ? string
+  : Suffix<ModulePath<P>> | TiedHead<P>;
+
+/** A head that is tied to the embedding has no leaf of its own but can be named. */
+type TiedHead<P> = P extends { readonly lm_head?: unknown } ? "lm_head" : never;
