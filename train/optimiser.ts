@@ -1,0 +1,110 @@
+/** Optimisers as pure functions over trees: a step takes parameters, gradients and state, and returns new ones. */
+import { OptionError } from "../core/errors.ts";
+import type { Leaf } from "../core/model.ts";
+import type { Value } from "../core/ir/graph.ts";
+import { full, reduceSum } from "../core/ops/broadcast.ts";
+import { add, and, div, isFiniteValue, min, mul, select, sqrt, sub } from "../core/ops/elementwise.ts";
+import { asValue } from "../core/ops/constant.ts";
+import type { Operand } from "../core/tensor.ts";
+import { flatten, mapTree } from "../core/tree.ts";
+
+/** What an optimiser keeps of every parameter between steps, and what it does in a step. */
+export interface Optimiser<S = unknown> {
+  /** The state before the first step, for parameters of these shapes. */
+  init<P>(params: P): S;
+  /** New parameters (the tree of `params`) and the new state. `lr` is data, so that a schedule compiles nothing. */
+  update<P>(params: P, grads: P, state: S, lr: Operand): { params: P; state: S };
+}
+
+/** AdamW's options, with PyTorch's defaults. */
+export interface AdamWOptions {
+  /** How slowly the averages of the gradient and of its square forget. Default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number];
+  /** Added to the root of the second average. Default 1e-8. */
+  readonly eps?: number;
+  /** The share of a parameter, times the learning rate, that each step takes off. Default 0.01. */
+  readonly weightDecay?: number;
+}
+
+/** AdamW's state: both averages of the gradients, and what their first steps are short of. */
+export interface AdamWState {
+  /** Trees as the parameters, f32. */
+  readonly mean: unknown;
+  readonly square: unknown;
+  /** f32[] each: 1 - beta^t after t steps. */
+  readonly corrections: readonly [Leaf, Leaf];
+}
+
+/**
+ * AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2, in the order of operations of
+ * `torch.optim.AdamW`. The corrections 1 - beta^t are kept as c ← beta·c + (1 - beta): taken from a power they would lose
+ * three digits to cancellation at the first steps.
+ *
+ * @throws {OptionError} when an option is out of its range
+ */
+export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
+  const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+  for (const beta of betas) {
+    if (!(beta >= 0 && beta < 1)) throw new OptionError(`a beta of AdamW is ${beta}: give two numbers in [0, 1)`);
+  }
+  if (!(eps >= 0)) throw new OptionError(`eps of AdamW is ${eps}: give a number of at least 0`);
+  if (!(weightDecay >= 0)) throw new OptionError(`weightDecay of AdamW is ${weightDecay}: give a number of at least 0`);
+  return {
+    init: (params) => ({ mean: zerosLike(params), square: zerosLike(params), corrections: [full([], 0), full([], 0)] }),
+    update: (params, grads, state, lr) => {
+      const corrections = betas.map((beta, i) => add(mul(state.corrections[i], beta), 1 - beta)) as [Value, Value];
+      const step = div(lr, corrections[0]);
+      const root = sqrt(corrections[1]);
+      const kept = sub(1, mul(lr, weightDecay));
+      const flat = flatten<Leaf>(params);
+      const [g, means, squares] = [grads, state.mean, state.square].map((tree) => flatten<Leaf>(tree).leaves);
+      const next = flat.leaves.map((w, i) => {
+        const mean = add(means[i], mul(sub(g[i], means[i]), 1 - betas[0]));
+        const square = add(mul(squares[i], betas[1]), mul(mul(g[i], g[i]), 1 - betas[1]));
+        const scale = add(div(sqrt(square), root), eps);
+        const decayed = weightDecay === 0 ? w : mul(w, kept);
+        return { weight: sub(decayed, mul(step, div(mean, scale))), mean, square };
+      });
+      return {
+        params: flat.unflatten(next.map((n) => n.weight)) as typeof params,
+        state: {
+          mean: flat.unflatten(next.map((n) => n.mean)),
+          square: flat.unflatten(next.map((n) => n.square)),
+          corrections,
+        },
+      };
+    },
+  };
+}
+
+function zerosLike(tree: unknown): unknown {
+  return mapTree<Leaf, Value>(tree, (leaf) => full(leaf.shape, 0));
+}
+
+/** f32[]: the length of all leaves of a tree taken as one vector. */
+export function globalNorm(tree: unknown): Value {
+  const squares = flatten<Leaf>(tree).leaves.map((leaf) => {
+    const square = mul(leaf, leaf);
+    // Rows first: their sums are as many as there are rows, which is work for every thread.
+    return reduceSum(square.shape.length > 1 ? reduceSum(square, -1) : square);
+  });
+  return sqrt(squares.reduce((sum, square) => add(sum, square)));
+}
+
+/** Shrinks a tree of gradients to a global norm of at most `most`, as `torch.nn.utils.clip_grad_norm_` does. */
+export function clipByGlobalNorm<P>(grads: P, most: Operand, norm: Value = globalNorm(grads)): P {
+  const scale = min(div(most, add(norm, 1e-6)), 1);
+  return mapTree<Leaf, Value>(grads, (leaf) => mul(leaf, scale)) as P;
+}
+
+/** Whether every one of some scalars (f32[]) is finite: bool[]. */
+export function allFinite(...scalars: readonly Operand[]): Value {
+  return scalars.map((x) => isFiniteValue(asValue(x))).reduce((all, one) => and(all, one));
+}
+
+/** `next` where `ok` (bool[]) holds, else `previous`: two trees of one structure, leaf by leaf. */
+export function selectTree<T>(ok: Value, next: T, previous: T): T {
+  const old = flatten<Leaf>(previous).leaves;
+  let i = 0;
+  return mapTree<Leaf, Value>(next, (leaf) => select(ok, leaf, old[i++])) as T;
+}

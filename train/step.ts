@@ -1,0 +1,80 @@
+/** One training step as a pure function of its state: loss, gradients, clipping, the optimiser, and a guard. */
+import type { Leaf } from "../core/model.ts";
+import type { Value } from "../core/ir/graph.ts";
+import { valueAndGrad } from "../core/transforms/grad.ts";
+import { add } from "../core/ops/elementwise.ts";
+import type { Operand } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import { allFinite, clipByGlobalNorm, globalNorm, type Optimiser, selectTree } from "./optimiser.ts";
+
+/** What a step carries on to the next. */
+export interface TrainState<P, S = unknown> {
+  readonly params: P;
+  readonly optimiser: S;
+}
+
+/** What a step says of itself, f32[] each. */
+export interface StepReport {
+  /** The loss before the update. */
+  readonly loss: Leaf;
+  /** The gradients' global norm before clipping. */
+  readonly gradNorm: Leaf;
+}
+
+/** A loss (f32[]) of parameters and whatever else it reads. */
+export type Loss<P> = (params: P, ...rest: any[]) => Value;
+
+/** What a step does with gradients. */
+export interface UpdateOptions<S> {
+  readonly optimiser: Optimiser<S>;
+  /** The most that the gradients' global norm may be; null leaves them as they are. */
+  readonly clip: number | null;
+}
+
+/**
+ * The update that follows from a loss and its gradients. A loss or a norm that is not finite leaves the state as it was:
+ * the host, which learns of it later, finds the last good one.
+ */
+export function guardedUpdate<P, S>(
+  state: TrainState<P, S>,
+  loss: Value,
+  grads: P,
+  lr: Operand,
+  { optimiser, clip }: UpdateOptions<S>,
+): { state: TrainState<P, S>; report: StepReport } {
+  const gradNorm = globalNorm(grads);
+  const clipped = clip === null ? grads : clipByGlobalNorm(grads, clip, gradNorm);
+  const next = optimiser.update(state.params, clipped, state.optimiser, lr);
+  const updated = { params: next.params, optimiser: next.state };
+  return { state: selectTree(allFinite(loss, gradNorm), updated, state), report: { loss, gradNorm } };
+}
+
+/** A whole step: `(state, lr, ...rest)` to the new state and its report. Give it to `jit` with `donate: [0]`. */
+export function makeStep<P, S>(loss: Loss<P>, options: UpdateOptions<S>) {
+  const withGradients = valueAndGrad(loss);
+  return (state: TrainState<P, S>, lr: Operand, ...rest: unknown[]) => {
+    const [value, grads] = withGradients(state.params, ...rest);
+    return guardedUpdate(state, value, grads as P, lr, options);
+  };
+}
+
+/** Loss and gradients summed over micro-batches: the first of them, and one more added to a sum. */
+export function makeAccumulation<P>(loss: Loss<P>) {
+  const withGradients = valueAndGrad(loss);
+  type Sum = { loss: Value; grads: P };
+  return {
+    first: (params: P, ...rest: unknown[]): Sum => {
+      const [value, grads] = withGradients(params, ...rest);
+      return { loss: value, grads: grads as P };
+    },
+    more: (sum: Sum, params: P, ...rest: unknown[]): Sum => {
+      const [value, grads] = withGradients(params, ...rest);
+      const before = flatten<Leaf>(sum.grads);
+      const more = flatten<Leaf>(grads).leaves;
+      return {
+        loss: add(sum.loss, value),
+        grads: before.unflatten(before.leaves.map((leaf, i) => add(leaf, more[i]))) as P,
+      };
+    },
+  };
+}
