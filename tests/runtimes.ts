@@ -9,6 +9,8 @@ import { fromOracle, type OracleTensor, oracleTensor, runOracle, toHost, toOracl
 /** A runtime and the place its tensors live, until it is disposed of. */
 export interface OpenRuntime extends Runtime, Disposable {
   readonly home: TensorHome;
+  /** Whether long runs are cut short on it. */
+  readonly slow?: boolean;
 }
 
 /** A runtime by name, opened when a test needs it. */
@@ -22,6 +24,7 @@ const isOracleTensor = (x: unknown) => (x as OracleTensor | null)?.data instance
 /** Functions traced and evaluated in float64, one value after the other. */
 export const oracleRuntime: OpenRuntime = {
   home: oracleTensor([], [0]).home,
+  slow: true,
   jit: (f) => (...args) => mapTree(runOracle(f, ...args), (x: OracleTensor) => toOracle(x), isOracleTensor),
   // deno-lint-ignore require-await -- a promise, as devices give one
   read: async (tree) =>

@@ -1,8 +1,12 @@
 /** The table of golden cases: how each kind is known by its files, what runs it, and what can't be run yet. */
+import { pathKind } from "../../models/load/byte_source.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
+import { runAdapterCase } from "./adapter_cases.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
+import { runNumbersCase } from "./numbers_case.ts";
+import { runTrainCase } from "./train_cases.ts";
 
 /** One kind of case: `files` needs no device, `run` is called for each. */
 export interface Kind {
@@ -17,6 +21,9 @@ const kinds: readonly Kind[] = [
   { name: "GGUF types", matches: (c) => c.has("quants.gguf"), files: runQuantsCase },
   { name: "shards", matches: (c) => c.has("model/model.safetensors.index.json"), run: runShardedCase },
   { name: "GGUF models", matches: (c) => c.has("llama-F32.gguf"), run: runGgufCase },
+  { name: "numbers", matches: (c) => c.has("numbers.json"), files: runNumbersCase },
+  { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
+  { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },
 ];
 
@@ -25,7 +32,35 @@ export function kindOf(golden: GoldenCase): Kind | null {
   return kinds.find((kind) => kind.matches(golden)) ?? null;
 }
 
+/** What is not built yet, by what tells that a case needs it. */
+const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
+  ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
+  ["4-bit weights are not built yet", (c) => /^(nf4|loftq|qlora)/.test(c.id)],
+  ["BERT is not built yet", (c) => modelType(c) === "bert"],
+  ["PiSSA is not built yet", (c) => c.has("adapter_as_lora") || c.id.includes("pissa")],
+  ["several adapters at once are not built yet", (c) => c.has("adapters")],
+  [
+    "LoRA+ is not built yet",
+    (c) => c.has("trace.json") && c.json("trace.json").hyperparameters.loraplus_lr_ratio !== null,
+  ],
+  ["DoRA is not built yet", (c) => adapterConfig(c).use_dora === true],
+  ["modules_to_save is not built yet", (c) => (adapterConfig(c).modules_to_save ?? null) !== null],
+  ["trained biases are not built yet", (c) => (adapterConfig(c).bias ?? "none") !== "none"],
+  ["lora_bias is not built yet", (c) => adapterConfig(c).lora_bias === true],
+];
+
+function modelType(golden: GoldenCase): string | null {
+  const own = golden.has("model/config.json") ? `${golden.folder}/model` : `${golden.root}/${golden.info.base}`;
+  return pathKind(`${own}/config.json`) === null
+    ? null
+    : JSON.parse(Deno.readTextFileSync(`${own}/config.json`)).model_type;
+}
+
+function adapterConfig(golden: GoldenCase): Record<string, unknown> {
+  return golden.has("adapter/adapter_config.json") ? golden.json("adapter/adapter_config.json") : {};
+}
+
 /** Why a case is not run, or null. */
-export function reasonToSkip(_golden: GoldenCase): string | null {
-  return null;
+export function reasonToSkip(golden: GoldenCase): string | null {
+  return notYet.find(([, applies]) => applies(golden))?.[0] ?? null;
 }
