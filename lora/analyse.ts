@@ -58,7 +58,7 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
   const captured = new Set<Tensor>();
   for (const node of nodesOf(graph.outputs)) if (node.prim === tensorPrim) captured.add(node.params.tensor);
 
-  const aliases = new Map(Object.entries(model.tied).map(([alias, module]) => [module, alias]));
+  const aliases = new Map(Object.entries(model.tied ?? {}).map(([alias, module]) => [module, alias]));
   return params.leaves.flatMap((leaf, i): Module[] => {
     const leafPath = params.paths[i];
     if (/(^|\.)bias$/.test(leafPath)) return [];
@@ -68,7 +68,7 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
       const uses = reports[i].uses.filter((use) => only === null || use.kind === only);
       return {
         path: name,
-        hub: model.hubName(name),
+        hub: model.hubName?.(name) ?? name,
         leaf: i,
         leafPath,
         aval: leaf.aval,

@@ -66,24 +66,29 @@ function matchesEntry(name: string, entry: string): boolean {
 }
 
 function noSuch(what: string, entry: string, modules: readonly ModuleName[]): OptionError {
-  const candidates = new Set(modules.flatMap(({ path }) => [path.split(".").at(-1)!, path]));
-  const near = nearest(entry, candidates);
+  const near = nearest(entry, new Set(modules.flatMap(({ path }) => endsOf(path))));
   const ends = [...new Set(modules.map(({ path }) => path.split(".").at(-1)!))].join(", ");
   return new OptionError(
     `${what} matches no module of this model${near === null ? "" : `: did you mean "${near}"?`} (there are ${ends})`,
   );
 }
 
+/** A path and what is left of it after each dot, the shortest first. */
+function endsOf(path: string): string[] {
+  const parts = path.split(".");
+  return parts.map((_, i) => parts.slice(parts.length - 1 - i).join("."));
+}
+
 /**
  * The value that a pattern (`rankPattern`, `alphaPattern`) gives a module: keys are regular expressions that match the end
- * of the path after a dot, `^` ties one to the beginning, the first that matches wins.
+ * of Hugging Face's path after a dot, `^` ties one to its beginning, the first that matches wins.
  */
 export function patternValue<T>(pattern: Readonly<Record<string, T>>, module: ModuleName): T | undefined {
   return Object.entries(pattern).find(([key]) => patternMatches(key, module))?.[1];
 }
 
 function patternMatches(key: string, module: ModuleName): boolean {
-  return names(module).some((name) => new RegExp(`^(?:(.*\\.)?(${key})$)`).test(name));
+  return new RegExp(`^(?:(.*\\.)?(${key})$)`).test(module.hub);
 }
 
 /** @throws {OptionError} when a key of a pattern matches no adapted module */
