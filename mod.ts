@@ -73,3 +73,4 @@ export type { Device } from "./kernels/device/device.ts";
 export { type DeviceChoice, type DeviceOptions, openDevice, type OpenedDevice } from "./kernels/device/open.ts";
 export { explain, type ExplainOptions } from "./kernels/explain.ts";
 export { evaluate, jit, type JitOptions, read } from "./kernels/jit.ts";
+export * from "./lora/mod.ts";

@@ -11,7 +11,7 @@ export type Leaf = Value | Tensor;
  */
 export interface Model<P = unknown, I = unknown, O = Value> {
   /** The file format's name of the architecture: `gpt2`, `llama`. */
-  readonly architecture: string;
+  readonly architecture?: string;
   /** Nested plain objects and arrays whose leaf paths are Hugging Face names: `h.0.attn.c_attn.weight`. */
   readonly params: P;
   /** The function itself. */
@@ -20,11 +20,11 @@ export interface Model<P = unknown, I = unknown, O = Value> {
   readonly sample: I;
   /**
    * Further uses of a weight under the name of another module: `{ lm_head: "wte" }` says that products with `wte.weight`
-   * are the module `lm_head`, while rows gathered from it are `wte`. Empty where nothing is tied.
+   * are the module `lm_head`, while rows gathered from it are `wte`.
    */
-  readonly tied: Readonly<Record<string, string>>;
+  readonly tied?: Readonly<Record<string, string>>;
   /** The module path in Hugging Face's class with a language-model head: `h.0.attn` is `transformer.h.0.attn` there. */
-  hubName(path: string): string;
+  hubName?(path: string): string;
 }
 
 /** What a language model reads. B sequences of T tokens. */
@@ -64,6 +64,8 @@ export interface LanguageModelSizes {
 
 /** A model that predicts the next token: logits f32[B,T,V], and a way to do so token by token. */
 export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  readonly architecture: string;
+  hubName(path: string): string;
   readonly sizes: LanguageModelSizes;
   /** Logits f32[B,V] of the last of the new tokens, and the cache with the new tokens in it. */
   step(params: P, inputs: StepInputs): { logits: Value; cache: Cache };

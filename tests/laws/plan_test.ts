@@ -1,0 +1,103 @@
+/** What a plan is made of, by counting: no time is measured here. */
+import { assertEquals } from "@std/assert";
+import { newInput } from "../../core/ir/graph.ts";
+import type { Model } from "../../core/model.ts";
+import { reduceSum } from "../../core/ops/broadcast.ts";
+import { matmul } from "../../core/ops/contract.ts";
+import { mul, tanh } from "../../core/ops/elementwise.ts";
+import type { Operand, Tensor } from "../../core/tensor.ts";
+import { trace } from "../../core/trace.ts";
+import { valueAndGrad } from "../../core/transforms/grad.ts";
+import { mapTree } from "../../core/tree.ts";
+import { build } from "../../kernels/compile.ts";
+import { describeKernel, flopsOf } from "../../kernels/describe.ts";
+import { explain } from "../../kernels/explain.ts";
+import type { Program } from "../../kernels/kernel.ts";
+import { softwareTile } from "../../kernels/wgsl/tile.ts";
+import { lora } from "../../lora/lora.ts";
+import { oracleTensor } from "../reference/oracle.ts";
+
+const f32 = (...shape: number[]) => newInput({ shape, dtype: "f32" });
+const zeros = (...shape: number[]) => oracleTensor(shape, new Array(shape.reduce((a, b) => a * b, 1)).fill(0));
+
+/** y = x·W for each weight in turn, with a tanh between. */
+function chain(width: number, layers: number): Model<any, { x: Operand }, any> {
+  const entries = Array.from({ length: layers }, (_, i) => [`layer${i}`, { weight: zeros(width, width) }]);
+  const apply = (p: any, { x }: { x: Operand }) =>
+    Object.values(p).reduce((y: any, l: any, i) => matmul(i === 0 ? y : tanh(y), l.weight), x);
+  return { params: Object.fromEntries(entries), apply, sample: { x: f32(1, width) } };
+}
+
+const [rows, width, r] = [128, 64, 8];
+const avals = (tree: unknown) => mapTree(tree, (x: Tensor) => newInput(x.aval));
+
+/** The plan of the loss of an adapted chain, with gradients by the adapter alone or by it and the input. */
+function planOf(layers: number, targets: string[] | "all-linear", argnums: number[] | null): Program {
+  const tuned = lora(chain(width, layers), { r, alpha: 16, targets });
+  const loss = (t: any, x: any, w: any, ct: any) => reduceSum(mul(tuned.apply(t, w, { x }), ct));
+  const args = [avals(tuned.trainable), f32(rows, width), avals(tuned.frozen), f32(rows, width)];
+  const f = argnums ? valueAndGrad(loss, { argnums }) : (t: any, x: any, w: any) => tuned.apply(t, w, { x });
+  return build(trace(f, args).graph).program;
+}
+
+const products = (program: Program) => program.steps.filter((s) => s.kernel.kind === "contract").map((s) => s.kernel);
+
+Deno.test("a LoRA linear is two kernels forward", () => {
+  const { steps, arenaBytes } = planOf(1, "all-linear", null);
+  assertEquals(steps.map((s) => describeKernel(s.kernel)), ["contract 128 x 8, k 64", "contract 128 x 64, k 64 + 8"]);
+  assertEquals(arenaBytes, rows * r * 4, "nothing is kept but x·A");
+});
+
+Deno.test("a LoRA linear is two products forward and four back, with no wide buffer but y and its cotangent", () => {
+  const program = planOf(1, "all-linear", [0, 1]);
+  assertEquals(products(program).map(describeKernel), [
+    "contract 128 x 8, k 64", // u = s·x·A
+    "contract 128 x 64, k 64 + 8", // y = [x | u]·[W ; B]
+    "contract 128 x 8, k 64", // s·dY·Bᵀ
+    "contract 8 x 64, k 128", // dA
+    "contract 64 x 8, k 128", // dB
+    "contract 128 x 64, k 64 + 8", // dX
+  ]);
+  assertEquals(program.arenaBytes, rows * (width + r) * 4, "y and u; u's cotangent takes the place of y");
+});
+
+Deno.test("the backward pass costs the frozen products of the layers above the lowest adapter, and no more", () => {
+  // Products with a frozen weight are those whose K is the width; low-rank ones have r in their sizes.
+  const frozenFlops = (program: Program) => {
+    let sum = 0;
+    for (const k of products(program)) {
+      if (k.kind === "contract" && k.m === rows && k.n === width) sum += 2 * k.m * k.n * k.segments[0].k;
+    }
+    return sum;
+  };
+  const layer = 2 * rows * width * width;
+  for (const layers of [1, 2, 4]) {
+    assertEquals(
+      frozenFlops(planOf(layers, [`layer${layers - 1}`], [0])),
+      layers * layer,
+      `only the last of ${layers}`,
+    );
+    assertEquals(frozenFlops(planOf(layers, ["layer0"], [0])), (2 * layers - 1) * layer, `the first of ${layers}`);
+  }
+});
+
+Deno.test("FLOPs of a product are two a multiply-add", () => {
+  const [u, y] = products(planOf(1, "all-linear", null));
+  assertEquals(flopsOf(y), 2 * rows * width * (width + r));
+  assertEquals(flopsOf(u), 2 * rows * r * width + rows * r);
+});
+
+Deno.test("explain shows a LoRA linear, forward and backward, within 80 columns", async () => {
+  const tuned = lora(chain(768, 1), { r, alpha: 16, targets: "all-linear" });
+  const loss = (t: any, x: any, w: any, ct: any) => reduceSum(mul(tuned.apply(t, w, { x }), ct));
+  const page = explain(valueAndGrad(loss, { argnums: [0, 1] }), { tile: softwareTile })(
+    avals(tuned.trainable),
+    f32(512, 768),
+    avals(tuned.frozen),
+    f32(512, 768),
+  );
+  assertEquals(page.split("\n").filter((line) => line.length > 80), []);
+  const file = new URL("../snapshots/explain_lora_linear.txt", import.meta.url);
+  if (Deno.env.get("UPDATE_SNAPSHOTS")) await Deno.writeTextFile(file, page);
+  assertEquals(page, await Deno.readTextFile(file));
+});
