@@ -62,9 +62,10 @@ export class KernelFrame {
     return locals;
   }
 
-  finish(units: number, grain: number, scratchBytes = 0): EmittedKernel {
+  /** The module of this function and those it calls, which come before it. */
+  finish(units: number, grain: number, scratchBytes = 0, functions: readonly Code[] = [this.code]): EmittedKernel {
     return {
-      bytes: assembleModule([this.code], this.options),
+      bytes: assembleModule(functions, this.options),
       units,
       grain: Math.max(1, Math.floor(grain)),
       scratchBytes,

@@ -1,0 +1,175 @@
+/** Copies into a thread's scratch: panels of `[k][width]`, and tiles of the splat side. All are widened to f32. */
+import { byteSize } from "../../core/dtype.ts";
+import type { Expr } from "../kernel.ts";
+import type { Code, Local } from "./assembler.ts";
+import type { Side } from "./gemm_plan.ts";
+import { pushVector } from "./gemm_tile.ts";
+import { PointEmitter, type Space } from "./point.ts";
+import { emitWiden } from "./storage.ts";
+
+/** One side of a product as a load over [...batch, free, k], and the space of these axes for given counters. */
+export interface Source {
+  readonly side: Side;
+  readonly value: Expr;
+  space(free: Local, k: Local, laneAxis: "free" | "k", loopAxis: "free" | "k"): Space;
+}
+
+/** Packs columns [first, first + count) of all k as [k][width] at `to`; lanes past `count` are zero. */
+export function emitCopiedPanel(
+  code: Code,
+  { value, space }: Source,
+  depth: number,
+  first: Local,
+  count: number,
+  width: number,
+  to: Local,
+): void {
+  const k = code.local("i32"), at = code.local("i32");
+  const pieces: { lanes: 1 | 4; offset: number; point: PointEmitter }[] = [];
+  code.get(to).set(at).i32(0).set(k);
+  for (let c = 0; c < count;) {
+    const lanes = count - c >= 4 ? 4 : 1;
+    const column = code.local("i32");
+    code.get(first).i32(c).op("i32.add").set(column);
+    const point = new PointEmitter(space(column, k, "free", "k"));
+    point.hoist([value], [], lanes);
+    pieces.push({ lanes, offset: c * 4, point });
+    c += lanes;
+  }
+  code.loopUpTo(k, { constant: depth }, 1, () => {
+    for (let c = Math.floor(count / 4) * 4; c < width; c += 4) code.get(at).f32x4(0).memory("v128.store", c * 4);
+    for (const { lanes, offset, point } of pieces) {
+      code.get(at);
+      point.push(value, lanes);
+      if (lanes === 4) code.memory("v128.store", offset);
+      else code.laneMemory("v128.store32_lane", 0, offset);
+    }
+    code.get(at).i32(width * 4).op("i32.add").set(at);
+  });
+}
+
+/**
+ * The same where k is contiguous: `from` is the address of the first column at k 0, and 4x4 blocks are transposed in
+ * registers.
+ */
+export function emitTransposedPanel(
+  code: Code,
+  side: Side,
+  depth: number,
+  from: Local,
+  count: number,
+  width: number,
+  to: Local,
+): void {
+  const size = byteSize[side.dtype];
+  const source = code.local("i32"), at = code.local("i32"), k = code.local("i32");
+  code.get(from).set(source).get(to).set(at).i32(0).set(k);
+  const advance = (steps: number) => {
+    code.get(source).i32(steps * size).op("i32.add").set(source);
+    code.get(at).i32(steps * width * 4).op("i32.add").set(at);
+  };
+  code.loopUpTo(k, { constant: depth }, 4, () => {
+    for (let c = 0; c < width; c += 4) {
+      const load = (i: number) => {
+        if (c + i < count) pushVector(code, side.dtype, source, (c + i) * side.free * size);
+        else code.f32x4(0);
+      };
+      emitTranspose(code, load, at, (i) => i * width * 4 + c * 4);
+    }
+    advance(4);
+  });
+  // The last few k: a vector load would reach past the row, so elements go one by one.
+  if (depth % 4 === 0) return;
+  code.loopUpTo(k, { constant: depth }, 1, () => {
+    for (let c = 0; c < width; c++) {
+      code.get(at);
+      if (c >= count) code.f32x4(0);
+      else {
+        code.get(source);
+        if (size === 2) code.memory("i32.load16_u", c * side.free * size).op("i32x4.splat");
+        else code.memory("v128.load32_zero", c * side.free * size);
+        emitWiden(code, side.dtype);
+      }
+      code.laneMemory("v128.store32_lane", 0, c * 4);
+    }
+    advance(1);
+  });
+}
+
+/** Packs rows [first, first + count) of all k at `to`: as [row][k] with lanes along k, or as [k][row]. */
+export function emitPackedSplat(
+  code: Code,
+  source: Source,
+  depth: number,
+  first: Local,
+  count: number,
+  byDepth: boolean,
+  to: Local,
+): void {
+  if (byDepth) return emitCopiedPanel(code, source, depth, first, count, count, to);
+  const { value, space } = source;
+  const k = code.local("i32"), at = code.local("i32");
+  code.get(to).set(at);
+  for (let r = 0; r < count; r++) {
+    const row = code.local("i32");
+    code.get(first).i32(r).op("i32.add").set(row).i32(0).set(k);
+    const point = new PointEmitter(space(row, k, "k", "k"));
+    point.hoist([value], []);
+    for (const lanes of [4, 1] as const) {
+      code.loopUpTo(k, { constant: depth }, lanes, () => {
+        code.get(at);
+        point.push(value, lanes);
+        if (lanes === 4) code.memory("v128.store");
+        else code.laneMemory("v128.store32_lane", 0);
+        code.get(at).i32(lanes * 4).op("i32.add").set(at);
+      });
+    }
+    code.release("i32", row);
+  }
+}
+
+/** Transposes a block [rows][columns] of f32 (both multiples of 4, row strides in bytes) into [columns][rows]. */
+export function emitTransposedBlock(
+  code: Code,
+  from: Local,
+  fromRow: number,
+  rows: number,
+  to: Local,
+  toRow: number,
+  columns: number,
+): void {
+  const source = code.local("i32"), at = code.local("i32"), r = code.local("i32"), c = code.local("i32");
+  code.i32(0).set(r);
+  code.loopUpTo(r, { constant: rows }, 4, () => {
+    code.get(from).get(r).i32(fromRow).op("i32.mul", "i32.add").set(source);
+    code.get(to).get(r).i32(4).op("i32.mul", "i32.add").set(at).i32(0).set(c);
+    code.loopUpTo(c, { constant: columns }, 4, () => {
+      emitTranspose(code, (i) => code.get(source).memory("v128.load", i * fromRow), at, (i) => i * toRow);
+      code.get(source).i32(16).op("i32.add").set(source);
+      code.get(at).i32(4 * toRow).op("i32.add").set(at);
+    });
+  });
+  code.release("i32", source, at, r, c);
+}
+
+/** Transposes the four vectors that `load` pushes and stores them at `to + offset(i)`. */
+function emitTranspose(code: Code, load: (i: number) => void, to: Local, offset: (i: number) => number): void {
+  const rows = Array.from({ length: 4 }, () => code.local("v128"));
+  const pairs = Array.from({ length: 4 }, () => code.local("v128"));
+  rows.forEach((row, i) => {
+    load(i);
+    code.set(row);
+  });
+  for (const half of [0, 2]) {
+    code.get(rows[half]).get(rows[half + 1]).shuffle(0, 4, 1, 5).set(pairs[half]);
+    code.get(rows[half]).get(rows[half + 1]).shuffle(2, 6, 3, 7).set(pairs[half + 1]);
+  }
+  for (let i = 0; i < 4; i++) {
+    const low = pairs[i >> 1], high = pairs[2 + (i >> 1)];
+    code.get(to).get(low).get(high);
+    if (i % 2 === 0) code.shuffle(0, 1, 4, 5);
+    else code.shuffle(2, 3, 6, 7);
+    code.memory("v128.store", offset(i));
+  }
+  code.release("v128", ...rows, ...pairs);
+}

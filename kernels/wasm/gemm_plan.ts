@@ -1,0 +1,172 @@
+/**
+ * How a product is computed: which side is splatted and which is read as panels of lanes, what is packed, and the
+ * blocks. Decided from the kernel alone, so that results depend on neither machine nor thread count.
+ *
+ * One side, the splat side, gives single elements that are repeated in every lane, mostly where they lie. The other gives
+ * vectors of neighbouring output columns; unless these are contiguous and used few times, they are packed first into
+ * panels of `[k][width]` in the thread's scratch, widened to f32 on the way. The sides may be swapped: the tile is then
+ * transposed, and a row-major weight whose contracted axis is contiguous is never packed.
+ */
+import type { DType } from "../../core/dtype.ts";
+import { sizeOf } from "../../core/aval.ts";
+import type { ContractKernel, Index, Operand, Store } from "../kernel.ts";
+
+/** One operand of a segment: strides in elements along its free axis (m or n) and along k. */
+export interface Side {
+  readonly operand: number;
+  readonly index: Index;
+  readonly dtype: DType;
+  readonly free: number;
+  readonly k: number;
+  /** Whether its index runs over [...batch, k, free] rather than [...batch, free, k]. */
+  readonly kFirst: boolean;
+}
+
+/** `inPlace`; packed as [row][k] where k is contiguous (`byRow`), or as [k][row] (`byDepth`). */
+export type SplatMode = "inPlace" | "byRow" | "byDepth";
+/** `inPlace`; packed by vectors along the columns (`copy`); or by transposing 4x4 blocks where k is contiguous. */
+export type PanelMode = "inPlace" | "copy" | "transpose";
+
+export interface SegmentPlan {
+  readonly k: number;
+  readonly splat: Side;
+  readonly splatMode: SplatMode;
+  readonly panel: Side;
+  readonly panelMode: PanelMode;
+}
+
+export interface GemmPlan {
+  /** Whether rows are n and columns m, rather than rows m and columns n. */
+  readonly swapped: boolean;
+  /** Whether the stores run along the rows, so that the tile block is transposed first. */
+  readonly transposed: boolean;
+  readonly rows: number;
+  readonly columns: number;
+  readonly segments: readonly SegmentPlan[];
+  /** Rows of a tile, and vectors of four columns. */
+  readonly tileRows: number;
+  readonly vectors: number;
+  /** Rows and columns of a unit of work; rows that are finished before their stores run; depth of one pass. */
+  readonly rowBlock: number;
+  readonly columnBlock: number;
+  readonly group: number;
+  readonly depthBlock: number;
+}
+
+/** Depth of one pass over a panel of 8 columns: 24 KB, half of a first-level cache. */
+const deepest = 768;
+/** Bytes of packed panels that should stay in a second-level cache. */
+const panelBytes = 512 * 1024;
+/** Units that keep several threads evenly busy. */
+const wantedUnits = 24;
+
+export function planGemm(kernel: ContractKernel): GemmPlan {
+  const plain = planSides(kernel, false), swapped = planSides(kernel, true);
+  return swapped.cost < plain.cost ? swapped.plan : plain.plan;
+}
+
+/** A plan with its cost beyond the multiplications, in about cycles. */
+function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; cost: number } {
+  const { batch, operands } = kernel;
+  const rows = swapped ? kernel.n : kernel.m, columns = swapped ? kernel.m : kernel.n;
+  const along = storesRunAlongRows(kernel.stores, batch.length);
+  const transposed = swapped ? !along : along;
+  const tileRows = rows < 4 ? rows : rows % 6 === 0 || rows >= 48 ? 6 : 4;
+  // Few rows leave registers for wider panels, and panels used once or twice are not worth packing.
+  const few = rows <= 12;
+  const narrow = tileRows === 1 ? 8 : tileRows === 2 ? 4 : 2;
+  const vectors = Math.min(narrow, Math.ceil(columns / 8) * 2);
+  const segments = kernel.segments.map((segment): SegmentPlan => {
+    const a = side(segment.a, operands, false);
+    const b = side(segment.b, operands, true);
+    const [splat, panel] = swapped ? [b, a] : [a, b];
+    return {
+      k: segment.k,
+      splat,
+      splatMode: splatMode(splat, columns),
+      panel,
+      panelMode: panelMode(panel, few, columns),
+    };
+  });
+  const depth = segments.reduce((sum, { k }) => sum + k, 0);
+  const width = 4 * vectors;
+  const splatPacked = segments.some((s) => s.splatMode !== "inPlace" && s.k > 64);
+  const panelPacked = segments.some((s) => s.panelMode !== "inPlace");
+  const most = Math.max(1, Math.floor(panelBytes / (4 * width * Math.max(1, depth))));
+  const panels = Math.min(most, Math.max(1, Math.floor((splatPacked ? 128 : 64) / width)));
+  const columnBlock = width * Math.min(Math.ceil(columns / width), panels);
+  const columnBlocks = Math.ceil(columns / columnBlock);
+  const leastRows = panelPacked ? 96 : 24;
+  const rowBlocks = Math.max(
+    1,
+    Math.min(Math.ceil(wantedUnits / (columnBlocks * sizeOf(batch))), Math.floor(rows / leastRows)),
+  );
+  const rowBlock = roundUp(Math.ceil(rows / rowBlocks), tileRows);
+  const group = Math.min(rowBlock, tileRows * Math.max(1, Math.floor(48 / tileRows)));
+  const depthBlock = evenBlock(segments[0].k, deepest);
+
+  let cost = transposed ? 1.5 * rows * columns : 0;
+  for (const s of segments) {
+    const packs = s.panelMode === "inPlace"
+      ? 0
+      : s.panelMode === "copy" && s.panel.free === 1
+      ? 0.7
+      : s.panelMode === "transpose"
+      ? 0.9
+      : 3;
+    cost += packs * columns * s.k * Math.ceil(rows / rowBlock);
+    const splats = s.splatMode === "inPlace" ? 0 : s.splat.free === 1 || s.splat.k === 1 ? 0.7 : 3;
+    cost += splats * rows * s.k * columnBlocks;
+    // Lanes past the last column, and short tiles, multiply for nothing.
+    cost += (roundUp(columns, 4 * (s.panelMode === "inPlace" ? 1 : vectors)) - columns) * rows * s.k / 8;
+    if (tileRows < 4) cost += rows * columns * s.k / 32 * (4 - tileRows);
+  }
+  return {
+    cost,
+    plan: { swapped, transposed, rows, columns, segments, tileRows, vectors, rowBlock, columnBlock, group, depthBlock },
+  };
+}
+
+/** Whether the stores are contiguous along the splat side's axis m rather than along n (in the order m, n). */
+function storesRunAlongRows(stores: readonly Store[], rank: number): boolean {
+  const m = stores.filter(({ index }) => index.strides[rank] === 1 && index.strides[rank + 1] !== 1).length;
+  return 2 * m > stores.length;
+}
+
+function side(
+  { operand, index }: { operand: number; index: Index },
+  operands: readonly Operand[],
+  kFirst: boolean,
+): Side {
+  const [first, second] = index.strides.slice(-2);
+  const [free, k] = kFirst ? [second, first] : [first, second];
+  return { operand, index, dtype: operands[operand].dtype, free, k, kFirst };
+}
+
+function isStatic(side: Side): boolean {
+  return !side.index.dynamic?.length;
+}
+
+function splatMode(side: Side, columns: number): SplatMode {
+  const near = side.free >= 0 && side.k >= 0 && side.free + side.k < 2 ** 24;
+  // A strided walk along k costs more than a packed one, but less than packing for a panel or two.
+  const cheap = side.k <= 1 || side.free === 0 || (side.free === 1 && columns <= 16);
+  if (isStatic(side) && side.dtype === "f32" && near && cheap) return "inPlace";
+  return side.free === 1 ? "byDepth" : "byRow";
+}
+
+function panelMode(side: Side, few: boolean, columns: number): PanelMode {
+  if (!isStatic(side)) return "copy";
+  if (few && side.free === 1 && columns % 4 === 0 && side.k >= 0 && side.k < 2 ** 26) return "inPlace";
+  const near = side.free > 0 && side.free < 2 ** 26;
+  return side.k === 1 && side.free !== 1 && near ? "transpose" : "copy";
+}
+
+function roundUp(x: number, step: number): number {
+  return Math.ceil(x / step) * step;
+}
+
+/** The least equal blocks, multiples of 4, of at most `most`. */
+function evenBlock(size: number, most: number): number {
+  return size <= most ? size : roundUp(Math.ceil(size / Math.ceil(size / most)), 4);
+}

@@ -1,0 +1,82 @@
+/** The innermost product: a tile of rows x vectors held in registers while it walks k. */
+import { byteSize } from "../../core/dtype.ts";
+import type { DType } from "../../core/dtype.ts";
+import { Code, type Local } from "./assembler.ts";
+import { emitWiden } from "./storage.ts";
+
+/** How a tile reads one segment: all distances in bytes, known when the code is written. */
+export interface TileSegment {
+  /** From one row, or one k, of the splat side (f32) to the next. */
+  readonly splatRow: number;
+  readonly splatStep: number;
+  readonly panelType: DType;
+  /** From one k of the panel to the next. */
+  readonly panelStep: number;
+}
+
+/** The shape of a tile function. */
+export interface TileShape {
+  readonly rows: number;
+  readonly vectors: number;
+  readonly segments: readonly TileSegment[];
+  /** Bytes from one row of the result to the next. */
+  readonly resultRow: number;
+  /** Whether the result may be added to, as its second parameter then says. */
+  readonly adds: boolean;
+  readonly relaxed: boolean;
+}
+
+/**
+ * A function `(result, add, splat0, panel0, k0, splat1, …)` that adds the products of every segment over its k into the
+ * tile at `result`, starting from what lies there when `add` is not 0 and from zero otherwise.
+ */
+export function emitTile(shape: TileShape): Code {
+  const { rows, vectors, segments, resultRow, relaxed } = shape;
+  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
+  const result = code.parameter(0), add = code.parameter(1);
+  const sums = Array.from({ length: rows }, () => Array.from({ length: vectors }, () => code.local("v128")));
+  const eachSum = (visit: (sum: Local, offset: number) => void) =>
+    sums.forEach((row, r) => row.forEach((sum, v) => visit(sum, r * resultRow + v * 16)));
+  if (shape.adds) {
+    code.get(add).when(() => eachSum((sum, offset) => code.get(result).memory("v128.load", offset).set(sum)));
+  }
+  const panels = Array.from({ length: vectors }, () => code.local("v128"));
+  const splat = code.local("v128"), k = code.local("i32");
+  segments.forEach((segment, s) => {
+    const [splatAt, panelAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
+    const step = (i: number) => {
+      panels.forEach((panel, v) => {
+        pushVector(code, segment.panelType, panelAt, i * segment.panelStep + v * 4 * byteSize[segment.panelType]);
+        code.set(panel);
+      });
+      sums.forEach((row, r) => {
+        code.get(splatAt).memory("v128.load32_splat", r * segment.splatRow + i * segment.splatStep).set(splat);
+        row.forEach((sum, v) => {
+          if (relaxed) code.get(splat).get(panels[v]).get(sum).op("f32x4.relaxed_madd").set(sum);
+          else code.get(splat).get(panels[v]).op("f32x4.mul").get(sum).op("f32x4.add").set(sum);
+        });
+      });
+    };
+    const advance = (steps: number) => {
+      code.get(splatAt).i32(steps * segment.splatStep).op("i32.add").set(splatAt);
+      code.get(panelAt).i32(steps * segment.panelStep).op("i32.add").set(panelAt);
+    };
+    code.i32(0).set(k);
+    code.loopUpTo(k, depth, 4, () => {
+      for (let i = 0; i < 4; i++) step(i);
+      advance(4);
+    });
+    code.loopUpTo(k, depth, 1, () => {
+      step(0);
+      advance(1);
+    });
+  });
+  eachSum((sum, offset) => code.get(result).get(sum).memory("v128.store", offset));
+  return code;
+}
+
+/** Pushes four neighbouring elements at `address + offset`, widened. */
+export function pushVector(code: Code, dtype: DType, address: Local, offset: number): void {
+  code.get(address).memory(byteSize[dtype] === 2 ? "v128.load16x4_u" : "v128.load", offset);
+  emitWiden(code, dtype);
+}
