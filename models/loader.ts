@@ -112,16 +112,19 @@ function loadWeights(source: WeightSource, shapes: unknown, ignore: readonly Reg
   return { tree: flat.unflatten(tensors), tensors };
 }
 
-const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(bytes < 1e8 ? 3 : 1);
+/** `2.5 GB`, `0.4 MB`. */
+function formatBytes(bytes: number): string {
+  return bytes < 2 ** 27 ? `${(bytes / 2 ** 20).toFixed(1)} MB` : `${(bytes / 2 ** 30).toFixed(1)} GB`;
+}
 
 /** Refuses a model that the device can't hold, with what would fit. */
 function checkCapacity(path: string, device: TensorHome, needed: number, narrow: number): void {
   const { capacity } = device;
   if (capacity === undefined || needed <= capacity) return;
   const mend = narrow < needed && narrow <= capacity
-    ? `use --dtype bf16 (${gigabytes(narrow)} GB)`
+    ? `use --dtype bf16 (${formatBytes(narrow)})`
     : "choose a smaller model or a device with more memory";
   throw new DeviceError(
-    `${path} needs ${gigabytes(needed)} GB, one memory of ${device.description} holds ${gigabytes(capacity)}: ${mend}`,
+    `${path} needs ${formatBytes(needed)}, one memory of ${device.description} holds ${formatBytes(capacity)}: ${mend}`,
   );
 }

@@ -6,7 +6,7 @@ import { emitKernel } from "../wasm/emit.ts";
 import type { EmitOptions, EmittedKernel } from "../wasm/frame.ts";
 import { kernelKey } from "../wasm/kernel_key.ts";
 import { supportsRelaxedSimd } from "../wasm/probe.ts";
-import { CpuMemory } from "./cpu_memory.ts";
+import { CpuMemory, mostBytes } from "./cpu_memory.ts";
 import { CpuThreads } from "./cpu_threads.ts";
 import { type KernelFunction, reservedBytes, stepWords, words } from "./cpu_walk.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
@@ -66,6 +66,7 @@ interface CompiledKernel {
 /** WebAssembly SIMD on the threads of this machine. Programs run to their end inside `run`. */
 export class CpuDevice implements Device {
   readonly kind = "cpu";
+  readonly capacity = mostBytes;
   readonly description: string;
   readonly key: string;
   readonly #memory: CpuMemory;

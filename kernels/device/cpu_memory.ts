@@ -5,6 +5,8 @@ import { DeviceError } from "../../core/errors.ts";
 const pageBytes = 65536;
 /** A 32-bit memory holds at most this many pages: 4 GB. */
 const mostPages = 65536;
+/** The most bytes that one memory can ever hold. */
+export const mostBytes = mostPages * pageBytes;
 /** Blocks start and end on this many bytes, a cache line. */
 const alignment = 64;
 

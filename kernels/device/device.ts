@@ -25,6 +25,8 @@ export interface Device extends Disposable {
   readonly description: string;
   /** Identifies the generated code's flavour; part of the jit key. */
   readonly key: string;
+  /** The most bytes that all buffers together may take, where that is known beforehand. */
+  readonly capacity?: number;
   /** Uninitialised memory of at least `bytes`. */
   allocate(bytes: number): DeviceBuffer;
   free(buffer: DeviceBuffer): void;

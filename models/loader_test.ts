@@ -1,0 +1,76 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { byteSize, type HostArray } from "../core/dtype.ts";
+import { DeviceError, FileError, OptionError } from "../core/errors.ts";
+import type { Tensor, TensorHome } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import { gpt2 } from "./gpt2.ts";
+import { llama } from "./llama.ts";
+import { loadModel } from "./load_model.ts";
+
+const cases = new URL("../tests/goldens/cases", import.meta.url).pathname;
+
+/** A place for tensors that counts what it is given. */
+function home(capacity?: number) {
+  const counted = { held: 0, writes: 0 };
+  const place: TensorHome = {
+    description: "a place for tests",
+    capacity,
+    allocate: (bytes) => (counted.held += bytes, { bytes }),
+    write: (_, data: HostArray) => void (counted.writes += data.byteLength),
+    free: ({ bytes }) => void (counted.held -= bytes),
+  };
+  return { ...counted, place, counted };
+}
+
+Deno.test("loading holds what the file stores, vectors as f32, and disposing frees it", async () => {
+  const { place, counted } = home();
+  const steps: number[] = [];
+  {
+    using model = await loadModel(`${cases}/llama-bf16-sharded/model`, {
+      device: place,
+      onProgress: (held, total) => steps.push(held / total),
+    });
+    assertEquals(model.architecture, "llama");
+    const params = flatten<Tensor>(model.params);
+    params.leaves.forEach((t, i) => assertEquals(t.dtype, t.shape.length > 1 ? "bf16" : "f32", params.paths[i]));
+    const bytes = params.leaves.reduce((n, t) => n + t.size * byteSize[t.dtype], 0);
+    assertEquals([counted.held, counted.writes], [bytes, bytes]);
+  }
+  assertEquals(counted.held, 0);
+  assert(steps.every((x, i) => x > (steps[i - 1] ?? 0)) && steps.at(-1) === 1);
+});
+
+Deno.test("a dtype is honoured, and one that is none is refused", async () => {
+  const { place } = home();
+  using model = await gpt2.load(`${cases}/gpt2-base/model`, { device: place, dtype: "f16" });
+  assertEquals(model.params.wte.weight.dtype, "f16");
+  await assertRejects(
+    () => gpt2.load(`${cases}/gpt2-base/model`, { device: place, dtype: "f64" as "f32" }),
+    OptionError,
+    "weights can't be held as f64: choose f32, f16 or bf16",
+  );
+});
+
+Deno.test("too little memory is said before a weight is read, with what would fit", async () => {
+  const { place, counted } = home(300_000);
+  await assertRejects(
+    () => llama.load(`${cases}/llama-base/model`, { device: place }),
+    DeviceError,
+    "needs 0.4 MB, one memory of a place for tests holds 0.3 MB: use --dtype bf16 (0.2 MB)",
+  );
+  const small = home(1000);
+  await assertRejects(
+    () => llama.load(`${cases}/llama-base/model`, { device: small.place }),
+    DeviceError,
+    "choose a smaller model or a device with more memory",
+  );
+  assertEquals([counted.writes, small.counted.writes], [0, 0]);
+});
+
+Deno.test("a loader of one architecture refuses another, naming both", async () => {
+  await assertRejects(
+    () => gpt2.load(`${cases}/llama-base/model`, { device: home().place }),
+    FileError,
+    "is of the architecture llama, and known are gpt2",
+  );
+});
