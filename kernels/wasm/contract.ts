@@ -12,7 +12,7 @@ import {
   type Source,
 } from "./gemm_pack.ts";
 import { type GemmPlan, planGemm, type SegmentPlan, type Side } from "./gemm_plan.ts";
-import { emitTile, type TileSegment } from "./gemm_tile.ts";
+import { emitDotTile, emitTile, type TileSegment } from "./gemm_tile.ts";
 import { AxisRewriter } from "./iteration.ts";
 import { PointEmitter, type Space } from "./point.ts";
 
@@ -42,7 +42,7 @@ class GemmEmitter {
 
   emit(): EmittedKernel {
     const { batch } = this.#kernel;
-    const { rows, columns, rowBlock, columnBlock, group, segments, transposed } = this.#plan;
+    const { rows, columns, rowBlock, columnBlock, group, segments, transposed, dots } = this.#plan;
     const code = this.#code, { unit } = this.#frame;
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
     const result = this.#reserve(group * columnBlock * 4);
@@ -62,7 +62,8 @@ class GemmEmitter {
       code.get(row).set(first);
       code.loopUpTo(first, rowEnd, 1, () => {
         this.#lesser(first, group, rowEnd, last);
-        this.#multiply(outer, first, last, column, columnEnd, result, panels, splats);
+        if (dots) this.#dotProducts(outer, column, columnEnd, result);
+        else this.#multiply(outer, first, last, column, columnEnd, result, panels, splats);
         if (transposed) {
           const turnedRow = roundUp(group, 4) * 4;
           emitTransposedBlock(code, result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
@@ -190,6 +191,41 @@ class GemmEmitter {
     });
     const rest = rows % tileRows;
     if (rest > 0) code.get(row).get(last).op("i32.lt_s").when(() => tiles(rest));
+  }
+
+  /** All rows by columns [column, columnEnd), as dot products along k. */
+  #dotProducts(outer: readonly Local[], column: Local, columnEnd: Local, result: Local): void {
+    const code = this.#code;
+    const { rows, columns, columnBlock, segments } = this.#plan;
+    const [at, into, zero] = this.#counters(3);
+    const lefts = segments.map((s) => this.#address(s.splat, outer, zero));
+    const tile = (count: number) => {
+      const shape = {
+        rows,
+        vectors: 1,
+        resultRow: columnBlock * 4,
+        adds: false,
+        relaxed: this.#frame.options.relaxed,
+        segments: segments.map(({ splat, panel }): TileSegment => ({
+          splatRow: splat.free * 4,
+          splatStep: 4,
+          panelType: panel.dtype,
+          panelStep: panel.free * byteSize[panel.dtype],
+        })),
+      };
+      this.#functions.push(emitDotTile(shape, count));
+      const made = this.#functions.length - 1;
+      const rights = segments.map((s) => this.#address(s.panel, outer, at));
+      code.get(into).i32(0);
+      segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
+      code.call(made);
+    };
+    code.get(column).set(at).get(result).set(into);
+    code.loopUpTo(at, columnEnd, 4, () => {
+      tile(4);
+      code.get(into).i32(16).op("i32.add").set(into);
+    });
+    if (columns % 4 > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => tile(columns % 4));
   }
 
   /** One row of tiles, over all columns of the block and all k. `splats` are the addresses of its rows at k 0. */

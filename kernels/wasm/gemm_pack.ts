@@ -3,9 +3,8 @@ import { byteSize } from "../../core/dtype.ts";
 import type { Expr } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import type { Side } from "./gemm_plan.ts";
-import { pushVector } from "./gemm_tile.ts";
+import { pushFirst, pushVector } from "./gemm_tile.ts";
 import { PointEmitter, type Space } from "./point.ts";
-import { emitWiden } from "./storage.ts";
 
 /** One side of a product as a load over [...batch, free, k], and the space of these axes for given counters. */
 export interface Source {
@@ -84,12 +83,7 @@ export function emitTransposedPanel(
     for (let c = 0; c < width; c++) {
       code.get(at);
       if (c >= count) code.f32x4(0);
-      else {
-        code.get(source);
-        if (size === 2) code.memory("i32.load16_u", c * side.free * size).op("i32x4.splat");
-        else code.memory("v128.load32_zero", c * side.free * size);
-        emitWiden(code, side.dtype);
-      }
+      else pushFirst(code, side.dtype, source, c * side.free * size);
       code.laneMemory("v128.store32_lane", 0, c * 4);
     }
     advance(1);

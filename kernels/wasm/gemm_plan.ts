@@ -36,6 +36,8 @@ export interface SegmentPlan {
 }
 
 export interface GemmPlan {
+  /** Whether a tile sums along k in its lanes, for few rows over a right side whose k is contiguous. */
+  readonly dots: boolean;
   /** Whether rows are n and columns m, rather than rows m and columns n. */
   readonly swapped: boolean;
   /** Whether the stores run along the rows, so that the tile block is transposed first. */
@@ -61,8 +63,45 @@ const panelBytes = 512 * 1024;
 const wantedUnits = 24;
 
 export function planGemm(kernel: ContractKernel): GemmPlan {
+  const dots = planDots(kernel);
+  if (dots) return dots;
   const plain = planSides(kernel, false), swapped = planSides(kernel, true);
   return swapped.cost < plain.cost ? swapped.plan : plain.plan;
+}
+
+/** Rows (m) up to which dot products over contiguous k beat tiles with padded lanes. */
+const mostDotRows = 4;
+
+/** The plan for few rows where both sides are contiguous along k: every element of the right side is read once, in place. */
+function planDots(kernel: ContractKernel): GemmPlan | null {
+  const { m, n, batch, operands, stores } = kernel;
+  if (m > mostDotRows || n < 4) return null;
+  const segments = kernel.segments.map((segment): SegmentPlan => ({
+    k: segment.k,
+    splat: side(segment.a, operands, false),
+    splatMode: "inPlace",
+    panel: side(segment.b, operands, true),
+    panelMode: "inPlace",
+  }));
+  const near = ({ free }: Side) => free >= 0 && free < 2 ** 26;
+  const fits = segments.every(({ splat, panel }) =>
+    [splat, panel].every((s) => isStatic(s) && s.k === 1 && near(s)) && splat.dtype === "f32"
+  );
+  if (!fits || storesRunAlongRows(stores, batch.length)) return null;
+  return {
+    dots: true,
+    swapped: false,
+    transposed: false,
+    rows: m,
+    columns: n,
+    segments,
+    tileRows: m,
+    vectors: 1,
+    rowBlock: m,
+    columnBlock: Math.min(64, roundUp(n, 4)),
+    group: m,
+    depthBlock: Math.max(1, segments[0].k),
+  };
 }
 
 /** A plan with its cost beyond the multiplications, in about cycles. */
@@ -123,7 +162,20 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   }
   return {
     cost,
-    plan: { swapped, transposed, rows, columns, segments, tileRows, vectors, rowBlock, columnBlock, group, depthBlock },
+    plan: {
+      dots: false,
+      swapped,
+      transposed,
+      rows,
+      columns,
+      segments,
+      tileRows,
+      vectors,
+      rowBlock,
+      columnBlock,
+      group,
+      depthBlock,
+    },
   };
 }
 

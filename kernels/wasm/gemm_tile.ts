@@ -75,6 +75,60 @@ export function emitTile(shape: TileShape): Code {
   return code;
 }
 
+/**
+ * A function `(result, 0, left0, right0, k0, left1, …)` of the same shape whose lanes lie along k: dot products of
+ * `rows` left rows (f32) with up to four right ones, written as one vector a row. Steps are those of one row.
+ */
+export function emitDotTile(shape: TileShape, columns: number): Code {
+  const { rows, segments, resultRow, relaxed } = shape;
+  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
+  const sums = Array.from({ length: rows }, () => Array.from({ length: 4 }, () => code.local("v128")));
+  const rights = Array.from({ length: columns }, () => code.local("v128"));
+  const left = code.local("v128"), k = code.local("i32");
+  segments.forEach((segment, s) => {
+    const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
+    const size = byteSize[segment.panelType];
+    const step = (lanes: 1 | 4) => {
+      rights.forEach((right, c) => {
+        if (lanes === 4) pushVector(code, segment.panelType, rightAt, c * segment.panelStep);
+        else pushFirst(code, segment.panelType, rightAt, c * segment.panelStep);
+        code.set(right);
+      });
+      sums.forEach((row, r) => {
+        const load = lanes === 4 ? "v128.load" : "v128.load32_zero";
+        code.get(leftAt).memory(load, r * segment.splatRow).set(left);
+        rights.forEach((right, c) => {
+          if (relaxed) code.get(left).get(right).get(row[c]).op("f32x4.relaxed_madd").set(row[c]);
+          else code.get(left).get(right).op("f32x4.mul").get(row[c]).op("f32x4.add").set(row[c]);
+        });
+      });
+      code.get(leftAt).i32(lanes * 4).op("i32.add").set(leftAt);
+      code.get(rightAt).i32(lanes * size).op("i32.add").set(rightAt);
+    };
+    code.i32(0).set(k);
+    code.loopUpTo(k, depth, 4, () => step(4));
+    code.loopUpTo(k, depth, 1, () => step(1));
+  });
+  sums.forEach((row, r) => {
+    // Four vectors to the vector of their sums.
+    const [a, b, c, d] = row;
+    for (const [x, y] of [[a, c], [b, d]]) {
+      code.get(x).get(y).shuffle(0, 1, 4, 5).get(x).get(y).shuffle(2, 3, 6, 7).op("f32x4.add").set(x);
+    }
+    code.get(code.parameter(0)).get(a).get(b).shuffle(0, 4, 2, 6).get(a).get(b).shuffle(1, 5, 3, 7).op("f32x4.add");
+    code.memory("v128.store", r * resultRow);
+  });
+  return code;
+}
+
+/** Pushes the element at `address + offset` in lane 0, widened; the other lanes are 0. */
+export function pushFirst(code: Code, dtype: DType, address: Local, offset: number): void {
+  code.get(address);
+  if (byteSize[dtype] === 2) code.i32x4(0, 0, 0, 0).laneMemory("v128.load16_lane", 0, offset);
+  else code.memory("v128.load32_zero", offset);
+  emitWiden(code, dtype);
+}
+
 /** Pushes four neighbouring elements at `address + offset`, widened. */
 export function pushVector(code: Code, dtype: DType, address: Local, offset: number): void {
   code.get(address).memory(byteSize[dtype] === 2 ? "v128.load16x4_u" : "v128.load", offset);
