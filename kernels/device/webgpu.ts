@@ -73,7 +73,10 @@ export class WebGpuDevice implements Device {
     this.gpu.queue.writeBuffer(own(buffer).gpu, 0, bytes as Uint8Array<ArrayBuffer>);
   }
 
-  /** The only place where the device is waited for, and where a buffer is mapped: never before `mapAsync` has resolved. */
+  /**
+   * The only place where the device is waited for and where buffers are mapped. A range is taken only after `mapAsync`
+   * has resolved: before, Deno aborts the process.
+   */
   async read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
     await this.failures.check();
     const encoder = this.gpu.createCommandEncoder();
@@ -84,21 +87,19 @@ export class WebGpuDevice implements Device {
       if (bytes > 0) encoder.copyBufferToBuffer(own(buffer).gpu, 0, staging, 0, bytes);
       return staging;
     });
-    this.gpu.queue.submit([encoder.finish()]);
+    this.failures.watch(() => this.gpu.queue.submit([encoder.finish()]));
     try {
-      // All maps share one wait. A failed command may surface as a failed map: say what failed first.
-      await Promise.all(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
-    } catch (cause) {
+      // All maps share one wait. One that fails does so because of something before it, which is what to report.
+      const maps = await Promise.allSettled(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+      const failed = maps.find((map) => map.status === "rejected");
+      // That a device was lost is told a turn later than the maps it fails.
+      if (failed) await new Promise((resolve) => setTimeout(resolve, 0));
       await this.failures.check();
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new DeviceError(`The device ${this.description} could not be read: ${why}`, { cause });
+      if (failed) throw new DeviceError(`The device ${this.description} could not be read: ${failed.reason}`);
+      return requests.map(({ dtype, size }, i) => hostArray(dtype, size, staged[i].getMappedRange().slice(0)));
+    } finally {
+      staged.forEach((staging) => staging.destroy());
     }
-    await this.failures.check();
-    return requests.map(({ dtype, size }, i) => {
-      const bytes = staged[i].getMappedRange().slice(0);
-      staged[i].destroy();
-      return hostArray(dtype, size, bytes);
-    });
   }
 
   compile(program: Program): Executable {

@@ -16,7 +16,7 @@ import { fitTile, type TileConfig } from "./tile.ts";
  */
 export function emitContract(kernel: ContractKernel, config: TileConfig, alias: readonly number[]): WgslShader {
   const { operands, batch, m, n, segments, stores } = kernel;
-  const tile = fitTile(config, m, n);
+  const tile = fitTile(config, m, segments[0].k, n);
   const rank = batch.length;
   const exprs = [...countUses(rootsOf(stores)).keys()];
   const outer = accessesOf(exprs, stores);

@@ -1,0 +1,175 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DeviceError } from "../../core/errors.ts";
+import type { Expr, Index, MapKernel, Operand, Program } from "../kernel.ts";
+import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import { openWebGpu, type WebGpuDevice } from "./webgpu.ts";
+import { findAdapter } from "./webgpu_adapter.ts";
+
+const ignore = "missing" in await findAdapter();
+if (ignore) console.log("no WebGPU adapter: the tests of the WebGPU device are skipped");
+const test = (name: string, fn: () => Promise<void>) => Deno.test({ name, ignore, fn });
+
+const f32 = (size: number, access: Operand["access"]): Operand => ({ dtype: "f32", size, access });
+const whole: Index = { offset: 0, strides: [1] };
+const load = (operand: number): Expr => ({ kind: "load", type: "f32", operand, index: whole });
+const op = (name: "add" | "mul", ...args: Expr[]): Expr => ({ kind: "op", type: "f32", op: name, args });
+
+/** operand 2 = operand 0 + operand 1. */
+function sum(size: number): MapKernel {
+  const stores = [{ operand: 2, index: whole, value: op("add", load(0), load(1)) }];
+  return { kind: "map", operands: [f32(size, "read"), f32(size, "read"), f32(size, "write")], shape: [size], stores };
+}
+
+/** operand 0 squared in place. */
+function square(size: number): MapKernel {
+  const stores = [{ operand: 0, index: whole, value: op("mul", load(0), load(0)) }];
+  return { kind: "map", operands: [f32(size, "inout")], shape: [size], stores };
+}
+
+function put(device: WebGpuDevice, values: readonly number[]) {
+  const buffer = device.allocate(values.length * 4);
+  device.write(buffer, Float32Array.from(values));
+  return buffer;
+}
+
+async function get(device: WebGpuDevice, buffer: ReturnType<typeof put>, size: number): Promise<number[]> {
+  const [data] = await device.read([{ buffer, dtype: "f32", size }]);
+  return [...data];
+}
+
+/** (a + b)² + b, the sum in the arena. */
+const size = 5;
+const arenaProgram: Program = {
+  arguments: [{ dtype: "f32", size }, { dtype: "f32", size }],
+  outputs: [{ dtype: "f32", size }],
+  arenaBytes: 512,
+  steps: [
+    {
+      kernel: sum(size),
+      buffers: [{ kind: "argument", index: 0 }, { kind: "argument", index: 1 }, { kind: "arena", offset: 256 }],
+    },
+    { kernel: square(size), buffers: [{ kind: "arena", offset: 256 }] },
+    {
+      kernel: sum(size),
+      buffers: [{ kind: "arena", offset: 256 }, { kind: "argument", index: 1 }, { kind: "output", index: 0 }],
+    },
+  ],
+};
+
+test("a program runs through its arena, again with other buffers, and one buffer may be two arguments", async () => {
+  using device = await openWebGpu();
+  const executable = device.compile(arenaProgram);
+  const [a, b, out] = [put(device, [1, 2, 3, 4, 5]), put(device, [0, 1, 0, 1, 0]), device.allocate(20)];
+  executable.run([a, b], [out]);
+  assertEquals(await get(device, out, size), [1, 10, 9, 26, 25]);
+  executable.run([b, b], [out]);
+  assertEquals(await get(device, out, size), [0, 5, 0, 5, 0]);
+  executable.run([a, b], [a]);
+  assertEquals(await get(device, a, size), [1, 10, 9, 26, 25]);
+});
+
+test("equal kernels of all programs compile once", async () => {
+  using device = await openWebGpu();
+  device.compile(arenaProgram);
+  assertEquals(device.pipelines.size, 2);
+  device.compile({ ...arenaProgram, steps: arenaProgram.steps.slice(0, 1) });
+  assertEquals(device.pipelines.size, 2);
+});
+
+test("many buffers are read with one wait, also by two readers at once", async () => {
+  using device = await openWebGpu();
+  const buffers = Array.from({ length: 50 }, (_, i) => put(device, [i, i + 1]));
+  const read = () => device.read(buffers.map((buffer) => ({ buffer, dtype: "f32", size: 2 })));
+  const [once, twice] = await Promise.all([read(), read()]);
+  assertEquals(once.map((data) => [...data]), buffers.map((_, i) => [i, i + 1]));
+  assertEquals(twice, once);
+});
+
+test("an odd number of 16-bit elements and memory shared between threads are written whole", async () => {
+  using device = await openWebGpu();
+  const buffer = device.allocate(6);
+  device.write(buffer, Uint16Array.of(1, 2, 65535));
+  assertEquals(await device.read([{ buffer, dtype: "f16", size: 3 }]), [Uint16Array.of(1, 2, 65535)]);
+  const shared = new Float32Array(new SharedArrayBuffer(8));
+  shared.set([3, 4]);
+  device.write(buffer, shared.subarray(1));
+  assertEquals(await get(device, buffer, 1), [4]);
+});
+
+test("memory is counted", async () => {
+  using device = await openWebGpu();
+  const before = device.memory.current;
+  const buffer = device.allocate(1000);
+  assertEquals(device.memory.current - before, 1008);
+  const executable = device.compile(arenaProgram);
+  assertEquals(device.memory.current - before, 1008 + 512);
+  executable.free();
+  device.free(buffer);
+  assertEquals(device.memory.current, before);
+  assertEquals(device.memory.peak - before, 1008 + 512);
+});
+
+test("a shader that does not compile is named, with its line, by the next read, and the device lives on", async () => {
+  using device = await openWebGpu();
+  const buffer = put(device, [7]);
+  const text = "@compute @workgroup_size(1)\nfn main() {\n  let x: u32 = 1.5;\n}\n";
+  device.pipelines.get({ name: "map [3]", text, grid: [1, 1], bindings: [] });
+  const error = await assertRejects(() => get(device, buffer, 1), DeviceError);
+  assert(
+    error.message.startsWith('The kernel "map [3]" did not compile, line 3: `let x: u32 = 1.5;`: '),
+    error.message,
+  );
+  assertEquals(await get(device, buffer, 1), [7]);
+});
+
+test("a refused command is a DeviceError of the next read", async () => {
+  using device = await openWebGpu();
+  const [a, out] = [put(device, [1]), device.allocate(20)];
+  device.compile(arenaProgram).run([a, a], [out]);
+  device.free(a);
+  const error = await assertRejects(() => get(device, a, 1), DeviceError);
+  assert(error.message.includes("refused a command"), error.message);
+});
+
+test("a lost device is a DeviceError of every later read and run", async () => {
+  using device = await openWebGpu();
+  const buffer = put(device, [1]);
+  device.gpu.destroy();
+  for (let i = 0; i < 2; i++) {
+    const error = await assertRejects(() => get(device, buffer, 1), DeviceError);
+    assert(/was lost .*: what it held is gone/.test(error.message), error.message);
+  }
+});
+
+test("what one buffer or one binding can't hold is refused with its size", async () => {
+  using device = await openWebGpu();
+  const tooLarge = assertThrows(() => device.allocate(2 ** 44), DeviceError);
+  assert(/^Cannot allocate 16777216\.0 MiB on webgpu .*: use a smaller batch/.test(tooLarge.message), tooLarge.message);
+  const elements = device.gpu.limits.maxStorageBufferBindingSize / 4 + 4;
+  const program: Program = {
+    arguments: [{ dtype: "f32", size: elements }],
+    outputs: [],
+    arenaBytes: 0,
+    steps: [{ kernel: square(elements), buffers: [{ kind: "argument", index: 0 }] }],
+  };
+  const tooWide = assertThrows(() => device.compile(program), DeviceError);
+  assert(/^Cannot run "map \[\d+\]" on webgpu .*: an operand of .* exceeds/.test(tooWide.message), tooWide.message);
+});
+
+test("grids beyond 65,535 workgroups fold", async () => {
+  const thin: TileConfig = { ...softwareTile, name: "thin", mapLanes: 1 };
+  for (const tile of [thin, { ...gpuTile, mapLanes: 1 }]) {
+    using device = await openWebGpu({ tile });
+    const count = 65_535 * 4 + 40;
+    const values = Array.from({ length: count }, (_, i) => i % 1000);
+    const buffer = put(device, values);
+    const program: Program = {
+      arguments: [{ dtype: "f32", size: count }],
+      outputs: [],
+      arenaBytes: 0,
+      steps: [{ kernel: square(count), buffers: [{ kind: "argument", index: 0 }] }],
+    };
+    device.compile(program).run([buffer], []);
+    assertEquals(await get(device, buffer, count), values.map((x) => x * x));
+  }
+});
