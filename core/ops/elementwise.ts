@@ -95,7 +95,11 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
     "number",
     pullback((ct, [, b]) => div(ct, b), (ct, [, b], y) => neg(div(mul(ct, y), b))),
   ),
-  rem: elementwise("rem", "number", none),
+  rem: elementwise(
+    "rem",
+    "number",
+    pullback((ct) => ct, (ct, [a, b], y) => neg(mul(ct, div(sub(a, y), b)))),
+  ),
   pow: elementwise(
     "pow",
     "float",

@@ -162,7 +162,7 @@ const select: Rule = ([c, a, b]) => [c.data.map((test, i) => test ? a.data[i] : 
 const same: Rule = (inputs, _, outs) => outs.map((_, i) => inputs[i].data);
 
 export const rules: Record<string, Rule> = {
-  constant: (_, { value, dtype }) => [Float64Array.of(dtype === "f32" ? Math.fround(value) : value)],
+  constant: (_, { value }) => [Float64Array.of(value)],
   iota: (_, { shape, axis }) => {
     const out = new Float64Array(sizeOf(shape));
     each(shape, (at, flat) => out[flat] = at[axis]);
