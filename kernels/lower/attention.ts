@@ -14,10 +14,10 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     let repr: Repr = groups.repr(v);
     if (v.shape.length === 4) {
       const { strides } = repr.view;
-      if (!isBuffer(repr.base) || (strides[3] !== 1 && v.shape[3] !== 1)) repr = copyOf(ctx, repr);
+      if (!isBuffer(repr.base) || (strides[3] !== 1 && v.shape[3] !== 1)) repr = ctx.wholeOnce(v, copyOf);
       layouts.push(layoutOf(repr));
     } else {
-      if (!isWhole(repr, v.aval)) repr = copyOf(ctx, repr);
+      if (!isWhole(repr, v.aval)) repr = ctx.wholeOnce(v, copyOf);
       layouts.push(null);
     }
     buffers.push(repr.base as Buffer);
@@ -25,7 +25,7 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
   const inputs = ctx.inputs(node);
   inputs.forEach(take);
   for (const out of node.outs) {
-    const { buffer, repr } = ctx.newWhole(out.aval);
+    const { buffer, repr } = ctx.destination(out);
     ctx.reprs.set(out, repr);
     buffers.push(buffer);
     layouts.push(out.shape.length === 4 ? layoutOf(repr) : null);
@@ -45,7 +45,7 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     scale: node.params.scale,
     causal: node.params.causal,
   };
-  ctx.launches.push({ kernel, buffers });
+  ctx.launch({ kernel, buffers });
 }
 
 function layoutOf({ view }: Repr): HeadLayout {

@@ -16,13 +16,18 @@ export interface Launch {
 }
 
 export class Context {
-  readonly launches: Launch[] = [];
+  readonly #launches: { readonly at: number; readonly launch: Launch }[] = [];
   readonly nodes: readonly Node[];
   readonly reprs = new Map<Value, Repr>();
   readonly consumers = new Map<Value, Node[]>();
   readonly outputs: ReadonlySet<Value>;
   /** Elementwise values that are computed inside their one consumer. */
   readonly inlined = new Set<Value>();
+  /** Where a value is to be written that is only a piece of a concatenation. */
+  readonly destinations = new Map<Value, Repr>();
+  /** Where in the order of launches those of a late closing group belong; null for the end. */
+  place: number | null = null;
+  readonly #wholes = new Map<Value, Repr>();
   #buffers = 0;
 
   constructor(readonly graph: Graph) {
@@ -36,6 +41,21 @@ export class Context {
         else this.consumers.set(v, [node]);
       }
     }
+  }
+
+  /** How many launches there are: the place of the next one. */
+  get now(): number {
+    return this.#launches.length;
+  }
+
+  /** Adds a launch at the end, or after those that were there when its group was complete. */
+  launch(launch: Launch): void {
+    this.#launches.push({ at: this.place ?? this.now, launch });
+  }
+
+  /** The launches in order. A group is launched as early as it can be, so that what it reads may end early. */
+  get launches(): Launch[] {
+    return [...this.#launches].sort((a, b) => a.at - b.at).map((x) => x.launch);
   }
 
   /** The value that an alias (a barrier, a stopped gradient) stands for. */
@@ -56,6 +76,19 @@ export class Context {
   newWhole(aval: Aval): { buffer: Buffer; repr: Repr } {
     const buffer = this.newBuffer(aval.dtype, sizeOf(aval.shape));
     return { buffer, repr: { base: buffer, view: wholeView(aval.shape), dtype: aval.dtype } };
+  }
+
+  /** A whole copy of a value that is already to be had; the same copy for everyone who asks. */
+  wholeOnce(v: Value, copy: (ctx: Context, repr: Repr) => Repr): Repr {
+    const known = this.#wholes.get(v) ?? copy(this, this.reprs.get(v)!);
+    this.#wholes.set(v, known);
+    return known;
+  }
+
+  /** Where a value is to be written: a whole new buffer, or its piece of a concatenation. */
+  destination(v: Value): { buffer: Buffer; repr: Repr } {
+    const repr = this.destinations.get(v);
+    return repr ? { buffer: repr.base as Buffer, repr } : this.newWhole(v.aval);
   }
 
   /** The buffer behind a window that is known to be whole. */

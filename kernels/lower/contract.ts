@@ -126,5 +126,5 @@ export function launchContract(
     segments: finished,
     stores: done,
   };
-  ctx.launches.push({ kernel, buffers: operands.buffers });
+  ctx.launch({ kernel, buffers: operands.buffers });
 }

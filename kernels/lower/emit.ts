@@ -52,7 +52,7 @@ export function launchMap(
     operand: operands.write(s.buffer),
   }));
   const kernel: MapKernel = { kind: "map", operands: operands.list(), shape: folding.shape, stores: finished };
-  ctx.launches.push({ kernel, buffers: operands.buffers, ...(elidable && { elidable }) });
+  ctx.launch({ kernel, buffers: operands.buffers, ...(elidable && { elidable }) });
 }
 
 /** A fresh row-major copy of a window. */

@@ -20,6 +20,8 @@ export interface Group {
   readonly drafts: Map<Value, Draft>;
   readonly contraction: Contraction | null;
   open: boolean;
+  /** The place among the launches where its newest member was complete. */
+  at: number;
 }
 
 export class Groups {
@@ -113,7 +115,7 @@ export class Groups {
   /** A product starts a group of its own, which elementwise work on its result may join. */
   addContraction(v: Value, contraction: Contraction): void {
     const drafts = new Map<Value, Draft>([[v, { kind: "result", type: "f32", phase: 0 }]]);
-    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true });
+    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true, at: this.ctx.now });
   }
 
   /** Puts an elementwise node into the open groups of its inputs, merged, or into a new one. */
@@ -126,12 +128,13 @@ export class Groups {
       const narrow = x.dtype === "f16" || x.dtype === "bf16";
       if (group?.open && !narrow && sameShape(group.shape, v.shape)) found.add(group);
     }
-    const group = this.#merge([...found], node) ?? { shape: v.shape, drafts: new Map(), contraction: null, open: true };
+    const group = this.#merge([...found], node) ?? newGroup(v);
     if (!group.drafts.has(v)) {
       const draft = this.#operation(node, v, (x) => group.drafts.get(x) ?? this.draft(x));
       // Reading other values may have launched what this group was waiting for, never the group itself.
       group.drafts.set(v, draft);
     }
+    group.at = this.ctx.now;
     this.#of.set(v, group);
     if (this.#width(group) > maxOperands) this.#split(group, node);
   }
@@ -155,6 +158,7 @@ export class Groups {
           drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
           contraction: { ...products[0].contraction!, segments },
           open: true,
+          at: this.ctx.now,
         };
         return merged;
       }
@@ -167,6 +171,7 @@ export class Groups {
       drafts: new Map(groups.flatMap((g) => [...g.drafts])),
       contraction: products[0]?.contraction ?? null,
       open: true,
+      at: this.ctx.now,
     };
     if (this.#width(into) > maxOperands - 2) {
       for (const g of groups.slice(0, -1)) this.close(g);
@@ -204,8 +209,9 @@ export class Groups {
     const v = node.outs[0];
     group.drafts.delete(v);
     if (group.drafts.size > 0) this.close(group);
-    const fresh: Group = { shape: v.shape, drafts: new Map(), contraction: null, open: true };
+    const fresh = newGroup(v);
     fresh.drafts.set(v, this.#operation(node, v, (x) => this.draft(x)));
+    fresh.at = this.ctx.now;
     this.#of.set(v, fresh);
   }
 
@@ -214,16 +220,21 @@ export class Groups {
     if (!group.open) return;
     group.open = false;
     const exports = this.#exports(group);
-    const strides = stridesOf(group.shape);
     const stores: DraftStore[] = exports.map((v) => {
-      const { buffer, repr } = this.ctx.newWhole(v.aval);
+      const { buffer, repr } = this.ctx.destination(v);
       this.ctx.reprs.set(v, repr);
-      return { buffer, index: { offset: 0, strides }, value: group.drafts.get(v)! };
+      return { buffer, index: { offset: repr.view.offset, strides: repr.view.strides }, value: group.drafts.get(v)! };
     });
     if (stores.length === 0) return;
+    this.ctx.place = group.at;
     if (group.contraction) launchContract(this.ctx, group.shape, group.contraction, stores);
     else launchMap(this.ctx, group.shape, stores);
+    this.ctx.place = null;
   }
+}
+
+function newGroup(v: Value): Group {
+  return { shape: v.shape, drafts: new Map(), contraction: null, open: true, at: 0 };
 }
 
 function windowed(

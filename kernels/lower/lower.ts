@@ -3,7 +3,7 @@ import { sizeOf } from "../../core/aval.ts";
 import { LowrankError } from "../../core/errors.ts";
 import type { Graph, Node, Value } from "../../core/ir/graph.ts";
 import { freeAxes } from "../../core/ops/contract.ts";
-import { wholeView } from "../../core/ops/broadcast.ts";
+import { reshapePrim, reshapeView, wholeView } from "../../core/ops/broadcast.ts";
 import { lowerAttention } from "./attention.ts";
 import { Context, type Launch } from "./context.ts";
 import { copyOf, launchMap } from "./emit.ts";
@@ -32,6 +32,7 @@ export function lower(graph: Graph, args: readonly Value[]): Lowered {
     ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
   });
   markInlined(ctx);
+  placePieces(ctx);
   for (const node of ctx.nodes) lowerNode(ctx, groups, node);
   const taken = new Set<Buffer>();
   const outputs = graph.outputs.map((value) => {
@@ -65,6 +66,42 @@ function markInlined(ctx: Context): void {
     // What reads a product belongs to the product's kernel, where it may ride in the epilogue.
     const epilogue = ctx.inputs(node).some((x) => x.node.prim.lowering.kind === "contract");
     if (alone && reads === 1 && !epilogue) ctx.inlined.add(v);
+  }
+}
+
+/**
+ * Pieces of a concatenation that products, elementwise groups or attention make for it alone are written where they
+ * belong, instead of being copied there.
+ */
+function placePieces(ctx: Context): void {
+  for (const node of ctx.nodes) {
+    const { lowering } = node.prim;
+    if (lowering.kind !== "concat") continue;
+    const out = node.outs[0];
+    const axis = lowering.axis(node.params);
+    const { buffer, repr } = ctx.newWhole(out.aval);
+    ctx.reprs.set(out, repr);
+    let at = 0;
+    const pieces = ctx.inputs(node);
+    for (const piece of pieces) {
+      const window = { shape: piece.shape, offset: at * repr.view.strides[axis], strides: repr.view.strides };
+      at += piece.shape[axis];
+      const maker = pieces.indexOf(piece) === pieces.lastIndexOf(piece) ? soleMaker(ctx, piece) : null;
+      const view = maker && reshapeView(window, maker.shape);
+      if (maker && view) ctx.destinations.set(maker, { base: buffer, view, dtype: out.dtype });
+    }
+  }
+}
+
+/** The value that a kernel makes for `v` alone, through nothing but reshapes; null where others read it too. */
+function soleMaker(ctx: Context, v: Value): Value | null {
+  for (;;) {
+    if (ctx.consumers.get(v)!.length !== 1 || ctx.outputs.has(v) || ctx.inlined.has(v)) return null;
+    const { node } = v;
+    const { kind } = node.prim.lowering;
+    if (kind === "attention" || kind === "contract" || kind === "scalar") return v;
+    if (node.prim !== reshapePrim) return null;
+    v = ctx.resolve(node.inputs[0]);
   }
 }
 
@@ -126,17 +163,15 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
       return lowerRowComposite(ctx, groups, node);
     case "concat": {
       const axis = lowering.axis(node.params);
-      const { buffer, repr } = ctx.newWhole(out.aval);
+      const { base, view } = ctx.reprs.get(out)!;
       let at = 0;
       for (const x of ctx.inputs(node)) {
-        launchMap(ctx, x.shape, [{
-          buffer,
-          index: { offset: at * repr.view.strides[axis], strides: repr.view.strides },
-          value: groups.draft(x),
-        }]);
+        const index = { offset: at * view.strides[axis], strides: view.strides };
         at += x.shape[axis];
+        // A piece that was written in place has nothing left to do.
+        const placed = !ctx.inlined.has(x) && groups.repr(x).base === base;
+        if (!placed) launchMap(ctx, x.shape, [{ buffer: base as Buffer, index, value: groups.draft(x) }]);
       }
-      ctx.reprs.set(out, repr);
       return;
     }
     case "pad": {
@@ -196,7 +231,7 @@ function lowerScatter(ctx: Context, groups: Groups, node: Node): void {
   const inputs = [whole(indices), whole(updates)];
   const { buffer, repr } = ctx.newWhole(out.aval);
   const [targets, ...rest] = out.shape;
-  ctx.launches.push({
+  ctx.launch({
     kernel: {
       kind: "scatter",
       operands: [...inputs, buffer].map((b, i) => ({

@@ -48,7 +48,7 @@ function launchRow(
     cols: columns.shape[0] ?? 1,
     phases: finished,
   };
-  ctx.launches.push({ kernel, buffers: operands.buffers });
+  ctx.launch({ kernel, buffers: operands.buffers });
   return true;
 }
 

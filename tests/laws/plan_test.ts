@@ -54,8 +54,8 @@ Deno.test("a LoRA linear is two products forward and four back, with no wide buf
     "contract 128 x 8, k 64", // u = s·x·A
     "contract 128 x 64, k 64 + 8", // y = [x | u]·[W ; B]
     "contract 128 x 8, k 64", // s·dY·Bᵀ
-    "contract 8 x 64, k 128", // dA
     "contract 64 x 8, k 128", // dB
+    "contract 8 x 64, k 128", // dA
     "contract 128 x 64, k 64 + 8", // dX
   ]);
   assertEquals(program.arenaBytes, rows * (width + r) * 4, "y and u; u's cotangent takes the place of y");
