@@ -3,51 +3,12 @@
  * and the emitters, which turn each into WGSL text or WebAssembly bytes. Equal printed kernels compile once.
  */
 import type { DType, ScalarType } from "../core/dtype.ts";
+import type { ScalarOp } from "../core/ir/scalar_op.ts";
 
-/** The scalar operations an expression is made of; each emitter has one table that covers them all. */
-export type ScalarOp = UnaryOp | BinaryOp | "select";
-/** One operand. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
-export type UnaryOp =
-  | "neg"
-  | "abs"
-  | "sign"
-  | "floor"
-  | "exp"
-  | "log"
-  | "sqrt"
-  | "rsqrt"
-  | "recip"
-  | "tanh"
-  | "erf"
-  | "sin"
-  | "cos"
-  | "isFinite"
-  | "not"
-  /** To the expression's own type: float to int truncates and saturates, to bool is `!= 0`, from bool is 0 or 1. */
-  | "convert"
-  /** The same 32 bits read as the expression's own type. */
-  | "bitcast";
-/** Two operands of one type. Comparisons give bool. `shr` is logical on u32, arithmetic on i32. Float `rem` is x - y*trunc(x/y). */
-export type BinaryOp =
-  | "add"
-  | "sub"
-  | "mul"
-  | "div"
-  | "rem"
-  | "pow"
-  | "max"
-  | "min"
-  | "eq"
-  | "ne"
-  | "lt"
-  | "le"
-  | "gt"
-  | "ge"
-  | "and"
-  | "or"
-  | "xor"
-  | "shl"
-  | "shr";
+export type { BinaryOp, ScalarOp, UnaryOp } from "../core/ir/scalar_op.ts";
+
+/** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
+export const maxOperands = 8;
 
 /**
  * A scalar expression over the iteration axes of its kernel. Expressions are shared by identity: an emitter computes each

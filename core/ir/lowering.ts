@@ -1,45 +1,6 @@
 /** How a primitive becomes (part of) a kernel. A closed union: partition and lower dispatch on `kind`, never on a name. */
 import type { Aval } from "../aval.ts";
-
-/** The scalar operations that elementwise primitives stand for. */
-export type ScalarOpName =
-  | "neg"
-  | "abs"
-  | "sign"
-  | "floor"
-  | "exp"
-  | "log"
-  | "sqrt"
-  | "rsqrt"
-  | "recip"
-  | "tanh"
-  | "erf"
-  | "sin"
-  | "cos"
-  | "isFinite"
-  | "not"
-  | "convert"
-  | "bitcast"
-  | "add"
-  | "sub"
-  | "mul"
-  | "div"
-  | "rem"
-  | "pow"
-  | "max"
-  | "min"
-  | "eq"
-  | "ne"
-  | "lt"
-  | "le"
-  | "gt"
-  | "ge"
-  | "and"
-  | "or"
-  | "xor"
-  | "shl"
-  | "shr"
-  | "select";
+import type { ScalarOp } from "./scalar_op.ts";
 
 /** A strided window on a buffer: element (i…) of `shape` lies at offset + Σ i·strides. */
 export interface View {
@@ -54,7 +15,7 @@ export type Lowering<P = any> =
   /** A constant of rank 0. */
   | { readonly kind: "constant"; readonly value: (params: P) => number }
   /** One scalar operation per element, inputs and output of one shape. */
-  | { readonly kind: "scalar"; readonly op: ScalarOpName }
+  | { readonly kind: "scalar"; readonly op: ScalarOp }
   /** The counter along one axis. */
   | { readonly kind: "iota"; readonly axis: (params: P) => number }
   /** Threefry bits of (key, flat index). */

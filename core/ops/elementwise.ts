@@ -4,12 +4,12 @@ import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { type Aval, formatAval } from "../aval.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
-import type { ScalarOpName } from "../ir/lowering.ts";
+import type { ScalarOp } from "../ir/scalar_op.ts";
 import { type Operand, Tensor } from "../tensor.ts";
 import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 
-type ElementwiseName = Exclude<ScalarOpName, "convert" | "bitcast" | "select">;
+type ElementwiseName = Exclude<ScalarOp, "convert" | "bitcast" | "select">;
 type Kind = "float" | "number" | "integer" | "bool" | "any";
 const accepts: Record<Kind, (d: DType) => boolean> = {
   float: (d) => d === "f32",

@@ -10,10 +10,8 @@ import type { Node, Value } from "../../core/ir/graph.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
 import { copyOf, launchMap } from "./emit.ts";
+import { maxOperands } from "../kernel.ts";
 import { type Buffer, type Draft, draftOf, type DraftStore, isBuffer, type Repr } from "./repr.ts";
-
-/** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
-export const maxOperands = 8;
 
 export interface Group {
   readonly shape: readonly number[];
