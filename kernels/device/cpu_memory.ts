@@ -91,10 +91,11 @@ export class CpuMemory {
 
   #extend(bytes: number): number {
     const start = this.#end, end = start + bytes;
-    const missing = Math.ceil((end - this.memory.buffer.byteLength) / pageBytes);
+    // Vector loads may reach a little past the last block.
+    const missing = Math.ceil((end + alignment - this.memory.buffer.byteLength) / pageBytes);
     if (missing > 0) {
       try {
-        if (end > mostPages * pageBytes) throw new RangeError("past the largest memory");
+        if (end + alignment > mostPages * pageBytes) throw new RangeError("past the largest memory");
         this.memory.grow(missing);
       } catch {
         throw new DeviceError(

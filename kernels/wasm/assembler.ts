@@ -169,6 +169,19 @@ export class Code {
     return this.op("end", "end");
   }
 
+  /** Runs `body` for as long as what `condition` pushes is not 0. */
+  repeatWhile(condition: () => void, body: () => void): this {
+    this.#write(0x03, emptyBlock);
+    this.#depth++;
+    condition();
+    this.when(() => {
+      body();
+      this.#write(0x0c, 0x01);
+    });
+    this.#depth--;
+    return this.op("end");
+  }
+
   /** The encoded function: its locals, body and final `end`. */
   encode(): number[] {
     if (this.#depth !== 0) throw new Error("a block of generated code was left open");

@@ -1,0 +1,383 @@
+/** The pieces that the three passes of attention are put together from. */
+import { byteSize } from "../../core/dtype.ts";
+import type { AttentionKernel, HeadLayout } from "../kernel.ts";
+import type { Code, Local } from "./assembler.ts";
+import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
+import { emitDotTile, emitTile } from "./gemm_tile.ts";
+import { MathEmitter } from "./math.ts";
+import type { PlainOpcode } from "./opcodes.ts";
+
+/** Rows of a block: enough to use each row of the other side from cache many times. */
+const mostRows = 32;
+/** Rows and columns of the register tiles. */
+const dotRows = 2, dotColumns = 4, sumRows = 4, sumVectors = 2;
+
+/** Emits one pass: blocks of `rows` (queries or keys) against `columns` (keys or queries). */
+export class AttentionBlocks {
+  readonly frame: KernelFrame;
+  readonly code: Code;
+  readonly math: MathEmitter;
+  readonly #block: number;
+  /** Bytes of a row of scores, and of a row of sums; both have room for whole vectors. */
+  readonly #scoreRow: number;
+  readonly #sumRow: number;
+  readonly #functions: Code[] = [];
+  readonly #known = new Map<string, number>();
+  #scratchBytes = 0;
+
+  constructor(readonly kernel: AttentionKernel, options: EmitOptions, readonly rows: number, readonly columns: number) {
+    if (kernel.operands.some((o, i) => kernel.layouts[i] && o.dtype !== "f32")) {
+      throw new Error("attention reads and writes f32: convert its operands first");
+    }
+    this.frame = new KernelFrame(kernel.operands, options);
+    this.code = this.frame.code;
+    this.math = new MathEmitter(this.code, options.relaxed);
+    this.#block = Math.min(mostRows, rows);
+    this.#scoreRow = (Math.ceil(columns / 4) * 4 + 4) * 4;
+    this.#sumRow = Math.ceil(kernel.width / (4 * sumVectors)) * 16 * sumVectors;
+  }
+
+  finish(heads: number, costOfRow: number): EmittedKernel {
+    const blocks = Math.ceil(this.rows / this.#block);
+    this.#functions.push(this.code);
+    const grain = 8 * pointsPerCall / (this.#block * costOfRow);
+    return this.frame.finish(this.kernel.batch * heads * blocks, grain, this.#scratchBytes, this.#functions);
+  }
+
+  /** Scratch for a block of scores. */
+  scores(): Local {
+    return this.#reserve(this.#block * this.#scoreRow);
+  }
+
+  /** Scratch for a block of sums over the width. */
+  sums(): Local {
+    return this.#reserve(this.#block * this.#sumRow);
+  }
+
+  /** Scratch for one number a row, laid out so that {@link eachRow} can walk it. */
+  factors(): Local {
+    return this.scores();
+  }
+
+  #reserve(bytes: number): Local {
+    const local = this.code.local("i32");
+    this.code.get(this.frame.scratch).i32(this.#scratchBytes).op("i32.add").set(local);
+    this.#scratchBytes += Math.ceil(bytes / 64) * 64;
+    return local;
+  }
+
+  /** Calls `body` for every unit: batch entry, head, and rows [first, last). */
+  eachBlock(heads: number, body: (b: Local, h: Local, first: Local, last: Local) => void): void {
+    const { code, frame } = this;
+    const last = code.local("i32");
+    frame.eachUnit(() => {
+      const blocks = Math.ceil(this.rows / this.#block);
+      const [b, h, first] = frame.unflatten(frame.unit, [this.kernel.batch, heads, blocks]);
+      code.get(first).i32(this.#block).op("i32.mul").tee(first).i32(this.#block).op("i32.add").tee(last);
+      code.i32(this.rows).get(last).i32(this.rows).op("i32.lt_s", "select").set(last);
+      body(b, h, first, last);
+    });
+  }
+
+  /** The key/value head of query head `h`. */
+  keyHead(h: Local): Local {
+    const local = this.code.local("i32");
+    this.code.get(h).i32(this.kernel.heads / this.kernel.kvHeads).op("i32.div_u").set(local);
+    return local;
+  }
+
+  /** One past the last key that any query before `last` sees: no later key is touched. */
+  lastKey(b: Local, last: Local): Local {
+    const { code } = this, { keys } = this.kernel;
+    const end = code.local("i32"), before = code.local("i32");
+    code.get(last).i32(1).op("i32.sub").set(before);
+    code.get(this.visibleKeys(before)).set(end);
+    // Keys at the end that the mask hides, as padding is, are not looked at either.
+    const address = code.local("i32");
+    code.get(this.frame.pointers[3]).get(b).i32(keys).op("i32.mul").get(end).op("i32.add").i32(4).op(
+      "i32.mul",
+      "i32.add",
+    );
+    code.set(address);
+    code.repeatWhile(() => {
+      code.get(end).i32(0).op("i32.gt_s").when(
+        () => code.get(address).i32(4).op("i32.sub").memory("i32.load").op("i32.eqz").set(before),
+        () => code.i32(0).set(before),
+      );
+      code.get(before);
+    }, () => {
+      code.get(end).i32(1).op("i32.sub").set(end);
+      code.get(address).i32(4).op("i32.sub").set(address);
+    });
+    return end;
+  }
+
+  /** How many keys query `i` sees by its position, masks aside. */
+  visibleKeys(i: Local): Local {
+    const { code, frame } = this, { keys, causal } = this.kernel;
+    const limit = code.local("i32");
+    if (!causal) {
+      code.i32(keys).set(limit);
+      return limit;
+    }
+    code.get(frame.pointers[4]).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").tee(limit);
+    code.i32(keys).get(limit).i32(keys).op("i32.lt_s", "select").tee(limit);
+    code.i32(0).get(limit).i32(0).op("i32.gt_s", "select").set(limit);
+    return limit;
+  }
+
+  /** The first query that sees key `j`, at most the number of queries. */
+  firstQuery(j: Local): Local {
+    const { code, frame } = this, { queries, causal } = this.kernel;
+    const first = code.local("i32");
+    if (!causal) {
+      code.i32(0).set(first);
+      return first;
+    }
+    code.get(j).get(frame.pointers[4]).memory("i32.load").op("i32.sub").tee(first);
+    code.i32(0).get(first).i32(0).op("i32.gt_s", "select").tee(first);
+    code.i32(queries).get(first).i32(queries).op("i32.lt_s", "select").set(first);
+    return first;
+  }
+
+  /** The first query that sees key `j`, counted from query `start`. */
+  queryOffset(j: Local, start: Local): Local {
+    const from = this.firstQuery(j);
+    this.code.get(from).get(start).op("i32.sub").set(from);
+    return from;
+  }
+
+  /** Ones in every lane where the mask shows key `j`. */
+  maskOf(b: Local, j: Local): Local {
+    const { code } = this;
+    const shown = code.local("v128");
+    code.get(this.frame.pointers[3]).get(b).i32(this.kernel.keys).op("i32.mul").get(j).op("i32.add");
+    code.i32(4).op("i32.mul", "i32.add").memory("v128.load32_splat").i32x4(0, 0, 0, 0).op("i32x4.ne").set(shown);
+    return shown;
+  }
+
+  /** Pushes which of the keys c to c + 3 are before `limit` and shown by the mask. */
+  pushVisible(b: Local, c: Local, limit: Local): void {
+    const { code } = this;
+    code.get(this.frame.pointers[3]).get(b).i32(this.kernel.keys).op("i32.mul").get(c).op("i32.add");
+    code.i32(4).op("i32.mul", "i32.add").memory("v128.load").i32x4(0, 0, 0, 0).op("i32x4.ne");
+    code.get(c).op("i32x4.splat").i32x4(0, 1, 2, 3).op("i32x4.add").get(limit).op(
+      "i32x4.splat",
+      "i32x4.lt_s",
+      "v128.and",
+    );
+  }
+
+  /** Pushes exp(scale·(score at `at`) - level), 0 where not visible. */
+  pushWeight(at: Local, level: () => void, visible: () => void): void {
+    const { code } = this;
+    code.get(at).memory("v128.load").f32x4(this.kernel.scale).op("f32x4.mul");
+    level();
+    code.op("f32x4.sub");
+    this.math.exp();
+    visible();
+    code.op("v128.and");
+  }
+
+  /** With a weight on the stack: weight·(slope - mean)·scale, 0 where the weight is 0. */
+  pushScoreGradient(slope: Local, mean: () => void): void {
+    const { code } = this;
+    const weight = code.local("v128");
+    code.tee(weight).get(slope).memory("v128.load");
+    mean();
+    code.op("f32x4.sub", "f32x4.mul").f32x4(this.kernel.scale).op("f32x4.mul");
+    code.get(weight).f32x4(0).op("f32x4.ne", "v128.and");
+    code.release("v128", weight);
+  }
+
+  /** The address of row [b, token, h] of an operand; of token 0 when `token` is null. */
+  row(operand: number, b: Local, token: Local | null, h: Local): Local {
+    const { code } = this;
+    const layout: HeadLayout = this.kernel.layouts[operand]!;
+    const local = code.local("i32");
+    code.get(this.frame.pointers[operand]).i32(layout.offset * 4).op("i32.add");
+    code.get(b).i32(layout.batch * 4).op("i32.mul", "i32.add");
+    if (token !== null) code.get(token).i32(layout.token * 4).op("i32.mul", "i32.add");
+    code.get(h).i32(layout.head * 4).op("i32.mul", "i32.add").set(local);
+    return local;
+  }
+
+  /** The address of element [b, h, i] of a statistic. */
+  statistic(operand: number, b: Local, h: Local, i: Local): Local {
+    const { code } = this, { heads, queries } = this.kernel;
+    const local = code.local("i32");
+    code.get(b).i32(heads).op("i32.mul").get(h).op("i32.add").i32(queries).op("i32.mul");
+    code.get(i).op("i32.add").i32(4).op("i32.mul").get(this.frame.pointers[operand]).op("i32.add").set(local);
+    return local;
+  }
+
+  /** scores[row - first][c] = left[row]·right[c] for rows [first, last) and c below `count`. */
+  products(
+    left: Local,
+    leftOperand: number,
+    first: Local,
+    last: Local,
+    right: Local,
+    rightOperand: number,
+    count: Local,
+    scores: Local,
+  ): void {
+    const { code } = this, { width, layouts } = this.kernel;
+    const leftRow = layouts[leftOperand]!.token * 4, rightRow = layouts[rightOperand]!.token * 4;
+    const [row, leftAt, rightAt, c, to, line] = Array.from({ length: 6 }, () => code.local("i32"));
+    code.get(first).set(row).get(left).set(leftAt).get(scores).set(line);
+    for (const rows of [dotRows, 1]) {
+      code.loopUpTo(row, last, rows, () => {
+        code.i32(0).set(c).get(right).set(rightAt).get(line).set(to);
+        for (const columns of [dotColumns, 1]) {
+          const tile = this.#function(`dot ${rows}x${columns} ${leftRow} ${rightRow}`, () =>
+            emitDotTile({
+              rows,
+              vectors: 1,
+              resultRow: this.#scoreRow,
+              adds: false,
+              relaxed: this.math.relaxed,
+              segments: [{ splatRow: leftRow, splatStep: 4, panelType: "f32", panelStep: rightRow }],
+            }, columns));
+          code.loopUpTo(c, count, columns, () => {
+            code.get(to).i32(0).get(leftAt).get(rightAt).i32(width).call(tile);
+            code.get(rightAt).i32(columns * rightRow).op("i32.add").set(rightAt);
+            code.get(to).i32(columns * 4).op("i32.add").set(to);
+          });
+        }
+        code.get(leftAt).i32(rows * leftRow).op("i32.add").set(leftAt);
+        code.get(line).i32(rows * this.#scoreRow).op("i32.add").set(line);
+      });
+    }
+    code.release("i32", row, leftAt, rightAt, c, to, line);
+  }
+
+  /** sums[row - first] = Σ scores[row - first][c]·values[c] over c below `count`; added on where `add` is not 0. */
+  combine(
+    scores: Local,
+    first: Local,
+    last: Local,
+    count: Local,
+    values: Local,
+    operand: number,
+    sums: Local,
+    add: Local | null,
+  ): void {
+    const { code } = this, { layouts } = this.kernel;
+    const valueRow = layouts[operand]!.token * 4;
+    const [row, from, to, column] = Array.from({ length: 4 }, () => code.local("i32"));
+    code.get(first).set(row).get(scores).set(from).get(sums).set(to);
+    for (const rows of [sumRows, 1]) {
+      const tile = this.#function(`sum ${rows} ${valueRow}`, () =>
+        emitTile({
+          rows,
+          vectors: sumVectors,
+          resultRow: this.#sumRow,
+          adds: true,
+          relaxed: this.math.relaxed,
+          segments: [{ splatRow: this.#scoreRow, splatStep: 4, panelType: "f32", panelStep: valueRow }],
+        }));
+      code.loopUpTo(row, last, rows, () => {
+        code.i32(0).set(column);
+        // The last panel may reach past the width: its lanes are kept in the sums but never written out.
+        code.loopUpTo(column, { constant: this.#sumRow }, 16 * sumVectors, () => {
+          code.get(to).get(column).op("i32.add");
+          if (add === null) code.i32(0);
+          else code.get(add);
+          code.get(from).get(values).get(column).op("i32.add").get(count).call(tile);
+        });
+        code.get(from).i32(rows * this.#scoreRow).op("i32.add").set(from);
+        code.get(to).i32(rows * this.#sumRow).op("i32.add").set(to);
+      });
+    }
+    code.release("i32", row, from, to, column);
+  }
+
+  /** Calls `body` for each row with its row of scores and the same row of a second block of scratch. */
+  eachRow(
+    first: Local,
+    last: Local,
+    scores: Local,
+    body: (row: Local, line: Local, other: Local) => void,
+    second: Local,
+  ): void {
+    const { code } = this;
+    const row = code.local("i32"), line = code.local("i32"), other = code.local("i32");
+    code.get(first).set(row).get(scores).set(line).get(second).set(other);
+    code.loopUpTo(row, last, 1, () => {
+      body(row, line, other);
+      code.get(line).i32(this.#scoreRow).op("i32.add").set(line);
+      code.get(other).i32(this.#scoreRow).op("i32.add").set(other);
+    });
+  }
+
+  /** Calls `body` for each four columns below `count` (the last may reach past it) of the row of scores at `line`. */
+  eachLane(count: Local, line: Local, body: (at: Local, c: Local) => void): void {
+    const { code } = this;
+    const at = code.local("i32"), c = code.local("i32");
+    code.get(line).set(at).i32(0).set(c);
+    code.loopUpTo(c, count, 1, () => {
+      body(at, c);
+      code.get(at).i32(16).op("i32.add").set(at);
+    }, 4);
+    code.release("i32", at, c);
+  }
+
+  /** The address of column `c` in the row at `line`. */
+  sameCell(line: Local, c: Local): Local {
+    const { code } = this;
+    const local = code.local("i32");
+    code.get(line).get(c).i32(4).op("i32.mul", "i32.add").set(local);
+    return local;
+  }
+
+  /** Writes rows of sums to an operand, each multiplied by its row's factor if there are any. */
+  writeRows(
+    sums: Local,
+    operand: number,
+    b: Local,
+    first: Local,
+    last: Local,
+    h: Local,
+    factors: Local | null,
+  ): void {
+    const { code } = this, { width, layouts } = this.kernel;
+    const to = this.row(operand, b, first, h);
+    const [row, from, at, factorAt, c] = Array.from({ length: 5 }, () => code.local("i32"));
+    const factor = code.local("v128");
+    code.get(first).set(row).get(sums).set(from).get(factors ?? sums).set(factorAt);
+    code.loopUpTo(row, last, 1, () => {
+      if (factors !== null) code.get(factorAt).memory("v128.load32_splat").set(factor);
+      code.i32(0).set(c);
+      for (const lanes of [4, 1] as const) {
+        code.loopUpTo(c, { constant: width }, lanes, () => {
+          code.get(to).get(c).i32(4).op("i32.mul").tee(at).op("i32.add");
+          code.get(from).get(at).op("i32.add").memory(lanes === 4 ? "v128.load" : "v128.load32_zero");
+          if (factors !== null) code.get(factor).op("f32x4.mul");
+          if (lanes === 4) code.memory("v128.store");
+          else code.laneMemory("v128.store32_lane", 0);
+        });
+      }
+      code.get(to).i32(layouts[operand]!.token * byteSize.f32).op("i32.add").set(to);
+      code.get(from).i32(this.#sumRow).op("i32.add").set(from);
+      code.get(factorAt).i32(this.#scoreRow).op("i32.add").set(factorAt);
+    });
+    code.release("i32", row, from, at, factorAt, c);
+    code.release("v128", factor);
+  }
+
+  /** Combines the lanes of `local` and leaves the result in each. */
+  acrossLanes(local: Local, combine: PlainOpcode): void {
+    const { code } = this;
+    code.get(local).get(local).get(local).shuffle(2, 3, 0, 1).op(combine).set(local);
+    code.get(local).get(local).get(local).shuffle(1, 0, 3, 2).op(combine).set(local);
+  }
+
+  #function(key: string, emit: () => Code): number {
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    this.#functions.push(emit());
+    this.#known.set(key, this.#functions.length - 1);
+    return this.#functions.length - 1;
+  }
+}
