@@ -3,6 +3,7 @@ import type { Leaf, Model } from "../core/model.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
+import { writeFlushed } from "../models/load/atomic_file.ts";
 import { lora, type Match, type Trainable, type Tuned } from "../lora/mod.ts";
 import { type AdapterConfigOptions, makeAdapterConfig } from "./adapter_config.ts";
 import { adapterOptions, type AdapterPair, pairsFor, readAdapter, savesBase, writeAdapter } from "./adapter_files.ts";
@@ -43,6 +44,17 @@ export async function saveAdapter<P>(
     baseModel: baseModel ?? null,
   });
   writeAdapter(folder, config, pairs, hubNameOf(model));
+}
+
+/**
+ * Makes a folder and writes into it, so that a run does not end with an adapter that can't be saved.
+ *
+ * @throws {FileError} when that can't be done
+ */
+export function checkWritable(folder: string): void {
+  const probe = `${folder}/.probe`;
+  writeFlushed(probe, []);
+  Deno.removeSync(probe);
 }
 
 /** The modules of a model: paths of its weights without `.weight`, and further names of tied ones. */

@@ -78,7 +78,10 @@ export interface TrainResult<P> {
   readonly trainable: P;
   readonly losses: readonly number[];
   /** Whether the run came to its end; else why it did not, and the step. */
-  readonly end: "done" | { readonly reason: "interrupted" | "not finite"; readonly step: number };
+  readonly end:
+    | "done"
+    | { readonly reason: "interrupted"; readonly step: number }
+    | { readonly reason: "not finite"; readonly step: number; readonly loss: number; readonly gradNorm: number };
 }
 
 /**
@@ -109,7 +112,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const settleOldest = async (): Promise<boolean> => {
     const line = await under.shift()!;
     if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
-      end = { reason: "not finite", step: line.step };
+      end = { reason: "not finite", step: line.step, loss: line.loss, gradNorm: line.gradNorm };
       return false;
     }
     losses.push(line.loss);

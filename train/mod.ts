@@ -1,15 +1,20 @@
 /**
- * Training: optimisers, schedules and the loop; data; adapters as PEFT keeps them; what a command prints.
+ * Training: optimisers, schedules and the loop; data; adapters as PEFT keeps them; what a program prints.
  *
  * @module
  */
-export { loadAdapter, saveAdapter, type SaveOptions } from "./adapter.ts";
+export { checkWritable, loadAdapter, saveAdapter, type SaveOptions } from "./adapter.ts";
 export { type AdapterConfig, makeAdapterConfig } from "./adapter_config.ts";
 export { type AdapterFiles, type AdapterPair, readAdapter, writeAdapter } from "./adapter_files.ts";
+export * from "./answers.ts";
 export * from "./data.ts";
-export { train, type TrainOptions, type TrainResult } from "./loop.ts";
+export { type Score, scoreAnswers } from "./letters_score.ts";
+export { type StepLine, train, type Trainee, type TrainOptions, type TrainResult } from "./loop.ts";
+export * from "./merge.ts";
 export * from "./optimiser.ts";
 export * from "./progress.ts";
+export * from "./report.ts";
 export * from "./report_errors.ts";
 export * from "./schedule.ts";
 export * from "./step.ts";
+export * from "./tasks.ts";
