@@ -10,6 +10,7 @@ import type { Operand } from "../core/tensor.ts";
 import { leafValues, trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
 import { analyse, type Module, side } from "./analyse.ts";
+import { mergeError } from "./bound.ts";
 import { initialPair, type LoraPair } from "./init.ts";
 import { mergeInto, type Placed, type Placement, unmergeFrom } from "./merge.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
@@ -81,6 +82,13 @@ export interface Tuned<P, I, O> {
   merge(trainable: Trainable, frozen: P, options?: { readonly tied?: "split" | "peft" }): P;
   /** Takes the same adapter out of merged parameters again, up to rounding. Keep the base where it must be exact. */
   unmerge(trainable: Trainable, merged: P): P;
+  /**
+   * How well merged weights keep the adapted function, by module: the greatest |adapted - merged| over random inputs, as a
+   * share of the bound that rounding allows, f32[]. At most 1 for what {@link merge} gives.
+   *
+   * @param key u32[2], what the inputs are drawn from
+   */
+  mergeErrors(trainable: Trainable, frozen: P, merged: P, key: Operand): Record<string, Value>;
 }
 
 /** An adapted module with its options settled. */
@@ -138,6 +146,14 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
     apply,
     merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, placed(given), tied === "split"),
     unmerge: (given, merged) => unmergeFrom(merged, placed(given)),
+    mergeErrors: (given, frozen, merged, key) => {
+      const [before, after] = [flatten<Leaf>(frozen), flatten<Leaf>(merged)];
+      return Object.fromEntries(adapted.map((m, i) => {
+        const at = after.paths.indexOf(after.paths.includes(m.into) ? m.into : m.leafPath);
+        const own = foldIn(key, i);
+        return [m.path, mergeError(given[m.path], m, before.leaves[m.leaf], after.leaves[at], own, 8)];
+      }));
+    },
   };
 }
 

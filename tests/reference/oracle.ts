@@ -3,7 +3,7 @@
  * never imports it. A f32 value is a real number here; f16 and bf16 values are rounded, since that is what they are for.
  */
 import { type Aval, formatAval } from "../../core/aval.ts";
-import { fromBf16, fromF16, type HostArray, hostArray } from "../../core/dtype.ts";
+import { fromBf16, fromF16, type HostArray, hostArray, toBf16, toF16 } from "../../core/dtype.ts";
 import { type Graph, newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { type HostTensor, Tensor, type TensorHome } from "../../core/tensor.ts";
@@ -35,10 +35,10 @@ export function fromHost({ shape, dtype, data }: HostTensor): OracleTensor {
   return { shape, dtype, data: Float64Array.from(data, read) };
 }
 
-/** Numbers rounded to what the host holds: f32, i32, u32 or bool. */
+/** Numbers rounded to what the host holds, f16 and bf16 as their bits. */
 export function toHost({ shape, dtype, data }: OracleTensor): HostTensor {
   const host = hostArray(dtype, data.length);
-  host.set(data);
+  host.set(dtype === "f16" ? data.map(toF16) : dtype === "bf16" ? data.map(toBf16) : data);
   return { shape, dtype, data: host };
 }
 
