@@ -8,7 +8,7 @@ import { oracleRuntime as runtime } from "../tests/runtimes.ts";
 import { generator } from "./generate.ts";
 import { loadModel } from "./load_model.ts";
 
-const cases = new URL("../tests/goldens/cases", import.meta.url).pathname;
+const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const ints = (shape: number[], data: number[]) =>
   upload(runtime.home, { shape, dtype: "i32", data: Int32Array.from(data) });
 

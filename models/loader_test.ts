@@ -7,7 +7,7 @@ import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { loadModel } from "./load_model.ts";
 
-const cases = new URL("../tests/goldens/cases", import.meta.url).pathname;
+const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 
 /** A place for tensors that counts what it is given. */
 function home(capacity?: number) {

@@ -25,7 +25,7 @@ export interface GoldenCase {
 export function goldenCase(root: string, id: string): GoldenCase {
   const folder = `${root}/${id}`;
   const json = (file: string) => JSON.parse(Deno.readTextFileSync(`${folder}/${file}`));
-  const info = json("case.json");
+  const info = pathKind(`${folder}/case.json`) === null ? {} : json("case.json");
   return {
     id,
     folder,
@@ -41,7 +41,7 @@ export function goldenCase(root: string, id: string): GoldenCase {
   };
 }
 
-/** The cases under a folder: itself when it holds a case.json, else each folder in it that does. */
+/** The cases under a folder: itself when it holds a case.json, else each folder in it, even one that is none. */
 export function casesUnder(path: string): GoldenCase[] {
   const place = path.replace(/[/\\]+$/, "");
   if (pathKind(`${place}/case.json`) !== null) {

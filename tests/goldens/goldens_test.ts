@@ -7,7 +7,7 @@ import { withoutWebGpu } from "../devices.ts";
 import { casesUnder, type GoldenCase } from "./golden_case.ts";
 import { kindOf, reasonToSkip } from "./kinds.ts";
 
-const folder = Deno.args[0] ?? new URL("./cases", import.meta.url).pathname;
+const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 const cases = casesUnder(folder);
 if (cases.length === 0) Deno.test(`${folder} holds no case`, () => Promise.reject(new Error("no case.json below it")));
 if (withoutWebGpu !== null) console.log(`WebGPU is left out, ${cases.length} cases skip it: ${withoutWebGpu}`);

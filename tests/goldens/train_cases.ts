@@ -1,9 +1,9 @@
 /** Golden cases of training: the losses, norms, rates and parameters of a run by PyTorch and PEFT, step by step. */
-import { assertEquals } from "@std/assert";
 import { causalLoss } from "../../core/nn/loss.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { loadModel } from "../../models/load_model.ts";
+import type { LoadedModel } from "../../models/loader.ts";
 import { adamw } from "../../train/optimiser.ts";
 import { makeSchedule } from "../../train/schedule.ts";
 import { guardedUpdate, makeAccumulation } from "../../train/step.ts";
@@ -25,55 +25,77 @@ interface Trace {
   readonly steps: readonly { step: number; loss: number; grad_norm: number; lr: number; micro_losses?: number[] }[];
 }
 
+/** How far a run is followed, and how near it must stay. */
+export interface TraceOptions {
+  readonly rounds: number;
+  readonly rtol: { readonly loss: number; readonly norm: number; readonly gradient: number; readonly end: number };
+}
+
 /** `gpt2-train-basic`, `llama-train-qv` and their like: every step on a device, ten of them on the oracle. */
 export async function runTrainCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
   using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  const { values, long } = golden.rtol;
+  await followTrace(golden, model, runtime, {
+    rounds: runtime.slow ? 10 : Infinity,
+    rtol: { loss: values, norm: long, gradient: long, end: long },
+  });
+}
+
+/** Trains a model along a golden trace: losses, norms, rates, first gradients, snapshots, and the end where it is reached. */
+export async function followTrace(
+  golden: GoldenCase,
+  model: LoadedModel,
+  runtime: OpenRuntime,
+  { rounds, rtol }: TraceOptions,
+): Promise<void> {
   const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter_init`, runtime);
   const { hyperparameters: h, steps } = golden.json("trace.json") as Trace;
-  const accumulation = h.gradient_accumulation_steps as number;
-  const optimiser = adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay });
-  const lrAt = makeSchedule({ schedule: h.schedule, lr: h.lr, steps: h.total_steps, warmup: h.warmup_steps });
+  const { first, more, finish, lrAt, init } = programsOf(tuned, h, steps.length, runtime);
+  const optional = (file: string) => golden.has(file) ? golden.tensors(file) : new Map<string, HostTensor>();
+  const paramsNow = async () => byKey((await runtime.read(state)).params, keyOf);
 
-  const loss = (trainable: any, frozen: any, ids: any) =>
-    mul(causalLoss(tuned.apply(trainable, frozen, { inputIds: ids }), ids), 1 / accumulation);
-  const { first, more } = makeAccumulation(loss);
-  const start = runtime.jit(first);
-  const add = runtime.jit(more, { donate: [0] });
-  const finish = runtime.jit(
-    (state, sum, lr) => guardedUpdate(state, sum.loss, sum.grads, lr, { optimiser, clip: h.max_grad_norm }),
-    { donate: [0, 1] },
-  );
-
-  let state: any = runtime.jit((params) => ({ params, optimiser: optimiser.init(params) }))(trainable);
   const batch = batchesOf(golden);
-  const snapshots = golden.has("snapshots.safetensors") ? golden.tensors("snapshots.safetensors") : new Map();
-  const rounds = runtime.slow ? steps.slice(0, 10) : steps;
-  for (const [i, expected] of rounds.entries()) {
-    const ids = Array.from({ length: accumulation }, (_, k) => upload(runtime.home, batch(i * accumulation + k)));
-    let sum = start(state.params, tuned.frozen, ids[0]);
-    for (const more of ids.slice(1)) sum = add(sum, state.params, tuned.frozen, more);
-    if (i === 0 && golden.has("grads_step1.safetensors")) {
+  const count = h.gradient_accumulation_steps as number;
+  let state = init(trainable);
+  for (const [i, expected] of steps.slice(0, rounds).entries()) {
+    const ids = Array.from({ length: count }, (_, k) => upload(runtime.home, batch(i * count + k)));
+    let sum = first(state.params, tuned.frozen, ids[0]);
+    for (const next of ids.slice(1)) sum = more(sum, state.params, tuned.frozen, next);
+    if (i === 0) {
       const found = byKey((await runtime.read(sum)).grads, keyOf);
-      assertAllNear("the gradient of", found, golden.tensors("grads_step1.safetensors"), golden.rtol.long);
+      assertAllNear("the gradient of", found, optional("grads_step1.safetensors"), rtol.gradient);
     }
-    const lr = lrAt(i);
-    assertNear(`the rate of step ${i + 1}`, lr, expected.lr, 1e-12);
+    assertNear(`the rate of step ${i + 1}`, lrAt(i), expected.lr, 1e-12);
     let report;
-    ({ state, report } = finish(state, sum, lr));
+    ({ state, report } = finish(state, sum, lrAt(i)));
     const { loss, gradNorm } = await runtime.read(report);
-    assertNear(`the loss of step ${i + 1}`, loss, expected.loss, golden.rtol.values);
-    assertNear(`the norm of step ${i + 1}`, gradNorm, expected.grad_norm, golden.rtol.long);
+    assertNear(`the loss of step ${i + 1}`, loss, expected.loss, rtol.loss);
+    assertNear(`the norm of step ${i + 1}`, gradNorm, expected.grad_norm, rtol.norm);
     const prefix = `step${i + 1}.`;
-    const snapshot = new Map(
-      [...snapshots].flatMap(([k, v]) => k.startsWith(prefix) ? [[k.slice(prefix.length), v]] : []),
-    );
-    if (snapshot.size > 0) {
-      const params = byKey((await runtime.read(state)).params, keyOf);
-      assertAllNear(`after step ${i + 1},`, params, snapshot, golden.rtol.long);
+    const snapshot = [...optional("snapshots.safetensors")].filter(([key]) => key.startsWith(prefix));
+    if (snapshot.length > 0) {
+      const expected = new Map(snapshot.map(([key, tensor]) => [key.slice(prefix.length), tensor]));
+      assertAllNear(`after step ${i + 1},`, await paramsNow(), expected, rtol.end);
     }
   }
-  if (rounds.length < steps.length) return;
-  const final = golden.tensors("adapter_final/adapter_model.safetensors");
-  assertAllNear("at the end,", byKey((await runtime.read(state)).params, keyOf), final, golden.rtol.long);
-  assertEquals(steps.length, h.total_steps);
+  if (rounds < steps.length) return;
+  assertAllNear("at the end,", await paramsNow(), optional("adapter_final/adapter_model.safetensors"), rtol.end);
+}
+
+/** The compiled parts of a step, and the schedule, that hyperparameters ask for. */
+function programsOf(tuned: any, h: Record<string, any>, steps: number, runtime: OpenRuntime) {
+  const optimiser = adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay });
+  const loss = (trainable: any, frozen: any, ids: any) =>
+    mul(causalLoss(tuned.apply(trainable, frozen, { inputIds: ids }), ids), 1 / h.gradient_accumulation_steps);
+  const accumulate = makeAccumulation(loss);
+  return {
+    first: runtime.jit(accumulate.first),
+    more: runtime.jit(accumulate.more, { donate: [0] }),
+    finish: runtime.jit(
+      (state, sum, lr) => guardedUpdate(state, sum.loss, sum.grads, lr, { optimiser, clip: h.max_grad_norm }),
+      { donate: [0, 1] },
+    ),
+    init: runtime.jit((params) => ({ params, optimiser: optimiser.init(params) })),
+    lrAt: makeSchedule({ schedule: h.schedule, lr: h.lr, steps: h.total_steps ?? steps, warmup: h.warmup_steps }),
+  };
 }
