@@ -31,6 +31,9 @@ function besideScores(x: Value, kvHeads: number): Value {
   return reshape(transpose(reshape(x, [b, kvHeads, h / kvHeads, t]), [0, 1, 3, 2]), [b, kvHeads, t, h / kvHeads, 1]);
 }
 
+/** [B,T,H,dh] as [B,H,T,dh]. */
+const headsFirst = (x: Value) => transpose(x, [0, 2, 1, 3]);
+
 /** Scaled scores, and which keys each query sees. */
 function scoresOf(q: Value, k: Value, mask: Value, offset: Value, { scale, causal }: Params) {
   const [b, keys, kvHeads] = k.shape;
@@ -69,7 +72,7 @@ const attentionPrim: Primitive<Params> = defineComposite<Params>({
     if (dout === null && dlse === null) return [null, null, null, null, null];
     const ct = dout ?? full(out.shape, 0);
     // d score = weight · (dout·v - Σ dout·out + dlse)
-    const perQuery = transpose(reduceSum(mul(ct, out), -1), [0, 2, 1]);
+    const perQuery = reduceSum(mul(headsFirst(ct), headsFirst(out)), -1);
     const delta = dlse ? sub(perQuery, dlse) : perQuery;
     const operands = [q, k, v, mask, offset, ct, lse, delta];
     const [dq] = needs[0] ? bind(attentionGradQPrim, operands, params) : [null];
@@ -107,10 +110,9 @@ const attentionGradKVPrim: Primitive<Params> = defineComposite<Params>({
     const [q, k, , , , dout] = inputs;
     const { weights, dscores } = scoreGrads(inputs, params);
     const dims: DotDims = { contract: [[2, 3], [1, 3]], batch: [[0, 1], [0, 2]] };
-    const perKey = (x: Value) => transpose(x, [0, 2, 1, 3]);
     return [
-      mul(perKey(dot(dscores, grouped(q, k.shape[2]), dims)), params.scale),
-      perKey(dot(weights, grouped(dout, k.shape[2]), dims)),
+      mul(headsFirst(dot(dscores, grouped(q, k.shape[2]), dims)), params.scale),
+      headsFirst(dot(weights, grouped(dout, k.shape[2]), dims)),
     ];
   },
   batch: foldBatch(() => attentionGradKVPrim),

@@ -5,20 +5,24 @@ import { defineComposite } from "../ir/composite.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
-import { add, convert, cos, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
-import { concat, iota, split } from "../ops/structure.ts";
+import { add, convert, cos, eq, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
+import { iota, slice, split } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 
-/** [B,T,dh/2] beside x's [B,T,H,dh/2]. */
-const overHeads = (x: Value) => reshape(x, [x.shape[0], x.shape[1], 1, x.shape[2]]);
-
-/** A rotation's adjoint is the rotation back, so that nothing but the angles is saved. */
+/**
+ * One expression per element, so that one kernel makes it: each half of a head is written as x·cos plus the other half, with
+ * its sign, times sin. A rotation's adjoint is the rotation back, so that nothing but the angles is saved.
+ */
 const ropePrim: Primitive<null> = defineComposite<null>({
   name: "rope",
   define: ([x, cosines, sines]) => {
-    const [a, b] = split(x, -1, 2);
-    const [c, s] = [overHeads(cosines), overHeads(sines)].map((v) => broadcastTo(v, a.shape));
-    return [concat([sub(mul(a, c), mul(b, s)), add(mul(b, c), mul(a, s))], -1)];
+    const [b, t, h, dh] = x.shape;
+    const shape = [b, t, h, 2, dh / 2];
+    const halves = reshape(x, shape);
+    const half = (i: number) => broadcastTo(slice(halves, 3, i, i + 1), shape);
+    const [c, s] = [cosines, sines].map((v) => broadcastTo(reshape(v, [b, t, 1, 1, dh / 2]), shape));
+    const other = select(eq(iota(shape, 3), 0), neg(half(1)), half(0));
+    return [reshape(add(mul(halves, c), mul(other, s)), x.shape)];
   },
   vjp: ({ cts: [ct], needs, inputs: [x, cosines, sines] }) => {
     if (!ct) return [null, null, null];
