@@ -34,62 +34,71 @@ export function declareBlockLoad(
   const access = shader.binding(operand).wide ? blockAccess(index, batch.length, sizeOf(p), sizeOf(q)) : "element";
   const params = [...batch.filter((b) => b !== "0u"), p, q].map((axis) => `${axis}: u32`).join(", ");
 
-  const named = new Map<string, string>();
-  /** Gives a coordinate a name of its own. */
-  const bind = (text: string) => {
-    if (/^\w+$/.test(text)) return text;
-    if (!named.has(text)) {
-      named.set(text, shader.fresh("i"));
-      shader.line(`let ${named.get(text)} = ${text};`);
-    }
-    return named.get(text)!;
-  };
   const wide = access !== "element";
-  const vectorAxis = access === "across" ? 0 : 1;
-  /** The coordinate `j` further along p (0) or q (1). */
-  const moved = (which: 0 | 1, j: number) => {
-    const axis = which === 0 ? p : q;
-    const text = j === 0 ? axis : `${axis} + ${j}u`;
-    if (axis === "k" || free.reach <= free.size) return text;
-    return `min(${text}, ${free.size - (wide && which === vectorAxis ? 4 : 1)}u)`;
+  const vectorAxis = batch.length + (access === "across" ? 0 : 1);
+  const moving = batch.length + (access === "across" ? 1 : 0);
+  const scope = (axes: readonly string[]) => {
+    const quarter = axes[vectorAxis];
+    const vector = { axis: vectorAxis, quarter: /^\w+$/.test(quarter) ? `${quarter} / 4u` : `(${quarter}) / 4u` };
+    return new Scope(shader, { axes, vector: wide ? vector : undefined });
   };
-  const load = (i: number, j: number): string => {
-    const axes = [...batch, bind(moved(0, i)), bind(moved(1, j))];
-    const axis = batch.length + vectorAxis;
-    const vector = wide ? { axis, quarter: bind(`${axes[axis]} / 4u`) } : undefined;
-    const value = new Scope(shader, { axes, vector }).value({ kind: "load", type: "f32", operand, index }).text;
-    // Where K ends inside a vector's or an element's block, each is guarded by itself.
-    const guarded = wide ? inner.size % 4 !== 0 : inner.size % inner.step !== 0;
-    if (!guarded) return value;
-    return `select(${wide ? "vec4<f32>()" : "0.0"}, ${value}, k + ${p === "k" ? i : j}u < ${inner.size}u)`;
-  };
+  const head = (function_: string, result: string) => `fn ${function_}(${params}) -> ${result}`;
+  const guard = (zero: string) => shader.line(`if (k >= ${inner.size}u) { return ${zero}; }`);
+  const overshoots = free.reach > free.size;
+  const movingAxis = access === "across" ? q : p;
+  const steady = (index.dynamic ?? []).every(({ value }) => !variesAlong(value, moving));
 
-  shader.declareBlock(name, `fn ${name}(${params}) -> mat4x4<f32>`, () => {
-    if (wide && inner.size % 4 === 0 && inner.size % inner.step !== 0) {
-      shader.line(`if (k >= ${inner.size}u) { return mat4x4<f32>(); }`);
-    }
-    const steps = [0, 1, 2, 3];
-    const moving = batch.length + 1 - vectorAxis;
-    const even = (index.dynamic ?? []).every(({ value }) => !variesAlong(value, moving));
-    if (wide && even && inner.size % 4 === 0 && moved(access === "along" ? 0 : 1, 0) === (access === "along" ? p : q)) {
-      // Nothing to guard from one vector to the next: they are a fixed step apart.
-      const axes = [...batch, p, bind(moved(1, 0))];
-      if (access === "across") [axes[batch.length], axes[batch.length + 1]] = [bind(moved(0, 0)), q];
-      const axis = batch.length + vectorAxis;
-      const scope = new Scope(shader, { axes, vector: { axis, quarter: `${axes[axis]} / 4u` } });
-      shader.line(`let i = ${scope.index(index, 4)};`);
+  if (wide && steady && (movingAxis === "k" ? inner.size % 4 === 0 : !overshoots)) {
+    // Nothing to look after from one vector to the next: they are a fixed step apart.
+    shader.declareBlock(name, head(name, "mat4x4<f32>"), () => {
+      if (inner.size % inner.step !== 0) guard("mat4x4<f32>()");
+      const axes = [...batch, p, q] as string[];
+      if (overshoots) {
+        shader.line(`let at = min(${axes[vectorAxis]}, ${free.size - 4}u);`);
+        axes[vectorAxis] = "at";
+      }
+      shader.line(`let i = ${scope(axes).index(index, 4)};`);
       const step = index.strides[moving] / 4;
       const vectors = steps.map((j) =>
         readWide(shader, operand, j === 0 || step === 0 ? "i" : `i + ${j * step}u`).text
       );
-      const matrix = `mat4x4<f32>(\n  ${vectors.slice(0, 2).join(", ")},\n  ${vectors.slice(2).join(", ")})`;
-      shader.line(`return ${access === "across" ? `transpose(${matrix})` : matrix};`);
-      return;
+      returnMatrix(shader, vectors, access === "across");
+    });
+    return;
+  }
+
+  const part = name.replace("load", "part");
+  shader.declareBlock(part, head(part, wide ? "vec4<f32>" : "f32"), () => {
+    if (inner.size % inner.step !== 0) guard(wide ? "vec4<f32>()" : "0.0");
+    const axes = [...batch, p, q] as string[];
+    if (overshoots) {
+      const at = axes.length - (p === "k" ? 1 : 2);
+      shader.line(`let at = min(${axes[at]}, ${free.size - (wide && at === vectorAxis ? 4 : 1)}u);`);
+      axes[at] = "at";
     }
-    const vectors = wide
-      ? steps.map((j) => access === "along" ? load(j, 0) : load(0, j))
-      : steps.map((i) => `vec4<f32>(${steps.map((j) => load(i, j)).join(", ")})`);
-    const matrix = `mat4x4<f32>(\n    ${vectors.join(",\n    ")},\n  )`;
-    shader.line(`return ${access === "across" ? `transpose(${matrix})` : matrix};`);
+    const load = scope(axes).value({ kind: "load", type: "f32", operand, index });
+    shader.line(`return ${load.text};`);
   });
+  shader.declareBlock(name, head(name, "mat4x4<f32>"), () => {
+    const moved = (axis: string, j: number) => j === 0 ? axis : `${axis} + ${j}u`;
+    const outer = batch.filter((b) => b !== "0u").map((b) => `${b}, `).join("");
+    const call = (i: number, j: number) => `${part}(${outer}${moved(p, i)}, ${moved(q, j)})`;
+    if (wide) {
+      return returnMatrix(
+        shader,
+        steps.map((j) => access === "across" ? call(0, j) : call(j, 0)),
+        access === "across",
+      );
+    }
+    shader.line("return mat4x4<f32>(");
+    steps.forEach((i) => shader.line(`  ${steps.map((j) => call(i, j)).join(", ")}${i < 3 ? "," : ");"}`));
+  });
+}
+
+const steps = [0, 1, 2, 3];
+
+/** Four vectors as the columns of a matrix, or as its rows. */
+function returnMatrix(shader: ShaderWriter, vectors: readonly string[], transposed: boolean): void {
+  const columns = `${vectors.slice(0, 2).join(", ")},\n  ${vectors.slice(2).join(", ")}`;
+  shader.line(`return ${transposed ? "transpose(" : ""}mat4x4<f32>(\n  ${columns})${transposed ? ")" : ""};`);
 }

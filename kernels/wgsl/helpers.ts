@@ -61,7 +61,7 @@ fn erf(x: f32) -> f32 {
     args: ["f32"],
     result: "f32",
     text: `
-// Taylor series near 0, where 1 - 2 / (e + 1) would cancel; no overflow far out.
+// Taylor series near 0, where 1 - 2 / (e + 1) would cancel.
 fn tanh_exact(x: f32) -> f32 {
   let s = x * x;
   let near = x * (1.0 + s * (-0.33333333 + s * (0.13333333 + s * (-0.053968254 +
@@ -84,8 +84,8 @@ fn log_exact(x: f32) -> f32 {
   let m = select(parts.fract, 2.0 * parts.fract, low);
   let z = (m - 1.0) / (m + 1.0);
   let s = z * z;
-  let p = z * s * (0.66666667 + s * (0.4 + s * (0.28571429 + s * (0.22222222 + s *
-    0.18181818))));
+  let p = z * s * (0.66666667 + s * (0.4 + s * (0.28571429 + s *
+    (0.22222222 + s * 0.18181818))));
   return e * 0.693359375 + (2.0 * z + (p - e * 0.00021219444));
 }`,
   },

@@ -93,11 +93,13 @@ function declareTree(shader: ShaderWriter, op: Reduction["op"], type: ScalarType
   const join = pair
     ? `let x = ${name}_x[lane + step];
       let at = ${name}_at[lane + step];
-      if (x > ${name}_x[lane] || (x == ${name}_x[lane] && at < ${name}_at[lane])) {
+      let mine = ${name}_x[lane];
+      if (x > mine || (x == mine && at < ${name}_at[lane])) {
         ${name}_x[lane] = x;
         ${name}_at[lane] = at;
       }`
-    : `${name}_x[lane] = ${combine(op, `${name}_x[lane]`, `${name}_x[lane + step]`)};`;
+    : `let other = ${name}_x[lane + step];
+      ${name}_x[lane] = ${combine(op, `${name}_x[lane]`, "other")};`;
   shader.declare(
     name,
     `

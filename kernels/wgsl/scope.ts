@@ -76,8 +76,7 @@ export class Scope {
     let name = this.#texts.get(made.text);
     if (name === undefined) {
       name = this.shader.fresh();
-      const line = `let ${name} = ${made.text};`;
-      this.shader.line(line.length > 72 ? wrapped(line) : line);
+      this.shader.line(`let ${name} = ${made.text};`);
       this.#texts.set(made.text, name);
     }
     return { ...made, text: name, atom: true };
@@ -179,18 +178,4 @@ export class Scope {
     const stored = dtype === "bool" ? `${typeName("u32", value.width)}(${value.text})` : value.text;
     return reread(stored, dtype, this.shader.binding(operand).dtype, value.width);
   }
-}
-
-/** Breaks a long line after its commas. */
-function wrapped(line: string): string {
-  const parts = line.split(", ");
-  const lines = [parts[0]];
-  for (const part of parts.slice(1)) {
-    const last = lines.length - 1;
-    if (lines[last].length + part.length + 2 > 72) {
-      lines[last] += ",";
-      lines.push(`  ${part}`);
-    } else lines[last] += `, ${part}`;
-  }
-  return lines.join("\n");
 }

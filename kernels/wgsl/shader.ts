@@ -82,7 +82,7 @@ export class ShaderWriter {
 
   /** Adds a line, or several, at the current depth. */
   line(text: string): void {
-    for (const part of text.split("\n")) this.#lines.push(part === "" ? "" : "  ".repeat(this.#indent) + part);
+    for (const part of text.split("\n")) this.#lines.push(...wrap("  ".repeat(this.#indent) + part));
   }
 
   /** Adds `head {`, what `body` writes, and `}`. */
@@ -133,7 +133,7 @@ export class ShaderWriter {
       const { name, dtype, wide } = this.#bindings[operand];
       const { size, access } = this.operands[operand];
       return `// ${name}: ${dtype}[${size}], ${access}\n` +
-        `@group(0) @binding(${i}) var<storage, read_write> ${name}:\n  array<${elementType[dtype][wide ? 1 : 0]}>;\n`;
+        `@group(0) @binding(${i}) var<storage, read_write> ${name}: array<${elementType[dtype][wide ? 1 : 0]}>;\n`;
     });
     const parts = [
       `// ${this.name}\n`,
@@ -144,4 +144,23 @@ export class ShaderWriter {
     ];
     return parts.join("");
   }
+}
+
+/** Columns of a page. */
+const pageWidth = 80;
+
+/** A line broken, where it is longer than a page is wide, at a comma or before an operator. */
+function wrap(line: string): string[] {
+  const lines: string[] = [];
+  const indent = `${line.match(/^ */)![0]}    `;
+  while (line.length > pageWidth) {
+    const breaks = [...line.slice(0, pageWidth).matchAll(/(?<=,) | (?=(\|\||&&|[-+*&|^]|[!=]=) )/g)].map((m) =>
+      m.index
+    );
+    const at = breaks.at(-1) ?? 0;
+    if (at <= indent.length) break;
+    lines.push(line.slice(0, at));
+    line = indent + line.slice(at + 1);
+  }
+  return [...lines, line.trimEnd()];
 }

@@ -15,6 +15,8 @@ export interface TileConfig {
   readonly blocks: readonly [columns: number, rows: number];
   /** K elements staged in workgroup memory at a time, a multiple of 4; 0 reads the operands where they are. */
   readonly depth: number;
+  /** Lanes that share the K of a column where the product has a single row, a power of two. */
+  readonly slices: number;
 }
 
 /** For a real GPU: 64 x 64 x 16 tiles in workgroup memory, 8 x 8 in registers. Usual practice, not measured here. */
@@ -25,6 +27,7 @@ export const gpuTile: TileConfig = {
   workgroup: [8, 8],
   blocks: [2, 2],
   depth: 16,
+  slices: 16,
 };
 
 /** For a software adapter, where barriers cost and workgroup memory brings nothing. */
@@ -35,6 +38,7 @@ export const softwareTile: TileConfig = {
   workgroup: [8, 1],
   blocks: [2, 2],
   depth: 0,
+  slices: 1,
 };
 
 /** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */
@@ -53,6 +57,8 @@ export function fitTile(tile: TileConfig, m: number, k: number, n: number): Tile
   const small = tile.depth === 0 && m * k * n < smallProduct;
   const across = small ? 1 : Math.min(tile.blocks[0], needed.n);
   const down = small ? 1 : Math.min(tile.blocks[1], needed.m);
+  // A single row has a kernel of its own, which divides all lanes between columns and slices of K.
+  if (m === 1) return tile;
   let [columns, rows] = tile.workgroup;
   while (columns > 1 && (columns / 2) * across >= needed.n) columns /= 2;
   while (rows > 1 && (rows / 2) * down >= needed.m) rows /= 2;
