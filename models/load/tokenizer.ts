@@ -18,6 +18,8 @@ export interface Tokenizer {
   readonly eosId: number | null;
   readonly padId: number | null;
   readonly hasChatTemplate: boolean;
+  /** What it was made of, to be saved beside a model. */
+  readonly files: TokenizerFiles;
   /**
    * The ids of a text. Special tokens written out in the text count as such; `addSpecialTokens` (default true) also adds those
    * that this model puts around a text (many add none).
@@ -81,6 +83,7 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
     eosId: idOf("eos_token"),
     padId: idOf("pad_token"),
     hasChatTemplate: template !== null,
+    files,
     encode(text, { addSpecialTokens = true } = {}) {
       return encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids;
     },
