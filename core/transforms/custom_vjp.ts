@@ -36,7 +36,7 @@ export const customVjpPrim: Primitive<CustomParams> = {
       pullback: (cts) => [...backward(saved, cts), ...inputs.slice(count).map(() => null)],
     };
   },
-  batch: ({ inputs, batched, params: { body, count, forward, backward }, size }) => {
+  batch: ({ inputs, batched, params: { body, count, forward, backward } }) => {
     const [args, axes] = [inputs.slice(0, count), batched.slice(0, count).map((b) => b ? 0 : null)];
     const captured = batched.map((b) => b ? 0 : null);
     const run = vmap((...xs: Value[]) => rebuild(body, xs), { inAxes: captured });
