@@ -1,6 +1,6 @@
 import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
-import type { Phase, RowKernel } from "../kernel.ts";
+import type { Index, Phase, RowKernel } from "../kernel.ts";
 import { axesUsed, splitAxes } from "./axes.ts";
 import { accessesOf, countUses, rootsOf } from "./expressions.ts";
 import { literal } from "./literal.ts";
@@ -24,6 +24,22 @@ function combine(op: Reduction["op"], a: string, b: string): string {
   return op === "sum" ? `${a} + ${b}` : `${op}(${a}, ${b})`;
 }
 
+/** Columns from which on a row takes four times the lanes. */
+const longRow = 4096;
+
+/** Rounds of loops that one invocation may run: a software adapter ends every loop after 65,535 of them, taken together. */
+const mostRounds = 2 ** 15;
+
+/** Lanes that share a row: one where neighbouring rows, and not neighbouring columns, lie side by side in memory. */
+function lanesOf({ rows, cols, phases }: RowKernel, indices: readonly Index[], { rowLanes }: TileConfig): number {
+  const least = 2 ** Math.max(0, Math.ceil(Math.log2(cols * phases.length / mostRounds)));
+  const beside = (axis: number) => indices.some(({ strides }) => strides[axis] === 1);
+  if (rowLanes === 1 || (!beside(rows.length) && rows.length > 0 && beside(rows.length - 1))) {
+    return Math.min(256, least);
+  }
+  return Math.min(256, Math.max(least, cols >= longRow ? rowLanes * 4 : rowLanes));
+}
+
 /**
  * A row kernel: `rowLanes` invocations share a row and join their partial results by a tree in workgroup memory; with one
  * lane each invocation runs its rows alone, with no barrier.
@@ -31,13 +47,14 @@ function combine(op: Reduction["op"], a: string, b: string): string {
 export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
   const { rows, cols, phases, operands } = kernel;
   const count = sizeOf(rows);
-  const lanes = tile.rowLanes;
   const name = `row [${[...rows, cols].join(",")}]`;
   const shader = new ShaderWriter(name, operands, alias, new Set(operands.keys()));
   const roots = phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores));
   const exprs = [...countUses(roots).keys()];
   const stores = phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);
-  const used = axesUsed(accessesOf(exprs, stores).map(({ index }) => index), exprs);
+  const indices = accessesOf(exprs, stores).map(({ index }) => index);
+  const used = axesUsed(indices, exprs);
+  const lanes = lanesOf(kernel, indices, tile);
 
   const groups = lanes === 1 ? Math.ceil(count / tile.mapLanes) : count;
   return shader.main(groups, [lanes === 1 ? tile.mapLanes : lanes], () => {
