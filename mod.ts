@@ -8,7 +8,7 @@ export { type Aval, formatAval } from "./core/aval.ts";
 export type { DType, HostArray } from "./core/dtype.ts";
 export { DataError, DeviceError, FileError, LowrankError, OptionError, ShapeError } from "./core/errors.ts";
 export type { Graph, Primitive } from "./core/ir/graph.ts";
-export { Value } from "./core/ir/graph.ts";
+export { newInput, Value } from "./core/ir/graph.ts";
 export { printGraph } from "./core/ir/print.ts";
 export type { LanguageModel, Model, TokenInputs } from "./core/model.ts";
 export * from "./core/nn/mod.ts";
