@@ -1,5 +1,6 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DataError, OptionError } from "../core/errors.ts";
+import { newInput } from "../core/ir/graph.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { argmax } from "../core/ops/reduce.ts";
 import { slice } from "../core/ops/structure.ts";
@@ -58,6 +59,11 @@ for (const id of ["gpt2-base", "llama-untied"]) {
     const bare = await run(ids, [1, 1, 1]);
     assertEquals(await run([...ids, 3, 3], [1, 1, 1, 0, 0]), bare);
     assertEquals(await run([3, 3, ...ids], [0, 0, 1, 1, 1]), bare);
+  });
+
+  Deno.test(`${id}: a sequence longer than the context is refused when the model is traced`, () => {
+    const long = newInput({ shape: [1, model.sizes.contextLength + 1], dtype: "i32" });
+    assertThrows(() => model.apply(model.params, { inputIds: long }), DataError, "and the model's context is");
   });
 
   Deno.test(`${id}: an empty prompt, one without place to go on, and no tokens to make are refused`, async () => {

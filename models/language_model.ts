@@ -1,4 +1,6 @@
 /** What GPT-2 and Llama have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
+import { formatAval } from "../core/aval.ts";
+import { DataError, ShapeError } from "../core/errors.ts";
 import type { Cache, LanguageModel, LanguageModelSizes, StepInputs, TokenInputs } from "../core/model.ts";
 import { newInput, type Value } from "../core/ir/graph.ts";
 import { attention } from "../core/nn/attention.ts";
@@ -46,6 +48,7 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
 
   const hiddenStates = (params: P, inputs: TokenInputs): Value[] => {
     const ids = asValue(inputs.inputIds);
+    checkIds(ids, sizes);
     const mask = inputs.attentionMask === undefined ? undefined : asValue(inputs.attentionMask);
     const positions = inputs.positionIds === undefined ? defaultPositions(ids, mask) : asValue(inputs.positionIds);
     const seen = mask && ne(mask, 0);
@@ -94,6 +97,21 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
       return Array.from({ length: layers }, () => ({ k: aval, v: aval }));
     },
   };
+}
+
+/** Refuses sequences that the model has no positions for: a lookup past the last one would be answered with the last one. */
+function checkIds(ids: Value, { contextLength }: LanguageModelSizes): void {
+  if (ids.shape.length !== 2 || ids.dtype !== "i32") {
+    throw new ShapeError(`a language model reads token ids as i32[B,T], not ${formatAval(ids.aval)}`);
+  }
+  if (ids.shape[1] > contextLength) {
+    throw new DataError(
+      `the sequence has ${
+        ids.shape[1]
+      } tokens, and the model's context is ${contextLength}: cut it, or choose a model ` +
+        `with a longer context`,
+    );
+  }
 }
 
 /**
