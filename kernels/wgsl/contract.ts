@@ -5,7 +5,7 @@ import { axesUsed } from "./axes.ts";
 import { blockAccess } from "./block.ts";
 import { accessesOf, countUses, rootsOf } from "./expressions.ts";
 import type { ProductFrame } from "./product.ts";
-import { multiplyRow } from "./product_row.ts";
+import { isThin, multiplyThin } from "./product_thin.ts";
 import { multiplyTiles } from "./product_tiles.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
 import { fitTile, type TileConfig } from "./tile.ts";
@@ -27,16 +27,17 @@ export function emitContract(kernel: ContractKernel, config: TileConfig, alias: 
     if (blockAccess(a.index, rank, m, k) === "element") narrow.add(a.operand);
     if (blockAccess(b.index, rank, k, n) === "element") narrow.add(b.operand);
   }
+  const thin = isThin(kernel, config, sizeOf(batch));
   const inner = segments.flatMap(({ a, b }) => [a, b]);
   const frame: ProductFrame = {
     shader: new ShaderWriter(describe(kernel), operands, alias, narrow, (i) => operandName(kernel, i)),
     kernel,
-    tile: fitTile(config, m, segments[0].k, n),
+    tile: thin ? config : fitTile(config, m, segments[0].k, n),
     vector,
     count: sizeOf(batch),
     used: axesUsed([...outer, ...inner].map(({ index }) => index), exprs),
   };
-  return m === 1 ? multiplyRow(frame) : multiplyTiles(frame);
+  return thin ? multiplyThin(frame) : multiplyTiles(frame);
 }
 
 /** `contract 512x768x2304 + 512x8x2304`. */

@@ -6,7 +6,7 @@ import { Scope } from "./scope.ts";
 import type { ShaderWriter } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
 
-/** What the two ways of multiplying, by tiles and for a single row, have in common. */
+/** What the two ways of multiplying, by tiles and by slices of K, have in common. */
 export interface ProductFrame {
   readonly shader: ShaderWriter;
   readonly kernel: ContractKernel;

@@ -17,6 +17,9 @@ export interface WgslShader {
   readonly clear?: number;
 }
 
+/** Columns of a page: no line of a shader is longer. */
+const pageWidth = 80;
+
 /** A storage buffer as the module declares it. */
 export interface Binding {
   readonly name: string;
@@ -85,13 +88,19 @@ export class ShaderWriter {
     for (const part of text.split("\n")) this.#lines.push(...wrap("  ".repeat(this.#indent) + part));
   }
 
-  /** Adds `head {`, what `body` writes, and `}`. */
+  /** Adds `head {`, what `body` writes, and `}`; on one line where that is one statement and fits. */
   block(head: string, body: () => void): void {
     this.line(`${head} {`.trimStart());
+    const start = this.#lines.length;
     this.#indent++;
     body();
     this.#indent--;
-    this.line("}");
+    const opening = this.#lines[start - 1];
+    const statement = this.#lines[start]?.trim();
+    const joined = `${opening} ${statement} }`;
+    const single = this.#lines.length === start + 1 && !statement.startsWith("//") && !statement.endsWith("}");
+    if (single && joined.length <= pageWidth) this.#lines.splice(start - 1, 2, joined);
+    else this.line("}");
   }
 
   /** Adds a declaration at module scope, unless one of this name is there. */
@@ -145,9 +154,6 @@ export class ShaderWriter {
     return parts.join("");
   }
 }
-
-/** Columns of a page. */
-const pageWidth = 80;
 
 /** A line broken, where it is longer than a page is wide, at a comma or before an operator. */
 function wrap(line: string): string[] {

@@ -15,7 +15,7 @@ export interface TileConfig {
   readonly blocks: readonly [columns: number, rows: number];
   /** K elements staged in workgroup memory at a time, a multiple of 4; 0 reads the operands where they are. */
   readonly depth: number;
-  /** Lanes that share the K of a column where the product has a single row, a power of two. */
+  /** Most lanes that share the K of a block where a product is too thin or small for tiles, a power of two. */
   readonly slices: number;
 }
 
@@ -47,6 +47,10 @@ export const maxGroups = 65_535;
 /** Multiplications below which a software adapter takes longer to compile a large tile than a small one takes to run. */
 const smallProduct = 2 ** 22;
 
+/** Workgroup memory that every WebGPU device has, and that a block of 4 x 4 takes. */
+const workgroupBytes = 16_384;
+const blockBytes = 64;
+
 /**
  * The tile for a product of `m` x `k` x `n`: a small product gives its lanes along one axis to the other, so that few
  * blocks lie outside, and on a software adapter has one block an invocation, which compiles in a fourth of the time.
@@ -57,12 +61,12 @@ export function fitTile(tile: TileConfig, m: number, k: number, n: number): Tile
   const small = tile.depth === 0 && m * k * n < smallProduct;
   const across = small ? 1 : Math.min(tile.blocks[0], needed.n);
   const down = small ? 1 : Math.min(tile.blocks[1], needed.m);
-  // A single row has a kernel of its own, which divides all lanes between columns and slices of K.
-  if (m === 1) return tile;
   let [columns, rows] = tile.workgroup;
   while (columns > 1 && (columns / 2) * across >= needed.n) columns /= 2;
   while (rows > 1 && (rows / 2) * down >= needed.m) rows /= 2;
   if (columns < tile.workgroup[0]) { while (columns * rows < lanes && rows * down < needed.m) rows *= 2; }
   if (rows < tile.workgroup[1]) { while (columns * rows < lanes && columns * across < needed.n) columns *= 2; }
-  return { ...tile, workgroup: [columns, rows], blocks: [across, down] };
+  let depth = tile.depth;
+  while (depth > 4 && (columns * across + rows * down) * (depth / 4) * blockBytes > workgroupBytes) depth /= 2;
+  return { ...tile, workgroup: [columns, rows], blocks: [across, down], depth };
 }

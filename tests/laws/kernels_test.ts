@@ -11,7 +11,7 @@ import { interpretKernel } from "../reference/kernel_interpreter.ts";
 const tiles: readonly TileConfig[] = [
   gpuTile,
   softwareTile,
-  { ...gpuTile, name: "small", mapLanes: 32, rowLanes: 16, workgroup: [4, 2], blocks: [1, 2], depth: 8, slices: 4 },
+  { ...gpuTile, name: "small", mapLanes: 32, rowLanes: 16, workgroup: [4, 2], blocks: [1, 2], depth: 8, slices: 1 },
 ];
 const cut: readonly DeviceCase[] = tiles.map((tile) => ({
   name: `webgpu with the ${tile.name} tile`,

@@ -394,6 +394,7 @@ function contractCases(): KernelCase[] {
     }
     add(`${layout} with a low-rank segment`, matmulKernel([20, 24, 28], layout, { lowRank: 8, bias: true }));
     add(`${layout} with a rank-3 segment`, matmulKernel([6, 10, 11], layout, { lowRank: 3, bias: true }));
+    add(`${layout} of many tiles`, matmulKernel([262, 20, 264], layout, { lowRank: 4, bias: true }));
     add(`${layout} batched`, matmulKernel([12, 8, 20], layout, { batch: [2, 3] }));
     add(`${layout} with b shared`, matmulKernel([5, 8, 12], layout, { batch: [3], shared: true }));
     for (const dtype of ["f16", "bf16"] as const) {

@@ -1,0 +1,99 @@
+import { assert, assertEquals } from "@std/assert";
+import { kernelCases, matmulKernel } from "../../tests/reference/kernel_cases.ts";
+import type { MapKernel } from "../kernel.ts";
+import { emitWgsl } from "./emit.ts";
+import { fitTile, gpuTile, softwareTile } from "./tile.ts";
+
+Deno.test("no line of any shader is longer than a page is wide", () => {
+  for (const { name, kernel } of kernelCases()) {
+    for (const tile of [gpuTile, softwareTile]) {
+      const long = emitWgsl(kernel, tile).text.split("\n").filter((line) => line.length > 80);
+      assertEquals(long, [], `${name} with the ${tile.name} tile`);
+    }
+  }
+});
+
+Deno.test("equal kernels have equal texts, and the text does not tell an argument from a slice of the arena", () => {
+  const again = () => emitWgsl(matmulKernel([8, 8, 8]), gpuTile);
+  assertEquals(again(), again());
+  assert(!again().text.includes("var<storage, read>"));
+});
+
+Deno.test("operands in one buffer share one binding", () => {
+  const whole = { offset: 0, strides: [1] };
+  const load = (operand: number) => ({ kind: "load", type: "f32", operand, index: whole }) as const;
+  const f32 = (access: "read" | "write") => ({ dtype: "f32", size: 8, access }) as const;
+  const kernel: MapKernel = {
+    kind: "map",
+    operands: [f32("read"), f32("read"), f32("write")],
+    shape: [8],
+    stores: [{ operand: 2, index: whole, value: { kind: "op", type: "f32", op: "mul", args: [load(0), load(1)] } }],
+  };
+  const { text, bindings } = emitWgsl(kernel, gpuTile, [0, 0, 2]);
+  assertEquals(bindings, [0, 2]);
+  assert(text.includes("out2[i] = v0 * v0;"), text);
+});
+
+Deno.test("a map over whole arrays reads, computes and writes four elements at a time", () => {
+  const whole = { offset: 0, strides: [1] };
+  const kernel: MapKernel = {
+    kind: "map",
+    operands: [{ dtype: "f16", size: 10, access: "read" }, { dtype: "f32", size: 10, access: "inout" }],
+    shape: [10],
+    stores: [{
+      operand: 1,
+      index: whole,
+      value: {
+        kind: "op",
+        type: "f32",
+        op: "add",
+        args: [
+          { kind: "load", type: "f32", operand: 1, index: whole },
+          { kind: "load", type: "f32", operand: 0, index: whole },
+        ],
+      },
+    }],
+  };
+  assertEquals(
+    emitWgsl(kernel, gpuTile).text,
+    `// map [10]
+// in0: f16[10], read
+@group(0) @binding(0) var<storage, read_write> in0: array<vec2<u32>>;
+// in1: f32[10], inout
+@group(0) @binding(1) var<storage, read_write> in1: array<vec4<f32>>;
+
+// Four f16 in two words.
+fn halves(words: vec2<u32>) -> vec4<f32> {
+  return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) at: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let group = at.x;
+  let i = group * 64u + lane;
+  if (i >= 3u) { return; }
+  let v0 = in1[i];
+  let v1 = halves(in0[i]);
+  in1[i] = v0 + v1;
+}
+`,
+  );
+});
+
+Deno.test("a narrow or a low product turns its lanes, within the workgroup memory that every device has", () => {
+  const tall = fitTile(gpuTile, 4096, 768, 8);
+  assertEquals([tall.workgroup, tall.blocks, tall.depth], [[1, 64], [2, 2], 4]);
+  const flat = fitTile(softwareTile, 4, 768, 7680);
+  assertEquals([flat.workgroup, flat.blocks], [[8, 1], [2, 1]]);
+  assertEquals(fitTile(gpuTile, 512, 768, 768), gpuTile);
+});
+
+Deno.test("the r-wide side of an adapter is cut along K on a GPU, a wide product into tiles", () => {
+  const { text, grid } = emitWgsl(matmulKernel([512, 768, 8], "NT"), gpuTile);
+  assert(text.includes("var<workgroup> parts: array<mat4x4<f32>, 64>;"), text);
+  assertEquals(grid, [64, 1]);
+  assertEquals(emitWgsl(matmulKernel([512, 768, 768]), gpuTile).grid, [96, 1]);
+});
