@@ -1,5 +1,5 @@
 /** What the table of bad inputs fills its folders with. Every function but the byte makers gives a change of a folder. */
-import { type TinyModelEdits, writeTinyModel } from "./tiny_model.ts";
+import { type TinyModelEdits, tinyShapes, writeTinyModel } from "./tiny_model.ts";
 
 type Change = (folder: string) => Promise<void>;
 
@@ -36,14 +36,19 @@ export function without(name: string): Change {
   return (folder) => Deno.remove(`${folder}/${name}`);
 }
 
-/** A model of 40 GB, of which the disk holds only the header: the rest of its weights is a hole in the file. */
+/** A model of 5 GB, of which the disk holds only the header: its weights are a hole in the file. */
 export async function enormousModel(folder: string): Promise<void> {
-  const [tokens, width] = [10_000_000, 1000];
-  const size = tokens * width * 4;
-  const header = JSON.stringify({ "wte.weight": { dtype: "F32", shape: [tokens, width], data_offsets: [0, size] } });
+  const [tokens, width] = [1_250_000, 1000];
+  let end = 0;
+  const entries = Object.entries(tinyShapes(width, tokens)).map(([name, shape]) => {
+    const start = end;
+    end += 4 * shape.reduce((size, d) => size * d, 1);
+    return [name, { dtype: "F32", shape, data_offsets: [start, end] }];
+  });
+  const header = JSON.stringify(Object.fromEntries(entries));
   const path = `${folder}/model/model.safetensors`;
   await Deno.writeFile(path, safetensorsBytes(header, 0));
-  await Deno.truncate(path, 8 + header.length + size);
+  await Deno.truncate(path, 8 + header.length + end);
   await writeTinyConfig(folder, { n_embd: width, vocab_size: tokens });
 }
 

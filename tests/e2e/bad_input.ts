@@ -152,9 +152,10 @@ const models: BadInput[] = [
   },
   {
     name: "More memory than there is",
-    args: onModel,
+    args: [...onModel, "--device", "cpu"],
     files: enormousModel,
-    sentence: "error: model needs … GB…",
+    sentence:
+      "error: model/model.safetensors needs 5.0 GB, one memory of cpu … holds 4.0 GB: use --dtype bf16 (2.5 GB)",
     code: 1,
   },
 ];
@@ -356,14 +357,17 @@ const runs: BadInput[] = [
         (tensors.get("ln_f.weight")!.data as Float32Array).fill(3e38);
       },
     }),
-    sentence: "error: The loss of step 1 is …: …",
+    sentence:
+      "error: The loss of step 1 is … and its gradients' norm …: the adapter as it was before that step is saved in " +
+      "out/adapter; lower the learning rate, or look for broken rows and weights.",
     code: 1,
   },
   {
     name: "Ctrl-C",
     args: [...onModel, "--steps", "1000000"],
     interrupt: true,
-    sentence: "Interrupted…saved…out…",
+    sentence: "Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.…" +
+      "Stopped after step … of 1000000; the adapter is saved in out/adapter.",
     code: 130,
   },
 ];

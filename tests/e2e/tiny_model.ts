@@ -22,24 +22,27 @@ const tinyConfig: Record<string, unknown> = {
   eos_token_id: 256,
 };
 
-const shapes: Record<string, number[]> = {
-  "wte.weight": [vocabulary, width],
-  "wpe.weight": [positions, width],
-  "h.0.ln_1.weight": [width],
-  "h.0.ln_1.bias": [width],
-  "h.0.attn.c_attn.weight": [width, 3 * width],
-  "h.0.attn.c_attn.bias": [3 * width],
-  "h.0.attn.c_proj.weight": [width, width],
-  "h.0.attn.c_proj.bias": [width],
-  "h.0.ln_2.weight": [width],
-  "h.0.ln_2.bias": [width],
-  "h.0.mlp.c_fc.weight": [width, 4 * width],
-  "h.0.mlp.c_fc.bias": [4 * width],
-  "h.0.mlp.c_proj.weight": [4 * width, width],
-  "h.0.mlp.c_proj.bias": [width],
-  "ln_f.weight": [width],
-  "ln_f.bias": [width],
-};
+/** The shapes of its weights, or of those of a wider one. */
+export function tinyShapes(width: number, vocabulary: number): Record<string, number[]> {
+  return {
+    "wte.weight": [vocabulary, width],
+    "wpe.weight": [positions, width],
+    "h.0.ln_1.weight": [width],
+    "h.0.ln_1.bias": [width],
+    "h.0.attn.c_attn.weight": [width, 3 * width],
+    "h.0.attn.c_attn.bias": [3 * width],
+    "h.0.attn.c_proj.weight": [width, width],
+    "h.0.attn.c_proj.bias": [width],
+    "h.0.ln_2.weight": [width],
+    "h.0.ln_2.bias": [width],
+    "h.0.mlp.c_fc.weight": [width, 4 * width],
+    "h.0.mlp.c_fc.bias": [4 * width],
+    "h.0.mlp.c_proj.weight": [4 * width, width],
+    "h.0.mlp.c_proj.bias": [width],
+    "ln_f.weight": [width],
+    "ln_f.bias": [width],
+  };
+}
 
 /** What to make wrong: entries of the configuration, and the weights themselves. */
 export interface TinyModelEdits {
@@ -52,7 +55,9 @@ export interface TinyModelEdits {
 export async function writeTinyModel(folder: string, edits: TinyModelEdits = {}): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const rng = rngFrom(1);
-  const tensors = new Map(Object.entries(shapes).map(([name, shape]) => [name, randomTensor(shape, rng.next)]));
+  const tensors = new Map(
+    Object.entries(tinyShapes(width, vocabulary)).map(([name, shape]) => [name, randomTensor(shape, rng.next)]),
+  );
   edits.weights?.(tensors);
   writeSafetensors(`${folder}/model.safetensors`, tensors);
   await writeJson(`${folder}/config.json`, { ...tinyConfig, ...edits.config });
