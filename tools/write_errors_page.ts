@@ -26,6 +26,5 @@ function fence(language: string, text: string): string {
 }
 
 if (import.meta.main) {
-  await Deno.mkdir("docs", { recursive: true });
   await Deno.writeTextFile("docs/errors.md", errorsPage());
 }
