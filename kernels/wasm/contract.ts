@@ -5,6 +5,7 @@ import type { ContractKernel } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame } from "./frame.ts";
 import {
+  emitCopiedBlock,
   emitCopiedPanel,
   emitPackedSplat,
   emitTransposedBlock,
@@ -47,7 +48,11 @@ class GemmEmitter {
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
     const result = this.#reserve(group * columnBlock * 4);
     const turned = transposed ? this.#reserve(roundUp(group, 4) * columnBlock * 4) : result;
-    const panels = segments.map((s) => s.panelMode === "inPlace" ? null : this.#reserve(columnBlock * s.k * 4));
+    const panels = segments.map((s) =>
+      s.panelMode === "inPlace"
+        ? null
+        : this.#reserve(columnBlock / (4 * this.#plan.vectors) * this.#panelStride(s).next)
+    );
     const splats = segments.map((s) => s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * s.k * 4));
     const [rest, flat, row, column, rowEnd, columnEnd, first, last] = this.#counters(8);
     this.#frame.eachUnit(() => {
@@ -154,8 +159,15 @@ class GemmEmitter {
         const from = this.#address(panel, outer, at);
         emitTransposedPanel(code, panel, k, from, count, width, into);
       } else emitCopiedPanel(code, this.#source(panel, outer), k, at, count, width, into);
-      code.get(into).i32(width * k * 4).op("i32.add").set(into);
+      code.get(into).i32(this.#panelStride(segment).next).op("i32.add").set(into);
     };
+    const { columnBlock } = this.#plan;
+    if (panelMode === "copy" && panel.free === 1 && !panel.index.dynamic?.length) {
+      const { next } = this.#panelStride(segment);
+      code.loopUpTo(at, columnEnd, columnBlock, () => {
+        emitCopiedBlock(code, panel, k, this.#address(panel, outer, at), columnBlock / width, width, into, next);
+      });
+    }
     code.loopUpTo(at, columnEnd, width, () => pack(width));
     const rest = this.#plan.columns % width;
     if (rest > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => pack(rest));
@@ -291,7 +303,8 @@ class GemmEmitter {
   /** Bytes from one k of a segment's panel to the next, and from one panel to the next. */
   #panelStride({ panel, panelMode, k }: SegmentPlan): { step: number; next: number } {
     const width = 4 * this.#plan.vectors;
-    if (panelMode !== "inPlace") return { step: width * 4, next: width * k * 4 };
+    // A line more than a panel needs: panels whose rows fall on the same cache sets would push each other out.
+    if (panelMode !== "inPlace") return { step: width * 4, next: width * k * 4 + 64 };
     const size = byteSize[panel.dtype];
     return { step: panel.k * size, next: width * size };
   }

@@ -48,7 +48,35 @@ export function emitCopiedPanel(
 }
 
 /**
- * The same where k is contiguous: `from` is the address of the first column at k 0, and 4x4 blocks are transposed in
+ * Packs `panels` whole panels at once from columns that are contiguous: `from` is the address of the first at k 0, and the
+ * panels lie `next` bytes apart. Each row of the source is read through, which touches its pages and lines once.
+ */
+export function emitCopiedBlock(
+  code: Code,
+  side: Side,
+  depth: number,
+  from: Local,
+  panels: number,
+  width: number,
+  to: Local,
+  next: number,
+): void {
+  const size = byteSize[side.dtype];
+  const source = code.local("i32"), at = code.local("i32"), k = code.local("i32");
+  code.get(from).set(source).get(to).set(at).i32(0).set(k);
+  code.loopUpTo(k, { constant: depth }, 1, () => {
+    for (let c = 0; c < panels * width; c += 4) {
+      code.get(at);
+      pushVector(code, side.dtype, source, c * size);
+      code.memory("v128.store", Math.floor(c / width) * next + (c % width) * 4);
+    }
+    code.get(source).i32(side.k * size).op("i32.add").set(source);
+    code.get(at).i32(width * 4).op("i32.add").set(at);
+  });
+}
+
+/**
+ * Packs one panel where k is contiguous: `from` is the address of the first column at k 0, and 4x4 blocks are transposed in
  * registers.
  */
 export function emitTransposedPanel(

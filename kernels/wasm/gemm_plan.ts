@@ -110,7 +110,7 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   const rows = swapped ? kernel.n : kernel.m, columns = swapped ? kernel.m : kernel.n;
   const along = storesRunAlongRows(kernel.stores, batch.length);
   const transposed = swapped ? !along : along;
-  const tileRows = rows < 4 ? rows : rows % 6 === 0 || rows >= 48 ? 6 : 4;
+  const tileRows = rows < 4 ? rows : tileCycles(rows, 6) <= tileCycles(rows, 4) ? 6 : 4;
   // Few rows leave registers for wider panels, and panels used once or twice are not worth packing.
   const few = rows <= 12;
   const narrow = tileRows === 1 ? 8 : tileRows === 2 ? 4 : 2;
@@ -177,6 +177,12 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
       depthBlock,
     },
   };
+}
+
+/** Cycles a k that `rows` take in tiles of `tileRows` and one for the rest; fewer than four rows wait for their sums. */
+function tileCycles(rows: number, tileRows: number): number {
+  const cycles = [0, 4.2, 4.2, 4.2, 5.2, 6.2, 7.2];
+  return Math.floor(rows / tileRows) * cycles[tileRows] + cycles[rows % tileRows];
 }
 
 /** Whether the stores are contiguous along the splat side's axis m rather than along n (in the order m, n). */

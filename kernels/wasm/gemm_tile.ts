@@ -14,6 +14,9 @@ export interface TileSegment {
   readonly panelStep: number;
 }
 
+/** Steps along k that one turn of the innermost loop takes: also the commonest rank of a low-rank pair. */
+const unrolled = 8;
+
 /** The shape of a tile function. */
 export interface TileShape {
   readonly rows: number;
@@ -62,14 +65,12 @@ export function emitTile(shape: TileShape): Code {
       code.get(panelAt).i32(steps * segment.panelStep).op("i32.add").set(panelAt);
     };
     code.i32(0).set(k);
-    code.loopUpTo(k, depth, 4, () => {
-      for (let i = 0; i < 4; i++) step(i);
-      advance(4);
-    });
-    code.loopUpTo(k, depth, 1, () => {
-      step(0);
-      advance(1);
-    });
+    for (const steps of [unrolled, 1]) {
+      code.loopUpTo(k, depth, steps, () => {
+        for (let i = 0; i < steps; i++) step(i);
+        advance(steps);
+      });
+    }
   });
   eachSum((sum, offset) => code.get(result).get(sum).memory("v128.store", offset));
   return code;
