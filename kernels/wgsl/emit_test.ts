@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { kernelCases, matmulKernel } from "../../tests/reference/kernel_cases.ts";
+import { matmulKernel } from "../../tests/reference/cases/product.ts";
+import { kernelCases } from "../../tests/reference/kernel_cases.ts";
 import type { MapKernel } from "../kernel.ts";
 import { emitWgsl } from "./emit.ts";
 import { fitTile, gpuTile, softwareTile } from "./tile.ts";

@@ -5,7 +5,8 @@ import { openWebGpu } from "../../kernels/device/webgpu.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
 import { type DeviceCase, devices, withoutWebGpu } from "../devices.ts";
 import { runKernel, values } from "../reference/check_kernel.ts";
-import { type KernelCase, kernelCases } from "../reference/kernel_cases.ts";
+import type { KernelCase } from "../reference/cases/build.ts";
+import { kernelCases } from "../reference/kernel_cases.ts";
 import { interpretKernel } from "../reference/kernel_interpreter.ts";
 
 const tiles: readonly TileConfig[] = [

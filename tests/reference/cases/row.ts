@@ -1,0 +1,88 @@
+/** Row kernels and scatters. */
+import { sizeOf, stridesOf } from "../../../core/aval.ts";
+import { at, axis, inout, type KernelCase, load, makeCase, number, op, put, read, result, write } from "./build.ts";
+
+/** Row kernels: softmax, argmax, sums along either axis. */
+export function rowCases(): KernelCase[] {
+  const cases: KernelCase[] = [];
+  for (const [rows, cols] of [[[5], 7], [[2, 3], 64], [[1], 1000], [[67], 1]] as const) {
+    const count = sizeOf(rows);
+    const whole = at([...stridesOf(rows).map((s) => s * cols), 1]);
+    const one = at([...stridesOf(rows), 0]);
+    const x = load(0, whole);
+    const shifted = op("exp", "f32", op("sub", "f32", x, result(0)));
+    cases.push(makeCase(`row softmax [${rows};${cols}]`, {
+      kind: "row",
+      operands: [read(count * cols), write(count * cols), write(count)],
+      rows,
+      cols,
+      phases: [
+        { kind: "reduce", op: "max", value: x },
+        { kind: "reduce", op: "sum", value: shifted },
+        { kind: "each", stores: [put(1, whole, op("div", "f32", shifted, result(1)))] },
+        { kind: "once", stores: [put(2, one, op("add", "f32", result(0), op("log", "f32", result(1))))] },
+      ],
+    }, 2 * cols + 16));
+    cases.push(makeCase(`row argmax and min [${rows};${cols}]`, {
+      kind: "row",
+      operands: [read(count * cols), write(count, "i32"), write(count)],
+      rows,
+      cols,
+      phases: [
+        { kind: "reduce", op: "argmax", value: op("floor", "f32", op("mul", "f32", x, number(3))) },
+        { kind: "reduce", op: "min", value: x },
+        { kind: "once", stores: [put(1, one, result(0, "i32")), put(2, one, result(1))] },
+      ],
+    }, 0));
+  }
+  cases.push(makeCase("row sum of columns", {
+    kind: "row",
+    operands: [read(6 * 10), inout(10)],
+    rows: [10],
+    cols: 6,
+    phases: [
+      { kind: "reduce", op: "sum", value: load(0, at([1, 10])) },
+      { kind: "once", stores: [put(1, at([1, 0]), op("add", "f32", load(1, at([1, 0])), result(0)))] },
+    ],
+  }, 10));
+  cases.push(makeCase("row sums of integers", {
+    kind: "row",
+    operands: [read(90, "i32"), write(3, "i32"), write(3, "i32")],
+    rows: [3],
+    cols: 30,
+    phases: [
+      { kind: "reduce", op: "sum", value: load(0, at([30, 1]), "i32") },
+      { kind: "reduce", op: "max", value: op("mul", "i32", load(0, at([30, 1]), "i32"), axis(1)) },
+      { kind: "once", stores: [put(1, at([1, 0]), result(0, "i32")), put(2, at([1, 0]), result(1, "i32"))] },
+    ],
+  }, 0));
+  cases.push(makeCase("row argmax of -Infinity", {
+    kind: "row",
+    operands: [read(70), write(1, "i32")],
+    rows: [1],
+    cols: 70,
+    phases: [
+      { kind: "reduce", op: "argmax", value: number(-Infinity) },
+      { kind: "once", stores: [put(1, at([1, 0]), result(0, "i32"))] },
+    ],
+  }, 0));
+  return cases;
+}
+
+/** Scatters: repeated, dropped and missing targets. */
+export function scatterCases(): KernelCase[] {
+  return ([[5, 3, 7], [40, 130, 6], [1, 4, 1]] as const).map(([count, cols, targets]) =>
+    makeCase(
+      `scatter [${count},${cols}] to ${targets}`,
+      {
+        kind: "scatter",
+        operands: [read(count, "i32"), read(count * cols), write(targets * cols)],
+        count,
+        cols,
+        targets,
+      },
+      count,
+      { 0: Int32Array.from({ length: count }, (_, i) => i === 2 ? -1 : i === 4 ? targets : (i * i) % targets) },
+    )
+  );
+}
