@@ -4,7 +4,7 @@ import { LowrankError, ShapeError } from "../errors.ts";
 import { bind, type Graph, type Node, nodesOf, rebuild, type Value } from "../ir/graph.ts";
 import { constant } from "../ops/constant.ts";
 import { full } from "../ops/broadcast.ts";
-import { add } from "../ops/elementwise.ts";
+import { add, convert } from "../ops/elementwise.ts";
 import { expand } from "../passes/expand.ts";
 import { leafValues, trace } from "../trace.ts";
 import { flatten } from "../tree.ts";
@@ -69,7 +69,7 @@ export function vjp(
       throw new LowrankError(`a gradient of ${formatAval(ct.aval)} came back for ${v}: this is a bug of its rule`);
     }
     const sum = sums.get(v);
-    sums.set(v, sum ? add(sum, ct) : ct);
+    sums.set(v, sum ? addUp(sum, ct) : ct);
   };
   makeCts(outputs).forEach((ct, i) => accumulate(outputs[i], ct));
   for (const { outs, inputs, pull } of tape.reverse()) {
@@ -78,6 +78,11 @@ export function vjp(
     pull(cts).forEach((ct, i) => accumulate(inputs[i], ct));
   }
   return { outputs, grads: wrt.map((v) => sums.get(v) ?? null) };
+}
+
+/** The sum of two cotangents of one dtype; what is stored narrower is added in f32. */
+function addUp(a: Value, b: Value): Value {
+  return a.dtype === "f32" ? add(a, b) : convert(add(convert(a, "f32"), convert(b, "f32")), a.dtype);
 }
 
 /** Composites without a rule of their own are differentiated through their definition. */
