@@ -25,6 +25,15 @@ const rotations = [13, 15, 26, 6, 17, 29, 16, 24];
  * The key u32[2] of a seed, an integer from 0 to 2⁵³ - 1: what random functions take, on the host or uploaded.
  *
  * @throws {OptionError} for any other seed
+ *
+ * @example
+ * ```ts
+ * import { evaluate, openDevice, randomKey, randomNormal, upload } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const key = upload(device, randomKey(42));
+ * console.log(await evaluate(randomNormal(key, [2, 3]))); // the same six numbers on every device
+ * ```
  */
 export function randomKey(seed: number): HostTensor {
   if (!Number.isSafeInteger(seed) || seed < 0) {

@@ -104,6 +104,22 @@ interface Adapted extends Module, Placement {
  *
  * @throws {OptionError} for an r, alpha or dropout that can't be used, a target that matches nothing, or a weight that goes
  * into an operation without a low-rank form
+ *
+ * @example
+ * ```ts
+ * import { evaluate, lora, matmul, newInput, openDevice, type Operand, tanh, tensor } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const params = { up: { weight: tensor(device, [[1, 2, 3], [4, 5, 6]]) }, down: { weight: tensor(device, [[1], [2], [3]]) } };
+ * const tuned = lora({
+ *   params,
+ *   sample: newInput({ shape: [1, 2], dtype: "f32" }),
+ *   apply: (p, x: Operand) => matmul(tanh(matmul(x, p.up.weight)), p.down.weight),
+ * }, { r: 1, alpha: 2, targets: ["up"] });
+ * console.log(tuned.matched); // [{ path: "up", r: 1, alpha: 2, scaling: 2, shape: [2, 3], layout: "in,out", trainable: 5, … }]
+ * const x = tensor(device, [[0.5, -0.5]]);
+ * console.log(await evaluate(tuned.apply(tuned.trainable, tuned.frozen, x))); // what the model gives: B is still zero
+ * ```
  */
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
   const { dropout = 0, seed = 0 } = options;

@@ -12,6 +12,14 @@ import { type Graph, type Node, nodesOf, type Value } from "./graph.ts";
  * %2: f32[2,4] = dot %0, %1 contract=[[1],[0]] batch=[[],[]]
  * return %2
  * ```
+ *
+ * @example
+ * ```ts
+ * import { matmul, newInput, printGraph } from "@lowrank/lowrank";
+ *
+ * const inputs = [newInput({ shape: [2, 3], dtype: "f32" }, "x"), newInput({ shape: [3, 4], dtype: "f32" }, "w")];
+ * console.log(printGraph({ inputs, outputs: [matmul(inputs[0], inputs[1])] }));
+ * ```
  */
 export function printGraph(graph: Graph): string {
   const names = new Map<Value, string>();

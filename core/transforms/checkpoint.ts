@@ -48,6 +48,17 @@ function checkpointBody(f: (args: readonly Value[]) => readonly Value[], inputs:
  * as an input.
  *
  * Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+ *
+ * @example
+ * ```ts
+ * import { checkpoint, evaluate, grad, matmul, openDevice, type Operand, reduceSum, tanh, tensor } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const layer = checkpoint((w: Operand, x: Operand) => tanh(matmul(x, w)));
+ * const loss = (w: Operand, x: Operand) => reduceSum(layer(w, layer(w, x)));
+ * const [w, x] = [tensor(device, [[1, 2], [3, 4]]), tensor(device, [[0.5, -0.25]])];
+ * console.log(await evaluate(grad(loss)(w, x))); // f32[2,2]; each layer is computed a second time on the way back
+ * ```
  */
 export function checkpoint<F extends (...args: any[]) => unknown>(f: F): F {
   const remembered = (...args: unknown[]) => {

@@ -67,13 +67,21 @@ export interface CustomRule<A extends unknown[], O, S> {
 }
 
 /**
- * `f` with a derivative of your own. A gradient of null says that an argument has none.
+ * `f` with a derivative of your own. A gradient of null says that an argument has none. Under vmap the rule is mapped too.
  *
- * ```ts ignore
+ * @throws {LowrankError} when a gradient is asked for through a value that `f` mentions from outside
+ *
+ * @example
+ * ```ts
+ * import { clamp, customVjp, grad, jit, mul, openDevice, read, tensor, type Value } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
  * const clipGradient = customVjp((x: Value) => x, {
  *   forward: (x) => [x, null],
  *   backward: (_, ct) => [clamp(ct, -1, 1)],
  * });
+ * const slope = jit(grad((x: Value) => mul(clipGradient(x), 5)));
+ * console.log(await read(slope(tensor(device, 2)))); // 1, not 5
  * ```
  */
 export function customVjp<A extends unknown[], O, S>(

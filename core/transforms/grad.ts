@@ -105,6 +105,16 @@ export interface GradOptions {
  * floats, and those the value does not depend on, get zeros. As in JAX.
  *
  * @throws {ShapeError} when the value is not a scalar f32
+ *
+ * @example
+ * ```ts
+ * import { evaluate, mul, openDevice, reduceSum, tensor, type Value, valueAndGrad } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const sumOfSquares = (x: Value) => reduceSum(mul(x, x));
+ * const [value, gradient] = await evaluate(valueAndGrad(sumOfSquares)(tensor(device, [1, 2, 3])));
+ * console.log(value, gradient.data); // 14, and 2, 4, 6
+ * ```
  */
 export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
   const { argnums = 0, hasAux = false } = options;
@@ -158,7 +168,18 @@ export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = 
   };
 }
 
-/** {@link valueAndGrad} without the value. */
+/**
+ * {@link valueAndGrad} without the value: the tree of the argument, of gradients.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, grad, mul, openDevice, tensor, type Value } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const cube = (x: Value) => mul(x, mul(x, x));
+ * console.log(await evaluate(grad(grad(cube))(tensor(device, 2)))); // 12
+ * ```
+ */
 export function grad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
   const both = valueAndGrad(f, options);
   return (...args) => both(...args)[1];

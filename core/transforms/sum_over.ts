@@ -126,6 +126,17 @@ function sumChunks(
  *
  * @throws {OptionError} when `chunk` is not a positive integer
  * @throws {ShapeError} when the leaves of `xs` differ in length, or the body's first output is not f32[]
+ *
+ * @example
+ * ```ts
+ * import { evaluate, grad, matmul, openDevice, reduceSum, sumOver, tanh, tensor, type Value } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const [x, w] = [tensor(device, [[1, 2], [3, 4], [5, 6]]), tensor(device, [[0.1], [0.2]])];
+ * const loss = (w: Value, x: Value) =>
+ *   sumOver((rows, w) => reduceSum(tanh(matmul(rows, w))), x, w, { chunk: 2 })[0];
+ * console.log(await evaluate(grad(loss)(w, x))); // f32[2,1], from the rows 0 and 1, then row 2
+ * ```
  */
 export function sumOver<X, C>(
   body: (xs: X, consts: C) => Operand | readonly Operand[],

@@ -64,6 +64,17 @@ export interface VmapOptions {
  * one product.
  *
  * @throws {ShapeError} when the mapped axes differ in size
+ * @throws {OptionError} when nothing is mapped, or the axes are not one per argument
+ *
+ * @example
+ * ```ts
+ * import { evaluate, matmul, openDevice, type Operand, tensor, vmap } from "@lowrank/lowrank";
+ *
+ * using device = await openDevice("cpu");
+ * const [rows, w] = [tensor(device, [[1, 2], [3, 4], [5, 6]]), tensor(device, [[1, 0], [0, 2]])];
+ * const product = vmap((row: Operand, w: Operand) => matmul(row, w), { inAxes: [0, null] });
+ * console.log(await evaluate(product(rows, w))); // f32[3,2], by one product
+ * ```
  */
 export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapOptions = {}): F {
   const { inAxes = 0 } = options;
