@@ -22,6 +22,11 @@ export const letterModel: Gpt2Config = {
   tiedHead: true,
 };
 
+/** A letter as a message of the user, in the form of `letterPrompt`; the answer follows. */
+export const letterTemplate = "{% for message in messages %}" +
+  "{% if message.role == 'user' %}{{ message.content | trim }}\n> {% else %}{{ message.content }}{% endif %}" +
+  "{% endfor %}";
+
 /** Host tensors by their paths in a tree. */
 export type Weights = Map<string, HostTensor>;
 
@@ -78,7 +83,7 @@ export function writeLetterModel(folder: string, config: Gpt2Config, weights: We
     dtype: "float16",
   });
   writeJson(`${folder}/tokenizer.json`, byteTokenizerFile());
-  writeJson(`${folder}/tokenizer_config.json`, byteTokenizerConfig());
+  writeJson(`${folder}/tokenizer_config.json`, { ...byteTokenizerConfig(), chat_template: letterTemplate });
 }
 
 function writeJson(path: string, value: unknown): void {
