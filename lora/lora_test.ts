@@ -5,10 +5,13 @@ import { printGraph } from "../core/ir/print.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
 import { matmul } from "../core/ops/contract.ts";
-import { add, mul, tanh } from "../core/ops/elementwise.ts";
+import { add, convert, mul, tanh } from "../core/ops/elementwise.ts";
+import { causalLoss } from "../core/nn/loss.ts";
 import { gather } from "../core/ops/indexing.ts";
+import { transpose } from "../core/ops/structure.ts";
 import { trace } from "../core/trace.ts";
-import { type OracleTensor, runOracle } from "../tests/reference/oracle.ts";
+import { valueAndGrad } from "../core/transforms/grad.ts";
+import { type OracleTensor, runOracle, toOracle } from "../tests/reference/oracle.ts";
 import { randomised, randomTensor, toyModel, waysOfUse } from "../tests/reference/toy_models.ts";
 import { lora } from "./lora.ts";
 
@@ -191,12 +194,68 @@ Deno.test("an adapter that is not this model's is refused", () => {
   assertStringIncludes(message(() => tuned.merge({}, tuned.frozen)), 'nothing for "up"');
 });
 
+Deno.test("rows looked up in a table that is stored narrower get the change in f32, not rounded", () => {
+  const table = randomTensor([6, 4], 1);
+  const model = toyModel(
+    { wte: { weight: narrowed(table, "bf16") } },
+    (p, ids) => convert(gather(p.wte.weight, ids), "f32"),
+    { shape: [2], dtype: "i32" },
+  );
+  const tuned = lora(model, { r: 2, alpha: 2, targets: ["wte"] });
+  const t = randomised(tuned.trainable, 3);
+  const rows = runOracle((t: any, p: any, x: any) => tuned.apply(t, p, x), t, tuned.frozen, ids);
+  const exact = runOracle(
+    (t: any, w: any, x: any) =>
+      add(convert(gather(w, x), "f32"), gather(matmul(transpose(t.wte.A), transpose(t.wte.B)), x)),
+    t,
+    tuned.frozen.wte.weight,
+    ids,
+  );
+  assertSame(rows, exact);
+});
+
+Deno.test("dropout on a target in a sum over chunks is refused: every chunk would drop the same places", () => {
+  const tuned = lora(waysOfUse["in a sum over chunks"], { r: 1, alpha: 1, targets: ["w"], dropout: 0.5 });
+  const key = { shape: [2], dtype: "u32" as const, data: Float64Array.of(0, 1) };
+  const run = () =>
+    runOracle(
+      (t: any, p: any, x: any, key: any) => tuned.apply(t, p, x, { key }),
+      tuned.trainable,
+      tuned.frozen,
+      x,
+      key,
+    );
+  assertStringIncludes(message(run), 'dropout on "w" is not known inside a sum over chunks');
+});
+
+Deno.test("an adapted head and its loss may be computed in chunks of rows", () => {
+  const model = toyModel(
+    { lm_head: { weight: randomTensor([7, 4], 1) as Leaf } },
+    (p, x) => matmul(x, p.lm_head.weight, { transposeB: true }),
+    { shape: [2, 3, 4], dtype: "f32" },
+  );
+  const tuned = lora(model, { r: 2, alpha: 2, targets: ["lm_head"] });
+  const t = randomised(tuned.trainable, 3);
+  const labels = { shape: [2, 3], dtype: "i32" as const, data: Float64Array.of(1, 2, 3, 4, 5, 6) };
+  const loss = (chunk?: number) => (t: any, p: any, x: any, y: any) => causalLoss(tuned.apply(t, p, x), y, { chunk });
+  const args = [t, tuned.frozen, randomTensor([2, 3, 4], 5), labels] as const;
+  const [whole, parts] = [undefined, 2].map((chunk) => runOracle(valueAndGrad(loss(chunk)), ...args));
+  assertSame(parts[0], whole[0]);
+  assertSame(parts[1].lm_head.A, whole[1].lm_head.A);
+  assertSame(parts[1].lm_head.B, whole[1].lm_head.B);
+});
+
 const tied = toyModel(
   { wte: { weight: randomTensor([5, 4], 1) as Leaf } } as { wte: { weight: Leaf }; lm_head?: { weight: Leaf } },
   (p, ids) => matmul(tanh(gather(p.wte.weight, ids)), (p.lm_head ?? p.wte).weight, { transposeB: true }),
   { shape: [2], dtype: "i32" },
   { lm_head: "wte" },
 );
+/** A tensor of the oracle under another dtype. */
+function narrowed(x: any, dtype: "bf16"): Leaf {
+  return toOracle(runOracle((x: any) => convert(x, dtype), x));
+}
+
 const ids = { shape: [2], dtype: "i32" as const, data: Float64Array.of(1, 3) };
 
 Deno.test("a tied weight: each use can be adapted, both, or all by one adapter, and merging always holds", () => {

@@ -51,7 +51,8 @@ export function rewriteGraph(
     const states = node.inputs.map((v) => beside.get(v));
     if (widens(node) && states[0] && "delta" in states[0]) {
       // The base is stored narrower than the change: they are added in f32, before anything is rounded.
-      env.set(node.outs[0], add(convert(env.get(node.inputs[0])!, "f32"), states[0].delta));
+      const base = env.get(node.inputs[0]) ?? node.inputs[0];
+      env.set(node.outs[0], add(convert(base, "f32"), states[0].delta));
       return;
     }
     const inputs = node.inputs.map(settled);

@@ -1,14 +1,16 @@
 /** Small models that use their weights in every way LoRA knows, over the oracle's tensors. */
-import type { Value } from "../../core/ir/graph.ts";
-import { newInput } from "../../core/ir/graph.ts";
+import { bind1, newInput, type Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
-import { reshape } from "../../core/ops/broadcast.ts";
+import { defineComposite } from "../../core/ir/composite.ts";
+import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
+import { asValue } from "../../core/ops/constant.ts";
 import { dot, matmul } from "../../core/ops/contract.ts";
 import { add, convert, tanh } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { slice, split, transpose } from "../../core/ops/structure.ts";
 import { mapTree } from "../../core/tree.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
+import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
 import { oracleTensor } from "./oracle.ts";
 
@@ -61,6 +63,9 @@ export function toyModel<P>(
 type Linear = { weight: Leaf };
 const linear = (shape: readonly number[], seed: number): Linear => ({ weight: randomTensor(shape, seed) });
 
+/** A product as a composite, without any rule of its own. */
+const linearComposite = defineComposite<null>({ name: "linear", define: ([x, w]) => [matmul(x, w)] });
+
 /** Models with one weight `w` [4, 6] or [6, 4], each used through another way; x is f32[3,4]. */
 export const waysOfUse: Record<string, Model<{ w: Linear }, Value, Value>> = {
   "in,out": toyModel({ w: linear([4, 6], 1) }, (p, x) => matmul(x, p.w.weight)),
@@ -92,8 +97,7 @@ export const waysOfUse: Record<string, Model<{ w: Linear }, Value, Value>> = {
   }),
   "heads as a batch": toyModel({ w: linear([4, 6], 12) }, (p, x) => {
     const heads = transpose(reshape(p.w.weight, [4, 2, 3]), [1, 2, 0]);
-    const rows = reshape(add(reshape(x, [1, 3, 4]), reshape(x, [1, 3, 4])), [3, 4]);
-    const each = vmap((h: Value) => dot(h, rows, { contract: [[1], [1]], batch: [[], []] }));
+    const each = vmap((h: Value) => dot(h, x, { contract: [[1], [1]], batch: [[], []] }));
     return each(heads);
   }),
   "behind a checkpoint": toyModel(
@@ -104,6 +108,19 @@ export const waysOfUse: Record<string, Model<{ w: Linear }, Value, Value>> = {
     { w: linear([4, 6], 14) },
     (p, x) => checkpoint((x: Value) => tanh(matmul(x, p.w.weight)))(x),
   ),
+  "inside a composite": toyModel(
+    { w: linear([4, 6], 17) },
+    (p, x) => bind1(linearComposite, [x, asValue(p.w.weight)], null),
+  ),
+  "in a sum over chunks": toyModel(
+    { w: linear([4, 6], 18) },
+    (p, x) =>
+      sumOver((rows: Value, w: Value) => reduceSum(tanh(matmul(rows, w))), x, asValue(p.w.weight), { chunk: 2 })[0],
+  ),
+  "broadcast over a batch": toyModel({ w: linear([4, 6], 19) }, (p, x) => {
+    const each = broadcastTo(asValue(p.w.weight), [3, 4, 6]);
+    return dot(x, each, { contract: [[1], [1]], batch: [[0], [0]] });
+  }),
   "mapped over": toyModel({ w: linear([4, 6], 15) }, (p, x) => vmap((row: Value) => matmul(row, p.w.weight))(x)),
   "looked up": toyModel({ w: linear([6, 4], 16) }, (p, x) => gather(p.w.weight, convert(add(x, 2), "i32"))),
 };
