@@ -31,7 +31,7 @@ export interface TileShape {
 
 /**
  * A function `(result, add, splat0, panel0, k0, splat1, …)` that adds the products of every segment over its k into the
- * tile at `result`, starting from what lies there when `add` is not 0 and from zero otherwise.
+ * tile at `result` when `add` is not 0, and over what lies there otherwise.
  */
 export function emitTile(shape: TileShape): Code {
   const { rows, vectors, segments, resultRow, relaxed } = shape;
@@ -40,9 +40,6 @@ export function emitTile(shape: TileShape): Code {
   const sums = Array.from({ length: rows }, () => Array.from({ length: vectors }, () => code.local("v128")));
   const eachSum = (visit: (sum: Local, offset: number) => void) =>
     sums.forEach((row, r) => row.forEach((sum, v) => visit(sum, r * resultRow + v * 16)));
-  if (shape.adds) {
-    code.get(add).when(() => eachSum((sum, offset) => code.get(result).memory("v128.load", offset).set(sum)));
-  }
   const panels = Array.from({ length: vectors }, () => code.local("v128"));
   const splat = code.local("v128"), k = code.local("i32");
   segments.forEach((segment, s) => {
@@ -72,6 +69,12 @@ export function emitTile(shape: TileShape): Code {
       });
     }
   });
+  // What lies there is added last: sums of blocks lose fewer digits than one sum over all of a long k.
+  if (shape.adds) {
+    code.get(add).when(() =>
+      eachSum((sum, offset) => code.get(result).memory("v128.load", offset).get(sum).op("f32x4.add").set(sum))
+    );
+  }
   eachSum((sum, offset) => code.get(result).get(sum).memory("v128.store", offset));
   return code;
 }
