@@ -53,7 +53,9 @@ export function parseConfig(file: Readonly<Record<string, unknown>>, path: strin
 export function ropeFrequencies(config: ModelConfig, headDim: number): Float64Array {
   const found = config.raw.rope_parameters;
   const rope = parseRope(isObject(found) ? found : {}, config.path);
-  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => rope.theta ** (-2 * i / headDim));
+  // Rounded where transformers' float32 is: angles are frequencies times positions, so that a last bit is soon a large one.
+  const power = (i: number) => Math.fround(rope.theta ** Math.fround(2 * i / headDim));
+  const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => Math.fround(1 / power(i)));
   switch (rope.type) {
     case "default":
       return frequencies;
