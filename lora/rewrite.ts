@@ -29,79 +29,122 @@ export function rewriteGraph(
   weights: ReadonlyMap<number, readonly Followed[]>,
   inside = false,
 ): Value[] {
-  const env = new Map<Value, Value>();
-  const beside = new Map<Value, Beside>();
-  graph.inputs.forEach((input, i) => {
-    env.set(input, args[i]);
-    const followed = weights.get(i);
-    if (followed?.length) beside.set(input, { weights: followed });
-  });
-  /** A value in full: its base and a change that is still open. */
-  const settled = (v: Value): Value => {
-    const base = env.get(v) ?? v;
-    const state = beside.get(v);
-    return state && "delta" in state ? convert(add(convert(base, "f32"), state.delta), base.dtype) : base;
-  };
-  const plain = (node: Node, inputs: readonly Value[]) => {
-    if (inputs.every((v, i) => v === node.inputs[i])) return;
-    bind(node.prim, inputs, node.params).forEach((v, i) => env.set(node.outs[i], v));
-  };
-  const visit = (node: Node): void => {
-    const { prim, params } = node;
-    const states = node.inputs.map((v) => beside.get(v));
-    if (widens(node) && states[0] && "delta" in states[0]) {
+  const walk = new Walk(inside);
+  graph.inputs.forEach((input, i) => walk.enter(input, args[i], weights.get(i) ?? []));
+  const inputs = new Set(graph.inputs.map((v) => v.node));
+  const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
+  for (const node of nodesOf(graph.outputs, (n) => inputs.has(n) || n.serial < oldest)) walk.visit(node);
+  return graph.outputs.map((v) => walk.leave(v));
+}
+
+/** One pass over a graph: what stands for each value, and what is known beside it. */
+class Walk {
+  readonly #env = new Map<Value, Value>();
+  readonly #beside = new Map<Value, Beside>();
+  constructor(readonly inside: boolean) {}
+
+  enter(input: Value, arg: Value, weights: readonly Followed[]): void {
+    this.#env.set(input, arg);
+    if (weights.length > 0) this.#beside.set(input, { weights });
+  }
+
+  leave(output: Value): Value {
+    for (const f of this.#weights(output)) f.refuse("the function's result");
+    return this.#whole(output);
+  }
+
+  visit(node: Node): void {
+    const open = this.#delta(node.inputs[0]);
+    if (open !== null && widens(node)) {
       // The base is stored narrower than the change: they are added in f32, before anything is rounded.
-      const base = env.get(node.inputs[0]) ?? node.inputs[0];
-      env.set(node.outs[0], add(convert(base, "f32"), states[0].delta));
-      return;
+      return this.#stand(node, [add(convert(this.#base(node.inputs[0]), "f32"), open)]);
     }
-    const inputs = node.inputs.map(settled);
-    const of = new Map<number, readonly Followed[]>();
-    states.forEach((state, i) => state && "weights" in state && of.set(i, state.weights));
-    if (of.size === 0) {
-      plain(node, inputs);
-    } else if (prim.rebody !== undefined) {
-      const bodied = prim.rebody(inputs, params, (body, given) => {
-        const whole = new Map([...of].filter(([i, followed]) => {
-          const same = given[i].shape.every((d, axis) => d === inputs[i].shape[axis]);
-          if (!same) { for (const f of followed) f.refuse(prim.name); }
-          return same;
-        }));
-        return rewriteGraph(body, given, whole, inside || given.some((v, i) => v.shape[0] !== inputs[i]?.shape[0]));
+    const inputs = node.inputs.map((v) => this.#whole(v));
+    const operands = node.inputs.map((_, i) => i).filter((i) => this.#weights(node.inputs[i]).length > 0);
+    const { prim } = node;
+    if (operands.length === 0) return this.#plain(node, inputs);
+    if (prim.rebody !== undefined) return this.#body(node, inputs);
+    if (prim.define !== undefined && prim.linearize === undefined) return this.#definition(node, inputs);
+    if (operands.length === 1 && viewRules[prim.name] !== undefined) return this.#view(node, inputs, operands[0]);
+    if (operands.length === 1 && useRules[prim.name] !== undefined) return this.#use(node, inputs, operands[0]);
+    for (const i of operands) for (const f of this.#weights(node.inputs[i])) f.refuse(prim.name);
+    this.#plain(node, inputs);
+  }
+
+  #base(v: Value): Value {
+    return this.#env.get(v) ?? v;
+  }
+
+  /** A value in full: its base, and a change that is still open. */
+  #whole(v: Value): Value {
+    const [base, delta] = [this.#base(v), this.#delta(v)];
+    return delta === null ? base : convert(add(convert(base, "f32"), delta), base.dtype);
+  }
+
+  #weights(v: Value): readonly Followed[] {
+    const state = this.#beside.get(v);
+    return state && "weights" in state ? state.weights : [];
+  }
+
+  #delta(v: Value | undefined): Value | null {
+    const state = v && this.#beside.get(v);
+    return state && "delta" in state ? state.delta : null;
+  }
+
+  #stand(node: Node, outs: readonly Value[]): void {
+    outs.forEach((v, i) => this.#env.set(node.outs[i], v));
+  }
+
+  /** The same operation on what stands for its inputs. */
+  #plain(node: Node, inputs: readonly Value[]): void {
+    if (inputs.some((v, i) => v !== node.inputs[i])) this.#stand(node, bind(node.prim, inputs, node.params));
+  }
+
+  #body(node: Node, inputs: readonly Value[]): void {
+    const outs = node.prim.rebody!(inputs, node.params, (body, args) => {
+      const cut = args.map((arg, i) => i < inputs.length && arg.shape[0] !== inputs[i].shape[0]);
+      const weights = new Map(node.inputs.map((v, i) => [i, this.#weights(v)]));
+      weights.forEach((followed, i) => {
+        if (!cut[i]) return;
+        for (const f of followed) f.refuse(node.prim.name);
+        weights.delete(i);
       });
-      bodied.forEach((v, i) => env.set(node.outs[i], v));
-    } else if (prim.define !== undefined && prim.linearize === undefined) {
-      const formal = node.inputs.map((v) => newInput(v.aval));
-      const body = { inputs: formal, outputs: prim.define(formal, params) };
-      rewriteGraph(body, inputs, of, inside).forEach((v, i) => env.set(node.outs[i], v));
-    } else if (viewRules[prim.name] !== undefined && of.size === 1) {
-      plain(node, inputs);
-      view(node, [...of.values()][0]);
-    } else if (useRules[prim.name] !== undefined && of.size === 1) {
-      use(node, inputs, ...[...of][0]);
-    } else {
-      for (const followed of of.values()) for (const f of followed) f.refuse(prim.name);
-      plain(node, inputs);
-    }
-  };
-  const view = (node: Node, followed: readonly Followed[]): void => {
-    const carried = followed.map((f) => ({ f, outs: viewRules[node.prim.name](f.factors, node) }));
+      return rewriteGraph(body, args, weights, this.inside || cut.includes(true));
+    });
+    this.#stand(node, outs);
+  }
+
+  #definition(node: Node, inputs: readonly Value[]): void {
+    const formal = node.inputs.map((v) => newInput(v.aval));
+    const body = { inputs: formal, outputs: node.prim.define!(formal, node.params) };
+    this.#stand(
+      node,
+      rewriteGraph(body, inputs, new Map(node.inputs.map((v, i) => [i, this.#weights(v)])), this.inside),
+    );
+  }
+
+  #view(node: Node, inputs: readonly Value[], operand: number): void {
+    this.#plain(node, inputs);
+    const views = this.#weights(node.inputs[operand]).map((f) => ({
+      f,
+      outs: viewRules[node.prim.name](f.factors, node),
+    }));
     node.outs.forEach((out, i) => {
-      const weights: Followed[] = [];
-      for (const { f, outs } of carried) {
+      const weights = views.flatMap(({ f, outs }) => {
         const factors = outs[i];
         if (factors === null) f.refuse(node.prim.name);
-        else weights.push({ ...f, factors });
-      }
-      if (weights.length > 0) beside.set(out, { weights });
+        return factors === null ? [] : [{ ...f, factors }];
+      });
+      if (weights.length > 0) this.#beside.set(out, { weights });
     });
-  };
-  const use = (node: Node, inputs: readonly Value[], operand: number, followed: readonly Followed[]): void => {
-    plain(node, inputs);
+  }
+
+  #use(node: Node, inputs: readonly Value[], operand: number): void {
+    this.#plain(node, inputs);
     const [out] = node.outs;
     const { kind, change } = useRules[node.prim.name];
-    for (const f of followed) {
-      const options = f.use(kind, inside);
+    for (const f of this.#weights(node.inputs[operand])) {
+      const options = f.use(kind, this.inside);
       if (options === null) continue;
       const changed = change(f.factors, operand, inputs, node, options);
       if (changed === null) {
@@ -109,18 +152,9 @@ export function rewriteGraph(
         continue;
       }
       f.met?.(kind, changed.inSide);
-      const open = beside.get(out);
-      if (out.dtype === "f32") env.set(out, add(env.get(out) ?? out, changed.delta));
-      else beside.set(out, { delta: open && "delta" in open ? add(open.delta, changed.delta) : changed.delta });
+      const open = this.#delta(out);
+      if (out.dtype === "f32") this.#env.set(out, add(this.#base(out), changed.delta));
+      else this.#beside.set(out, { delta: open === null ? changed.delta : add(open, changed.delta) });
     }
-  };
-
-  const inputs = new Set(graph.inputs.map((v) => v.node));
-  const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
-  for (const node of nodesOf(graph.outputs, (n) => inputs.has(n) || n.serial < oldest)) visit(node);
-  for (const v of graph.outputs) {
-    const state = beside.get(v);
-    if (state && "weights" in state) { for (const f of state.weights) f.refuse("the function's result"); }
   }
-  return graph.outputs.map(settled);
 }
