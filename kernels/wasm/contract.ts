@@ -2,9 +2,10 @@
 import { sizeOf } from "../../core/aval.ts";
 import { byteSize } from "../../core/dtype.ts";
 import type { ContractKernel } from "../kernel.ts";
-import type { Code, Local } from "./assembler.ts";
+import type { Code, Limit, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame } from "./frame.ts";
 import {
+  type Depth,
   emitCopiedBlock,
   emitCopiedPanel,
   emitPackedSplat,
@@ -22,6 +23,33 @@ const productsPerCall = 1 << 19;
 
 export function emitContract(kernel: ContractKernel, options: EmitOptions): EmittedKernel {
   return new GemmEmitter(kernel, planGemm(kernel), options).emit();
+}
+
+/** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
+interface Area {
+  readonly outer: readonly Local[];
+  readonly first: Local;
+  readonly last: Local;
+  readonly column: Local;
+  readonly columnEnd: Local;
+}
+
+/** Where in the thread's scratch a unit's sums and packed operands lie; null where an operand is read in place. */
+interface Block {
+  readonly result: Local;
+  readonly panels: readonly (Local | null)[];
+  readonly splats: readonly (Local | null)[];
+}
+
+/** One walk of the tiles along a depth. */
+interface Pass {
+  /** Where it starts within the depth; 0 if null. */
+  readonly start: Local | null;
+  /** 0 in the first pass of all, which starts the sums; null if there is no other. */
+  readonly first: Local | null;
+  readonly length: Limit;
+  /** Where it ends in the segment's k; null if it is the only pass. */
+  readonly end: Local | null;
 }
 
 class GemmEmitter {
@@ -46,14 +74,17 @@ class GemmEmitter {
     const { rows, columns, rowBlock, columnBlock, group, segments, transposed, dots } = this.#plan;
     const code = this.#code, { unit } = this.#frame;
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
-    const result = this.#reserve(group * columnBlock * 4);
-    const turned = transposed ? this.#reserve(roundUp(group, 4) * columnBlock * 4) : result;
-    const panels = segments.map((s) =>
-      s.panelMode === "inPlace"
-        ? null
-        : this.#reserve(columnBlock / (4 * this.#plan.vectors) * this.#panelStride(s).next)
-    );
-    const splats = segments.map((s) => s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * s.k * 4));
+    const whole = segments.map((s): Depth => {
+      return { start: null, length: { constant: s.k }, end: { constant: s.k }, most: s.k };
+    });
+    const block: Block = {
+      result: this.#reserve(group * columnBlock * 4),
+      panels: segments.map((s) => s.panelMode === "inPlace" ? null : this.#reserve(this.#panelsBytes(s))),
+      splats: segments.map((s) =>
+        s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * this.#deepest(s) * 4)
+      ),
+    };
+    const turned = transposed ? this.#reserve(roundUp(group, 4) * columnBlock * 4) : block.result;
     const [rest, flat, row, column, rowEnd, columnEnd, first, last] = this.#counters(8);
     this.#frame.eachUnit(() => {
       code.get(unit).i32(columnBlocks).op("i32.rem_u").i32(columnBlock).op("i32.mul").set(column);
@@ -63,17 +94,26 @@ class GemmEmitter {
       this.#lesser(column, columnBlock, { constant: columns }, columnEnd);
       this.#lesser(row, rowBlock, { constant: rows }, rowEnd);
       const outer = this.#frame.unflatten(flat, batch);
-      segments.forEach((s, i) => this.#packPanels(s, outer, column, columnEnd, panels[i]));
+      const area: Area = { outer, first, last, column, columnEnd };
+      segments.forEach((s, i) => {
+        if (i > 0 || !this.#blocked) this.#packPanels(s, area, whole[i], block.panels[i]);
+      });
       code.get(row).set(first);
       code.loopUpTo(first, rowEnd, 1, () => {
         this.#lesser(first, group, rowEnd, last);
-        if (dots) this.#dotProducts(outer, column, columnEnd, result);
-        else this.#multiply(outer, first, last, column, columnEnd, result, panels, splats);
+        if (dots) this.#dotProducts(area, block.result);
+        else if (!this.#blocked) this.#multiply(area, whole, block);
+        else {
+          this.#eachDepthBlock((part) => {
+            this.#packPanels(segments[0], area, part, block.panels[0]);
+            this.#multiply(area, [part, ...whole.slice(1)], block);
+          });
+        }
         if (transposed) {
           const turnedRow = roundUp(group, 4) * 4;
-          emitTransposedBlock(code, result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
+          emitTransposedBlock(code, block.result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
         }
-        this.#stores(outer, first, last, column, columnEnd, turned);
+        this.#stores(area, turned);
         code.get(first).i32(group).op("i32.add").set(first);
       }, 0);
     });
@@ -97,7 +137,7 @@ class GemmEmitter {
   }
 
   /** into = min(from + step, limit) */
-  #lesser(from: Local, step: number, limit: Local | { readonly constant: number }, into: Local): void {
+  #lesser(from: Local, step: number, limit: Limit, into: Local): void {
     const code = this.#code;
     const push = () => typeof limit === "number" ? code.get(limit) : code.i32(limit.constant);
     code.get(from).i32(step).op("i32.add").tee(into);
@@ -138,79 +178,169 @@ class GemmEmitter {
     };
   }
 
-  /** A local with the address of a side's element [free, k 0] (which has no dynamic part). */
-  #address(side: Side, outer: readonly Local[], free: Local): Local {
+  /** Whether k is walked in several blocks. */
+  get #blocked(): boolean {
+    const { dots, depthBlock, segments } = this.#plan;
+    return !dots && depthBlock < segments[0].k;
+  }
+
+  /** The deepest part of a segment that is packed at once. */
+  #deepest(segment: SegmentPlan): number {
+    return segment === this.#plan.segments[0] ? Math.min(segment.k, this.#plan.depthBlock) : segment.k;
+  }
+
+  #panelsBytes(segment: SegmentPlan): number {
+    return this.#plan.columnBlock / (4 * this.#plan.vectors) * this.#panelStride(segment).next;
+  }
+
+  /** Calls `body` for each block of the first segment's k. */
+  #eachDepthBlock(body: (part: Depth) => void): void {
+    const code = this.#code, { depthBlock, segments } = this.#plan;
+    const [start, end, length] = this.#counters(3);
+    code.i32(0).set(start);
+    code.loopUpTo(start, { constant: segments[0].k }, 1, () => {
+      this.#lesser(start, depthBlock, { constant: segments[0].k }, end);
+      code.get(end).get(start).op("i32.sub").set(length);
+      body({ start, length, end, most: depthBlock });
+      code.get(end).set(start);
+    }, 0);
+  }
+
+  /** A local with the address of a side's element [free, k] at the depth's start (it has no dynamic part). */
+  #address(side: Side, outer: readonly Local[], free: Local, depth: Depth): Local {
     const code = this.#code, size = byteSize[side.dtype];
     const local = code.local("i32");
     code.get(this.#frame.pointers[side.operand]).i32(side.index.offset * size).op("i32.add");
     outer.forEach((axis, i) => code.get(axis).i32(side.index.strides[i] * size).op("i32.mul", "i32.add"));
+    if (depth.start !== null) code.get(depth.start).i32(side.k * size).op("i32.mul", "i32.add");
     code.get(free).i32(side.free * size).op("i32.mul", "i32.add").set(local);
     return local;
   }
 
-  /** Packs a segment's panels for columns [column, columnEnd). */
-  #packPanels(segment: SegmentPlan, outer: readonly Local[], column: Local, columnEnd: Local, to: Local | null): void {
+  /** Packs a segment's panels for the area's columns. */
+  #packPanels(segment: SegmentPlan, area: Area, depth: Depth, to: Local | null): void {
     if (to === null) return;
-    const code = this.#code, width = 4 * this.#plan.vectors, { k, panel, panelMode } = segment;
+    const code = this.#code, width = 4 * this.#plan.vectors, { panel, panelMode } = segment;
+    const { columnBlock, columns } = this.#plan, { outer, column, columnEnd } = area;
+    const { next } = this.#panelStride(segment);
     const [at, into] = this.#counters(2);
     code.get(column).set(at).get(to).set(into);
     const pack = (count: number) => {
       if (panelMode === "transpose") {
-        const from = this.#address(panel, outer, at);
-        emitTransposedPanel(code, panel, k, from, count, width, into);
-      } else emitCopiedPanel(code, this.#source(panel, outer), k, at, count, width, into);
-      code.get(into).i32(this.#panelStride(segment).next).op("i32.add").set(into);
+        emitTransposedPanel(code, panel, depth, this.#address(panel, outer, at, depth), count, width, into);
+      } else emitCopiedPanel(code, this.#source(panel, outer), depth, at, count, width, into);
+      code.get(into).i32(next).op("i32.add").set(into);
     };
-    const { columnBlock } = this.#plan;
     if (panelMode === "copy" && panel.free === 1 && !panel.index.dynamic?.length) {
-      const { next } = this.#panelStride(segment);
       code.loopUpTo(at, columnEnd, columnBlock, () => {
-        emitCopiedBlock(code, panel, k, this.#address(panel, outer, at), columnBlock / width, width, into, next);
+        const from = this.#address(panel, outer, at, depth);
+        emitCopiedBlock(code, panel, depth, from, columnBlock / width, width, into, next);
       });
     }
     code.loopUpTo(at, columnEnd, width, () => pack(width));
-    const rest = this.#plan.columns % width;
+    const rest = columns % width;
     if (rest > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => pack(rest));
   }
 
-  /** Multiplies rows [first, last) by columns [column, columnEnd) into the block at `result`. */
-  #multiply(
-    outer: readonly Local[],
-    first: Local,
-    last: Local,
-    column: Local,
-    columnEnd: Local,
-    result: Local,
-    panels: readonly (Local | null)[],
-    splats: readonly (Local | null)[],
-  ): void {
+  /** Multiplies the area's rows by its columns into the block's result. */
+  #multiply(area: Area, depths: readonly Depth[], block: Block): void {
     const code = this.#code;
     const { rows, tileRows, columnBlock, segments } = this.#plan;
     const [row, into] = this.#counters(2);
     const tiles = (count: number) => {
-      segments.forEach((s, i) => {
-        const to = splats[i];
-        if (to === null) return;
-        emitPackedSplat(code, this.#source(s.splat, outer), s.k, row, count, s.splatMode === "byDepth", to);
+      const splats = segments.map((s, i) => {
+        const to = block.splats[i];
+        if (to === null) return this.#address(s.splat, area.outer, row, depths[i]);
+        emitPackedSplat(code, this.#source(s.splat, area.outer), depths[i], row, count, s.splatMode === "byDepth", to);
+        return to;
       });
-      const from = segments.map((s, i) => splats[i] ?? this.#address(s.splat, outer, row));
-      this.#rowOfTiles(outer, count, column, columnEnd, into, from, panels);
+      this.#rowOfTiles(area, depths, count, into, splats, block.panels);
     };
-    code.get(first).set(row).get(result).set(into);
-    code.loopUpTo(row, last, tileRows, () => {
+    code.get(area.first).set(row).get(block.result).set(into);
+    code.loopUpTo(row, area.last, tileRows, () => {
       tiles(tileRows);
       code.get(into).i32(tileRows * columnBlock * 4).op("i32.add").set(into);
     });
     const rest = rows % tileRows;
-    if (rest > 0) code.get(row).get(last).op("i32.lt_s").when(() => tiles(rest));
+    if (rest > 0) code.get(row).get(area.last).op("i32.lt_s").when(() => tiles(rest));
   }
 
-  /** All rows by columns [column, columnEnd), as dot products along k. */
-  #dotProducts(outer: readonly Local[], column: Local, columnEnd: Local, result: Local): void {
+  /** One row of tiles over the area's columns. `splats` are the addresses of its rows at the depths' starts. */
+  #rowOfTiles(
+    area: Area,
+    depths: readonly Depth[],
+    count: number,
+    into: Local,
+    splats: readonly Local[],
+    panels: readonly (Local | null)[],
+  ): void {
+    const code = this.#code;
+    const { segments, vectors, columns } = this.#plan;
+    const width = 4 * vectors;
+    const push = (limit: Limit) => typeof limit === "number" ? code.get(limit) : code.i32(limit.constant);
+    const bases = segments.map((s, i) => panels[i] ?? this.#address(s.panel, area.outer, area.column, depths[i]));
+    this.#eachPass(depths[0], (pass) => {
+      const [at, to, splat] = this.#counters(3), cursors = this.#counters(segments.length);
+      const advance = (base: Local, step: number, into: Local) => {
+        code.get(base);
+        if (pass.start !== null) code.get(pass.start).i32(step).op("i32.mul", "i32.add");
+        code.set(into);
+      };
+      const call = (wide: number) => {
+        const tile = this.#tile(count, wide);
+        code.get(to);
+        if (pass.first === null) code.i32(0);
+        else code.get(pass.first);
+        segments.forEach((_, i) => {
+          code.get(i === 0 ? splat : splats[i]).get(cursors[i]);
+          push(i === 0 ? pass.length : depths[i].length);
+          // Further segments continue the last pass over the first one's k.
+          if (i > 0 && pass.end !== null) code.i32(0).get(pass.end).i32(segments[0].k).op("i32.eq", "select");
+        });
+        code.call(tile);
+      };
+      advance(splats[0], this.#splatStride(segments[0], count).step, splat);
+      advance(bases[0], this.#panelStride(segments[0]).step, cursors[0]);
+      bases.slice(1).forEach((base, i) => code.get(base).set(cursors[i + 1]));
+      code.get(area.column).set(at).get(into).set(to);
+      code.loopUpTo(at, area.columnEnd, width, () => {
+        call(vectors);
+        segments.forEach((s, i) => code.get(cursors[i]).i32(this.#panelStride(s).next).op("i32.add").set(cursors[i]));
+        code.get(to).i32(width * 4).op("i32.add").set(to);
+      });
+      const rest = columns % width;
+      if (rest === 0) return;
+      // A packed panel is padded with zeros; one in place is only as wide as its columns.
+      const padded = segments.every((s) => s.panelMode !== "inPlace");
+      code.get(at).get(area.columnEnd).op("i32.lt_s").when(() => call(padded ? vectors : rest / 4));
+    });
+  }
+
+  /** Calls `body` for each pass over a depth. */
+  #eachPass(depth: Depth, body: (pass: Pass) => void): void {
+    const code = this.#code, { pass } = this.#plan;
+    if (depth.most <= pass) {
+      const end = typeof depth.end === "number" ? depth.end : null;
+      return body({ start: null, first: depth.start, length: depth.length, end });
+    }
+    if (depth.start !== null) throw new Error("a block of k is walked in one pass");
+    const [start, end, length] = this.#counters(3);
+    code.i32(0).set(start);
+    code.loopUpTo(start, depth.length, 1, () => {
+      this.#lesser(start, pass, depth.length, end);
+      code.get(end).get(start).op("i32.sub").set(length);
+      body({ start, first: start, length, end });
+      code.get(end).set(start);
+    }, 0);
+  }
+
+  /** All rows by the area's columns, as dot products along k. */
+  #dotProducts({ outer, column, columnEnd }: Area, result: Local): void {
     const code = this.#code;
     const { rows, columns, columnBlock, segments } = this.#plan;
+    const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
     const [at, into, zero] = this.#counters(3);
-    const lefts = segments.map((s) => this.#address(s.splat, outer, zero));
+    const lefts = segments.map((s) => this.#address(s.splat, outer, zero, all));
     const tile = (count: number) => {
       const shape = {
         rows,
@@ -227,7 +357,7 @@ class GemmEmitter {
       };
       this.#functions.push(emitDotTile(shape, count));
       const made = this.#functions.length - 1;
-      const rights = segments.map((s) => this.#address(s.panel, outer, at));
+      const rights = segments.map((s) => this.#address(s.panel, outer, at, all));
       code.get(into).i32(0);
       segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
       code.call(made);
@@ -240,71 +370,19 @@ class GemmEmitter {
     if (columns % 4 > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => tile(columns % 4));
   }
 
-  /** One row of tiles, over all columns of the block and all k. `splats` are the addresses of its rows at k 0. */
-  #rowOfTiles(
-    outer: readonly Local[],
-    count: number,
-    column: Local,
-    columnEnd: Local,
-    into: Local,
-    splats: readonly Local[],
-    panels: readonly (Local | null)[],
-  ): void {
-    const code = this.#code;
-    const { segments, vectors, columns, depthBlock } = this.#plan;
-    const [at, to, start, length] = this.#counters(4);
-    const width = 4 * vectors;
-    const bases = segments.map((s, i) => panels[i] ?? this.#address(s.panel, outer, column));
-    const splat0 = code.local("i32"), cursors = this.#counters(segments.length);
-    const call = (wide: number) => {
-      const tile = this.#tile(count, wide);
-      code.get(to).get(start).get(splat0).get(cursors[0]).get(length);
-      segments.slice(1).forEach((s, i) => {
-        code.get(splats[i + 1]).get(cursors[i + 1]);
-        // Further segments continue the last block of the first one's k.
-        code.i32(s.k).i32(0).get(start).get(length).op("i32.add").i32(segments[0].k).op("i32.eq", "select");
-      });
-      code.call(tile);
-    };
-    code.i32(0).set(start);
-    code.loopUpTo(start, { constant: Math.max(1, segments[0].k) }, 1, () => {
-      this.#lesser(start, depthBlock, { constant: segments[0].k }, length);
-      code.get(length).get(start).op("i32.sub").set(length);
-      code.get(splats[0]).get(start).i32(this.#splatStride(segments[0], count).step).op("i32.mul", "i32.add").set(
-        splat0,
-      );
-      segments.forEach((s, i) => {
-        code.get(bases[i]);
-        if (i === 0) code.get(start).i32(this.#panelStride(s).step).op("i32.mul", "i32.add");
-        code.set(cursors[i]);
-      });
-      code.get(column).set(at).get(into).set(to);
-      code.loopUpTo(at, columnEnd, width, () => {
-        call(vectors);
-        segments.forEach((s, i) => code.get(cursors[i]).i32(this.#panelStride(s).next).op("i32.add").set(cursors[i]));
-        code.get(to).i32(width * 4).op("i32.add").set(to);
-      });
-      const rest = columns % width;
-      if (rest > 0) {
-        // A packed panel is padded with zeros; one in place is only as wide as its columns.
-        const padded = segments.every((s) => s.panelMode !== "inPlace");
-        code.get(at).get(columnEnd).op("i32.lt_s").when(() => call(padded ? vectors : rest / 4));
-      }
-      code.get(start).i32(depthBlock).op("i32.add").set(start);
-    }, 0);
-  }
-
   /** Bytes from one row, and one k, of a segment's splat side to the next, as a tile of `count` rows sees it. */
-  #splatStride({ splat, splatMode, k }: SegmentPlan, count: number): { row: number; step: number } {
+  #splatStride(segment: SegmentPlan, count: number): { row: number; step: number } {
+    const { splat, splatMode } = segment;
     if (splatMode === "inPlace") return { row: splat.free * 4, step: splat.k * 4 };
-    return splatMode === "byRow" ? { row: k * 4, step: 4 } : { row: 4, step: count * 4 };
+    return splatMode === "byRow" ? { row: this.#deepest(segment) * 4, step: 4 } : { row: 4, step: count * 4 };
   }
 
   /** Bytes from one k of a segment's panel to the next, and from one panel to the next. */
-  #panelStride({ panel, panelMode, k }: SegmentPlan): { step: number; next: number } {
+  #panelStride(segment: SegmentPlan): { step: number; next: number } {
+    const { panel, panelMode } = segment;
     const width = 4 * this.#plan.vectors;
     // A line more than a panel needs: panels whose rows fall on the same cache sets would push each other out.
-    if (panelMode !== "inPlace") return { step: width * 4, next: width * k * 4 + 64 };
+    if (panelMode !== "inPlace") return { step: width * 4, next: width * this.#deepest(segment) * 4 + 64 };
     const size = byteSize[panel.dtype];
     return { step: panel.k * size, next: width * size };
   }
@@ -313,12 +391,12 @@ class GemmEmitter {
     const key = `${rows}x${vectors}`;
     const known = this.#tiles.get(key);
     if (known !== undefined) return known;
-    const { segments, columnBlock, depthBlock } = this.#plan;
+    const { segments, columnBlock } = this.#plan;
     this.#functions.push(emitTile({
       rows,
       vectors,
       resultRow: columnBlock * 4,
-      adds: depthBlock < segments[0].k,
+      adds: this.#plan.pass < segments[0].k,
       relaxed: this.#frame.options.relaxed,
       segments: segments.map((s): TileSegment => {
         const splat = this.#splatStride(s, rows);
@@ -335,7 +413,7 @@ class GemmEmitter {
   }
 
   /** Runs the kernel's stores over the finished block, whose lanes lie along the stores' contiguous axis. */
-  #stores(outer: readonly Local[], first: Local, last: Local, column: Local, columnEnd: Local, block: Local): void {
+  #stores({ outer, first, last, column, columnEnd }: Area, block: Local): void {
     const code = this.#code;
     const { swapped, transposed, columnBlock, group } = this.#plan;
     const [across, along, base] = this.#counters(3);

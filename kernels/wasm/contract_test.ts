@@ -93,6 +93,7 @@ Deno.test("contract: every layout over sizes that leave remainders of every kind
 Deno.test("contract: depths beyond one block, with a low-rank segment after the last", async () => {
   for (const [m, n] of [[1, 9], [4, 12], [13, 30]]) {
     for (const bByK of [true, false]) await check({ m, n, depths: [1701, 3], aByK: true, bByK });
+    for (const bByK of [true, false]) await check({ m, n, depths: [4203, 5], aByK: bByK, bByK });
   }
 });
 

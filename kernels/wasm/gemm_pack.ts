@@ -1,7 +1,7 @@
 /** Copies into a thread's scratch: panels of `[k][width]`, and tiles of the splat side. All are widened to f32. */
 import { byteSize } from "../../core/dtype.ts";
 import type { Expr } from "../kernel.ts";
-import type { Code, Local } from "./assembler.ts";
+import type { Code, Limit, Local } from "./assembler.ts";
 import type { Side } from "./gemm_plan.ts";
 import { pushFirst, pushVector } from "./gemm_tile.ts";
 import { PointEmitter, type Space } from "./point.ts";
@@ -13,11 +13,21 @@ export interface Source {
   space(free: Local, k: Local, laneAxis: "free" | "k", loopAxis: "free" | "k"): Space;
 }
 
-/** Packs columns [first, first + count) of all k as [k][width] at `to`; lanes past `count` are zero. */
+/** The part of a segment's k that is packed or multiplied: all of it, or one block after the other. */
+export interface Depth {
+  /** Its first k; 0 if null. */
+  readonly start: Local | null;
+  readonly length: Limit;
+  readonly end: Limit;
+  /** The most that `length` can be. */
+  readonly most: number;
+}
+
+/** Packs columns [first, first + count) as [k][width] at `to`; lanes past `count` are zero. */
 export function emitCopiedPanel(
   code: Code,
   { value, space }: Source,
-  depth: number,
+  depth: Depth,
   first: Local,
   count: number,
   width: number,
@@ -25,7 +35,8 @@ export function emitCopiedPanel(
 ): void {
   const k = code.local("i32"), at = code.local("i32");
   const pieces: { lanes: 1 | 4; offset: number; point: PointEmitter }[] = [];
-  code.get(to).set(at).i32(0).set(k);
+  code.get(to).set(at);
+  setStart(code, depth, k);
   for (let c = 0; c < count;) {
     const lanes = count - c >= 4 ? 4 : 1;
     const column = code.local("i32");
@@ -35,7 +46,7 @@ export function emitCopiedPanel(
     pieces.push({ lanes, offset: c * 4, point });
     c += lanes;
   }
-  code.loopUpTo(k, { constant: depth }, 1, () => {
+  code.loopUpTo(k, depth.end, 1, () => {
     for (let c = Math.floor(count / 4) * 4; c < width; c += 4) code.get(at).f32x4(0).memory("v128.store", c * 4);
     for (const { lanes, offset, point } of pieces) {
       code.get(at);
@@ -48,13 +59,13 @@ export function emitCopiedPanel(
 }
 
 /**
- * Packs `panels` whole panels at once from columns that are contiguous: `from` is the address of the first at k 0, and the
- * panels lie `next` bytes apart. Each row of the source is read through, which touches its pages and lines once.
+ * Packs `panels` whole panels at once from columns that are contiguous: `from` is the address of the first at the depth's
+ * start, and the panels lie `next` bytes apart. Each row of the source is read through, which touches its pages and lines once.
  */
 export function emitCopiedBlock(
   code: Code,
   side: Side,
-  depth: number,
+  depth: Depth,
   from: Local,
   panels: number,
   width: number,
@@ -64,7 +75,7 @@ export function emitCopiedBlock(
   const size = byteSize[side.dtype];
   const source = code.local("i32"), at = code.local("i32"), k = code.local("i32");
   code.get(from).set(source).get(to).set(at).i32(0).set(k);
-  code.loopUpTo(k, { constant: depth }, 1, () => {
+  code.loopUpTo(k, depth.length, 1, () => {
     for (let c = 0; c < panels * width; c += 4) {
       code.get(at);
       pushVector(code, side.dtype, source, c * size);
@@ -76,13 +87,13 @@ export function emitCopiedBlock(
 }
 
 /**
- * Packs one panel where k is contiguous: `from` is the address of the first column at k 0, and 4x4 blocks are transposed in
- * registers.
+ * Packs one panel where k is contiguous: `from` is the address of the first column at the depth's start, and 4x4 blocks
+ * are transposed in registers.
  */
 export function emitTransposedPanel(
   code: Code,
   side: Side,
-  depth: number,
+  depth: Depth,
   from: Local,
   count: number,
   width: number,
@@ -95,7 +106,7 @@ export function emitTransposedPanel(
     code.get(source).i32(steps * size).op("i32.add").set(source);
     code.get(at).i32(steps * width * 4).op("i32.add").set(at);
   };
-  code.loopUpTo(k, { constant: depth }, 4, () => {
+  code.loopUpTo(k, depth.length, 4, () => {
     for (let c = 0; c < width; c += 4) {
       const load = (i: number) => {
         if (c + i < count) pushVector(code, side.dtype, source, (c + i) * side.free * size);
@@ -106,8 +117,7 @@ export function emitTransposedPanel(
     advance(4);
   });
   // The last few k: a vector load would reach past the row, so elements go one by one.
-  if (depth % 4 === 0) return;
-  code.loopUpTo(k, { constant: depth }, 1, () => {
+  code.loopUpTo(k, depth.length, 1, () => {
     for (let c = 0; c < width; c++) {
       code.get(at);
       if (c >= count) code.f32x4(0);
@@ -118,11 +128,11 @@ export function emitTransposedPanel(
   });
 }
 
-/** Packs rows [first, first + count) of all k at `to`: as [row][k] with lanes along k, or as [k][row]. */
+/** Packs rows [first, first + count) at `to`: as [row][k] with lanes along k, or as [k][row]. */
 export function emitPackedSplat(
   code: Code,
   source: Source,
-  depth: number,
+  depth: Depth,
   first: Local,
   count: number,
   byDepth: boolean,
@@ -131,14 +141,14 @@ export function emitPackedSplat(
   if (byDepth) return emitCopiedPanel(code, source, depth, first, count, count, to);
   const { value, space } = source;
   const k = code.local("i32"), at = code.local("i32");
-  code.get(to).set(at);
   for (let r = 0; r < count; r++) {
     const row = code.local("i32");
-    code.get(first).i32(r).op("i32.add").set(row).i32(0).set(k);
+    code.get(first).i32(r).op("i32.add").set(row).get(to).i32(r * depth.most * 4).op("i32.add").set(at);
+    setStart(code, depth, k);
     const point = new PointEmitter(space(row, k, "k", "k"));
     point.hoist([value], []);
     for (const lanes of [4, 1] as const) {
-      code.loopUpTo(k, { constant: depth }, lanes, () => {
+      code.loopUpTo(k, depth.end, lanes, () => {
         code.get(at);
         point.push(value, lanes);
         if (lanes === 4) code.memory("v128.store");
@@ -148,6 +158,11 @@ export function emitPackedSplat(
     }
     code.release("i32", row);
   }
+}
+
+function setStart(code: Code, { start }: Depth, k: Local): void {
+  if (start === null) code.i32(0).set(k);
+  else code.get(start).set(k);
 }
 
 /** Transposes a block [rows][columns] of f32 (both multiples of 4, row strides in bytes) into [columns][rows]. */

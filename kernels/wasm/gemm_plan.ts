@@ -48,17 +48,23 @@ export interface GemmPlan {
   /** Rows of a tile, and vectors of four columns. */
   readonly tileRows: number;
   readonly vectors: number;
-  /** Rows and columns of a unit of work; rows that are finished before their stores run; depth of one pass. */
+  /** Rows and columns of a unit of work, and rows that are finished before their stores run. */
   readonly rowBlock: number;
   readonly columnBlock: number;
   readonly group: number;
+  /** Depth of k that is packed at once, and of one pass of the tiles over it. */
   readonly depthBlock: number;
+  readonly pass: number;
 }
 
-/** Depth of one pass over a panel of 8 columns: 24 KB, half of a first-level cache. */
-const deepest = 768;
+/** Depth of one pass over a panel of 8 columns: 24 KB, most of a first-level cache. */
+const deepestPass = 768;
+/** Depth up to which a block's panels are packed whole, so that its sums are finished row by row. */
+const deepestWhole = 4096;
 /** Bytes of packed panels that should stay in a second-level cache. */
 const panelBytes = 512 * 1024;
+/** Rows of sums that wait between blocks of k: with 128 columns, 256 KB. */
+const mostBlockedRows = 512;
 /** Units that keep several threads evenly busy. */
 const wantedUnits = 24;
 
@@ -100,7 +106,8 @@ function planDots(kernel: ContractKernel): GemmPlan | null {
     rowBlock: m,
     columnBlock: Math.min(64, roundUp(n, 4)),
     group: m,
-    depthBlock: Math.max(1, segments[0].k),
+    depthBlock: segments[0].k,
+    pass: segments[0].k,
   };
 }
 
@@ -127,22 +134,27 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
       panelMode: panelMode(panel, few, columns),
     };
   });
-  const depth = segments.reduce((sum, { k }) => sum + k, 0);
+  const pass = evenBlock(segments[0].k, deepestPass);
+  const depthBlock = segments[0].k <= deepestWhole ? segments[0].k : pass;
+  const depth = segments.reduce((sum, { k }, i) => sum + (i === 0 ? depthBlock : k), 0);
   const width = 4 * vectors;
   const splatPacked = segments.some((s) => s.splatMode !== "inPlace" && s.k > 64);
   const panelPacked = segments.some((s) => s.panelMode !== "inPlace");
   const most = Math.max(1, Math.floor(panelBytes / (4 * width * Math.max(1, depth))));
-  const panels = Math.min(most, Math.max(1, Math.floor((splatPacked ? 128 : 64) / width)));
+  // A tile of the splat side that has to be packed, or comes from afar, should meet more panels.
+  const wide = splatPacked || depthBlock < segments[0].k ? 128 : 64;
+  const panels = Math.min(most, Math.max(1, Math.floor(wide / width)));
   const columnBlock = width * Math.min(Math.ceil(columns / width), panels);
   const columnBlocks = Math.ceil(columns / columnBlock);
   const leastRows = panelPacked ? 96 : 24;
+  const blocked = depthBlock < segments[0].k;
   const rowBlocks = Math.max(
-    1,
+    blocked ? Math.ceil(rows / mostBlockedRows) : 1,
     Math.min(Math.ceil(wantedUnits / (columnBlocks * sizeOf(batch))), Math.floor(rows / leastRows)),
   );
   const rowBlock = roundUp(Math.ceil(rows / rowBlocks), tileRows);
-  const group = Math.min(rowBlock, tileRows * Math.max(1, Math.floor(48 / tileRows)));
-  const depthBlock = evenBlock(segments[0].k, deepest);
+  // Sums that wait for the next block of k wait all together.
+  const group = blocked ? rowBlock : Math.min(rowBlock, tileRows * Math.max(1, Math.floor(48 / tileRows)));
 
   let cost = transposed ? 1.5 * rows * columns : 0;
   for (const s of segments) {
@@ -175,6 +187,7 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
       columnBlock,
       group,
       depthBlock,
+      pass,
     },
   };
 }
