@@ -1,5 +1,4 @@
-import { formatAval } from "../core/aval.ts";
-import { nearest, OptionError } from "../core/errors.ts";
+import { OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { reshape } from "../core/ops/broadcast.ts";
@@ -9,59 +8,13 @@ import { slice } from "../core/ops/structure.ts";
 import type { Operand } from "../core/tensor.ts";
 import { leafValues, trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
-import { analyse, type Module, side } from "./analyse.ts";
+import { analyse, side } from "./analyse.ts";
 import { mergeError } from "./bound.ts";
 import { initialPair, type LoraPair } from "./init.ts";
-import { mergeInto, type Placed, type Placement, unmergeFrom } from "./merge.ts";
+import { mergeInto, type Placed, unmergeFrom } from "./merge.ts";
+import type { LoraOptions, Match, Trainable } from "./options.ts";
+import { type Adapted, checkTrainable, plan } from "./plan.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
-import { checkPattern, patternValue, selectModules, type Selector } from "./targets.ts";
-import type { Target } from "./target_types.ts";
-
-/** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
-export interface LoraOptions<P = unknown> {
-  /** The rank: a whole number from 1 to the smaller side of each adapted matrix. */
-  readonly r: number;
-  /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
-  readonly alpha: number;
-  /**
-   * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), a RegExp that matches
-   * whole paths, or `"all-linear"`: every linear layer but the output head.
-   */
-  readonly targets: readonly Target<P>[] | RegExp | (unknown extends P ? string : never) | "all-linear";
-  /** The share of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
-  readonly dropout?: number;
-  /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
-  readonly rslora?: boolean;
-  /** Other ranks for some modules: regular expressions for the end of the path, the first that matches counts. */
-  readonly rankPattern?: Readonly<Record<string, number>>;
-  /** Other alphas, likewise. */
-  readonly alphaPattern?: Readonly<Record<string, number>>;
-  /** What the first values are drawn from. 0 by default. */
-  readonly seed?: number;
-  /**
-   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts the use that
-   * a target names, as PEFT does; `"all"` adapts every use with one adapter.
-   */
-  readonly tie?: "use" | "all";
-}
-
-/** One adapted module, for a program to print or to name tensors by. */
-export interface Match {
-  /** The module's path in the parameters: `h.0.attn.c_attn`. The key in `trainable`. */
-  readonly path: string;
-  readonly kind: "linear" | "embedding";
-  readonly r: number;
-  readonly alpha: number;
-  readonly scaling: number;
-  /** The weight's shape, and where its input axis is: `in,out` or `out,in`. */
-  readonly shape: readonly number[];
-  readonly layout: "in,out" | "out,in";
-  /** How many numbers A and B have. */
-  readonly trainable: number;
-}
-
-/** The trainable leaves: a pair A [r, in], B [out, r] per adapted module, by its path. */
-export type Trainable = Readonly<Record<string, LoraPair>>;
 
 /** A model with low-rank adapters beside some of its weights. */
 export interface Tuned<P, I, O> {
@@ -89,11 +42,6 @@ export interface Tuned<P, I, O> {
    * @param key u32[2], what the inputs are drawn from
    */
   mergeErrors(trainable: Trainable, frozen: P, merged: P, key: Operand): Record<string, Value>;
-}
-
-/** An adapted module with its options settled. */
-interface Adapted extends Module, Placement {
-  readonly match: Match;
 }
 
 /**
@@ -203,72 +151,4 @@ function follow(
       );
     },
   };
-}
-
-/** The modules that the options name, each with its rank and scaling. */
-function plan(modules: readonly Module[], options: LoraOptions<any>): Adapted[] {
-  const { rankPattern = {}, alphaPattern = {}, rslora = false, tie = "use" } = options;
-  const chosen = selectModules(options.targets as Selector, modules);
-  checkPattern("rankPattern", rankPattern, chosen);
-  checkPattern("alphaPattern", alphaPattern, chosen);
-  const taken = new Set<number>();
-  return chosen.flatMap((m): Adapted[] => {
-    if (m.refusal !== null) throw new OptionError(`"${m.path}" can't be adapted: ${m.refusal}`);
-    // With every use adapted by one pair, the second name of a weight is the same target.
-    if (tie === "all" && taken.has(m.leaf)) return [];
-    taken.add(m.leaf);
-    const r = patternValue(rankPattern, m) ?? options.r;
-    const alpha = patternValue(alphaPattern, m) ?? options.alpha;
-    const { shape } = m.aval;
-    const most = Math.min(...shape);
-    if (!Number.isInteger(r) || r < 1 || r > most) {
-      throw new OptionError(
-        `r is ${r}, but "${m.path}" is ${formatAval(m.aval)}: it takes a whole number from 1 to ${most}`,
-      );
-    }
-    if (!Number.isFinite(alpha)) throw new OptionError(`alpha is ${alpha}, but it must be a number (for "${m.path}")`);
-    const scaling = alpha / (rslora ? Math.sqrt(r) : r);
-    const tied = tie === "use" && m.only !== null;
-    const alias = modules.find((other) => other.leaf === m.leaf && other.only === "product")?.path;
-    const split = tied ? `${alias}.weight` : null;
-    return [{
-      ...m,
-      only: tie === "all" ? null : m.only,
-      scaling,
-      split,
-      into: tied && m.only === "product" ? split! : m.leafPath,
-      match: {
-        path: m.path,
-        kind: m.kind,
-        r,
-        alpha,
-        scaling,
-        shape,
-        layout: m.inAxis === 0 ? "in,out" : "out,in",
-        trainable: r * (shape[0] + shape[1]),
-      },
-    }];
-  });
-}
-
-/** @throws {OptionError} when an adapter is not one of this model and these options */
-function checkTrainable(given: Trainable, own: Trainable): void {
-  for (const path of Object.keys(own)) {
-    if (!(path in given)) {
-      throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
-    }
-    for (const name of ["A", "B"] as const) {
-      const [got, want] = [formatAval(given[path][name].aval), formatAval(own[path][name].aval)];
-      if (got !== want) throw new OptionError(`${name} of "${path}" is ${got}, but this model was set up for ${want}`);
-    }
-  }
-  for (const path of Object.keys(given)) {
-    if (!(path in own)) {
-      const near = nearest(path, Object.keys(own));
-      throw new OptionError(
-        `the adapter has an entry for "${path}", which this model was not set up to adapt` +
-          (near === null ? "" : `; the nearest that it adapts is "${near}"`),
-      );
-    }
-  }
 }

@@ -7,7 +7,7 @@ import { asValue } from "../../core/ops/constant.ts";
 import { dot } from "../../core/ops/contract.ts";
 import { add, convert, mul } from "../../core/ops/elementwise.ts";
 import { pad, slice, transpose } from "../../core/ops/structure.ts";
-import type { Trainable } from "../../lora/lora.ts";
+import type { Trainable } from "../../lora/mod.ts";
 import { makeSubject, mergeRatio, type MergeTrial, trials, unmergeRatio, type Wrong } from "../laws/merge_property.ts";
 import { oracleRuntime } from "../runtimes.ts";
 

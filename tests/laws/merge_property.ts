@@ -11,7 +11,7 @@ import { add } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import { gamma, mergeBound, roundoff } from "../../lora/bound.ts";
-import { lora, type Trainable, type Tuned } from "../../lora/lora.ts";
+import { lora, type Trainable, type Tuned } from "../../lora/mod.ts";
 import fc from "fast-check";
 import { convertTo } from "../reference/oracle_scalar.ts";
 import { evaluateTerms, fromHost, type OracleTensor, toHost } from "../reference/oracle.ts";

@@ -3,7 +3,7 @@ import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import type { Gpt2Params } from "../../models/gpt2.ts";
 import type { LlamaParams } from "../../models/llama.ts";
-import { lora, type LoraOptions } from "../../lora/lora.ts";
+import { lora, type LoraOptions } from "../../lora/mod.ts";
 import type { Target } from "../../lora/target_types.ts";
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;

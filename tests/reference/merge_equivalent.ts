@@ -4,7 +4,7 @@ import { LowrankError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import { flatten } from "../../core/tree.ts";
-import { lora, type LoraOptions } from "../../lora/lora.ts";
+import { lora, type LoraOptions } from "../../lora/mod.ts";
 import { fromOracle, type OracleTensor, runOracle } from "./oracle.ts";
 import { noise, randomTensor } from "./toy_models.ts";
 
