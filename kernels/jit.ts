@@ -2,6 +2,7 @@ import { type Aval, formatAval, sizeOf } from "../core/aval.ts";
 import { byteSize } from "../core/dtype.ts";
 import { DeviceError, LowrankError } from "../core/errors.ts";
 import { Value } from "../core/ir/graph.ts";
+import { checkInputs } from "../core/ir/verify.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { avalOf, trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
@@ -84,6 +85,7 @@ function compile(
   device: Device | undefined,
 ): Compiled {
   const traced = trace(f, args);
+  checkInputs(traced.graph, f.name || undefined);
   const flat = flatten<Leaf>(args);
   const donated = donatedLeaves(args, donate);
   const owned = new Set([...donated].filter((i) => flat.leaves[i] instanceof Tensor));

@@ -1,6 +1,6 @@
 /** Graphs as text: one line per node, names that depend on the graph alone. */
 import { formatAval } from "../aval.ts";
-import { type Graph, type Node, nodesOf, type Value } from "./graph.ts";
+import { type Graph, inputPrim, type Node, nodesOf, type Value } from "./graph.ts";
 
 /**
  * A graph as text. Values are %0, %1, … in the order of the inputs and then of creation, so equal programs print equally; a
@@ -32,7 +32,7 @@ export function printGraph(graph: Graph): string {
   for (const { node } of graph.inputs) if (!names.has(node.outs[0])) emit(node, `input ${node.params.name}`.trimEnd());
   for (const node of nodesOf(graph.outputs, (n) => own.has(n))) {
     const { prim, params } = node;
-    if (prim.name === "input") {
+    if (prim === inputPrim) {
       emit(node, `capture ${params.name}`.trimEnd());
       continue;
     }
