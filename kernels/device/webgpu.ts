@@ -33,8 +33,9 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDev
 
 /** Opens an adapter that was found. */
 export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = {}): Promise<WebGpuDevice> {
-  const tile = options.tile ?? (found.software ? softwareTile : gpuTile);
-  return new WebGpuDevice(await requestDevice(found), found, tile);
+  const gpu = await requestDevice(found);
+  const window = gpu.limits.maxStorageBufferBindingSize;
+  return new WebGpuDevice(gpu, found, options.tile ?? { ...(found.software ? softwareTile : gpuTile), window });
 }
 
 /** `navigator.gpu` as a {@link Device}. */

@@ -23,7 +23,7 @@ interface Home {
 interface Dispatch {
   readonly shader: WgslShader;
   readonly pipeline: GPUComputePipeline;
-  readonly bindings: readonly { readonly ref: BufferRef; readonly bytes: number }[];
+  readonly bindings: readonly { readonly ref: BufferRef; readonly start: number; readonly bytes: number }[];
   readonly clear: { readonly ref: BufferRef; readonly bytes: number } | null;
   /** Bind groups by the serials of the arguments and outputs in them. */
   readonly groups: Map<string, GPUBindGroup>;
@@ -48,7 +48,9 @@ export class WebGpuProgram implements Executable {
   run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void {
     this.device.failures.checkNow();
     const given = [...args, ...outputs] as WebGpuBuffer[];
-    const dispatches = this.#variant(given.map((buffer) => given.indexOf(buffer)));
+    const first = new Map<WebGpuBuffer, number>();
+    given.forEach((buffer, i) => first.has(buffer) || first.set(buffer, i));
+    const dispatches = this.#variant(given.map((buffer) => first.get(buffer)!));
     this.device.failures.watch(() => this.#encode(dispatches, given));
   }
 
@@ -91,26 +93,20 @@ export class WebGpuProgram implements Executable {
   #prepare({ kernel, buffers }: Step, first: readonly number[]): Dispatch {
     const places = buffers.map((ref) => this.#place(ref, first));
     const shader = emitWgsl(kernel, this.device.tile, places.map((place) => places.indexOf(place)));
-    const sized = (i: number) => {
-      const sharing = kernel.operands.filter((_, j) => places[j] === places[i]);
-      const bytes = Math.max(...sharing.map(({ dtype, size }) => size * byteSize[dtype]));
-      // Whole vectors, which slices of the arena and buffers have room for.
-      return { ref: buffers[i], bytes: roundUp(bytes) };
-    };
-    const bindings = shader.bindings.map(sized);
     const { limits } = this.device.gpu;
-    for (const { bytes } of bindings) {
-      if (bytes > limits.maxStorageBufferBindingSize) {
-        throw new DeviceError(
-          `Cannot run "${shader.name}" on ${this.device.description}: an operand of ${formatMiB(bytes)} exceeds the ` +
-            `${formatMiB(limits.maxStorageBufferBindingSize)} that one binding may have: use --device cpu`,
-        );
-      }
-    }
+    const bindings = shader.bindings.map(({ operand, start }, i) => {
+      const sharing = kernel.operands.filter((_, j) => places[j] === places[operand]);
+      const bytes = Math.max(...sharing.map(({ dtype, size }) => size * byteSize[dtype]));
+      const next = shader.bindings[i + 1];
+      // Up to the next window, or whole vectors to the end, which slices of the arena and buffers have room for.
+      const length = next?.operand === operand ? next.start - start : roundUp(bytes - start);
+      return { ref: buffers[operand], start, bytes: length };
+    });
     if (bindings.length > limits.maxStorageBuffersPerShaderStage) {
       throw new DeviceError(
-        `Cannot run "${shader.name}" on ${this.device.description}: it has ${bindings.length} buffers and the device ` +
-          `binds at most ${limits.maxStorageBuffersPerShaderStage}`,
+        `Cannot run "${shader.name}" on ${this.device.description}: it has ${bindings.length} bindings and the device ` +
+          `has ${limits.maxStorageBuffersPerShaderStage} (operands beyond ` +
+          `${formatMiB(this.device.tile.window)} take several): use a smaller batch or --device cpu`,
       );
     }
     const clear = shader.clear === undefined ? null : exact(kernel.operands[shader.clear], buffers[shader.clear]);
@@ -139,9 +135,9 @@ export class WebGpuProgram implements Executable {
       if (groups.size >= keptGroups) groups.delete(groups.keys().next().value!);
       group = this.device.gpu.createBindGroup({
         layout: this.device.pipelines.layout(bindings.length),
-        entries: bindings.map(({ ref, bytes }, binding) => {
+        entries: bindings.map(({ ref, start, bytes }, binding) => {
           const { gpu, bytes: held } = this.#buffer(ref, given);
-          const offset = ref.kind === "arena" ? ref.offset : 0;
+          const offset = (ref.kind === "arena" ? ref.offset : 0) + start;
           return { binding, resource: { buffer: gpu, offset, size: Math.min(bytes, held - offset) } };
         }),
       });

@@ -15,9 +15,9 @@ export function isWide(index: Index, vector: number): boolean {
 /** The four elements at `at`, counted in steps of four, of an operand whose binding is wide. */
 export function readWide(shader: ShaderWriter, operand: number, at: string): Term {
   const { dtype } = shader.operands[operand];
-  const { name, dtype: declared } = shader.binding(operand);
+  const { dtype: declared } = shader.binding(operand);
   const type = arithmeticType[dtype];
-  let text = `${name}[${at}]`;
+  let text = shader.read(operand, at);
   if (dtype === "f16") text = `${shader.helpers.use("halves")}(${text})`;
   else if (dtype === "bf16") text = `${shader.helpers.use("brains")}(${text})`;
   else text = reread(text, declared, dtype, 4);
@@ -28,13 +28,13 @@ export function readWide(shader: ShaderWriter, operand: number, at: string): Ter
 /** The element at `at` of an operand whose binding is narrow; for 16-bit elements `at` is a name. */
 export function readElement(shader: ShaderWriter, operand: number, at: string): Term {
   const { dtype } = shader.operands[operand];
-  const { name, dtype: declared } = shader.binding(operand);
+  const { dtype: declared } = shader.binding(operand);
   const type = arithmeticType[dtype];
   if (dtype === "f16" || dtype === "bf16") {
     const helper = shader.helpers.use(dtype === "f16" ? "half" : "brain");
-    return { text: `${helper}(${name}[${at} / 2u], ${at})`, type, width: 1, atom: true };
+    return { text: `${helper}(${shader.read(operand, `${at} / 2u`)}, ${at})`, type, width: 1, atom: true };
   }
-  const text = reread(`${name}[${at}]`, declared, dtype, 1);
+  const text = reread(shader.read(operand, at), declared, dtype, 1);
   if (dtype === "bool") return { text: `${text} != 0u`, type, width: 1, atom: false };
   return { text, type, width: 1, atom: true };
 }

@@ -17,7 +17,7 @@ const names: Record<AttentionKernel["pass"], readonly string[]> = {
  */
 export function emitAttention(kernel: AttentionKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
   const { pass, batch, heads, kvHeads, queries, keys, width } = kernel;
-  const writer = new AttentionWriter(kernel, alias);
+  const writer = new AttentionWriter(kernel, tile, alias);
   const points = pass === "backward-kv" ? batch * kvHeads * keys : batch * heads * queries;
   const { shader } = writer;
   return shader.main(Math.ceil(points / tile.mapLanes), [tile.mapLanes], () => {
@@ -39,7 +39,7 @@ class AttentionWriter {
   /** Elements, or vectors, of a row. */
   readonly #count: number;
 
-  constructor(readonly kernel: AttentionKernel, alias: readonly number[]) {
+  constructor(readonly kernel: AttentionKernel, tile: TileConfig, alias: readonly number[]) {
     const { operands, layouts, width, pass, batch, heads, kvHeads, queries, keys } = kernel;
     this.wide = width % 4 === 0 &&
       layouts.every((layout) =>
@@ -49,7 +49,7 @@ class AttentionWriter {
     this.#count = this.wide ? width / 4 : width;
     const narrow = new Set(operands.keys().filter((i) => !this.wide || layouts[i] === null));
     const name = `attention ${pass} [${batch},${heads}/${kvHeads},${queries},${keys},${width}]`;
-    this.shader = new ShaderWriter(name, operands, alias, narrow, (i) => `${names[pass][i]}_`);
+    this.shader = new ShaderWriter(name, operands, alias, narrow, tile, (i) => `${names[pass][i]}_`);
     this.#scale = literal("f32", kernel.scale, this.shader.helpers);
   }
 
@@ -208,10 +208,10 @@ class AttentionWriter {
   }
 
   #write(i: number, at: string, value: string): void {
-    this.shader.line(`${this.shader.binding(i).name}[${at}] = ${value};`);
+    this.shader.line(this.shader.write(i, at, value));
   }
 
   #mask(key: string): string {
-    return `${this.shader.binding(3).name}[b * ${this.kernel.keys}u + ${key}]`;
+    return this.shader.read(3, `b * ${this.kernel.keys}u + ${key}`);
   }
 }

@@ -30,7 +30,7 @@ export function emitContract(kernel: ContractKernel, config: TileConfig, alias: 
   const thin = isThin(kernel, config, sizeOf(batch));
   const inner = segments.flatMap(({ a, b }) => [a, b]);
   const frame: ProductFrame = {
-    shader: new ShaderWriter(describe(kernel), operands, alias, narrow, (i) => operandName(kernel, i)),
+    shader: new ShaderWriter(describe(kernel), operands, alias, narrow, config, (i) => operandName(kernel, i)),
     kernel,
     tile: thin ? config : fitTile(config, m, segments[0].k, n),
     vector,

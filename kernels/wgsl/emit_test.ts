@@ -31,7 +31,7 @@ Deno.test("operands in one buffer share one binding", () => {
     stores: [{ operand: 2, index: whole, value: { kind: "op", type: "f32", op: "mul", args: [load(0), load(1)] } }],
   };
   const { text, bindings } = emitWgsl(kernel, gpuTile, [0, 0, 2]);
-  assertEquals(bindings, [0, 2]);
+  assertEquals(bindings.map(({ operand }) => operand), [0, 2]);
   assert(text.includes("out2[i] = v0 * v0;"), text);
 });
 
@@ -97,4 +97,10 @@ Deno.test("the r-wide side of an adapter is cut along K on a GPU, a wide product
   assert(text.includes("var<workgroup> parts: array<mat4x4<f32>, 64>;"), text);
   assertEquals(grid, [64, 1]);
   assertEquals(emitWgsl(matmulKernel([512, 768, 768]), gpuTile).grid, [96, 1]);
+});
+
+Deno.test("an operand larger than a binding is read and written through windows", () => {
+  const { text, bindings } = emitWgsl(matmulKernel([8, 16, 64]), { ...softwareTile, window: 2048 });
+  assertEquals(bindings.map(({ operand, start }) => [operand, start]), [[0, 0], [1, 0], [1, 2048], [2, 0]]);
+  assert(text.includes("  if (i < 128u) { return b0[i]; }\n  return b0_1[i - 128u];"), text);
 });

@@ -30,7 +30,7 @@ export function emitMap(kernel: MapKernel, tile: TileConfig, alias: readonly num
     : last >= 0 && shape[last] % 4 === 0 && accesses.some(({ operand }) => !aliasedNarrow(operand));
   if (!vector) operands.forEach((_, i) => narrow.add(i));
 
-  const shader = new ShaderWriter(`map [${shape.join(",")}]`, operands, alias, narrow);
+  const shader = new ShaderWriter(`map [${shape.join(",")}]`, operands, alias, narrow, tile);
   const points = vector ? Math.ceil(total / 4) : total;
   return shader.main(Math.ceil(points / tile.mapLanes), [tile.mapLanes], () => {
     shader.line(`let i = group * ${tile.mapLanes}u + lane;`);

@@ -48,7 +48,7 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
   const { rows, cols, phases, operands } = kernel;
   const count = sizeOf(rows);
   const name = `row [${[...rows, cols].join(",")}]`;
-  const shader = new ShaderWriter(name, operands, alias, new Set(operands.keys()));
+  const shader = new ShaderWriter(name, operands, alias, new Set(operands.keys()), tile);
   const roots = phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores));
   const exprs = [...countUses(roots).keys()];
   const stores = phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);

@@ -15,22 +15,25 @@ export function emitScatter(kernel: ScatterKernel, tile: TileConfig, alias: read
     kernel.operands,
     alias,
     all,
+    tile,
     (i) => names[i],
   );
-  const [indices, updates, out] = kernel.operands.map((_, i) => shader.binding(i).name);
   const parts = Math.ceil(cols / tile.mapLanes);
   const made = shader.main(count * parts, [tile.mapLanes], () => {
     shader.line(`let i = group / ${parts}u;`);
     shader.line(`let c = (group % ${parts}u) * ${tile.mapLanes}u + lane;`);
-    shader.line(`let target_row = ${indices}[i];`);
+    shader.line(`let target_row = ${shader.read(0, "i")};`);
     shader.line(`if (c >= ${cols}u) { return; }`);
     shader.line(`if (target_row < 0 || target_row >= ${targets}) { return; }`);
-    shader.block("for (var j = 0u; j < i; j++)", () => shader.line(`if (${indices}[j] == target_row) { return; }`));
+    shader.block(
+      "for (var j = 0u; j < i; j++)",
+      () => shader.line(`if (${shader.read(0, "j")} == target_row) { return; }`),
+    );
     shader.line("var sum = 0.0;");
     shader.block(`for (var j = i; j < ${count}u; j++)`, () => {
-      shader.line(`if (${indices}[j] == target_row) { sum += ${updates}[j * ${cols}u + c]; }`);
+      shader.line(`if (${shader.read(0, "j")} == target_row) { sum += ${shader.read(1, `j * ${cols}u + c`)}; }`);
     });
-    shader.line(`${out}[u32(target_row) * ${cols}u + c] = sum;`);
+    shader.line(shader.write(2, `u32(target_row) * ${cols}u + c`, "sum"));
   });
   return { ...made, clear: 2 };
 }

@@ -148,10 +148,10 @@ export class Scope {
 
   #write({ operand, index }: Store, value: Term): void {
     const { dtype } = this.shader.operands[operand];
-    const { name, wide } = this.shader.binding(operand);
+    const { wide } = this.shader.binding(operand);
     if (wide) {
       const at = this.index(index, 4);
-      this.shader.line(`${name}[${at}] = ${this.#narrow(splat(value), operand)};`);
+      this.shader.line(this.shader.write(operand, at, this.#narrow(splat(value), operand)));
       return;
     }
     if (dtype === "f16" || dtype === "bf16") {
@@ -163,7 +163,7 @@ export class Scope {
     const { vector } = this.names;
     for (let lane = 0; lane < (vector ? 4 : 1); lane++) {
       const text = this.#narrow(laneOf(value, lane), operand);
-      this.shader.line(`${name}[${this.index(index, 1, lane)}] = ${text};`);
+      this.shader.line(this.shader.write(operand, this.index(index, 1, lane), text));
     }
   }
 

@@ -1,7 +1,7 @@
 import { byteSize, type DType } from "../../core/dtype.ts";
 import type { Operand } from "../kernel.ts";
 import { HelperSet } from "./helpers.ts";
-import { maxGroups } from "./tile.ts";
+import { maxGroups, type TileConfig } from "./tile.ts";
 
 /** A compute shader that runs one kernel. */
 export interface WgslShader {
@@ -11,11 +11,14 @@ export interface WgslShader {
   readonly text: string;
   /** Workgroups to dispatch. */
   readonly grid: readonly [x: number, y: number];
-  /** Binding i is the buffer of operand `bindings[i]`. */
-  readonly bindings: readonly number[];
+  /** Binding i is the buffer of an operand, or the window on it that begins at byte `start`. */
+  readonly bindings: readonly { readonly operand: number; readonly start: number }[];
   /** The operand that must hold zeros before the shader runs. */
   readonly clear?: number;
 }
+
+/** Windows begin at multiples of this many bytes, WebGPU's rule for bindings. */
+const windowUnit = 256;
 
 /** Columns of a page: no line of a shader is longer. */
 const pageWidth = 80;
@@ -26,6 +29,8 @@ export interface Binding {
   readonly dtype: DType;
   /** Declared as an array of four elements (two words of a 16-bit dtype) rather than of one. */
   readonly wide: boolean;
+  /** Bindings it takes: an operand larger than the device binds at once is bound in windows. */
+  readonly windows: number;
 }
 
 const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
@@ -48,8 +53,8 @@ export class ShaderWriter {
   readonly helpers = new HelperSet();
   #lines: string[] = [];
   readonly #declarations = new Map<string, string>();
-  readonly #bound: number[] = [];
   readonly #bindings: Binding[] = [];
+  readonly #windowBytes: number;
   #indent = 0;
   #names = 0;
 
@@ -59,8 +64,10 @@ export class ShaderWriter {
     readonly operands: readonly Operand[],
     readonly alias: readonly number[],
     narrow: ReadonlySet<number>,
+    { window }: TileConfig,
     names: (operand: number) => string = (i) => `${operands[i].access === "write" ? "out" : "in"}${i}`,
   ) {
+    this.#windowBytes = Math.floor(window / windowUnit) * windowUnit;
     const shared = new Set([...narrow].map((i) => alias[i]));
     operands.forEach((operand, i) => {
       const first = operands[alias[i]];
@@ -68,14 +75,45 @@ export class ShaderWriter {
         throw new Error(`operands ${alias[i]} and ${i} share a buffer as ${first.dtype} and ${operand.dtype}`);
       }
       if (alias[i] !== i) return void this.#bindings.push(this.#bindings[alias[i]]);
-      this.#bound.push(i);
-      this.#bindings.push({ name: names(i), dtype: operand.dtype, wide: !shared.has(i) });
+      const size = Math.max(...operands.filter((_, j) => alias[j] === i).map(({ size }) => size));
+      const windows = Math.max(1, Math.ceil(size * byteSize[operand.dtype] / this.#windowBytes));
+      this.#bindings.push({ name: names(i), dtype: operand.dtype, wide: !shared.has(i), windows });
+      if (windows > 1) this.#declareWindows(i);
     });
   }
 
   /** The binding that operand `i` is read and written through. */
   binding(i: number): Binding {
     return this.#bindings[i];
+  }
+
+  /** What operand `i` holds at `index`: an element or a word, or four elements of a wide binding. */
+  read(i: number, index: string): string {
+    const { name, windows } = this.#bindings[i];
+    return windows > 1 ? `read_${name}(${index})` : `${name}[${index}]`;
+  }
+
+  /** The statement that writes `value` there. */
+  write(i: number, index: string, value: string): string {
+    const { name, windows } = this.#bindings[i];
+    return windows > 1 ? `write_${name}(${index}, ${value});` : `${name}[${index}] = ${value};`;
+  }
+
+  /** Declares the functions that find the window of an index. */
+  #declareWindows(i: number): void {
+    const { name, dtype, wide, windows } = this.#bindings[i];
+    const type = elementType[dtype][wide ? 1 : 0];
+    const step = this.#windowBytes / (wide ? 4 * byteSize[dtype] : 4);
+    const each = (text: (binding: string, index: string) => string) =>
+      Array.from({ length: windows }, (_, w) => {
+        const statement = text(windowName(name, w), w === 0 ? "i" : `i - ${w * step}u`);
+        return w === windows - 1 ? `  ${statement}` : `  if (i < ${(w + 1) * step}u) { ${statement} }`;
+      }).join("\n");
+    const reads = each((binding, index) => `return ${binding}[${index}];`);
+    this.declare(`read_${name}`, `\nfn read_${name}(i: u32) -> ${type} {\n${reads}\n}`);
+    if (!this.operands.some(({ access }, j) => this.alias[j] === i && access !== "read")) return;
+    const writes = each((binding, index) => `${binding}[${index}] = x; return;`);
+    this.declare(`write_${name}`, `\nfn write_${name}(i: u32, x: ${type}) {\n${writes}\n}`);
   }
 
   /** A name not used before. */
@@ -133,16 +171,26 @@ export class ShaderWriter {
       name: this.name,
       text: this.#print(),
       grid: folded ? [maxGroups, Math.ceil(groups / maxGroups)] : [groups, 1],
-      bindings: this.#bound,
+      bindings: this.#bound(),
     };
   }
 
+  #bound(): { operand: number; start: number }[] {
+    return this.#bindings.flatMap(({ windows }, operand) =>
+      this.alias[operand] !== operand
+        ? []
+        : Array.from({ length: windows }, (_, w) => ({ operand, start: w * this.#windowBytes }))
+    );
+  }
+
   #print(): string {
-    const bindings = this.#bound.map((operand, i) => {
+    const bindings = this.#bound().map(({ operand, start }, i) => {
       const { name, dtype, wide } = this.#bindings[operand];
       const { size, access } = this.operands[operand];
-      return `// ${name}: ${dtype}[${size}], ${access}\n` +
-        `@group(0) @binding(${i}) var<storage, read_write> ${name}: array<${elementType[dtype][wide ? 1 : 0]}>;\n`;
+      const binding = windowName(name, start / this.#windowBytes);
+      const part = start > 0 ? `, from byte ${start}` : "";
+      return `// ${binding}: ${dtype}[${size}], ${access}${part}\n` +
+        `@group(0) @binding(${i}) var<storage, read_write> ${binding}: array<${elementType[dtype][wide ? 1 : 0]}>;\n`;
     });
     const parts = [
       `// ${this.name}\n`,
@@ -153,6 +201,11 @@ export class ShaderWriter {
     ];
     return parts.join("");
   }
+}
+
+/** The name of window `w` of a binding. */
+function windowName(name: string, w: number): string {
+  return w === 0 ? name : `${name}_${w}`;
 }
 
 /** A line broken, where it is longer than a page is wide, at a comma or before an operator. */

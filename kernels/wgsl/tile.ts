@@ -17,7 +17,12 @@ export interface TileConfig {
   readonly depth: number;
   /** Most lanes that share the K of a block where a product is too thin or small for tiles, a power of two. */
   readonly slices: number;
+  /** Bytes that one binding may have; larger operands take several. A device puts its own limit here. */
+  readonly window: number;
 }
+
+/** What every WebGPU device binds at once. */
+const leastWindow = 2 ** 27;
 
 /** For a real GPU: 64 x 64 x 16 tiles in workgroup memory, 8 x 8 in registers. Usual practice, not measured here. */
 export const gpuTile: TileConfig = {
@@ -28,6 +33,7 @@ export const gpuTile: TileConfig = {
   blocks: [2, 2],
   depth: 16,
   slices: 16,
+  window: leastWindow,
 };
 
 /** For a software adapter, where barriers cost and workgroup memory brings nothing. */
@@ -39,6 +45,7 @@ export const softwareTile: TileConfig = {
   blocks: [2, 2],
   depth: 0,
   slices: 1,
+  window: leastWindow,
 };
 
 /** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */

@@ -12,7 +12,17 @@ import { interpretKernel } from "../reference/kernel_interpreter.ts";
 const tiles: readonly TileConfig[] = [
   gpuTile,
   softwareTile,
-  { ...gpuTile, name: "small", mapLanes: 32, rowLanes: 16, workgroup: [4, 2], blocks: [1, 2], depth: 8, slices: 1 },
+  {
+    ...gpuTile,
+    name: "small",
+    mapLanes: 32,
+    rowLanes: 16,
+    workgroup: [4, 2],
+    blocks: [1, 2],
+    depth: 8,
+    slices: 1,
+    window: 98_304,
+  },
 ];
 const cut: readonly DeviceCase[] = tiles.map((tile) => ({
   name: `webgpu with the ${tile.name} tile`,

@@ -119,9 +119,9 @@ export function mapCases(): KernelCase[] {
       put(1, at([1]), op("mul", "f32", load(0, at([1])), load(1, at([1])))),
     ],
   });
-  add("of 2^22 + 5 points", {
-    operands: [write(2 ** 22 + 5, "i32")],
-    shape: [2 ** 22 + 5],
+  add("of 2^16 + 5 points", {
+    operands: [write(2 ** 16 + 5, "i32")],
+    shape: [2 ** 16 + 5],
     stores: [put(0, at([1]), axis(0))],
   }, 0);
   return cases;
