@@ -15,31 +15,34 @@ await t.reportErrors(async () => {
       seed: { type: "string", default: "1" },
       device: { type: "string", default: "auto" },
       out: { type: "string", default: "out/smollm2" },
+      json: { type: "boolean", default: false },
       threads: { type: "string" },
       debug: { type: "boolean", default: false },
     },
   });
+  const say = flags.json ? console.error : console.log;
   const seed = t.wholeNumber("--seed", flags.seed);
   const steps = t.wholeNumber("--steps", flags.steps);
   const [adapterFolder, mergedFolder] = [`${flags.out}/adapter`, `${flags.out}/merged`];
 
   using device = await openDevice(flags.device as DeviceChoice, { threads: t.wholeNumber("--threads", flags.threads) });
-  console.log(`device    ${device.description}: ${device.reason}`);
+  say(`device    ${device.description}: ${device.reason}`);
   using model = await llama.load(flags.model, { device });
-  console.log(`model     ${flags.model}: ${t.describeModel(model)}`);
+  say(`model     ${flags.model}: ${t.describeModel(model)}`);
   const tokenizer = model.tokenizer();
   const task = t.realLettersTask(tokenizer, seed);
   const plan = { ...task.settings, seed, steps: steps ?? task.settings.steps };
-  console.log(`data      ${task.description}`);
+  say(`data      ${task.description}`);
 
   const tuned = lora(model, { r: 8, alpha: 16, targets: ["q_proj", "v_proj"], seed });
-  for (const line of t.describeMatches(tuned.matched)) console.log(`adapting  ${line}`);
-  console.log(t.describeTrainable(tuned.matched, model.params));
+  for (const line of t.describeMatches(tuned.matched)) say(`adapting  ${line}`);
+  say(t.describeTrainable(tuned.matched, model.params));
   t.checkWritable(adapterFolder);
 
   const prompts = task.test.map((row) => row.prompt);
   const before = await t.answerer(model, tokenizer, task)(model.params, prompts);
-  console.log(`before    ${t.describeScore(t.scoreAnswers(before, task.test))}`);
+  const scoreBefore = t.scoreAnswers(before, task.test);
+  say(`before    ${t.describeScore(scoreBefore)}`);
 
   using interrupt = t.onInterrupt();
   const bar = t.progressBar(plan.steps);
@@ -49,14 +52,16 @@ await t.reportErrors(async () => {
   t.reportEnd(run.end, plan.steps, adapterFolder);
 
   const merged = t.mergeParams(tuned, run.trainable);
-  console.log(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
+  say(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
   await t.saveModel(mergedFolder, model, merged);
   using reloaded = await llama.load(mergedFolder, { device });
   const after = await t.answerer(reloaded, reloaded.tokenizer(), task)(reloaded.params, prompts);
-  console.log(`after     ${t.describeScore(t.scoreAnswers(after, task.test))}, merged, saved and loaded again`);
-  console.log(t.sideBySide(task.test.slice(0, 3), before, after));
-  console.log(`adapter   ${adapterFolder}: ${t.describeSizes(adapterFolder, model.params)}`);
-  console.log(
-    `try it    deno task generate --adapter ${adapterFolder} --system "${t.letterInstruction}" "${t.ownLetter}"`,
+  const scoreAfter = t.scoreAnswers(after, task.test);
+  say(`after     ${t.describeScore(scoreAfter)}, merged, saved and loaded again`);
+  say(t.sideBySide(task.test.slice(0, 3), before, after));
+  say(`adapter   ${adapterFolder}: ${t.describeSizes(adapterFolder, model.params)}`);
+  say(
+    `try it    deno task generate --adapter ${adapterFolder} --system '${t.letterInstruction}' "${t.ownLetter}"`,
   );
+  if (flags.json) console.log(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
 });

@@ -47,8 +47,17 @@ await t.reportErrors(async () => {
 
   using interrupt = t.onInterrupt();
   const bar = t.progressBar(plan.steps);
-  const { sizes: { contextLength: context } } = model;
-  const run = await t.train(tuned, { ...plan, data: task.examples, context, ...interrupt, onStep: bar.update });
+  const memory = t.memoryWatch(device);
+  const run = await t.train(tuned, {
+    ...plan,
+    data: task.examples,
+    context: model.sizes.contextLength,
+    signal: interrupt.signal,
+    onStep: (line) => {
+      bar.update(line);
+      memory.note(line.step);
+    },
+  });
   bar.end();
   await t.saveAdapter(flags.out, model, tuned, run.trainable, { baseModel: flags.model });
   t.reportEnd(run.end, plan.steps, flags.out);
@@ -61,6 +70,7 @@ await t.reportErrors(async () => {
   }
   say(`loss      ${run.losses[0].toFixed(4)} at first, ${run.losses.at(-1)!.toFixed(4)} at the end`);
   say(`adapter   ${flags.out}: ${t.describeSizes(flags.out, model.params)}`);
+  say(`memory    ${memory.describe()}`);
   say(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
   say(`try it    deno task generate --adapter ${flags.out} "${t.ownLetter}"`);
   if (flags.json) console.log(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));

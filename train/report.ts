@@ -3,6 +3,7 @@ import { sizeOf } from "../core/aval.ts";
 import { byteSize } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
+import type { Device } from "../kernels/device/device.ts";
 import { flatten } from "../core/tree.ts";
 import type { Match } from "../lora/mod.ts";
 import type { TrainResult } from "./loop.ts";
@@ -112,6 +113,23 @@ export function describeSizes(adapterFolder: string, params: unknown): string {
   const adapter = Deno.statSync(`${adapterFolder}/adapter_model.safetensors`).size;
   const { bytes } = sizeOfTree(params);
   return `${formatBytes(adapter)}, beside ${formatBytes(bytes)} of the base (${(100 * adapter / bytes).toFixed(1)} %)`;
+}
+
+/** Watches what a run holds, on the device and in the process, to say whether it is steady. */
+export function memoryWatch(device: Device): { note(step: number): void; describe(): string } {
+  const held = () => ({ device: device.memory.current, process: Deno.memoryUsage().rss });
+  const seen: { step: number; device: number; process: number }[] = [];
+  return {
+    note(step) {
+      if (seen.length > 1) seen.pop(); // the first and the last are kept
+      seen.push({ step, ...held() });
+    },
+    describe: () =>
+      seen.map((s) =>
+        `${formatBytes(s.device)} on the device and ${formatBytes(s.process)} in all after step ${s.step}`
+      )
+        .join(", "),
+  };
 }
 
 /**
