@@ -35,9 +35,9 @@ export function kindOf(golden: GoldenCase): Kind | null {
 /** What is not built yet, by what tells that a case needs it. */
 const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
   ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
-  ["4-bit weights are not built yet", (c) => /^(nf4|loftq|qlora)/.test(c.id)],
+  ["4-bit weights are not built yet", (c) => ["nf4", "loftq", "packed"].some((file) => c.has(`${file}.safetensors`))],
   ["BERT is not built yet", (c) => modelType(c) === "bert"],
-  ["PiSSA is not built yet", (c) => c.has("adapter_as_lora") || c.id.includes("pissa")],
+  ["PiSSA is not built yet", (c) => c.has("pissa_init")],
   ["several adapters at once are not built yet", (c) => c.has("adapters")],
   [
     "LoRA+ is not built yet",
