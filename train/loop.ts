@@ -217,7 +217,8 @@ function countLabelled({ labels, shape: [, seq] }: Batch): number {
   return labels.reduce((count, label, i) => count + (label !== IGNORED && i % seq > 0 ? 1 : 0), 0);
 }
 
-function uploadBatch(home: TensorHome, { inputIds, attentionMask, labels, shape }: Batch) {
+/** A batch on a device: what a model reads, and the labels for its loss. */
+export function uploadBatch(home: TensorHome, { inputIds, attentionMask, labels, shape }: Batch) {
   const make = (data: Int32Array) => upload(home, { shape, dtype: "i32", data });
   return { inputIds: make(inputIds), attentionMask: make(attentionMask), labels: make(labels) };
 }

@@ -10,7 +10,7 @@ export * from "./answers.ts";
 export * from "./data.ts";
 export { systemPrompt as letterInstruction } from "./letters_real.ts";
 export { type Score, scoreAnswers } from "./letters_score.ts";
-export { type StepLine, train, type Trainee, type TrainOptions, type TrainResult } from "./loop.ts";
+export { type StepLine, train, type Trainee, type TrainOptions, type TrainResult, uploadBatch } from "./loop.ts";
 export * from "./merge.ts";
 export * from "./optimiser.ts";
 export * from "./progress.ts";
