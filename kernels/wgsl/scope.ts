@@ -1,4 +1,3 @@
-import { DeviceError } from "../../core/errors.ts";
 import type { Expr, Index, Store } from "../kernel.ts";
 import { isPacked, readElement, readWide, reread } from "./access.ts";
 import { countUses, rootsOf, variesAlong } from "./expressions.ts";
@@ -154,14 +153,14 @@ export class Scope {
       this.shader.line(this.shader.write(operand, at, this.#narrow(splat(value), operand)));
       return;
     }
-    if (dtype === "f16" || dtype === "bf16") {
-      throw new DeviceError(
-        `Cannot store ${dtype} in "${this.shader.name}": 16-bit elements are written four neighbours at a time, ` +
-          `by a map over whole rows of a multiple of 4: convert in a kernel of its own`,
-      );
-    }
     const { vector } = this.names;
     for (let lane = 0; lane < (vector ? 4 : 1); lane++) {
+      if (dtype === "f16" || dtype === "bf16") {
+        const at = this.#bind({ text: this.index(index, 1, lane), type: "u32", width: 1, atom: false }).text;
+        const bits = this.shader.helpers.use(dtype === "f16" ? "half_bits" : "brain_bits");
+        this.shader.line(this.shader.writeHalf(operand, at, `${bits}(${laneOf(value, lane).text})`));
+        continue;
+      }
       const text = this.#narrow(laneOf(value, lane), operand);
       this.shader.line(this.shader.write(operand, this.index(index, 1, lane), text));
     }

@@ -1,4 +1,5 @@
 import { byteSize, type DType } from "../../core/dtype.ts";
+import { DeviceError } from "../../core/errors.ts";
 import type { Operand } from "../kernel.ts";
 import { HelperSet } from "./helpers.ts";
 import { maxGroups, type TileConfig } from "./tile.ts";
@@ -29,6 +30,8 @@ export interface Binding {
   readonly dtype: DType;
   /** Declared as an array of four elements (two words of a 16-bit dtype) rather than of one. */
   readonly wide: boolean;
+  /** Declared as atomic words, because halves of them are written one by one. */
+  readonly atomic: boolean;
   /** Bindings it takes: an operand larger than the device binds at once is bound in windows. */
   readonly windows: number;
 }
@@ -77,7 +80,10 @@ export class ShaderWriter {
       if (alias[i] !== i) return void this.#bindings.push(this.#bindings[alias[i]]);
       const size = Math.max(...operands.filter((_, j) => alias[j] === i).map(({ size }) => size));
       const windows = Math.max(1, Math.ceil(size * byteSize[operand.dtype] / this.#windowBytes));
-      this.#bindings.push({ name: names(i), dtype: operand.dtype, wide: !shared.has(i), windows });
+      const packed = operand.dtype === "f16" || operand.dtype === "bf16";
+      const written = operands.some(({ access }, j) => alias[j] === i && access !== "read");
+      const atomic = packed && written && shared.has(i);
+      this.#bindings.push({ name: names(i), dtype: operand.dtype, wide: !shared.has(i), atomic, windows });
       if (windows > 1) this.#declareWindows(i);
     });
   }
@@ -89,8 +95,9 @@ export class ShaderWriter {
 
   /** What operand `i` holds at `index`: an element or a word, or four elements of a wide binding. */
   read(i: number, index: string): string {
-    const { name, windows } = this.#bindings[i];
-    return windows > 1 ? `read_${name}(${index})` : `${name}[${index}]`;
+    const { name, windows, atomic } = this.#bindings[i];
+    if (windows > 1) return `read_${name}(${index})`;
+    return atomic ? `atomicLoad(&${name}[${index}])` : `${name}[${index}]`;
   }
 
   /** The statement that writes `value` there. */
@@ -99,9 +106,25 @@ export class ShaderWriter {
     return windows > 1 ? `write_${name}(${index}, ${value});` : `${name}[${index}] = ${value};`;
   }
 
+  /**
+   * The statements that write the 16 bits of element `at`, a name, where no one writes whole words. The other half of the
+   * word may be written at the same time: clearing and setting one half leaves it as it is.
+   */
+  writeHalf(i: number, at: string, bits: string): string {
+    const { name } = this.#bindings[i];
+    const [word, shift] = [`${name}[${at} / 2u]`, `(16u * (${at} & 1u))`];
+    return `atomicAnd(&${word}, 0xffff0000u >> ${shift});\natomicOr(&${word}, ${bits} << ${shift});`;
+  }
+
   /** Declares the functions that find the window of an index. */
   #declareWindows(i: number): void {
-    const { name, dtype, wide, windows } = this.#bindings[i];
+    const { name, dtype, wide, windows, atomic } = this.#bindings[i];
+    if (atomic) {
+      throw new DeviceError(
+        `Cannot write ${dtype} element by element into an array that is bound in ${windows} parts in "${this.name}": ` +
+          `convert in a kernel of its own`,
+      );
+    }
     const type = elementType[dtype][wide ? 1 : 0];
     const step = this.#windowBytes / (wide ? 4 * byteSize[dtype] : 4);
     const each = (text: (binding: string, index: string) => string) =>
@@ -185,12 +208,14 @@ export class ShaderWriter {
 
   #print(): string {
     const bindings = this.#bound().map(({ operand, start }, i) => {
-      const { name, dtype, wide } = this.#bindings[operand];
+      const { name, dtype, wide, atomic } = this.#bindings[operand];
       const { size, access } = this.operands[operand];
       const binding = windowName(name, start / this.#windowBytes);
       const part = start > 0 ? `, from byte ${start}` : "";
       return `// ${binding}: ${dtype}[${size}], ${access}${part}\n` +
-        `@group(0) @binding(${i}) var<storage, read_write> ${binding}: array<${elementType[dtype][wide ? 1 : 0]}>;\n`;
+        `@group(0) @binding(${i}) var<storage, read_write> ${binding}: array<${
+          atomic ? "atomic<u32>" : elementType[dtype][wide ? 1 : 0]
+        }>;\n`;
     });
     const parts = [
       `// ${this.name}\n`,
