@@ -9,11 +9,9 @@ import { asValue } from "../../core/ops/constant.ts";
 import { type HostTensor, Tensor, type TensorHome } from "../../core/tensor.ts";
 import { flatten, isLeaf } from "../../core/tree.ts";
 import { rules, termRules } from "./oracle_rules.ts";
+import type { OracleTensor } from "./oracle_tensor.ts";
 
-/** An array of the oracle: the numbers themselves (not their bits), in row-major order. */
-export interface OracleTensor extends Aval {
-  readonly data: Float64Array;
-}
+export type { OracleTensor } from "./oracle_tensor.ts";
 
 /** Where the oracle's tensors live: a cell with either its own numbers or what the host wrote into it. */
 class OracleHome implements TensorHome {

@@ -1,6 +1,6 @@
 /** What each primitive computes, one plain loop each, by the primitive's name. */
 import { type Aval, sizeOf, stridesOf } from "../../core/aval.ts";
-import type { OracleTensor } from "./oracle.ts";
+import type { OracleTensor } from "./oracle_tensor.ts";
 import { binary, bitcastTo, convertTo, threefry, unary, wrap } from "./oracle_scalar.ts";
 
 type Rule = (inputs: readonly OracleTensor[], params: any, outs: readonly Aval[]) => Float64Array[];
