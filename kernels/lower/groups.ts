@@ -134,7 +134,7 @@ export class Groups {
     }
     group.at = this.ctx.now;
     this.#of.set(v, group);
-    if (this.#width(group) > maxOperands) this.#split(group, node);
+    if (this.#width(group, (n) => this.#mayJoin(n, group)) > maxOperands) this.#split(group, node);
   }
 
   /** One group from several; null where there is none to join. Two bare products that are added share an accumulator. */
@@ -171,7 +171,7 @@ export class Groups {
       open: true,
       at: this.ctx.now,
     };
-    if (this.#width(into) > maxOperands - 2) {
+    if (this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > maxOperands - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
       return groups.at(-1)!;
     }
@@ -184,18 +184,23 @@ export class Groups {
     return !this.ctx.outputs.has(x) && this.ctx.consumers.get(x)!.every((n) => n === node);
   }
 
-  /** The members that are needed outside the group. */
-  #exports(group: Group): Value[] {
-    return [...group.drafts.keys()].filter((v) =>
-      this.ctx.outputs.has(v) || this.ctx.consumers.get(v)?.some((n) => !n.outs.every((o) => group.drafts.has(o)))
-    );
+  /** Whether a consumer that is not lowered yet may still become a member. */
+  #mayJoin(n: Node, group: Group): boolean {
+    const [v] = n.outs;
+    const pending = !this.#of.has(v) && !this.ctx.reprs.has(v) && !this.ctx.inlined.has(v);
+    return n.prim.lowering.kind === "scalar" && pending && sameShape(v.shape, group.shape);
+  }
+
+  /** The members that are needed outside the group, but for consumers that `ignore` names. */
+  #exports(group: Group, ignore: (n: Node) => boolean = () => false): Value[] {
+    const outside = (n: Node) => !n.outs.every((o) => group.drafts.has(o)) && !ignore(n);
+    return [...group.drafts.keys()].filter((v) => this.ctx.outputs.has(v) || this.ctx.consumers.get(v)?.some(outside));
   }
 
   /** How many buffers the group's kernel would bind if it were launched now. */
-  #width(group: Group): number {
-    const buffers = new Set<Buffer>();
-    const exports = this.#exports(group);
-    for (const d of loadsOf(exports.map((v) => group.drafts.get(v)!))) buffers.add(d);
+  #width(group: Group, ignore?: (n: Node) => boolean): number {
+    const exports = this.#exports(group, ignore);
+    const buffers = loadsOf((ignore ? [...group.drafts.keys()] : exports).map((v) => group.drafts.get(v)!));
     for (const { a, b } of group.contraction?.segments ?? []) {
       for (const r of [a, b]) if (isBuffer(r.base)) buffers.add(r.base);
     }
@@ -213,9 +218,29 @@ export class Groups {
     this.#of.set(v, fresh);
   }
 
+  /** Members that were expected to stay inside did not: as many of the first as fit are one kernel, the rest another. */
+  #closeInParts(group: Group): void {
+    group.open = false;
+    const members = [...group.drafts];
+    let first: Group, count = members.length;
+    do {
+      count--;
+      first = { ...group, drafts: new Map(members.slice(0, count)), open: true };
+    } while (count > 1 && this.#width(first) > maxOperands);
+    for (const v of first.drafts.keys()) this.#of.set(v, first);
+    this.close(first);
+    const rest: Group = { ...group, drafts: new Map(), contraction: null, open: true };
+    for (const [v] of members.slice(count)) {
+      rest.drafts.set(v, this.#operation(v.node, v, (x) => rest.drafts.get(x) ?? this.draft(x)));
+      this.#of.set(v, rest);
+    }
+    this.close(rest);
+  }
+
   /** Launches a group: one kernel that stores what is needed outside. */
   close(group: Group): void {
     if (!group.open) return;
+    if (this.#width(group) > maxOperands) return this.#closeInParts(group);
     group.open = false;
     const exports = this.#exports(group);
     const stores: DraftStore[] = exports.map((v) => {
