@@ -37,13 +37,11 @@ export async function fmaPeak(threads: number): Promise<{ measure(): number } & 
   const step = new Int32Array(memory.buffer, table, stepWords.first);
   const shared = new Int32Array(memory.buffer, 0, 64);
   const measure = () => {
-    step.set([0, module, bytes.length, units, 1, 0, 0]);
-    shared[words.table] = table;
-    shared[words.steps] = 1;
+    step.set([0, module, bytes.length, units, 1, 0]);
     shared[words.scratch] = scratchAt;
     shared[words.scratchStride] = 16 * chains;
     const start = performance.now();
-    pool.run(threads === 1);
+    pool.run(table / 4, table / 4 + stepWords.first);
     const seconds = (performance.now() - start) / 1000;
     return units * rounds * chains * 4 * 2 / seconds / 1e9;
   };

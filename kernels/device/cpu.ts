@@ -158,7 +158,7 @@ export class CpuDevice implements Device {
           ref.kind === "arena" ? this.#arena.address + ref.offset : given[ref.kind][ref.index].address
         );
         new Int32Array(this.#memory.buffer, address, table.words.length).set(table.words);
-        this.#walk(address, steps.length, table.alone);
+        this.#walk(address / 4, table.words.length);
       },
       free: () => {
         if (!this.#arenas.delete(executable)) return;
@@ -177,14 +177,12 @@ export class CpuDevice implements Device {
     this.#threads[Symbol.dispose]();
   }
 
-  #walk(table: number, steps: number, alone: boolean): void {
+  #walk(first: number, length: number): void {
     const shared = new Uint32Array(this.#memory.buffer, 0, 64);
-    shared[words.table] = table;
-    shared[words.steps] = steps;
     shared[words.scratch] = this.#scratch.address;
     shared[words.scratchStride] = this.#scratch.stride;
     try {
-      this.#threads.run(alone);
+      this.#threads.run(first, first + length);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new DeviceError(`A kernel failed on the CPU device: ${reason}.`);
@@ -257,15 +255,11 @@ export class CpuDevice implements Device {
 /** A program's steps as the words that the threads walk. */
 class StepTable {
   readonly words: Int32Array;
-  /** Whether no step has work for more than one thread. */
-  readonly alone: boolean;
   readonly #addresses: { readonly at: number; readonly ref: BufferRef }[] = [];
-  readonly #counters: number[] = [];
 
   constructor(steps: readonly { kernel: CompiledKernel; buffers: readonly BufferRef[] }[]) {
     const length = steps.reduce((total, { buffers }) => total + stepWords.first + buffers.length, 0);
     this.words = new Int32Array(length);
-    this.alone = steps.every(({ kernel: { emitted } }) => emitted.units <= emitted.grain);
     let at = 0;
     for (const { kernel: { number, emitted, address }, buffers } of steps) {
       this.words[at + stepWords.kernel] = number;
@@ -274,15 +268,13 @@ class StepTable {
       this.words[at + stepWords.units] = emitted.units;
       this.words[at + stepWords.grain] = emitted.grain;
       this.words[at + stepWords.operands] = buffers.length;
-      this.#counters.push(at + stepWords.next);
       buffers.forEach((ref, i) => this.#addresses.push({ at: at + stepWords.first + i, ref }));
       at += stepWords.first + buffers.length;
     }
   }
 
-  /** Fills in the address of every operand and sets the work counters back. */
+  /** Fills in the address of every operand. */
   resolve(addressOf: (ref: BufferRef) => number): void {
     for (const { at, ref } of this.#addresses) this.words[at] = addressOf(ref);
-    for (const at of this.#counters) this.words[at] = 0;
   }
 }

@@ -124,12 +124,33 @@ Deno.test("results have the same bits for 1, 2 and 3 threads", async () => {
   assertEquals(outputs[0], outputs[2]);
 });
 
-Deno.test("the barrier holds over many short programs, more threads than processors included", async () => {
+Deno.test("every unit of work is done once, over many short programs and more threads than processors", async () => {
+  const runs = 3000;
   for (const threads of [2, 4]) {
     using device = await openCpu({ threads });
-    const small = program(300, 16);
-    using alone = await openCpu({ threads: 1 });
-    assertEquals((await run(device, small, 3000)).output, (await run(alone, small)).output);
+    const size = 5 * 16384 + 3;
+    const one: Expr = { kind: "const", type: "f32", value: 1 };
+    const count = (size: number): Kernel => ({
+      kind: "map",
+      operands: [{ dtype: "f32", size, access: "inout" }],
+      shape: [size],
+      stores: [{
+        operand: 0,
+        index: { offset: 0, strides: [1] },
+        value: { kind: "op", type: "f32", op: "add", args: [load(0, [1]), one] },
+      }],
+    });
+    const buffer = device.allocate(size * 4);
+    device.write(buffer, new Float32Array(size));
+    // Steps that are shared, and steps too small for that, of one and the same buffer.
+    const steps = [size, 7, size, 7, 7].map((n): Step => ({
+      kernel: count(n),
+      buffers: [{ kind: "argument", index: 0 }],
+    }));
+    const executable = device.compile({ arguments: [{ dtype: "f32", size }], outputs: [], arenaBytes: 0, steps });
+    for (let i = 0; i < runs; i++) executable.run([buffer], []);
+    const [got] = await device.read([{ buffer, dtype: "f32", size }]);
+    got.forEach((x, i) => assertEquals(x, runs * (i < 7 ? 5 : 2)));
   }
 });
 

@@ -19,12 +19,11 @@ export class CpuThreads implements Disposable {
   readonly walker: Walker;
   readonly #memory: WebAssembly.Memory;
   readonly #workers: readonly WorkerThread[];
-  #commands = 0;
 
   private constructor(memory: WebAssembly.Memory, workers: readonly WorkerThread[]) {
     this.#memory = memory;
     this.#workers = workers;
-    this.walker = createWalker(memory, 0, workers.length + 1, layout);
+    this.walker = createWalker(memory, 0, layout);
   }
 
   /** Threads that take part, the main one included. */
@@ -39,21 +38,23 @@ export class CpuThreads implements Disposable {
 
   /** The main thread alone. */
   static alone(memory: WebAssembly.Memory): CpuThreads {
+    new Int32Array(memory.buffer)[words.step] = words.idle;
     return new CpuThreads(memory, []);
   }
 
   /** The main thread and `count - 1` workers; resolves once each is ready. Rejects if one can't start. */
   static async start(memory: WebAssembly.Memory, count: number): Promise<CpuThreads> {
     const { Worker } = workerThreads()!;
+    new Int32Array(memory.buffer)[words.step] = words.idle;
     const source = `const { parentPort, workerData } = require("node:worker_threads");
       const createWalker = ${createWalker};
-      const { memory, thread, threads, layout } = workerData;
-      const walker = createWalker(memory, thread, threads, layout);
+      const { memory, thread, layout } = workerData;
+      const walker = createWalker(memory, thread, layout);
       parentPort.postMessage("ready");
       walker.serve();`;
     const workers = Array.from(
       { length: count - 1 },
-      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, threads: count, layout } }),
+      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, layout } }),
     );
     const ready = workers.map((worker) =>
       new Promise<void>((resolve, reject) => {
@@ -71,27 +72,23 @@ export class CpuThreads implements Disposable {
     return new CpuThreads(memory, workers);
   }
 
-  /** Runs the program that the shared words name, and returns when every thread is done. Throws what a thread threw. */
-  run(alone: boolean): void {
+  /** Runs the table of steps in words [first, last) and returns when all of it is done. Throws what a thread threw. */
+  run(first: number, last: number): void {
     const shared = new Int32Array(this.#memory.buffer, 0, 64);
+    shared[words.last] = last;
     shared[words.failed] = 0;
-    const single = alone || this.#workers.length === 0;
-    if (!single) this.#command(1);
-    this.walker.walk(single);
+    this.walker.run(first);
     if (shared[words.failed] === 0) return;
     const text = new Uint8Array(this.#memory.buffer, message.address, shared[words.messageLength]).slice();
     throw new Error(new TextDecoder().decode(text));
   }
 
   [Symbol.dispose](): void {
-    if (this.#workers.length > 0) this.#command(2);
-  }
-
-  #command(action: number): void {
+    if (this.#workers.length === 0) return;
     const shared = new Int32Array(this.#memory.buffer, 0, 64);
-    shared[words.action] = action;
-    Atomics.store(shared, words.command, ++this.#commands);
-    Atomics.notify(shared, words.command);
+    Atomics.store(shared, words.ending, 1);
+    Atomics.add(shared, words.wake, 1);
+    Atomics.notify(shared, words.wake);
   }
 }
 

@@ -1,42 +1,41 @@
 /**
- * What each thread of the CPU device does: walk a program's steps together with the others, taking work in chunks and
- * meeting at a barrier after each step. The same function runs on the main thread and, as source text, in the workers;
- * so it names nothing outside itself.
+ * What each thread of the CPU device does. A program is a table of steps; one step is open at a time, and whoever is
+ * free takes units of its work until none are left. The thread that finishes the last unit opens the next step, after
+ * doing itself all that are too small to share. So nobody waits for a thread that is late: only for work in hand.
  *
- * Everything that threads share lies in the first words of the memory ({@link words}) and in the program's table: per
- * step `[kernel, module address, module bytes, units, grain, next unit, operands, operand addresses…]`.
+ * The same function runs on the main thread and, as source text, in the workers: it names nothing outside itself.
+ * Everything that threads share lies in the first words of the memory ({@link words}) and in the table: per step
+ * `[kernel, module address, module bytes, units, grain, operands, operand addresses…]`.
  */
 
 /** Words at the start of the memory, by position. */
 export const words = {
-  /** Counts the commands given; workers wait for it to change. */
-  command: 0,
-  /** What to do: 1 = walk the table, 2 = end. */
-  action: 1,
-  table: 2,
-  steps: 3,
-  /** Address of thread 0's scratch, and bytes from one thread's to the next. */
-  scratch: 4,
-  scratchStride: 5,
-  /** Threads that have arrived at the barrier, and how often it has opened. */
-  arrived: 6,
+  /** Changes whenever a step was opened; all who wait, wait for that. */
+  wake: 0,
+  /** Not 0 once the workers are to end. */
+  ending: 1,
+  /** 64 bits: the number of the open step over its next free unit, so that a late thread's claim fails. */
+  next: 2,
+  /** Word position of the open step, and how many of its units are done. */
+  step: 4,
+  done: 5,
+  /** Word position past the last step. */
+  last: 6,
+  /** The steps opened so far, and that number when the last program was finished: it is while the two are equal. */
   opened: 7,
-  /** Not 0 once a thread has failed; its message lies at `messageBytes`. */
-  failed: 8,
-  messageLength: 9,
+  finished: 8,
+  /** Address of thread 0's scratch, and bytes from one thread's to the next. */
+  scratch: 9,
+  scratchStride: 10,
+  /** Not 0 once a unit has failed; its message lies at `message.address`. */
+  failed: 11,
+  messageLength: 12,
+  /** A step without work, which is open between programs. */
+  idle: 32,
 } as const;
 
 /** Words of a step before its operand addresses. */
-export const stepWords = {
-  kernel: 0,
-  address: 1,
-  bytes: 2,
-  units: 3,
-  grain: 4,
-  next: 5,
-  operands: 6,
-  first: 7,
-} as const;
+export const stepWords = { kernel: 0, address: 1, bytes: 2, units: 3, grain: 4, operands: 5, first: 6 } as const;
 
 /** Where a failed thread leaves its message (UTF-8), and the most bytes of it. */
 export const message = { address: 256, bytes: 1024 } as const;
@@ -44,7 +43,7 @@ export const message = { address: 256, bytes: 1024 } as const;
 /** Bytes at the start of the memory that the threads use to meet. */
 export const reservedBytes = 2048;
 
-/** Where the shared words lie; handed over because a worker's copy of the source can't see this module. */
+/** The layout of the shared words, handed over because a worker's copy of the source can't see this module. */
 export interface Layout {
   readonly words: typeof words;
   readonly stepWords: typeof stepWords;
@@ -58,32 +57,38 @@ export type KernelFunction = (operands: number, scratch: number, start: number, 
 export interface Walker {
   /** The kernels compiled so far, by number. Missing ones are compiled from the module bytes that a step names. */
   readonly kernels: (KernelFunction | undefined)[];
-  /** Walks the program that the shared words name, with the other threads, or alone. */
-  walk(alone: boolean): void;
-  /** Waits for commands until told to end. */
+  /** Runs the table from the step at word `first` on, with whoever helps; returns when all of it is done. */
+  run(first: number): void;
+  /** Helps with every program until told to end. */
   serve(): void;
 }
 
-/** `thread` is 0 on the main thread; `threads` counts it. */
-export function createWalker(memory: WebAssembly.Memory, thread: number, threads: number, layout: Layout): Walker {
+/** `thread` is 0 on the main thread. */
+export function createWalker(memory: WebAssembly.Memory, thread: number, layout: Layout): Walker {
   const { words, stepWords, message } = layout;
   // Polls before a thread goes to sleep: some tens of microseconds.
   const spins = 4000;
   const kernels: (KernelFunction | undefined)[] = [];
   let view = new Int32Array(memory.buffer);
+  const claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
 
-  const waitWhile = (word: number, value: number) => {
-    for (let i = 0; i < spins; i++) if (Atomics.load(view, word) !== value) return;
-    while (Atomics.load(view, word) === value) Atomics.wait(view, word, value);
+  const waitWhile = (seen: number) => {
+    for (let i = 0; i < spins; i++) if (Atomics.load(view, words.wake) !== seen) return;
+    Atomics.wait(view, words.wake, seen);
   };
 
-  const meet = () => {
-    const opened = Atomics.load(view, words.opened);
-    if (Atomics.add(view, words.arrived, 1) === threads - 1) {
-      Atomics.store(view, words.arrived, 0);
-      Atomics.add(view, words.opened, 1);
-      Atomics.notify(view, words.opened);
-    } else waitWhile(words.opened, opened);
+  // Claims are closed before the step changes, so that a claim that holds was made of the step that was read with it.
+  // Once they are open again the step may be finished and the next be opened at any time: what follows must bear that.
+  const open = (step: number) => {
+    const number = Atomics.add(view, words.opened, 1) + 1;
+    const fresh = BigInt(number) << 32n;
+    Atomics.store(claims, 0, fresh | 0xffffffffn);
+    Atomics.store(view, words.done, 0);
+    Atomics.store(view, words.step, step);
+    Atomics.store(claims, 0, fresh);
+    if (step === words.idle) Atomics.store(view, words.finished, number);
+    Atomics.add(view, words.wake, 1);
+    Atomics.notify(view, words.wake);
   };
 
   const fail = (error: unknown) => {
@@ -94,52 +99,76 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, threads
     Atomics.store(view, words.messageLength, length);
   };
 
-  const load = (at: number): KernelFunction => {
-    const number = view[at + stepWords.kernel];
+  const load = (step: number): KernelFunction => {
+    const number = view[step + stepWords.kernel];
     const known = kernels[number];
     if (known) return known;
-    const bytes = new Uint8Array(memory.buffer, view[at + stepWords.address] >>> 0, view[at + stepWords.bytes]).slice();
+    const address = view[step + stepWords.address] >>> 0;
+    const bytes = new Uint8Array(memory.buffer, address, view[step + stepWords.bytes]).slice();
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { m: { m: memory } });
     return kernels[number] = instance.exports.run as KernelFunction;
   };
 
-  const work = (at: number, scratch: number) => {
-    const run = load(at);
-    const units = view[at + stepWords.units], grain = view[at + stepWords.grain];
-    const operands = (at + stepWords.first) * 4;
-    for (;;) {
-      const start = Atomics.add(view, at + stepWords.next, grain);
-      if (start >= units) return;
-      run(operands, scratch, start, Math.min(start + grain, units));
+  // Once a unit has failed the rest are only counted, so that the program comes to its end.
+  const work = (step: number, start: number, end: number) => {
+    if (Atomics.load(view, words.failed) !== 0) return;
+    try {
+      const scratch = (view[words.scratch] >>> 0) + thread * view[words.scratchStride];
+      load(step)((step + stepWords.first) * 4, scratch, start, end);
+    } catch (error) {
+      fail(error);
     }
   };
 
-  const walk = (alone: boolean) => {
-    if (view.buffer !== memory.buffer) view = new Int32Array(memory.buffer);
-    const steps = view[words.steps];
-    const scratch = (view[words.scratch] >>> 0) + thread * view[words.scratchStride];
-    let at = (view[words.table] >>> 0) / 4;
-    for (let step = 0; step < steps; step++) {
-      // A failed thread goes on meeting the others, so that nobody waits for it.
-      if (Atomics.load(view, words.failed) === 0) {
-        try {
-          work(at, scratch);
-        } catch (error) {
-          fail(error);
-        }
+  /** Opens the first step from `step` on that is worth sharing; the small ones before it are done here and now. */
+  const advance = (step: number) => {
+    for (; step < view[words.last]; step += stepWords.first + view[step + stepWords.operands]) {
+      const units = view[step + stepWords.units];
+      if (units > view[step + stepWords.grain]) return open(step);
+      work(step, 0, units);
+    }
+    open(words.idle);
+  };
+
+  /** Takes units of the open step until none are left. */
+  const help = () => {
+    for (;;) {
+      const claim = Atomics.load(claims, 0);
+      const step = Atomics.load(view, words.step);
+      if (view.buffer !== memory.buffer) view = new Int32Array(memory.buffer);
+      // What is read here is only acted on if the claim then holds: the step was open all the while.
+      const units = view[step + stepWords.units] | 0, grain = view[step + stepWords.grain] | 0;
+      const start = Number(claim & 0xffffffffn);
+      // A thread that has not yet learnt of the memory's growth can't read the whole table: it helps another time.
+      if (start >= units || Atomics.load(view, words.last) > view.length) return;
+      if (Atomics.compareExchange(claims, 0, claim, claim + BigInt(grain)) !== claim) continue;
+      const end = Math.min(start + grain, units);
+      work(step, start, end);
+      if (Atomics.add(view, words.done, end - start) + end - start === units) {
+        advance(step + stepWords.first + view[step + stepWords.operands]);
       }
-      if (!alone) meet();
-      at += stepWords.first + view[at + stepWords.operands];
+    }
+  };
+
+  const run = (first: number) => {
+    if (view.buffer !== memory.buffer) view = new Int32Array(memory.buffer);
+    advance(first);
+    for (;;) {
+      const seen = Atomics.load(view, words.wake);
+      if (Atomics.load(view, words.finished) === Atomics.load(view, words.opened)) return;
+      help();
+      waitWhile(seen);
     }
   };
 
   const serve = () => {
-    for (let seen = 0;; seen++) {
-      waitWhile(words.command, seen);
-      if (view[words.action] === 2) return;
-      walk(false);
+    for (;;) {
+      const seen = Atomics.load(view, words.wake);
+      if (Atomics.load(view, words.ending) !== 0) return;
+      help();
+      waitWhile(seen);
     }
   };
 
-  return { kernels, walk, serve };
+  return { kernels, run, serve };
 }
