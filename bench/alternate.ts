@@ -29,6 +29,14 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** Calls `f` for half a second with pauses, in which the engine's optimising compiler can finish. */
+export async function warmUp(f: () => void): Promise<void> {
+  for (const began = performance.now(); performance.now() - began < 500;) {
+    f();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
 /** Medians over `rounds` rounds in which every sample is taken once, in order; and the ratios of each to the first. */
 export function alternate(samples: readonly Sample[], rounds = 5): { ms: number[]; ratio: number[] } {
   for (const sample of samples) sample();

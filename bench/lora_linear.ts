@@ -14,7 +14,7 @@ import { flatten } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { jit } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
-import { alternate, row, sampleOf, timesFor } from "./alternate.ts";
+import { alternate, row, sampleOf, timesFor, warmUp } from "./alternate.ts";
 
 const device = await openCpu();
 const shapes = [[128, 576, 1536, 8], [128, 768, 768, 8], [512, 768, 768, 8], [512, 768, 2304, 8], [
@@ -58,6 +58,7 @@ for (const [m, k, n, r] of shapes) {
     () => release(adaptedBack(tuned.trainable, model.params, x, ct)),
   ];
 
+  for (const f of [...forward, ...both]) await warmUp(f);
   const measured = [forward, both].map((pair) => {
     const times = timesFor(pair[0], 50);
     return alternate(pair.map((f) => sampleOf(f, times)), 9);
