@@ -4,7 +4,11 @@ import { fill, numbers } from "../../tests/reference/check_kernel.ts";
 import { interpretProgram } from "../../tests/reference/kernel_interpreter.ts";
 import type { HostArray } from "../../core/dtype.ts";
 import type { Expr, Kernel, Program, Step } from "../kernel.ts";
-import { type CpuDevice, openCpu } from "./cpu.ts";
+import { supportsRelaxedSimd } from "../wasm/probe.ts";
+import { CpuDevice, openCpu } from "./cpu.ts";
+import { CpuMemory } from "./cpu_memory.ts";
+import { CpuThreads } from "./cpu_threads.ts";
+import { reservedBytes } from "./cpu_walk.ts";
 
 const load = (operand: number, strides: number[]): Expr => ({
   kind: "load",
@@ -194,6 +198,20 @@ Deno.test("a trap in any thread is an error, and the device works on afterwards"
   const expected = new Float32Array(output.length);
   interpretProgram(made, inputs, [expected]);
   output.forEach((x, i) => assert(Math.abs(x - expected[i]) < 1e-6));
+});
+
+Deno.test("without worker threads the same programs run on a memory of the device's own", async () => {
+  const memory = new CpuMemory(false, reservedBytes);
+  using lone = new CpuDevice(
+    memory,
+    CpuThreads.alone(memory.memory),
+    supportsRelaxedSimd(),
+    ", no worker threads here",
+  );
+  using shared = await openCpu({ threads: 2 });
+  const made = program(70, 90);
+  assertEquals((await run(lone, made)).output, (await run(shared, made)).output);
+  assert(lone.description.includes("no worker threads here"));
 });
 
 Deno.test("memory is counted, reused, and refused with a sentence", async () => {

@@ -70,7 +70,14 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, layout:
   const spins = 4000;
   const kernels: (KernelFunction | undefined)[] = [];
   let view = new Int32Array(memory.buffer);
-  const claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
+  let claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
+
+  // A memory that has grown has a new buffer.
+  const refresh = () => {
+    if (view.buffer === memory.buffer) return;
+    view = new Int32Array(memory.buffer);
+    claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
+  };
 
   const waitWhile = (seen: number) => {
     for (let i = 0; i < spins; i++) if (Atomics.load(view, words.wake) !== seen) return;
@@ -135,7 +142,7 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, layout:
     for (;;) {
       const claim = Atomics.load(claims, 0);
       const step = Atomics.load(view, words.step);
-      if (view.buffer !== memory.buffer) view = new Int32Array(memory.buffer);
+      refresh();
       // What is read here is only acted on if the claim then holds: the step was open all the while.
       const units = view[step + stepWords.units] | 0, grain = view[step + stepWords.grain] | 0;
       const start = Number(claim & 0xffffffffn);
@@ -151,7 +158,7 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, layout:
   };
 
   const run = (first: number) => {
-    if (view.buffer !== memory.buffer) view = new Int32Array(memory.buffer);
+    refresh();
     advance(first);
     for (;;) {
       const seen = Atomics.load(view, words.wake);

@@ -133,6 +133,17 @@ export class Code {
     return this.#write(0x10).#unsigned(functionIndex);
   }
 
+  /** Pushes a limit. */
+  push(limit: Limit): this {
+    return typeof limit === "number" ? this.get(limit) : this.i32(limit.constant);
+  }
+
+  /** into = min(into, limit), signed. */
+  limit(into: Local, limit: Limit): this {
+    this.get(into).push(limit).get(into).push(limit);
+    return this.op("i32.lt_s", "select").set(into);
+  }
+
   /** `if` on the i32 on the stack. */
   when(then: () => void, otherwise?: () => void): this {
     this.#write(0x04, emptyBlock);
@@ -154,9 +165,7 @@ export class Code {
     const enough = () => {
       this.get(counter);
       if (step !== 1) this.i32(step - 1).op("i32.add");
-      if (typeof limit === "number") this.get(limit);
-      else this.i32(limit.constant);
-      this.op("i32.lt_s");
+      this.push(limit).op("i32.lt_s");
     };
     enough();
     this.#write(0x04, emptyBlock, 0x03, emptyBlock);

@@ -73,8 +73,8 @@ export class AttentionBlocks {
     frame.eachUnit(() => {
       const blocks = Math.ceil(this.rows / this.#block);
       const [b, h, first] = frame.unflatten(frame.unit, [this.kernel.batch, heads, blocks]);
-      code.get(first).i32(this.#block).op("i32.mul").tee(first).i32(this.#block).op("i32.add").tee(last);
-      code.i32(this.rows).get(last).i32(this.rows).op("i32.lt_s", "select").set(last);
+      code.get(first).i32(this.#block).op("i32.mul").tee(first).i32(this.#block).op("i32.add").set(last);
+      code.limit(last, { constant: this.rows });
       body(b, h, first, last);
     });
   }
@@ -120,8 +120,8 @@ export class AttentionBlocks {
       code.i32(keys).set(limit);
       return limit;
     }
-    code.get(frame.pointers[4]).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").tee(limit);
-    code.i32(keys).get(limit).i32(keys).op("i32.lt_s", "select").tee(limit);
+    code.get(frame.pointers[4]).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").set(limit);
+    code.limit(limit, { constant: keys }).get(limit);
     code.i32(0).get(limit).i32(0).op("i32.gt_s", "select").set(limit);
     return limit;
   }
@@ -135,8 +135,8 @@ export class AttentionBlocks {
       return first;
     }
     code.get(j).get(frame.pointers[4]).memory("i32.load").op("i32.sub").tee(first);
-    code.i32(0).get(first).i32(0).op("i32.gt_s", "select").tee(first);
-    code.i32(queries).get(first).i32(queries).op("i32.lt_s", "select").set(first);
+    code.i32(0).get(first).i32(0).op("i32.gt_s", "select").set(first);
+    code.limit(first, { constant: queries });
     return first;
   }
 

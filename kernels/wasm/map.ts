@@ -19,7 +19,7 @@ export function emitMap(kernel: MapKernel, options: EmitOptions): EmittedKernel 
   frame.eachUnit(() => {
     code.get(unit).i32(blocks).op("i32.div_u").set(row);
     code.get(unit).i32(blocks).op("i32.rem_u").i32(block).op("i32.mul").tee(column);
-    code.i32(block).op("i32.add").tee(limit).i32(length).get(limit).i32(length).op("i32.lt_s", "select").set(limit);
+    code.i32(block).op("i32.add").set(limit).limit(limit, { constant: length });
     const axes = [...frame.unflatten(row, outer), column];
     const last = axes.length - 1;
     const space = {

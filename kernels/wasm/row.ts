@@ -55,9 +55,7 @@ export function emitRow(kernel: RowKernel, options: EmitOptions): EmittedKernel 
   frame.eachUnit(() => {
     code.get(unit).i32(blocks).op("i32.div_u").set(flat);
     code.get(unit).i32(blocks).op("i32.rem_u").i32(rowsPerUnit).op("i32.mul").tee(row);
-    code.i32(rowsPerUnit).op("i32.add").tee(limit).i32(length).get(limit).i32(length).op("i32.lt_s", "select").set(
-      limit,
-    );
+    code.i32(rowsPerUnit).op("i32.add").set(limit).limit(limit, { constant: length });
     const axes = [...frame.unflatten(flat, outer), row];
     for (const lanes of [4, 1] as const) {
       if (lanes === 1 && length % 4 === 0) continue;

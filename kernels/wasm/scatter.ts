@@ -13,8 +13,8 @@ export function emitScatter(kernel: ScatterKernel, options: EmitOptions): Emitte
   const [first, last, i, target, from, to, column] = Array.from({ length: 7 }, () => code.local("i32"));
   const rowBytes = cols * 4;
   frame.eachUnit(() => {
-    code.get(unit).i32(range).op("i32.mul").tee(first).i32(range).op("i32.add").tee(last);
-    code.i32(targets).get(last).i32(targets).op("i32.lt_s", "select").set(last);
+    code.get(unit).i32(range).op("i32.mul").tee(first).i32(range).op("i32.add").set(last);
+    code.limit(last, { constant: targets });
     code.get(out).get(first).i32(rowBytes).op("i32.mul", "i32.add").i32(0);
     code.get(last).get(first).op("i32.sub").i32(rowBytes).op("i32.mul").fill();
     code.i32(0).set(i);

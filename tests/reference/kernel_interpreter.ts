@@ -2,23 +2,11 @@
  * What every kernel means, by plain loops in f64: the direct evaluator that emitted WGSL and WebAssembly are tested
  * against. Values are f64 between load and store; integers wrap to 32 bits. Slow, and only for tests.
  */
-import {
-  byteSize,
-  type DType,
-  fromBf16,
-  fromF16,
-  type HostArray,
-  hostArray,
-  type ScalarType,
-  toBf16,
-  toF16,
-} from "../../core/dtype.ts";
+import { byteSize, type DType, type HostArray, hostArray, type ScalarType } from "../../core/dtype.ts";
 import type {
-  AttentionKernel,
   BufferRef,
   ContractKernel,
   Expr,
-  HeadLayout,
   Index,
   Kernel,
   Program,
@@ -27,6 +15,8 @@ import type {
   ScatterKernel,
   Store,
 } from "../../kernels/kernel.ts";
+import { interpretAttention } from "./attention_interpreter.ts";
+import { Cells } from "./cells.ts";
 
 /** Runs one kernel on host buffers; `buffers[i]` is operand i, of at least its size. Writes in place. */
 export function interpretKernel(kernel: Kernel, buffers: readonly HostArray[]): void {
@@ -58,24 +48,6 @@ export function interpretProgram(program: Program, args: readonly HostArray[], o
   };
   for (const { kernel, buffers } of program.steps) {
     interpretKernel(kernel, buffers.map((ref, i) => resolve(ref, kernel.operands[i].dtype, kernel.operands[i].size)));
-  }
-}
-
-/** One operand: elements are read widened and written narrowed. */
-class Cells {
-  constructor(readonly dtype: DType, readonly data: HostArray) {}
-
-  get(i: number): number {
-    if (!(i >= 0 && i < this.data.length)) throw new RangeError(`element ${i} of ${this.data.length} was read`);
-    const x = this.data[i];
-    if (this.dtype === "f16") return fromF16(x);
-    if (this.dtype === "bf16") return fromBf16(x);
-    return this.dtype === "bool" ? (x !== 0 ? 1 : 0) : x;
-  }
-
-  set(i: number, x: number): void {
-    if (!(i >= 0 && i < this.data.length)) throw new RangeError(`element ${i} of ${this.data.length} was written`);
-    this.data[i] = this.dtype === "f16" ? toF16(x) : this.dtype === "bf16" ? toBf16(x) : x;
   }
 }
 
@@ -366,66 +338,4 @@ function interpretScatter(kernel: ScatterKernel, memory: readonly Cells[]): void
     for (let c = 0; c < kernel.cols; c++) sums[target * kernel.cols + c] += updates.get(i * kernel.cols + c);
   }
   sums.forEach((x, i) => out.set(i, x));
-}
-
-function interpretAttention(kernel: AttentionKernel, memory: readonly Cells[]): void {
-  const { batch, heads, kvHeads, queries, keys, width, scale, causal, layouts } = kernel;
-  const at = (layout: HeadLayout, b: number, t: number, h: number) =>
-    layout.offset + b * layout.batch + t * layout.token + h * layout.head;
-  const [q, k, v, mask, offset] = memory;
-  const [qAt, kAt, vAt] = [layouts[0]!, layouts[1]!, layouts[2]!];
-  const row = (cells: Cells, start: number) => Array.from({ length: width }, (_, d) => cells.get(start + d));
-  const inner = (x: readonly number[], y: readonly number[]) => x.reduce((sum, value, i) => sum + value * y[i], 0);
-  const last = offset.get(0);
-  const visible = (b: number, i: number, j: number) => mask.get(b * keys + j) !== 0 && (!causal || j <= last + i);
-  const group = heads / kvHeads;
-
-  for (let b = 0; b < batch; b++) {
-    for (let g = 0; g < kvHeads; g++) {
-      const kRows = Array.from({ length: keys }, (_, j) => row(k, at(kAt, b, j, g)));
-      const vRows = Array.from({ length: keys }, (_, j) => row(v, at(vAt, b, j, g)));
-      const dk = kRows.map(() => new Float64Array(width));
-      const dv = kRows.map(() => new Float64Array(width));
-      for (let h = g * group; h < (g + 1) * group; h++) {
-        for (let i = 0; i < queries; i++) {
-          const qRow = row(q, at(qAt, b, i, h));
-          const scores = kRows.map((kRow, j) => visible(b, i, j) ? scale * inner(qRow, kRow) : -Infinity);
-          const stat = (b * heads + h) * queries + i;
-          if (kernel.pass === "forward") {
-            const most = Math.max(...scores);
-            const weights = scores.map((s) => s === -Infinity ? 0 : Math.exp(s - most));
-            const total = weights.reduce((x, y) => x + y, 0);
-            for (let d = 0; d < width; d++) {
-              const sum = weights.reduce((x, w, j) => x + w * vRows[j][d], 0);
-              memory[5].set(at(layouts[5]!, b, i, h) + d, total > 0 ? sum / total : 0);
-            }
-            memory[6].set(stat, total > 0 ? most + Math.log(total) : 0);
-            continue;
-          }
-          const dout = row(memory[5], at(layouts[5]!, b, i, h));
-          const lse = memory[6].get(stat), delta = memory[7].get(stat);
-          const dq = new Float64Array(width);
-          scores.forEach((s, j) => {
-            if (s === -Infinity) return;
-            const p = Math.exp(s - lse);
-            const ds = p * (inner(dout, vRows[j]) - delta) * scale;
-            for (let d = 0; d < width; d++) {
-              dq[d] += ds * kRows[j][d];
-              dk[j][d] += ds * qRow[d];
-              dv[j][d] += p * dout[d];
-            }
-          });
-          if (kernel.pass === "backward-q") {
-            dq.forEach((x, d) => memory[8].set(at(layouts[8]!, b, i, h) + d, x));
-          }
-        }
-      }
-      if (kernel.pass === "backward-kv") {
-        for (let j = 0; j < keys; j++) {
-          dk[j].forEach((x, d) => memory[8].set(at(layouts[8]!, b, j, g) + d, x));
-          dv[j].forEach((x, d) => memory[9].set(at(layouts[9]!, b, j, g) + d, x));
-        }
-      }
-    }
-  }
 }

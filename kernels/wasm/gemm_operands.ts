@@ -1,0 +1,97 @@
+/** The operands of a product as its loops reach them: addresses, strides, and where packed copies lie. */
+import { byteSize } from "../../core/dtype.ts";
+import type { ContractKernel } from "../kernel.ts";
+import type { Code, Local } from "./assembler.ts";
+import type { KernelFrame } from "./frame.ts";
+import type { Depth, Source } from "./gemm_pack.ts";
+import type { GemmPlan, SegmentPlan, Side } from "./gemm_plan.ts";
+import { AxisRewriter } from "./iteration.ts";
+import type { Space } from "./point.ts";
+
+/** How far apart, in bytes, the tiles find what they read. */
+export class GemmOperands {
+  readonly code: Code;
+
+  constructor(readonly kernel: ContractKernel, readonly plan: GemmPlan, readonly frame: KernelFrame) {
+    this.code = frame.code;
+  }
+
+  /** Fresh i32 locals. */
+  counters(count: number): Local[] {
+    return Array.from({ length: count }, () => this.code.local("i32"));
+  }
+
+  space(axes: readonly Local[]): Space {
+    const { operands } = this.kernel;
+    const { pointers, options: { relaxed } } = this.frame;
+    return {
+      code: this.code,
+      relaxed,
+      operands,
+      pointers,
+      axes,
+      laneAxis: axes.length - 1,
+      loopAxis: axes.length - 1,
+    };
+  }
+
+  /** A side as a load over [...batch, free, k]. */
+  source(side: Side, outer: readonly Local[]): Source {
+    const rank = outer.length;
+    const batch = outer.map((_, i) => i);
+    const rewriter = new AxisRewriter(side.kFirst ? [...batch, rank + 1, rank] : [...batch, rank, rank + 1], rank + 2);
+    const axis = { free: rank, k: rank + 1 };
+    return {
+      side,
+      value: { kind: "load", type: "f32", operand: side.operand, index: rewriter.index(side.index) },
+      space: (free, k, laneAxis, loopAxis): Space => ({
+        ...this.space([...outer, free, k]),
+        laneAxis: axis[laneAxis],
+        loopAxis: axis[loopAxis],
+      }),
+    };
+  }
+
+  /** A local with the address of a side's element [free, k] at the depth's start (it has no dynamic part). */
+  address(side: Side, outer: readonly Local[], free: Local, depth: Depth): Local {
+    const code = this.code, size = byteSize[side.dtype];
+    const local = code.local("i32");
+    code.get(this.frame.pointers[side.operand]).i32(side.index.offset * size).op("i32.add");
+    outer.forEach((axis, i) => code.get(axis).i32(side.index.strides[i] * size).op("i32.mul", "i32.add"));
+    if (depth.start !== null) code.get(depth.start).i32(side.k * size).op("i32.mul", "i32.add");
+    code.get(free).i32(side.free * size).op("i32.mul", "i32.add").set(local);
+    return local;
+  }
+
+  /** Whether k is walked in several blocks. */
+  get blocked(): boolean {
+    const { dots, depthBlock, segments } = this.plan;
+    return !dots && depthBlock < segments[0].k;
+  }
+
+  /** The deepest part of a segment that is packed at once. */
+  deepest(segment: SegmentPlan): number {
+    return segment === this.plan.segments[0] ? Math.min(segment.k, this.plan.depthBlock) : segment.k;
+  }
+
+  panelsBytes(segment: SegmentPlan): number {
+    return this.plan.columnBlock / (4 * this.plan.vectors) * this.panelStride(segment).next;
+  }
+
+  /** Bytes from one row, and one k, of a segment's splat side to the next, as a tile of `count` rows sees it. */
+  splatStride(segment: SegmentPlan, count: number): { row: number; step: number } {
+    const { splat, splatMode } = segment;
+    if (splatMode === "inPlace") return { row: splat.free * 4, step: splat.k * 4 };
+    return splatMode === "byRow" ? { row: this.deepest(segment) * 4, step: 4 } : { row: 4, step: count * 4 };
+  }
+
+  /** Bytes from one k of a segment's panel to the next, and from one panel to the next. */
+  panelStride(segment: SegmentPlan): { step: number; next: number } {
+    const { panel, panelMode } = segment;
+    const width = 4 * this.plan.vectors;
+    // A line more than a panel needs: panels whose rows fall on the same cache sets would push each other out.
+    if (panelMode !== "inPlace") return { step: width * 4, next: width * this.deepest(segment) * 4 + 64 };
+    const size = byteSize[panel.dtype];
+    return { step: panel.k * size, next: width * size };
+  }
+}
