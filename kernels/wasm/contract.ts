@@ -10,7 +10,7 @@ import { type GemmPlan, planGemm } from "./gemm_plan.ts";
 import { PointEmitter, type Space } from "./point.ts";
 
 /** Multiplications that make a call of tens of microseconds. */
-const productsPerCall = 1 << 19;
+const productsPerCall = 1 << 18;
 
 export function emitContract(kernel: ContractKernel, options: EmitOptions): EmittedKernel {
   return new GemmEmitter(kernel, planGemm(kernel), options).emit();

@@ -146,7 +146,8 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   const panels = Math.min(most, Math.max(1, Math.floor(wide / width)));
   const columnBlock = width * Math.min(Math.ceil(columns / width), panels);
   const columnBlocks = Math.ceil(columns / columnBlock);
-  const leastRows = panelPacked ? 96 : 24;
+  // Every block of rows packs its panels again: that pays for many rows, or where the panels are few.
+  const leastRows = !panelPacked ? 24 : columns <= 16 ? 32 : 96;
   const blocked = depthBlock < segments[0].k;
   const rowBlocks = Math.max(
     blocked ? Math.ceil(rows / mostBlockedRows) : 1,
