@@ -30,7 +30,7 @@ const { values: flags } = parseArgs({
   options: {
     out: { type: "string", default: "out/letters-base" },
     steps: { type: "string", default: "2000" },
-    batch: { type: "string", default: "24" },
+    batch: { type: "string", default: "16" },
     lr: { type: "string", default: "1.5e-3" },
     seed: { type: "string", default: "1" },
     threads: { type: "string" },
