@@ -4,7 +4,7 @@ import type { Code, Limit, Local } from "./assembler.ts";
 import type { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTransposedPanel } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
-import { emitDotTile, emitTile, type TileSegment } from "./gemm_tile.ts";
+import { emitDotColumn, emitTile, type TileSegment } from "./gemm_tile.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
 export interface Area {
@@ -179,38 +179,33 @@ export class GemmLoops {
 
   /** All rows by the area's columns, as dot products along k. */
   dotProducts({ outer, column, columnEnd }: Area, result: Local): void {
-    const code = this.#code;
-    const { rows, columns, columnBlock, segments } = this.#plan;
+    const code = this.#code, operands = this.#operands;
+    const { rows, columnBlock, segments } = this.#plan;
     const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
-    const [at, into, zero] = this.#operands.counters(3);
-    const lefts = segments.map((s) => this.#operands.address(s.splat, outer, zero, all));
-    const tile = (count: number) => {
-      const shape = {
-        rows,
-        vectors: 1,
-        resultRow: columnBlock * 4,
-        adds: false,
-        relaxed: this.#operands.frame.options.relaxed,
-        segments: segments.map(({ splat, panel }): TileSegment => ({
-          splatRow: splat.free * 4,
-          splatStep: 4,
-          panelType: panel.dtype,
-          panelStep: panel.free * byteSize[panel.dtype],
-        })),
-      };
-      this.functions.push(emitDotTile(shape, count));
-      const made = this.functions.length - 1;
-      const rights = segments.map((s) => this.#operands.address(s.panel, outer, at, all));
+    this.functions.push(emitDotColumn({
+      rows,
+      vectors: 1,
+      resultRow: columnBlock * 4,
+      adds: false,
+      relaxed: operands.frame.options.relaxed,
+      segments: segments.map(({ splat, panel }): TileSegment => {
+        return { splatRow: splat.free * 4, splatStep: 4, panelType: panel.dtype, panelStep: 0 };
+      }),
+    }));
+    const made = this.functions.length - 1;
+    const [at, into, zero] = operands.counters(3);
+    const lefts = segments.map((s) => operands.address(s.splat, outer, zero, all));
+    const rights = segments.map((s) => operands.address(s.panel, outer, column, all));
+    code.get(column).set(at).get(result).set(into);
+    code.loopUpTo(at, columnEnd, 1, () => {
       code.get(into).i32(0);
       segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
       code.call(made);
-    };
-    code.get(column).set(at).get(result).set(into);
-    code.loopUpTo(at, columnEnd, 4, () => {
-      tile(4);
-      code.get(into).i32(16).op("i32.add").set(into);
+      segments.forEach(({ panel }, i) => {
+        code.get(rights[i]).i32(panel.free * byteSize[panel.dtype]).op("i32.add").set(rights[i]);
+      });
+      code.get(into).i32(4).op("i32.add").set(into);
     });
-    if (columns % 4 > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => tile(columns % 4));
   }
 
   #tile(rows: number, vectors: number): number {

@@ -125,6 +125,52 @@ export function emitDotTile(shape: TileShape, columns: number): Code {
   return code;
 }
 
+/**
+ * A function `(result, 0, left0, right0, k0, left1, …)` whose lanes lie along k: dot products of `rows` left rows (f32) with
+ * one right row, written one under the other. The right side is read straight through, as fast as memory gives it.
+ */
+export function emitDotColumn(shape: TileShape): Code {
+  const { rows, segments, resultRow, relaxed } = shape;
+  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
+  // Enough independent sums to hide the latency of additions.
+  const unrolled = rows === 1 ? 8 : rows < 4 ? 4 : 2;
+  const sums = Array.from({ length: rows }, () => Array.from({ length: unrolled }, () => code.local("v128")));
+  const right = code.local("v128"), k = code.local("i32");
+  segments.forEach((segment, s) => {
+    const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
+    const size = byteSize[segment.panelType];
+    const step = (i: number, lanes: 1 | 4) => {
+      if (lanes === 4) pushVector(code, segment.panelType, rightAt, i * 4 * size);
+      else pushFirst(code, segment.panelType, rightAt, 0);
+      code.set(right);
+      sums.forEach((row, r) => {
+        const load = lanes === 4 ? "v128.load" : "v128.load32_zero";
+        code.get(leftAt).memory(load, r * segment.splatRow + i * 16).get(right);
+        if (relaxed) code.get(row[i]).op("f32x4.relaxed_madd").set(row[i]);
+        else code.op("f32x4.mul").get(row[i]).op("f32x4.add").set(row[i]);
+      });
+    };
+    code.i32(0).set(k);
+    for (const [vectors, lanes] of [[unrolled, 4], [1, 4], [1, 1]] as const) {
+      code.loopUpTo(k, depth, vectors * lanes, () => {
+        for (let i = 0; i < vectors; i++) step(i, lanes);
+        code.get(leftAt).i32(vectors * lanes * 4).op("i32.add").set(leftAt);
+        code.get(rightAt).i32(vectors * lanes * size).op("i32.add").set(rightAt);
+      });
+    }
+  });
+  sums.forEach((row, r) => {
+    for (let step = 1; step < unrolled; step *= 2) {
+      for (let i = 0; i < unrolled; i += 2 * step) code.get(row[i]).get(row[i + step]).op("f32x4.add").set(row[i]);
+    }
+    const [sum] = row;
+    code.get(sum).get(sum).get(sum).shuffle(2, 3, 0, 1).op("f32x4.add").set(sum);
+    code.get(code.parameter(0)).get(sum).get(sum).get(sum).shuffle(1, 0, 3, 2).op("f32x4.add");
+    code.laneMemory("v128.store32_lane", 0, r * resultRow);
+  });
+  return code;
+}
+
 /** Pushes the element at `address + offset` in lane 0, widened; the other lanes are 0. */
 export function pushFirst(code: Code, dtype: DType, address: Local, offset: number): void {
   code.get(address);
