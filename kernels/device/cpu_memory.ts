@@ -95,17 +95,24 @@ export class CpuMemory {
     const missing = Math.ceil((end + alignment - this.memory.buffer.byteLength) / pageBytes);
     if (missing > 0) {
       try {
-        if (end + alignment > mostPages * pageBytes) throw new RangeError("past the largest memory");
+        if (end + alignment > mostBytes) throw new RangeError("past the largest memory");
         this.memory.grow(missing);
       } catch {
-        throw new DeviceError(
-          `The CPU device needs ${gigabytes(bytes)} GB more and holds ${gigabytes(this.#current)} GB, but one memory ` +
-            `holds 4.0 GB: use a smaller batch or sequence, or keep the weights in bf16.`,
-        );
+        throw new DeviceError(this.#refusal(bytes));
       }
     }
     this.#end = end;
     return start;
+  }
+
+  #refusal(bytes: number): string {
+    const beyond = mostBytes - this.#end;
+    const largest = this.#gaps.reduce((most, gap) => Math.max(most, gap.bytes), beyond);
+    return `The CPU device needs ${gigabytes(bytes)} GB more in one piece, but of the 4.0 GB that one memory holds ` +
+      `${gigabytes(this.#current)} GB are taken and the largest free piece is ${
+        gigabytes(largest)
+      } GB: use a smaller ` +
+      `batch or sequence, or keep the weights in bf16.`;
   }
 }
 
