@@ -1,5 +1,5 @@
-import { assert } from "@std/assert";
-import { fill, numbers, worstError } from "../../tests/reference/check_kernel.ts";
+import { assert, assertEquals } from "@std/assert";
+import { fill, numbers, runKernel, worstError } from "../../tests/reference/check_kernel.ts";
 import { openCpu } from "../device/cpu.ts";
 import type { AttentionKernel, HeadLayout, Operand } from "../kernel.ts";
 
@@ -51,5 +51,22 @@ Deno.test("attention: forward and both gradients, grouped heads, masks, offsets 
         }
       }
     }
+  }
+});
+
+Deno.test("attention: the same bits for any number of threads", async () => {
+  for (const pass of ["forward", "backward-q", "backward-kv"] as const) {
+    const sizes = { pass, batch: 2, heads: 4, kvHeads: 2, queries: 90, keys: 90, width: 16, causal: true };
+    const kernel = attention(sizes, true);
+    const next = numbers(8);
+    const data = kernel.operands.map((o) => fill(o, next));
+    data[4][0] = 0;
+    const results = [];
+    for (const threads of [1, 2, 3]) {
+      using device = await openCpu({ threads });
+      results.push(await runKernel(device, kernel, data));
+    }
+    assertEquals(results[0], results[1]);
+    assertEquals(results[0], results[2]);
   }
 });
