@@ -46,6 +46,11 @@ export interface TrainOptions {
   readonly optimiser?: Optimiser;
   /** Every batch is padded to this many tokens; by default to the longest row, rounded up to a multiple of 16. */
   readonly seq?: number;
+  /**
+   * In place of `seq`: every batch is padded to its own longest row, rounded up to a multiple of this. Less padding, and a
+   * program for each length that occurs.
+   */
+  readonly bucket?: number;
   /** The model's context, which `seq` may not exceed. */
   readonly context?: number;
   /** What rows are padded with; it is never looked at. Default 0. */
@@ -128,7 +133,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     const rows = order(step).map((i) => plan.data[i]);
     const batches = Array.from(
       { length: accumulate },
-      (_, i) => makeBatch(rows.slice(i * plan.batch, (i + 1) * plan.batch), plan),
+      (_, i) => makeBatch(rows.slice(i * plan.batch, (i + 1) * plan.batch), plan.padding),
     );
     const lr = plan.lrAt(step);
     const done = run(state, lr, batches, key, step, home);
@@ -160,11 +165,17 @@ function settle(options: TrainOptions) {
   }
   if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
   const longest = data.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  const seq = options.seq ?? Math.min(context, Math.ceil(longest / 16) * 16);
+  const { bucket = 16 } = options;
+  if (!Number.isInteger(bucket) || bucket < 1) {
+    throw new OptionError(`bucket is ${bucket}: give a whole number of at least 1`);
+  }
+  const rounded = Math.ceil(longest / bucket) * bucket;
+  const seq = options.seq ?? Math.min(context, rounded);
+  const padding = options.bucket !== undefined && rounded <= context ? { padId, bucket } : { padId, seq };
   if (seq > context) throw new OptionError(`seq is ${seq}, but the model's context holds ${context} tokens`);
   const lrAt = makeSchedule({ schedule: "linear", ...options });
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
-  return { ...options, data, clip, accumulate, normalise, padId, seed, seq, lrAt, optimiser };
+  return { ...options, data, clip, accumulate, normalise, seed, padding, lrAt, optimiser };
 }
 
 /** The compiled step, or with accumulation the compiled parts of it. */

@@ -8,7 +8,7 @@ import type { TrainOptions } from "./loop.ts";
 import { rngFrom } from "./rng.ts";
 
 /** How a task is best learned; all of it can be changed. */
-export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup">;
+export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup" | "bucket">;
 
 /** Something to learn. */
 export interface Task {
@@ -37,7 +37,7 @@ const testSeed = 0x1e77e5;
  * occur in no letter to learn from, here or in pretraining; phrasings, things and problems do.
  */
 export function lettersTask(tokenizer: Tokenizer, seed = 0): Task {
-  const settings = { steps: 240, batch: 12, lr: 1e-2, warmup: 10 };
+  const settings = { steps: 240, batch: 12, lr: 1e-2, warmup: 10, bucket: 16 };
   const rng = rngFrom(seed, 1);
   const examples = Array.from({ length: settings.steps * settings.batch }, () => {
     const { prompt, json } = letterRow(rng, "train");
