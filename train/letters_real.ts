@@ -34,9 +34,15 @@ export const realParts: Record<
       "This is {name} writing. I live in {city}. What I bought from you, {item}, {problem}.",
       "Subject: {item}\n\nIt {problem}, and I am not happy.\n\n{name}\n{city}",
     ],
-    firstNames: "Clara Diego Hana Leila Owen Jun Irina Mateo Zara Felix Astrid Samir".split(" "),
-    lastNames: "Lind Conti Suzuki Nasser Horak Costa Mensah Dahl Kapoor".split(" "),
-    cities: "Madrid Lagos Osaka Amman Cork Lyon Nairobi Prague Manila Bogota".split(" "),
+    firstNames:
+      ("Clara Diego Hana Leila Owen Jun Irina Mateo Zara Felix Astrid Samir Paula Ivan Amina Henrik Rosa Kenji " +
+        "Gloria Pavel Dalia Ruben Elena Oscar").split(" "),
+    lastNames:
+      ("Lind Conti Suzuki Nasser Horak Costa Mensah Dahl Kapoor Fischer Garcia Ito Walsh Petrov Diallo Hansen " +
+        "Rahman Becker").split(" "),
+    cities:
+      ("Madrid Lagos Osaka Amman Cork Lyon Nairobi Prague Manila Bogota Geneva Dakar Riga Santiago Boston Genoa " +
+        "Delhi Zagreb Perth Krakow Izmir Malmo Havana Bristol").split(" "),
     items: [
       "a wall clock",
       "two bath towels",
@@ -47,6 +53,14 @@ export const realParts: Record<
       "four plates",
       "a camera bag",
       "a sleeping mat",
+      "an alarm clock",
+      "two lamps",
+      "a leather belt",
+      "a paint brush",
+      "six glasses",
+      "a fishing rod",
+      "an iron pot",
+      "a picture frame",
     ],
   },
   test: {
