@@ -15,6 +15,7 @@ import { type Batch, batchOrder, type Example, IGNORED, makeBatch } from "./data
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./schedule.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
+import type { Stop, Watch } from "./watch.ts";
 
 /** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
 export interface Trainee<P = unknown, F = unknown> {
@@ -61,6 +62,8 @@ export interface TrainOptions {
   readonly signal?: AbortSignal;
   /** Told of every step, in order, at most two steps later. */
   readonly onStep?: (report: StepLine) => void;
+  /** Evaluates, keeps the best and may end the run. */
+  readonly watch?: Watch;
 }
 
 /** One step as a person or a log wants it. */
@@ -86,6 +89,7 @@ export interface TrainResult<P> {
   readonly end:
     | "done"
     | { readonly reason: "interrupted"; readonly step: number }
+    | Stop
     | { readonly reason: "not finite"; readonly step: number; readonly loss: number; readonly gradNorm: number };
 }
 
@@ -100,7 +104,7 @@ export interface TrainResult<P> {
 export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions): Promise<TrainResult<P>> {
   const plan = settle(options);
   const [{ home }] = flatten<Tensor>(trainee.trainable).leaves;
-  const { optimiser, accumulate, signal, onStep = () => {} } = plan;
+  const { optimiser, accumulate, signal, watch, onStep = () => {} } = plan;
   const run = makeRunner(trainee, plan);
   let state: TrainState<P> = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable);
   using key = upload(home, randomKey(plan.seed));
@@ -111,9 +115,15 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const under: Promise<StepLine>[] = [];
   let tokens = 0;
   let end: TrainResult<P>["end"] = "done";
-  let finite = true;
+  let going = true;
 
-  /** Waits for the oldest step that is under way; false when it was not finite. */
+  /** Ends the run where a watcher says so; whether it goes on. */
+  const heed = (stop: Stop | null | undefined): boolean => {
+    if (stop) end = stop;
+    return !stop;
+  };
+
+  /** Waits for the oldest step that is under way; false when it was not finite or the run is to end. */
   const settleOldest = async (): Promise<boolean> => {
     const line = await under.shift()!;
     if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
@@ -122,10 +132,11 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     }
     losses.push(line.loss);
     onStep(line);
-    return true;
+    return heed(watch?.onStep(line));
   };
 
-  for (let step = 0; step < plan.steps && finite; step++) {
+  if (watch?.due(0)) going = heed(await watch.look(0, state.params));
+  for (let step = 0; step < plan.steps && going; step++) {
     if (signal?.aborted) {
       end = { reason: "interrupted", step };
       break;
@@ -141,10 +152,12 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     tokens += rows.reduce((sum, { ids }) => sum + ids.length, 0);
     const line = { step: step + 1, lr, tokens };
     under.push(read(done.report, { release: true }).then((report) => ({ ...line, ...report })));
-    if (under.length >= depth) finite = await settleOldest();
+    const due = watch?.due(step + 1) ?? false;
+    while (going && under.length >= (due ? 1 : depth)) going = await settleOldest();
+    if (due && going) going = heed(await watch!.look(step + 1, state.params));
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }
-  while (under.length > 0 && finite) finite = await settleOldest();
+  while (under.length > 0 && going) going = await settleOldest();
   await Promise.all(under);
   for (const leaf of flatten<Tensor>(state.optimiser).leaves) leaf.dispose();
   return { trainable: state.params, losses, end };

@@ -92,16 +92,18 @@ export function describeMergeChecks(checks: readonly MergeCheck[]): string {
 }
 
 /**
- * Says why a run ended early, once its adapter is saved in `folder`; returns where it did not.
+ * Says why a run failed, once its adapter is saved in `folder`; returns where it did not, early stopping included.
  *
  * @throws {Interrupted} after Ctrl-C
- * @throws {OptionError} after a loss or gradient that was not finite
+ * @throws {OptionError} after a loss or gradient that was not finite, or a loss that a watchdog stopped
  */
 export function reportEnd(end: TrainResult<unknown>["end"], steps: number, folder: string): void {
   if (end === "done") return;
   if (end.reason === "interrupted") {
     throw new Interrupted(`Stopped after step ${end.step} of ${steps}; the adapter is saved in ${folder}.`);
   }
+  if (end.reason === "no progress") return;
+  if (end.reason === "diverged") throw new OptionError(`${end.message} The adapter is saved in ${folder}.`);
   throw new OptionError(
     `The loss of step ${end.step} is ${end.loss} and its gradients' norm ${end.gradNorm}: the adapter as it was before ` +
       `that step is saved in ${folder}; lower the learning rate, or look for broken rows and weights.`,

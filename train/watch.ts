@@ -1,0 +1,21 @@
+/** What looks on while a model is trained: told of every step, shown the parameters when it asks, free to end the run. */
+import type { StepLine } from "./loop.ts";
+
+/** Why a watcher ends a run. */
+export interface Stop {
+  readonly reason: "no progress" | "diverged";
+  /** The last step that was done. */
+  readonly step: number;
+  /** The same as a sentence, with its numbers. */
+  readonly message: string;
+}
+
+/** A watcher of one run. */
+export interface Watch {
+  /** Told of every finished step, in order; what it returns ends the run. */
+  onStep(line: StepLine): Stop | null;
+  /** Whether it wants to look at the parameters after `step` updates; asked once for each step, and for 0 at the start. */
+  due(step: number): boolean;
+  /** Looks at the parameters after `step` updates, which stay the loop's: what is to be kept has to be copied. */
+  look(step: number, params: unknown): Promise<Stop | null>;
+}
