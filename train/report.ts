@@ -102,8 +102,10 @@ export function reportEnd(end: TrainResult<unknown>["end"], steps: number, folde
   if (end.reason === "interrupted") {
     throw new Interrupted(`Stopped after step ${end.step} of ${steps}; the adapter is saved in ${folder}.`);
   }
-  if (end.reason === "no progress") return;
-  if (end.reason === "diverged") throw new OptionError(`${end.message} The adapter is saved in ${folder}.`);
+  if ("message" in end) {
+    if (end.reason === "no progress") return;
+    throw new OptionError(`${end.message} The adapter is saved in ${folder}.`);
+  }
   throw new OptionError(
     `The loss of step ${end.step} is ${end.loss} and its gradients' norm ${end.gradNorm}: the adapter as it was before ` +
       `that step is saved in ${folder}; lower the learning rate, or look for broken rows and weights.`,
