@@ -1,0 +1,104 @@
+/**
+ * `lowrank VERB …`: the command line. Exit codes: 0, 1 for a mistake that one sentence explains, 2 for a command line that
+ * can't be read, 70 for a bug, 130 after Ctrl-C.
+ *
+ * @module
+ */
+import { type Command, type Terminal, UsageError } from "./cli/command.ts";
+import { nearest } from "./core/errors.ts";
+import project from "./deno.json" with { type: "json" };
+import { describeError } from "./train/report_errors.ts";
+
+/** The exit code of a command line that can't be read. */
+const EXIT_USAGE = 2;
+
+/** The verbs; each is loaded when it is called. */
+const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {};
+
+const shared = `Every verb takes
+  --help     what the verb does, its options and an example
+  --json     the result as one JSON object on standard output
+  --quiet    only results, warnings and errors
+  --debug    errors with their stacks
+NO_COLOR=1 switches colours off. Exit codes: 0 done, 1 a mistake (one sentence says which), 2 wrong usage, 70 a bug,
+130 interrupted.`;
+
+const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--help shows what is known`;
+
+/** Runs a command line; the exit code. */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  const { words, switches } = takeSwitches(args);
+  const debug = switches.has("--debug");
+  let verb = "";
+  try {
+    if (switches.has("--version") && words.length === 0) {
+      console.log(project.version);
+      return 0;
+    }
+    const helped = words[0] === "help";
+    const [name, ...rest] = helped ? words.slice(1) : words;
+    if (name === undefined) {
+      const text = await describeVerbs();
+      if (!helped && !switches.has("--help")) throw new UsageError(`no verb is given\n\n${text}`);
+      console.log(text);
+      return 0;
+    }
+    if (!Object.hasOwn(verbs, name)) {
+      const near = nearest(name, Object.keys(verbs));
+      throw new UsageError(`there is no verb ${name}${near === null ? "" : `; did you mean ${near}?`}`);
+    }
+    verb = name;
+    const { command } = await verbs[name]();
+    if (helped || switches.has("--help")) console.log(`lowrank ${name}: ${command.summary}\n\n${command.usage}`);
+    else await command.run(rest, openTerminal(switches));
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError && !debug) {
+      console.error(`error: ${error.message}\n${usageHint(verb)}`);
+      return EXIT_USAGE;
+    }
+    const { text, code } = describeError(error, debug);
+    console.error(text);
+    return error instanceof UsageError ? EXIT_USAGE : code;
+  }
+}
+
+/** Takes out the switches that every verb has; what follows `--` is left alone. */
+function takeSwitches(args: readonly string[]): { words: string[]; switches: Set<string> } {
+  const known = ["--help", "-h", "--json", "--quiet", "--debug", "--version"];
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const isSwitch = (arg: string, i: number) => i < end && known.includes(arg);
+  return {
+    words: args.filter((arg, i) => !isSwitch(arg, i)),
+    switches: new Set(args.filter(isSwitch).map((arg) => arg === "-h" ? "--help" : arg)),
+  };
+}
+
+function openTerminal(switches: ReadonlySet<string>): Terminal {
+  const [json, quiet] = [switches.has("--json"), switches.has("--quiet")];
+  const terminal = Deno.stderr.isTerminal();
+  const say = quiet ? () => {} : console.error;
+  return {
+    json,
+    quiet,
+    color: terminal && !Deno.noColor,
+    columns: terminal ? Deno.consoleSize().columns : 80,
+    print: json ? say : console.log,
+    result: (value) => json && console.log(JSON.stringify(value)),
+    say,
+    warn: console.error,
+  };
+}
+
+async function describeVerbs(): Promise<string> {
+  const commands = await Promise.all(Object.values(verbs).map(async (load) => (await load()).command));
+  const width = Math.max(0, ...commands.map(({ name }) => name.length)) + 2;
+  const list = commands.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`).join("\n");
+  return `lowrank ${project.version}: fine-tune language models with low-rank adapters\n\n` +
+    `Usage: lowrank VERB [OPTIONS]\n\n${list}\n\n${shared}\n\nExample:\n  lowrank train --help`;
+}
+
+if (import.meta.main) {
+  const code = await runCommandLine(Deno.args);
+  if (code !== 0) Deno.exit(code);
+}

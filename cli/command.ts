@@ -1,0 +1,97 @@
+/** What every verb of the command line is, and how it reads its arguments and speaks. */
+import { parseArgs } from "@std/cli/parse-args";
+import { OptionError } from "../core/errors.ts";
+import {
+  checkValue,
+  describeOptions,
+  type Given,
+  type OptionTable,
+  suggestion,
+  tableName,
+  writtenName,
+} from "../train/option_table.ts";
+
+/** One verb: `lowrank NAME …`. */
+export interface Command {
+  readonly name: string;
+  /** One line for the list of verbs. */
+  readonly summary: string;
+  /** What `--help` prints after the summary: how it is called, the options, an example. {@link formatUsage} makes it. */
+  readonly usage: string;
+  /** @param args what follows the verb, without the switches that every verb has */
+  run(args: string[], terminal: Terminal): Promise<void>;
+}
+
+/** Where a verb speaks. Standard output is for what was asked for, standard error for all else. */
+export interface Terminal {
+  /** `--json`: the result is one JSON object. */
+  readonly json: boolean;
+  /** `--quiet`: only results, warnings and errors. */
+  readonly quiet: boolean;
+  /** Whether standard error takes colours: a terminal, and NO_COLOR is not set. */
+  readonly color: boolean;
+  /** The width of the terminal; 80 where there is none. */
+  readonly columns: number;
+  /** What was asked for, as text; with `--json` the object is printed instead. */
+  print(text: string): void;
+  /** What was asked for, as an object: printed only with `--json`. Once a run. */
+  result(value: object): void;
+  /** What goes on. */
+  say(line: string): void;
+  /** What a person must know, even with `--quiet`. */
+  warn(line: string): void;
+}
+
+/** The command line itself is wrong: exit code 2. */
+export class UsageError extends OptionError {
+  override name = "UsageError";
+}
+
+/** Options of one call, and the positionals. */
+export interface Flags<T extends OptionTable> {
+  readonly options: Given<T>;
+  readonly rest: readonly string[];
+}
+
+/**
+ * Reads a verb's arguments by its table: `--name value`, `--name=value`, switches as `--name` and `--no-name`.
+ *
+ * @throws {UsageError} for a flag that is not in the table, a value that an option does not take, or too many positionals
+ */
+export function readFlags<T extends OptionTable>(args: string[], table: T, positionals = 0): Flags<T> {
+  const names = Object.keys(table);
+  const switches = names.filter((name) => table[name].kind === "switch").map(writtenName);
+  const parsed: Record<string, unknown> & { _: (string | number)[] } = parseArgs(args, {
+    boolean: switches,
+    negatable: switches,
+    string: [...names.map(writtenName).filter((name) => !switches.includes(name)), "_"],
+    // A switch that is not given is not false: a configuration file may say more.
+    default: Object.fromEntries(switches.map((name) => [name, undefined])),
+    unknown: (arg, key) => {
+      if (key === undefined) return true;
+      throw new UsageError(`there is no option ${arg}${suggestion(table, key, "--")}`);
+    },
+  });
+  const rest = parsed._.map(String);
+  if (rest.length > positionals) {
+    throw new UsageError(`${JSON.stringify(rest[positionals])} is not expected here: options begin with --`);
+  }
+  const options: Record<string, unknown> = {};
+  for (const [written, value] of Object.entries(parsed)) {
+    const name = tableName(table, written);
+    if (name === null || value === undefined) continue;
+    try {
+      options[name] = checkValue(table[name], value, `--${written}`);
+    } catch (error) {
+      throw error instanceof OptionError ? new UsageError(error.message) : error;
+    }
+  }
+  return { options: options as Given<T>, rest };
+}
+
+/** The usage of a verb: `call` follows its name, `example` is a whole command. */
+export function formatUsage(
+  { call, table, example, more = "" }: { call: string; table: OptionTable; example: string; more?: string },
+): string {
+  return `Usage: lowrank ${call}\n\n${describeOptions(table)}\n${more && `\n${more}\n`}\nExample:\n  ${example}`;
+}
