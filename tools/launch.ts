@@ -1,11 +1,13 @@
 /**
  * `launch.ts SUBCOMMAND ARGS…` runs `deno SUBCOMMAND ARGS…`. Where JSR can't be reached it adds `--import-map offline.json`,
  * so that the same sources run on stand-ins for the `jsr:` packages, and says so. In the arguments, `{tmp}` stands for the
- * system's folder for temporary files. The exit code is that of the command.
+ * system's folder for temporary files, `{deno}` for the program that runs this. The exit code is that of the command.
  */
 import { tmpdir } from "node:os";
 
-const [subcommand, ...rest] = Deno.args.map((arg) => arg.replaceAll("{tmp}", tmpdir()));
+const [subcommand, ...rest] = Deno.args.map((arg) =>
+  arg.replaceAll("{tmp}", tmpdir()).replaceAll("{deno}", Deno.execPath())
+);
 const args = [subcommand];
 if (!await reachesJsr()) {
   console.error("launch: JSR can't be reached; running with the stand-ins of offline.json");
