@@ -15,7 +15,7 @@ import { type Batch, batchOrder, type Example, IGNORED, makeBatch } from "./data
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./schedule.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
-import type { Stop, Watch } from "./watch.ts";
+import type { StepLine, Stop, Watch } from "./watch.ts";
 
 /** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
 export interface Trainee<P = unknown, F = unknown> {
@@ -64,20 +64,6 @@ export interface TrainOptions {
   readonly onStep?: (report: StepLine) => void;
   /** Evaluates, keeps the best and may end the run. */
   readonly watch?: Watch;
-}
-
-/** One step as a person or a log wants it. */
-export interface StepLine {
-  /** From 1. */
-  readonly step: number;
-  /** Before the step's update, in nats a labelled token. */
-  readonly loss: number;
-  /** The gradients' global norm before clipping. */
-  readonly gradNorm: number;
-  /** The step's learning rate. */
-  readonly lr: number;
-  /** Tokens read since the run began, padding not counted. */
-  readonly tokens: number;
 }
 
 /** How a run went. */

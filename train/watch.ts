@@ -1,5 +1,18 @@
 /** What looks on while a model is trained: told of every step, shown the parameters when it asks, free to end the run. */
-import type { StepLine } from "./loop.ts";
+
+/** One step as a person or a log wants it. */
+export interface StepLine {
+  /** From 1. */
+  readonly step: number;
+  /** Before the step's update, in nats a labelled token. */
+  readonly loss: number;
+  /** The gradients' global norm before clipping. */
+  readonly gradNorm: number;
+  /** The step's learning rate. */
+  readonly lr: number;
+  /** Tokens read since the run began, padding not counted. */
+  readonly tokens: number;
+}
 
 /** Why a watcher ends a run. */
 export interface Stop {

@@ -1,0 +1,101 @@
+/** How good parameters are on rows that training never sees: loss, perplexity, and for classifiers accuracy. */
+import { DataError, OptionError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { TokenInputs } from "../core/model.ts";
+import { causalLoss, crossEntropyRows, labelledTokens } from "../core/nn/loss.ts";
+import { reduceSum } from "../core/ops/broadcast.ts";
+import { and, convert, eq, ne } from "../core/ops/elementwise.ts";
+import { argmax } from "../core/ops/reduce.ts";
+import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import { jit, read } from "../kernels/jit.ts";
+import { type Example, IGNORED, makeBatch } from "./data.ts";
+import { type Trainee, uploadBatch } from "./loop.ts";
+
+/** What was measured. */
+export interface Evaluation {
+  /** The mean over all labelled tokens (for a classifier: rows), in nats. */
+  readonly loss: number;
+  /** e^loss; of language models. */
+  readonly perplexity?: number;
+  /** The part of the rows whose highest logit is the right class, 0 to 1; of classifiers. */
+  readonly accuracy?: number;
+  /** Labelled tokens, or rows of a classifier. */
+  readonly count: number;
+}
+
+/** How rows are fed. */
+export interface EvaluateOptions {
+  /** Rows at once. Default 8. */
+  readonly batch?: number;
+  /** Lengths are rounded up to a multiple of this many tokens, so that there are few programs. Default 32. */
+  readonly bucket?: number;
+  /** The most tokens of a row. Default: no limit. */
+  readonly context?: number;
+  /** What rows are padded with. Default 0. */
+  readonly padId?: number;
+}
+
+/**
+ * Makes a function that measures parameters on `data`. Rows of like length go together, each batch in the time of its
+ * longest; the programs are compiled once for all calls. Dropout is off.
+ *
+ * @throws {DataError} when there is nothing to measure on
+ */
+export function evaluator<P, F>(
+  trainee: Trainee<P, F>,
+  data: readonly Example[],
+  options: EvaluateOptions = {},
+): (params: P) => Promise<Evaluation> {
+  const { batch = 8, bucket = 32, context = Infinity, padId = 0 } = options;
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new OptionError(`batch is ${batch}: give a whole number of at least 1`);
+  }
+  if (data.length === 0) throw new DataError("there are no rows to evaluate on: give at least one");
+  const sorted = data.toSorted((a, b) => a.ids.length - b.ids.length);
+  const batches = Array.from({ length: Math.ceil(data.length / batch) }, (_, i) => {
+    const rows = sorted.slice(i * batch, (i + 1) * batch);
+    const seq = Math.min(context, Math.ceil(rows.at(-1)!.ids.length / bucket) * bucket);
+    // Rows without a label make the last batch as tall as the others: one program less, the same sums.
+    while (rows.length < Math.min(batch, data.length)) rows.push(empty);
+    return makeBatch(rows, { padId, seq });
+  });
+  const measure = jit(
+    (params: P, frozen: F, { labels, ...inputs }: TokenInputs & { labels: Operand }) =>
+      sums(trainee.apply(params, frozen, inputs), labels),
+    { cache: 256, warn: () => {} },
+  );
+  return async (params) => {
+    const [{ home }] = flatten<Tensor>(params).leaves;
+    const total = { loss: 0, count: 0, right: 0 };
+    let classes = false;
+    for (const batch of batches) {
+      const inputs = uploadBatch(home as TensorHome, batch);
+      const found = await read(measure(params, trainee.frozen, inputs), { release: true });
+      for (const leaf of flatten<Tensor>(inputs).leaves) leaf.dispose();
+      total.loss += found.loss;
+      total.count += found.count;
+      if (found.right === undefined) continue;
+      classes = true;
+      total.right += found.right;
+    }
+    const { count } = total;
+    const loss = total.loss / count;
+    return { loss, count, ...(classes ? { accuracy: total.right / count } : { perplexity: Math.exp(loss) }) };
+  };
+}
+
+const empty: Example = { ids: [0], labels: [IGNORED] };
+
+/** The sums of a batch: of a language model's logits [B,T,V] with labels [B,T], of a classifier's [B,C] with labels [B]. */
+function sums(logits: Value, labels: Operand): { loss: Value; count: Value; right?: Value } {
+  if (logits.shape.length === 3) {
+    return { loss: causalLoss(logits, labels, { reduction: "sum" }), count: labelledTokens(labels) };
+  }
+  const known = ne(labels, IGNORED);
+  return {
+    loss: reduceSum(crossEntropyRows(logits, labels)),
+    count: reduceSum(convert(known, "f32")),
+    right: reduceSum(convert(and(known, eq(argmax(logits, 1), labels)), "f32")),
+  };
+}
