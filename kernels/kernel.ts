@@ -116,11 +116,13 @@ export interface HeadLayout {
 
 /**
  * Attention as one kernel, without a queries x keys tensor. Scores are s[i,j] = scale·q[i]·k[j] where key j is visible to
- * query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i); other pairs weigh 0, and a query that sees no
- * key gives zeros (lse 0). Query head h reads key/value head floor(h / (heads / kvHeads)). Operands, in order:
- * - forward: q, k, v, mask bool[batch,keys], offset i32[1]; out, lse f32[batch,heads,queries] (log-sum-exp of each row)
- * - backward-q: q, k, v, mask, offset, dout, lse, delta f32[batch,heads,queries] (Σ dout·out); dq
- * - backward-kv: q, k, v, mask, offset, dout, lse, delta; dk, dv
+ * query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i) and (not bounded or j >= first[batch, i]); other
+ * pairs weigh 0, and a query that sees no key gives zeros (lse 0). Query head h reads key/value head
+ * floor(h / (heads / kvHeads)). Operands, in the order of {@link attentionOperands}:
+ * - all passes read q, k, v, mask bool[batch,keys], offset i32[1] and, where `bounded`, first i32[batch,queries]
+ * - forward: out, lse f32[batch,heads,queries] (log-sum-exp of each row)
+ * - backward-q: dout, lse, delta f32[batch,heads,queries] (Σ dout·out); dq
+ * - backward-kv: dout, lse, delta; dk, dv
  * `layouts` has one entry per operand of rank 4, null for the others.
  */
 export interface AttentionKernel {
@@ -136,6 +138,25 @@ export interface AttentionKernel {
   readonly width: number;
   readonly scale: number;
   readonly causal: boolean;
+  readonly bounded: boolean;
+}
+
+const sharedOperands = ["q", "k", "v", "mask", "offset"] as const;
+const ownOperands = {
+  "forward": ["out", "lse"],
+  "backward-q": ["dout", "lse", "delta", "dq"],
+  "backward-kv": ["dout", "lse", "delta", "dk", "dv"],
+} as const;
+
+/** What an operand of an attention kernel is. */
+export type AttentionOperand =
+  | typeof sharedOperands[number]
+  | "first"
+  | typeof ownOperands[keyof typeof ownOperands][number];
+
+/** The names of an attention kernel's operands, in order. */
+export function attentionOperands({ pass, bounded }: Pick<AttentionKernel, "pass" | "bounded">): AttentionOperand[] {
+  return [...sharedOperands, ...(bounded ? ["first" as const] : []), ...ownOperands[pass]];
 }
 
 /** The closed union that every back end implements. */

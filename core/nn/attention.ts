@@ -9,7 +9,7 @@ import { type BatchRule, bind, type Primitive, type Value } from "../ir/graph.ts
 import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { dot, type DotDims } from "../ops/contract.ts";
-import { add, and, div, eq, exp, le, log, mul, select, sub } from "../ops/elementwise.ts";
+import { add, and, div, eq, exp, ge, le, log, mul, select, sub } from "../ops/elementwise.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { iota, transpose } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
@@ -35,13 +35,17 @@ function besideScores(x: Value, kvHeads: number): Value {
 const headsFirst = (x: Value) => transpose(x, [0, 2, 1, 3]);
 
 /** Scaled scores, and which keys each query sees. */
-function scoresOf(q: Value, k: Value, mask: Value, offset: Value, { scale, causal }: Params) {
+function scoresOf([q, k, , mask, offset, first]: readonly Value[], { scale, causal }: Params) {
   const [b, keys, kvHeads] = k.shape;
   const scores = mul(dot(grouped(q, kvHeads), k, scoreDims), scale);
   let visible = broadcastTo(reshape(mask, [b, 1, 1, 1, keys]), scores.shape);
   if (causal) {
     const query = add(iota(scores.shape, 2), broadcastTo(offset, scores.shape));
     visible = and(visible, le(iota(scores.shape, 4), query));
+  }
+  if (first) {
+    const bounds = broadcastTo(reshape(first, [b, 1, q.shape[1], 1, 1]), scores.shape);
+    visible = and(visible, ge(iota(scores.shape, 4), bounds));
   }
   return { scores, visible };
 }
@@ -53,9 +57,10 @@ function weigh(scores: Value, visible: Value, row: Value): Value {
 
 const attentionPrim: Primitive<Params> = defineComposite<Params>({
   name: "attention",
-  define: ([q, k, v, mask, offset], params) => {
+  define: (inputs, params) => {
+    const [q, k, v] = inputs;
     const [b, t, h, dh] = q.shape;
-    const { scores, visible } = scoresOf(q, k, mask, offset, params);
+    const { scores, visible } = scoresOf(inputs, params);
     const highest = reduceMax(select(visible, scores, -3.4e38), -1, { keep: true });
     const weights = weigh(scores, visible, highest);
     const total = reduceSum(weights, -1, { keep: true });
@@ -68,28 +73,29 @@ const attentionPrim: Primitive<Params> = defineComposite<Params>({
       reshape(transpose(reshape(lse, [b, k.shape[2], t, groups]), [0, 1, 3, 2]), [b, h, t]),
     ];
   },
-  vjp: ({ cts: [dout, dlse], needs, inputs: [q, k, v, mask, offset], outs: [out, lse], params }) => {
-    if (dout === null && dlse === null) return [null, null, null, null, null];
+  vjp: ({ cts: [dout, dlse], needs, inputs, outs: [out, lse], params }) => {
+    if (dout === null && dlse === null) return inputs.map(() => null);
     const ct = dout ?? full(out.shape, 0);
     // d score = weight · (dout·v - Σ dout·out + dlse)
     const perQuery = reduceSum(mul(headsFirst(ct), headsFirst(out)), -1);
     const delta = dlse ? sub(perQuery, dlse) : perQuery;
-    const operands = [q, k, v, mask, offset, ct, lse, delta];
+    const operands = [...inputs, ct, lse, delta];
     const [dq] = needs[0] ? bind(attentionGradQPrim, operands, params) : [null];
     const [dk, dv] = needs[1] || needs[2] ? bind(attentionGradKVPrim, operands, params) : [null, null];
-    return [dq, dk, dv, null, null];
+    return [dq, dk, dv, ...inputs.slice(3).map(() => null)];
   },
   batch: foldBatch(() => attentionPrim),
   lowering: { kind: "attention", pass: "forward" },
 });
 
 /** What both backward passes compute again: the weights, and the cotangents of the scaled scores. */
-function scoreGrads([q, k, v, mask, offset, dout, lse, delta]: readonly Value[], params: Params) {
-  const kvHeads = k.shape[2];
-  const { scores, visible } = scoresOf(q, k, mask, offset, params);
+function scoreGrads(operands: readonly Value[], params: Params) {
+  const inputs = operands.slice(0, -3), [dout, lse, delta] = operands.slice(-3);
+  const [, k, v] = inputs, kvHeads = k.shape[2];
+  const { scores, visible } = scoresOf(inputs, params);
   const weights = weigh(scores, visible, broadcastTo(besideScores(lse, kvHeads), scores.shape));
   const dweights = dot(grouped(dout, kvHeads), v, scoreDims);
-  return { weights, dscores: mul(weights, sub(dweights, besideScores(delta, kvHeads))) };
+  return { dout, weights, dscores: mul(weights, sub(dweights, besideScores(delta, kvHeads))) };
 }
 
 const attentionGradQPrim: Primitive<Params> = defineComposite<Params>({
@@ -107,8 +113,8 @@ const attentionGradQPrim: Primitive<Params> = defineComposite<Params>({
 const attentionGradKVPrim: Primitive<Params> = defineComposite<Params>({
   name: "attentionGradKV",
   define: (inputs, params) => {
-    const [q, k, , , , dout] = inputs;
-    const { weights, dscores } = scoreGrads(inputs, params);
+    const [q, k] = inputs;
+    const { dout, weights, dscores } = scoreGrads(inputs, params);
     const dims: DotDims = { contract: [[2, 3], [1, 3]], batch: [[0, 1], [0, 2]] };
     return [
       mul(headsFirst(dot(dscores, grouped(q, k.shape[2]), dims)), params.scale),
@@ -138,6 +144,8 @@ export interface AttentionOptions {
   readonly mask?: Operand;
   /** i32[]: the place of the first query among the keys, for causal attention over a cache. 0 by default. */
   readonly offset?: Operand;
+  /** i32[B,Tq]: the first key that each query may see, the start of a window or of its document. 0 by default. */
+  readonly first?: Operand;
   /** 1/√dh by default. */
   readonly scale?: number;
   /** Whether query i sees only keys up to offset + i. */
@@ -152,7 +160,7 @@ export interface AttentionOptions {
  */
 export function attention(q: Operand, k: Operand, v: Operand, options: AttentionOptions): Value {
   const [query, key, value] = [asValue(q), asValue(k), asValue(v)];
-  const [b, , heads, width] = query.shape;
+  const [b, queries, heads, width] = query.shape;
   const [kb, keys, kvHeads, kwidth] = key.shape;
   if (
     query.shape.length !== 4 || key.shape.length !== 4 || !sameShape(key.shape, value.shape) || kb !== b ||
@@ -168,6 +176,12 @@ export function attention(q: Operand, k: Operand, v: Operand, options: Attention
     throw new ShapeError(`Cannot mask attention by ${formatAval(mask.aval)}: it takes bool[${b},${keys}]`);
   }
   const offset = options.offset === undefined ? constant(0, "i32") : asValue(options.offset, "i32");
+  const first = options.first === undefined ? [] : [asValue(options.first, "i32")];
+  if (first.some((x) => x.dtype !== "i32" || !sameShape(x.shape, [b, queries]))) {
+    throw new ShapeError(
+      `Cannot bound attention by ${formatAval(first[0].aval)}: the first key of each query is i32[${b},${queries}]`,
+    );
+  }
   const params = { scale: options.scale ?? 1 / Math.sqrt(width), causal: options.causal };
-  return bind(attentionPrim, [query, key, value, mask, offset], params)[0];
+  return bind(attentionPrim, [query, key, value, mask, offset, ...first], params)[0];
 }

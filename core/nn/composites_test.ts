@@ -82,6 +82,16 @@ const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[];
     ],
     wrt: 3,
   },
+  attentionFromFirst: {
+    f: (q, k, v, first) => attention(q, k, v, { first, causal: false }),
+    args: [
+      random([2, 3, 4, 2], 1),
+      random([2, 4, 2, 2], 2),
+      random([2, 4, 2, 2], 3),
+      ints([2, 3], [-1, 2, 4, 0, 3, 1]),
+    ],
+    wrt: 3,
+  },
   crossEntropyRows: { f: crossEntropyRows, args: [random([3, 5], 1), ints([3], [4, -100, 0])], wrt: 1 },
   causalLoss: {
     f: (x, y) => causalLoss(x, y),
@@ -120,6 +130,18 @@ Deno.test("attention: padding before or after the real tokens changes nothing fo
     run((x) => [...x, ...junk], [1, 1, 1, 0, 0]).slice(0, 6),
     run((x) => [...junk, ...x], [0, 0, 1, 1, 1]).slice(4),
   );
+});
+
+Deno.test("attention: two documents in one row attend as they do alone", () => {
+  const [q, k, v] = [1, 2, 3].map((seed) => numbers(5 * 2, seed));
+  const run = (from: number, to: number, first: number[]) => {
+    const place = (x: number[]) => oracleTensor([1, to - from, 1, 2], x.slice(2 * from, 2 * to));
+    const f = (q: Value, k: Value, v: Value, first: Value) => attention(q, k, v, { first, causal: true });
+    return [
+      ...(runOracle(f, place(q), place(k), place(v), ints([1, to - from], first)) as { data: Float64Array }).data,
+    ];
+  };
+  assertEquals(run(0, 5, [0, 0, 0, 3, 3]), [...run(0, 3, [0, 0, 0]), ...run(3, 5, [0, 0])]);
 });
 
 Deno.test("rope: scores depend on the distance of positions alone", () => {

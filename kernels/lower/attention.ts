@@ -44,6 +44,8 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     kvHeads: k.shape[2],
     scale: node.params.scale,
     causal: node.params.causal,
+    // Statistics are f32: i32 of rank 2 is `first`.
+    bounded: inputs[5]?.dtype === "i32",
   };
   ctx.launch({ kernel, buffers });
 }

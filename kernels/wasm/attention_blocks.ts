@@ -1,6 +1,6 @@
 /** The pieces that the three passes of attention are put together from. */
 import { byteSize } from "../../core/dtype.ts";
-import type { AttentionKernel, HeadLayout } from "../kernel.ts";
+import { type AttentionKernel, type AttentionOperand, attentionOperands, type HeadLayout } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 import { emitDotTile, emitTile } from "./gemm_tile.ts";
@@ -11,6 +11,12 @@ import type { PlainOpcode } from "./opcodes.ts";
 const mostRows = 32;
 /** Rows and columns of the register tiles. */
 const dotRows = 2, dotColumns = 4, sumRows = 4, sumVectors = 2;
+
+/** The keys [bound, limit) of one query; from key 0 on where `bound` is null. */
+export interface SeenKeys {
+  readonly bound: Local | null;
+  readonly limit: Local;
+}
 
 /** Emits one pass: blocks of `rows` (queries or keys) against `columns` (keys or queries). */
 export class AttentionBlocks {
@@ -23,12 +29,14 @@ export class AttentionBlocks {
   readonly #sumRow: number;
   readonly #functions: Code[] = [];
   readonly #known = new Map<string, number>();
+  readonly #names: readonly AttentionOperand[];
   #scratchBytes = 0;
 
   constructor(readonly kernel: AttentionKernel, options: EmitOptions, readonly rows: number, readonly columns: number) {
     if (kernel.operands.some((o, i) => kernel.layouts[i] && o.dtype !== "f32")) {
       throw new Error("attention reads and writes f32: convert its operands first");
     }
+    this.#names = attentionOperands(kernel);
     this.frame = new KernelFrame(kernel.operands, options);
     this.code = this.frame.code;
     this.math = new MathEmitter(this.code, options.relaxed);
@@ -79,6 +87,15 @@ export class AttentionBlocks {
     });
   }
 
+  /** The address of an operand. */
+  #pointer(name: AttentionOperand): Local {
+    return this.frame.pointers[this.#names.indexOf(name)];
+  }
+
+  #layout(name: AttentionOperand): HeadLayout {
+    return this.kernel.layouts[this.#names.indexOf(name)]!;
+  }
+
   /** The key/value head of query head `h`. */
   keyHead(h: Local): Local {
     const local = this.code.local("i32");
@@ -86,15 +103,34 @@ export class AttentionBlocks {
     return local;
   }
 
-  /** One past the last key that any query before `last` sees: no later key is touched. */
-  lastKey(b: Local, last: Local): Local {
+  /** The keys [begin, end) outside which no query of [first, last) sees any: no other key is touched. */
+  keyRange(b: Local, first: Local, last: Local): { begin: Local; end: Local; count: Local } {
+    const { code } = this;
+    const begin = code.local("i32"), count = code.local("i32"), end = this.#lastKey(b, last);
+    code.i32(0).set(begin);
+    if (this.kernel.bounded) {
+      const i = code.local("i32"), bound = code.local("i32");
+      code.get(end).set(begin).get(first).set(i);
+      code.loopUpTo(i, last, 1, () => {
+        code.get(this.firstKeys(b, i)).memory("i32.load").set(bound);
+        code.limit(begin, bound);
+      });
+      code.get(begin).i32(0).get(begin).i32(0).op("i32.gt_s", "select").set(begin);
+      code.release("i32", i, bound);
+    }
+    code.get(end).get(begin).op("i32.sub").set(count);
+    return { begin, end, count };
+  }
+
+  /** One past the last key that any query before `last` sees. */
+  #lastKey(b: Local, last: Local): Local {
     const { code } = this, { keys } = this.kernel;
     const end = code.local("i32"), before = code.local("i32");
     code.get(last).i32(1).op("i32.sub").set(before);
     code.get(this.visibleKeys(before)).set(end);
     // Keys at the end that the mask hides, as padding is, are not looked at either.
     const address = code.local("i32");
-    code.get(this.frame.pointers[3]).get(b).i32(keys).op("i32.mul").get(end).op("i32.add").i32(4).op(
+    code.get(this.#pointer("mask")).get(b).i32(keys).op("i32.mul").get(end).op("i32.add").i32(4).op(
       "i32.mul",
       "i32.add",
     );
@@ -114,27 +150,52 @@ export class AttentionBlocks {
 
   /** How many keys query `i` sees by its position, masks aside. */
   visibleKeys(i: Local): Local {
-    const { code, frame } = this, { keys, causal } = this.kernel;
+    const { code } = this, { keys, causal } = this.kernel;
     const limit = code.local("i32");
     if (!causal) {
       code.i32(keys).set(limit);
       return limit;
     }
-    code.get(frame.pointers[4]).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").set(limit);
+    code.get(this.#pointer("offset")).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").set(limit);
     code.limit(limit, { constant: keys }).get(limit);
     code.i32(0).get(limit).i32(0).op("i32.gt_s", "select").set(limit);
     return limit;
   }
 
+  /** The address of the first key that query `i` may see, where the kernel is bounded. */
+  firstKeys(b: Local, i: Local): Local {
+    const { code } = this;
+    const local = code.local("i32");
+    code.get(b).i32(this.kernel.queries).op("i32.mul").get(i).op("i32.add").i32(4).op("i32.mul");
+    code.get(this.#pointer("first")).op("i32.add").set(local);
+    return local;
+  }
+
+  /** How many queries from `start` on there are up to the last that may see a key before `last`. */
+  queriesSeeing(b: Local, start: Local, last: Local): Local {
+    const { code } = this, { queries, bounded } = this.kernel;
+    const count = code.local("i32"), i = code.local("i32"), blind = code.local("i32");
+    code.i32(queries).get(start).op("i32.sub").set(count);
+    if (!bounded) return count;
+    code.repeatWhile(() => {
+      code.get(count).i32(0).op("i32.gt_s").when(() => {
+        code.get(start).get(count).op("i32.add").i32(1).op("i32.sub").set(i);
+        code.get(this.firstKeys(b, i)).memory("i32.load").get(last).op("i32.ge_s").set(blind);
+      }, () => code.i32(0).set(blind));
+      code.get(blind);
+    }, () => code.get(count).i32(1).op("i32.sub").set(count));
+    return count;
+  }
+
   /** The first query that sees key `j`, at most the number of queries. */
   firstQuery(j: Local): Local {
-    const { code, frame } = this, { queries, causal } = this.kernel;
+    const { code } = this, { queries, causal } = this.kernel;
     const first = code.local("i32");
     if (!causal) {
       code.i32(0).set(first);
       return first;
     }
-    code.get(j).get(frame.pointers[4]).memory("i32.load").op("i32.sub").tee(first);
+    code.get(j).get(this.#pointer("offset")).memory("i32.load").op("i32.sub").tee(first);
     code.i32(0).get(first).i32(0).op("i32.gt_s", "select").set(first);
     code.limit(first, { constant: queries });
     return first;
@@ -151,21 +212,38 @@ export class AttentionBlocks {
   maskOf(b: Local, j: Local): Local {
     const { code } = this;
     const shown = code.local("v128");
-    code.get(this.frame.pointers[3]).get(b).i32(this.kernel.keys).op("i32.mul").get(j).op("i32.add");
+    code.get(this.#pointer("mask")).get(b).i32(this.kernel.keys).op("i32.mul").get(j).op("i32.add");
     code.i32(4).op("i32.mul", "i32.add").memory("v128.load32_splat").i32x4(0, 0, 0, 0).op("i32x4.ne").set(shown);
     return shown;
   }
 
-  /** Pushes which of the keys c to c + 3 are before `limit` and shown by the mask. */
-  pushVisible(b: Local, c: Local, limit: Local): void {
+  /** The keys that query `i` sees, masks aside: the first of them, where the kernel is bounded, and one past the last. */
+  seenKeys(b: Local, i: Local): SeenKeys {
+    const limit = this.visibleKeys(i);
+    if (!this.kernel.bounded) return { limit, bound: null };
+    const bound = this.code.local("i32");
+    this.code.get(this.firstKeys(b, i)).memory("i32.load").set(bound);
+    return { limit, bound };
+  }
+
+  /** Pushes which of the four keys from begin + c on are among those seen and shown by the mask. */
+  pushVisible(b: Local, begin: Local, c: Local, { limit, bound }: SeenKeys): void {
     const { code } = this;
-    code.get(this.frame.pointers[3]).get(b).i32(this.kernel.keys).op("i32.mul").get(c).op("i32.add");
+    const key = code.local("i32"), keys = code.local("v128");
+    code.get(begin).get(c).op("i32.add").tee(key).op("i32x4.splat").i32x4(0, 1, 2, 3).op("i32x4.add").set(keys);
+    code.get(this.#pointer("mask")).get(b).i32(this.kernel.keys).op("i32.mul").get(key).op("i32.add");
     code.i32(4).op("i32.mul", "i32.add").memory("v128.load").i32x4(0, 0, 0, 0).op("i32x4.ne");
-    code.get(c).op("i32x4.splat").i32x4(0, 1, 2, 3).op("i32x4.add").get(limit).op(
-      "i32x4.splat",
-      "i32x4.lt_s",
-      "v128.and",
-    );
+    code.get(keys).get(limit).op("i32x4.splat", "i32x4.lt_s", "v128.and");
+    if (bound !== null) code.get(keys).get(bound).op("i32x4.splat", "i32x4.ge_s", "v128.and");
+    code.release("i32", key);
+    code.release("v128", keys);
+  }
+
+  /** Pushes which of the four queries whose first keys stand at `bounds` + 4·c may see key `j`. */
+  pushReaches(bounds: Local, c: Local, j: Local): void {
+    const { code } = this;
+    code.get(bounds).get(c).i32(4).op("i32.mul", "i32.add").memory("v128.load");
+    code.get(j).op("i32x4.splat", "i32x4.le_s");
   }
 
   /** Pushes exp(scale·(score at `at`) - level), 0 where not visible. */
@@ -190,40 +268,40 @@ export class AttentionBlocks {
     code.release("v128", weight);
   }
 
-  /** The address of row [b, token, h] of an operand; of token 0 when `token` is null. */
-  row(operand: number, b: Local, token: Local | null, h: Local): Local {
+  /** The address of row [b, token, h] of an operand. */
+  row(operand: AttentionOperand, b: Local, token: Local, h: Local): Local {
     const { code } = this;
-    const layout: HeadLayout = this.kernel.layouts[operand]!;
+    const layout = this.#layout(operand);
     const local = code.local("i32");
-    code.get(this.frame.pointers[operand]).i32(layout.offset * 4).op("i32.add");
+    code.get(this.#pointer(operand)).i32(layout.offset * 4).op("i32.add");
     code.get(b).i32(layout.batch * 4).op("i32.mul", "i32.add");
-    if (token !== null) code.get(token).i32(layout.token * 4).op("i32.mul", "i32.add");
+    code.get(token).i32(layout.token * 4).op("i32.mul", "i32.add");
     code.get(h).i32(layout.head * 4).op("i32.mul", "i32.add").set(local);
     return local;
   }
 
   /** The address of element [b, h, i] of a statistic. */
-  statistic(operand: number, b: Local, h: Local, i: Local): Local {
+  statistic(operand: AttentionOperand, b: Local, h: Local, i: Local): Local {
     const { code } = this, { heads, queries } = this.kernel;
     const local = code.local("i32");
     code.get(b).i32(heads).op("i32.mul").get(h).op("i32.add").i32(queries).op("i32.mul");
-    code.get(i).op("i32.add").i32(4).op("i32.mul").get(this.frame.pointers[operand]).op("i32.add").set(local);
+    code.get(i).op("i32.add").i32(4).op("i32.mul").get(this.#pointer(operand)).op("i32.add").set(local);
     return local;
   }
 
   /** scores[row - first][c] = left[row]·right[c] for rows [first, last) and c below `count`. */
   products(
     left: Local,
-    leftOperand: number,
+    leftOperand: AttentionOperand,
     first: Local,
     last: Local,
     right: Local,
-    rightOperand: number,
+    rightOperand: AttentionOperand,
     count: Local,
     scores: Local,
   ): void {
-    const { code } = this, { width, layouts } = this.kernel;
-    const leftRow = layouts[leftOperand]!.token * 4, rightRow = layouts[rightOperand]!.token * 4;
+    const { code } = this, { width } = this.kernel;
+    const leftRow = this.#layout(leftOperand).token * 4, rightRow = this.#layout(rightOperand).token * 4;
     const [row, leftAt, rightAt, c, to, line] = Array.from({ length: 6 }, () => code.local("i32"));
     code.get(first).set(row).get(left).set(leftAt).get(scores).set(line);
     for (const rows of [dotRows, 1]) {
@@ -259,12 +337,12 @@ export class AttentionBlocks {
     last: Local,
     count: Local,
     values: Local,
-    operand: number,
+    operand: AttentionOperand,
     sums: Local,
     add: Local | null,
   ): void {
-    const { code } = this, { layouts } = this.kernel;
-    const valueRow = layouts[operand]!.token * 4;
+    const { code } = this;
+    const valueRow = this.#layout(operand).token * 4;
     const [row, from, to, column] = Array.from({ length: 4 }, () => code.local("i32"));
     code.get(first).set(row).get(scores).set(from).get(sums).set(to);
     for (const rows of [sumRows, 1]) {
@@ -334,14 +412,14 @@ export class AttentionBlocks {
   /** Writes rows of sums to an operand, each multiplied by its row's factor if there are any. */
   writeRows(
     sums: Local,
-    operand: number,
+    operand: AttentionOperand,
     b: Local,
     first: Local,
     last: Local,
     h: Local,
     factors: Local | null,
   ): void {
-    const { code } = this, { width, layouts } = this.kernel;
+    const { code } = this, { width } = this.kernel;
     const to = this.row(operand, b, first, h);
     const [row, from, at, factorAt, c] = Array.from({ length: 5 }, () => code.local("i32"));
     const factor = code.local("v128");
@@ -358,7 +436,7 @@ export class AttentionBlocks {
           else code.laneMemory("v128.store32_lane", 0);
         });
       }
-      code.get(to).i32(layouts[operand]!.token * byteSize.f32).op("i32.add").set(to);
+      code.get(to).i32(this.#layout(operand).token * byteSize.f32).op("i32.add").set(to);
       code.get(from).i32(this.#sumRow).op("i32.add").set(from);
       code.get(factorAt).i32(this.#scoreRow).op("i32.add").set(factorAt);
     });

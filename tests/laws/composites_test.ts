@@ -12,6 +12,7 @@ import { drawInput, type InputSpec } from "./primitive_cases.ts";
 
 const f = (...shape: number[]): InputSpec => ({ shape, dtype: "f32", range: [-2, 2] });
 const labels: InputSpec = { shape: [3], dtype: "i32", range: [0, 5] };
+const firstKeys: InputSpec = { shape: [2, 3], dtype: "i32", range: [-1, 6] };
 const mask: InputSpec = { shape: [2, 5], dtype: "bool", range: [0, 2] };
 
 const composites: Record<string, { inputs: InputSpec[]; apply: (...xs: any[]) => Value }> = {
@@ -25,6 +26,10 @@ const composites: Record<string, { inputs: InputSpec[]; apply: (...xs: any[]) =>
   attention: {
     inputs: [f(2, 3, 4, 2), f(2, 5, 2, 2), f(2, 5, 2, 2), mask],
     apply: (q, k, v, mask) => attention(q, k, v, { mask, causal: true, offset: 2 }),
+  },
+  "attention from a first key on": {
+    inputs: [f(2, 3, 4, 2), f(2, 5, 2, 2), f(2, 5, 2, 2), firstKeys],
+    apply: (q, k, v, first) => attention(q, k, v, { first, causal: true, offset: 2 }),
   },
   checkpoint: { inputs: [f(3, 4), f(4)], apply: checkpoint((x: Value, g: Value) => rmsNorm(x, g, 1e-5)) },
   sumOver: {

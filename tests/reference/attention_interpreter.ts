@@ -1,18 +1,27 @@
 /** The meaning of an attention kernel, by plain loops in f64. */
-import type { AttentionKernel, HeadLayout } from "../../kernels/kernel.ts";
+import {
+  type AttentionKernel,
+  type AttentionOperand,
+  attentionOperands,
+  type HeadLayout,
+} from "../../kernels/kernel.ts";
 import type { Cells } from "./cells.ts";
 
 /** Runs one attention kernel; `memory[i]` is operand i. */
 export function interpretAttention(kernel: AttentionKernel, memory: readonly Cells[]): void {
-  const { batch, heads, kvHeads, queries, keys, width, scale, causal, layouts } = kernel;
+  const { batch, heads, kvHeads, queries, keys, width, scale, causal, bounded, layouts } = kernel;
   const at = (layout: HeadLayout, b: number, t: number, h: number) =>
     layout.offset + b * layout.batch + t * layout.token + h * layout.head;
-  const [q, k, v, mask, offset] = memory;
-  const [qAt, kAt, vAt] = [layouts[0]!, layouts[1]!, layouts[2]!];
+  const names = attentionOperands(kernel);
+  const cells = (name: AttentionOperand) => memory[names.indexOf(name)];
+  const layoutOf = (name: AttentionOperand) => layouts[names.indexOf(name)]!;
+  const [q, k, v, mask, offset, first] = (["q", "k", "v", "mask", "offset", "first"] as const).map(cells);
+  const [qAt, kAt, vAt] = [layoutOf("q"), layoutOf("k"), layoutOf("v")];
   const row = (cells: Cells, start: number) => Array.from({ length: width }, (_, d) => cells.get(start + d));
   const inner = (x: readonly number[], y: readonly number[]) => x.reduce((sum, value, i) => sum + value * y[i], 0);
   const last = offset.get(0);
-  const visible = (b: number, i: number, j: number) => mask.get(b * keys + j) !== 0 && (!causal || j <= last + i);
+  const visible = (b: number, i: number, j: number) =>
+    mask.get(b * keys + j) !== 0 && (!causal || j <= last + i) && (!bounded || j >= first.get(b * queries + i));
   const group = heads / kvHeads;
 
   for (let b = 0; b < batch; b++) {
@@ -32,13 +41,13 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
             const total = weights.reduce((x, y) => x + y, 0);
             for (let d = 0; d < width; d++) {
               const sum = weights.reduce((x, w, j) => x + w * vRows[j][d], 0);
-              memory[5].set(at(layouts[5]!, b, i, h) + d, total > 0 ? sum / total : 0);
+              cells("out").set(at(layoutOf("out"), b, i, h) + d, total > 0 ? sum / total : 0);
             }
-            memory[6].set(stat, total > 0 ? most + Math.log(total) : 0);
+            cells("lse").set(stat, total > 0 ? most + Math.log(total) : 0);
             continue;
           }
-          const dout = row(memory[5], at(layouts[5]!, b, i, h));
-          const lse = memory[6].get(stat), delta = memory[7].get(stat);
+          const dout = row(cells("dout"), at(layoutOf("dout"), b, i, h));
+          const lse = cells("lse").get(stat), delta = cells("delta").get(stat);
           const dq = new Float64Array(width);
           scores.forEach((s, j) => {
             if (s === -Infinity) return;
@@ -51,14 +60,14 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
             }
           });
           if (kernel.pass === "backward-q") {
-            dq.forEach((x, d) => memory[8].set(at(layouts[8]!, b, i, h) + d, x));
+            dq.forEach((x, d) => cells("dq").set(at(layoutOf("dq"), b, i, h) + d, x));
           }
         }
       }
       if (kernel.pass === "backward-kv") {
         for (let j = 0; j < keys; j++) {
-          dk[j].forEach((x, d) => memory[8].set(at(layouts[8]!, b, j, g) + d, x));
-          dv[j].forEach((x, d) => memory[9].set(at(layouts[9]!, b, j, g) + d, x));
+          dk[j].forEach((x, d) => cells("dk").set(at(layoutOf("dk"), b, j, g) + d, x));
+          dv[j].forEach((x, d) => cells("dv").set(at(layoutOf("dv"), b, j, g) + d, x));
         }
       }
     }

@@ -1,51 +1,62 @@
 /** Attention, forward and backward. */
-import type { AttentionKernel } from "../../../kernels/kernel.ts";
+import { type AttentionKernel, attentionOperands, type HeadLayout, type Operand } from "../../../kernels/kernel.ts";
+import type { HostArray } from "../../../core/dtype.ts";
 import { type KernelCase, makeCase, read, write } from "./build.ts";
 
-/** Attention over packed q, k, v rows of one [batch, token, 3 x heads x width] projection. */
-export function attentionKernel(
-  pass: AttentionKernel["pass"],
-  { batch, heads, kvHeads, queries, keys, width, causal }: {
-    batch: number;
-    heads: number;
-    kvHeads: number;
-    queries: number;
-    keys: number;
-    width: number;
-    causal: boolean;
-  },
-): AttentionKernel {
-  const layout = (tokens: number, h: number) => ({
-    offset: 0,
-    batch: tokens * h * width,
-    token: h * width,
-    head: width,
+/** What decides an attention kernel, but for how its operands lie. */
+export type AttentionSizes = Omit<AttentionKernel, "kind" | "operands" | "layouts" | "scale">;
+
+/** An attention kernel over contiguous [batch, token, head, width] operands, or [batch, head, token, width] ones. */
+export function attentionKernel(sizes: AttentionSizes, tokensFirst = true): AttentionKernel {
+  const { batch, heads, kvHeads, queries, keys, width } = sizes;
+  const rows = (tokens: number, heads: number) => ({
+    size: batch * tokens * heads * width,
+    layout: {
+      offset: 0,
+      batch: tokens * heads * width,
+      token: tokensFirst ? heads * width : width,
+      head: tokensFirst ? width : tokens * width,
+    },
   });
-  const [q, kv] = [layout(queries, heads), layout(keys, kvHeads)];
-  const sizes = {
-    q: batch * queries * heads * width,
-    kv: batch * keys * kvHeads * width,
-    row: batch * heads * queries,
+  const plain = (size: number) => ({ size, layout: null });
+  const [query, key, statistic] = [rows(queries, heads), rows(keys, kvHeads), plain(batch * heads * queries)];
+  const lies: Record<string, { size: number; layout: HeadLayout | null }> = {
+    ...{ q: query, dq: query, out: query, dout: query, k: key, v: key, dk: key, dv: key },
+    ...{ lse: statistic, delta: statistic, mask: plain(batch * keys), offset: plain(1), first: plain(batch * queries) },
   };
-  const inputs = [read(sizes.q), read(sizes.kv), read(sizes.kv), read(batch * keys, "bool"), read(1, "i32")];
-  const backward = [...inputs, read(sizes.q), read(sizes.row), read(sizes.row)];
-  const common = { kind: "attention", pass, batch, heads, kvHeads, queries, keys, width, causal } as const;
-  const scale = 1 / Math.sqrt(width);
-  if (pass === "forward") {
-    return {
-      ...common,
-      scale,
-      operands: [...inputs, write(sizes.q), write(sizes.row)],
-      layouts: [q, kv, kv, null, null, q, null],
-    };
-  }
-  const layouts = [q, kv, kv, null, null, q, null, null];
-  return pass === "backward-q"
-    ? { ...common, scale, operands: [...backward, write(sizes.q)], layouts: [...layouts, q] }
-    : { ...common, scale, operands: [...backward, write(sizes.kv), write(sizes.kv)], layouts: [...layouts, kv, kv] };
+  const names = attentionOperands(sizes);
+  const written = { "forward": ["out", "lse"], "backward-q": ["dq"], "backward-kv": ["dk", "dv"] }[sizes.pass];
+  return {
+    kind: "attention",
+    ...sizes,
+    scale: 1 / Math.sqrt(width),
+    operands: names.map((name): Operand =>
+      written.includes(name)
+        ? write(lies[name].size)
+        : read(lies[name].size, name === "mask" ? "bool" : name === "offset" || name === "first" ? "i32" : "f32")
+    ),
+    layouts: names.map((name) => lies[name].layout),
+  };
 }
 
-/** Attention: causal or not, grouped heads, padding, a query that sees nothing. */
+/**
+ * The first key of each query in four kinds of rows: windows of a few keys, documents side by side, no bound, and bounds
+ * without any order, some of which let a query see nothing.
+ */
+export function firstKeys({ batch, queries, keys }: AttentionSizes): Int32Array {
+  const kinds = [
+    (i: number) => keys - queries + i - 2,
+    (i: number) => i - i % 4,
+    () => -3,
+    (i: number) => (i * 7) % (keys + 2),
+  ];
+  return Int32Array.from(
+    { length: batch * queries },
+    (_, at) => kinds[(Math.floor(at / queries) + queries) % 4](at % queries),
+  );
+}
+
+/** Attention: causal or not, grouped heads, padding, a query that sees nothing, bounds from below. */
 export function attentionCases(): KernelCase[] {
   const shapes = [
     { batch: 2, heads: 3, kvHeads: 3, queries: 9, keys: 9, width: 8, causal: true },
@@ -53,15 +64,25 @@ export function attentionCases(): KernelCase[] {
     { batch: 2, heads: 2, kvHeads: 1, queries: 5, keys: 37, width: 12, causal: false },
     { batch: 1, heads: 2, kvHeads: 2, queries: 1, keys: 70, width: 64, causal: true },
     { batch: 1, heads: 1, kvHeads: 1, queries: 3, keys: 5, width: 6, causal: true },
-  ];
-  return shapes.flatMap((shape) =>
+  ].map((shape) => ({ ...shape, bounded: false }));
+  const bounded = [
+    ...shapes,
+    // Four rows, one of each kind of bounds, and blocks of keys that no query of a block sees.
+    { batch: 4, heads: 2, kvHeads: 1, queries: 70, keys: 83, width: 8, causal: true },
+    { batch: 4, heads: 2, kvHeads: 2, queries: 75, keys: 70, width: 4, causal: false },
+  ].map((shape) => ({ ...shape, bounded: true }));
+  return [...shapes, ...bounded].flatMap((shape) =>
     (["forward", "backward-q", "backward-kv"] as const).map((pass) => {
-      const { batch, keys, queries, heads, kvHeads, width, causal } = shape;
+      const { batch, keys, queries, heads, kvHeads, width, causal, bounded } = shape;
       // The second example is padded at the left and sees nothing at all in its first rows.
       const mask = Uint32Array.from({ length: batch * keys }, (_, i) => i >= keys && i % keys < 3 ? 0 : 1);
       const offset = Int32Array.of(causal ? keys - queries : 0);
-      const name = `attention ${pass} ${batch}x${heads}/${kvHeads}x${queries}x${keys}x${width}`;
-      return makeCase(name, attentionKernel(pass, shape), 8 * (keys + width), { 3: mask, 4: offset });
+      const sizes = { ...shape, pass };
+      const name = `attention ${pass} ${batch}x${heads}/${kvHeads}x${queries}x${keys}x${width}` +
+        (bounded ? ", bounded" : "");
+      const given: Record<number, HostArray> = { 3: mask, 4: offset };
+      if (bounded) given[5] = firstKeys(sizes);
+      return makeCase(name, attentionKernel(sizes), 8 * (keys + width), given);
     })
   );
 }
