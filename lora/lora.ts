@@ -81,7 +81,7 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
   }));
   const placed = (given: Trainable): Placed => {
     checkTrainable(given, trainable);
-    return adapted.map((m) => [given[m.path], m]);
+    return adapted.map((m) => [given[m.path] as LoraPair, m]);
   };
 
   const apply = (given: Trainable, frozen: P, inputs: I, { key }: { readonly key?: Operand } = {}): O => {
@@ -115,7 +115,7 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
       return Object.fromEntries(adapted.map((m, i) => {
         const at = after.paths.indexOf(after.paths.includes(m.into) ? m.into : m.leafPath);
         const own = foldIn(key, i);
-        return [m.path, mergeError(given[m.path], m, before.leaves[m.leaf], after.leaves[at], own, 8)];
+        return [m.path, mergeError(given[m.path] as LoraPair, m, before.leaves[m.leaf], after.leaves[at], own, 8)];
       }));
     },
   };

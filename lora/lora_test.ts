@@ -65,7 +65,7 @@ Deno.test("a linear has the factors in PEFT's shapes, and no product as large as
     layout: "in,out",
     trainable: 20,
   }]);
-  assertEquals([tuned.trainable.w.A.shape, tuned.trainable.w.B.shape], [[2, 4], [6, 2]]);
+  assertEquals([tuned.trainable.w.A!.shape, tuned.trainable.w.B!.shape], [[2, 4], [6, 2]]);
   const { graph } = trace(tuned.apply, [tuned.trainable, tuned.frozen, x]);
   assertEquals(
     printGraph(graph),
@@ -294,7 +294,7 @@ Deno.test("a tied weight: each use can be adapted, both, or all by one adapter, 
   }
   const shapes = (targets: any) => {
     const { A, B } = Object.values(lora(tied, { r: 2, alpha: 1, targets }).trainable)[0];
-    return [A.shape, B.shape];
+    return [A!.shape, B!.shape];
   };
   assertEquals(shapes(["wte"]), [[2, 5], [4, 2]]);
   assertEquals(shapes(["lm_head"]), [[2, 4], [5, 2]]);

@@ -1,5 +1,8 @@
-import type { LoraPair } from "./init.ts";
-import type { Target } from "./target_types.ts";
+import type { Leaf } from "../core/model.ts";
+import type { ModuleName, Target } from "./target_types.ts";
+
+/** Module names and paths with `*` for any one segment, or a RegExp that matches whole paths. */
+export type Modules<P> = readonly Target<P>[] | RegExp;
 
 /** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
 export interface LoraOptions<P = unknown> {
@@ -8,30 +11,55 @@ export interface LoraOptions<P = unknown> {
   /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
   readonly alpha: number;
   /**
-   * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), a RegExp that matches
-   * whole paths, or `"all-linear"`: every linear layer but the output head.
+   * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), parts of a fused
+   * projection (`["c_attn[q,v]"]`), a RegExp that matches whole paths, or `"all-linear"`: every linear layer but the output
+   * head.
    */
-  readonly targets: readonly Target<P>[] | RegExp | (unknown extends P ? string : never) | "all-linear";
+  readonly targets: Modules<P> | (unknown extends P ? string : never) | "all-linear";
+  /** Modules that are not adapted though `targets` names them, by the same rules. */
+  readonly exclude?: Modules<P>;
+  /** Only the modules of these layers, counted from 0: of `h.3.attn.c_attn` the layer is 3. */
+  readonly layers?: readonly number[];
+  /** The name before the layer's number (`"h"`), where the first number of a path is not the layer's. */
+  readonly layersPattern?: string | readonly string[];
   /** The share of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
   readonly dropout?: number;
   /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
   readonly rslora?: boolean;
+  /** Train the length of each output's weights apart from their direction. Source: Liu et al. 2024, "DoRA", section 4. */
+  readonly dora?: boolean;
   /** Other ranks for some modules: regular expressions for the end of the path, the first that matches counts. */
   readonly rankPattern?: Readonly<Record<string, number>>;
   /** Other alphas, likewise. */
   readonly alphaPattern?: Readonly<Record<string, number>>;
+  /** Which biases of the model are trained as well: none (the default), all, or those of the adapted modules. */
+  readonly bias?: "none" | "all" | "lora";
+  /** Whether each low-rank branch has a bias of its own, scaled as the branch is. */
+  readonly loraBias?: boolean;
+  /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
+  readonly modulesToSave?: readonly ModuleName<P>[];
+  /**
+   * Rows of an embedding that are trained, and nothing else of it: the tokens of the one embedding that is looked up by
+   * input ids, or of the embeddings that are named.
+   */
+  readonly trainableTokens?: readonly number[] | { readonly [K in ModuleName<P>]?: readonly number[] };
+  /**
+   * The first values: `true` (A uniform in ±1/√in, B zero), `"gaussian"` (A normal with deviation 1/r, B zero), or `false`
+   * (both uniform: the adapter changes the function from the first, for tests). For PiSSA see {@link pissa}.
+   */
+  readonly init?: boolean | "gaussian";
   /** What the first values are drawn from. 0 by default. */
   readonly seed?: number;
   /**
-   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts the use that
-   * a target names, as PEFT does; `"all"` adapts every use with one adapter.
+   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts, saves or
+   * trains the use that is named, as PEFT does; `"all"` does so for every use at once (PEFT's ensure_weight_tying).
    */
   readonly tie?: "use" | "all";
 }
 
 /** One adapted module, for a program to print or to name tensors by. */
 export interface Match {
-  /** The module's path in the parameters: `h.0.attn.c_attn`. The key in `trainable`. */
+  /** The module's path in the parameters: `h.0.attn.c_attn`. For a part of a fused projection `h.0.attn.c_attn[q]`. The key in `trainable`. */
   readonly path: string;
   readonly kind: "linear" | "embedding";
   readonly r: number;
@@ -40,9 +68,55 @@ export interface Match {
   /** The weight's shape, and where its input axis is: `in,out` or `out,in`. */
   readonly shape: readonly number[];
   readonly layout: "in,out" | "out,in";
-  /** How many numbers A and B have. */
+  /** How many numbers are trained here. */
   readonly trainable: number;
+  /** Present where a magnitude is trained. */
+  readonly dora?: true;
+  /** Present where only outputs `start` to `end` of the module `of` are adapted. */
+  readonly part?: { readonly of: string; readonly name: string; readonly start: number; readonly end: number };
 }
 
-/** The trainable leaves: a pair A [r, in], B [out, r] per adapted module, by its path. */
-export type Trainable = Readonly<Record<string, LoraPair>>;
+/** A leaf of the model that is trained itself, or rows of it. */
+export interface Saved {
+  /** The key in `trainable` and the name there. */
+  readonly path: string;
+  readonly part: "weight" | "bias" | "tokens";
+  /** Which option asked for it. */
+  readonly by: "modulesToSave" | "bias" | "trainableTokens";
+  /** Its shape in `trainable`. */
+  readonly shape: readonly number[];
+  /** The rows, where `part` is `tokens`. */
+  readonly tokens?: readonly number[];
+}
+
+/**
+ * What is trained of one module. Which parts it has follows from the options; all of one tree are decided when `lora` is
+ * called, so that a key that is there is there for good:
+ *
+ * | part        | shape                        | where                              | PEFT's key ends in                     |
+ * | ----------- | ---------------------------- | ---------------------------------- | -------------------------------------- |
+ * | `A`         | [r, in]                      | adapted modules (`matched`)        | lora_A.weight, lora_embedding_A        |
+ * | `B`         | [out, r]                     | adapted modules                    | lora_B.weight, lora_embedding_B        |
+ * | `magnitude` | [out]                        | adapted modules, `dora`            | lora_magnitude_vector                  |
+ * | `biasB`     | [out]                        | adapted modules, `loraBias`        | lora_B.bias                            |
+ * | `weight`    | as the model's               | `modulesToSave` (`saved`)          | weight                                 |
+ * | `bias`      | as the model's               | `modulesToSave`, `bias` (`saved`)  | base_layer.bias if adapted, else bias  |
+ * | `tokens`    | [rows, width], the new rows  | `trainableTokens` (`saved`)        | token_adapter.trainable_tokens_delta   |
+ *
+ * All are f32. A path may be adapted and saved at once: then one entry has the parts of both. For `c_attn[q,v]` there are
+ * two entries, `….c_attn[q]` and `….c_attn[v]`, whose `out` is that of the part; `wholeModules` turns them into one entry of
+ * the module, padded with zeros, as files need it. Leaves that start as something of the base (magnitudes, weights, biases,
+ * tokens) are values made of the base's tensors: `jit` computes such arguments by itself.
+ */
+export interface AdapterEntry {
+  readonly A?: Leaf;
+  readonly B?: Leaf;
+  readonly magnitude?: Leaf;
+  readonly biasB?: Leaf;
+  readonly weight?: Leaf;
+  readonly bias?: Leaf;
+  readonly tokens?: Leaf;
+}
+
+/** The trainable leaves, by the path of their module. */
+export type Trainable = Readonly<Record<string, AdapterEntry>>;

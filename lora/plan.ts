@@ -63,7 +63,7 @@ export function checkTrainable(given: Trainable, own: Trainable): void {
       throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
     }
     for (const name of ["A", "B"] as const) {
-      const [got, want] = [formatAval(given[path][name].aval), formatAval(own[path][name].aval)];
+      const [got, want] = [formatAval(given[path][name]!.aval), formatAval(own[path][name]!.aval)];
       if (got !== want) throw new OptionError(`${name} of "${path}" is ${got}, but this model was set up for ${want}`);
     }
   }

@@ -13,12 +13,15 @@ type Below<K extends string | number, T> = T extends Leaf ? (K extends "weight" 
 type Suffix<S extends string> = S extends `${string}.${infer Rest}` ? S | Suffix<Rest> : S;
 
 /**
- * What `targets` may name for parameters of type P: a module (`"c_attn"`), the end of its path (`"attn.c_attn"`), or the
- * whole path, where `*` stands for any index. Any string where the tree's type does not say which names there are.
+ * A module of parameters of type P: its name (`"c_attn"`), the end of its path (`"attn.c_attn"`), or the whole path, where
+ * `*` stands for any index. Any string where the tree's type does not say which names there are.
  */
-export type Target<P> = unknown extends P ? string
+export type ModuleName<P> = unknown extends P ? string
   : string extends keyof P ? string
   : Suffix<ModulePath<P>> | TiedHead<P>;
+
+/** What `targets` may name: a module, or parts of one whose outputs have names (`"c_attn[q,v]"`). */
+export type Target<P> = ModuleName<P> | `${ModuleName<P>}[${string}]`;
 
 /** A head that is tied to the embedding has no leaf of its own but can be named. */
 type TiedHead<P> = P extends { readonly lm_head?: unknown } ? "lm_head" : never;
