@@ -7,6 +7,7 @@ import { flatten } from "../core/tree.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { LayeredModel } from "./language_model.ts";
 import type { ModelConfig } from "./load/config.ts";
+import { bring, type HubOptions } from "./load/hub.ts";
 import { type ModelFiles, openModelFiles } from "./load/model_files.ts";
 import type { Tokenizer } from "./load/tokenizer.ts";
 import { checkWeights, type WeightSource } from "./load/weights.ts";
@@ -15,7 +16,7 @@ import { checkWeights, type WeightSource } from "./load/weights.ts";
 export type WeightDType = "f32" | "f16" | "bf16";
 
 /** Where a model is to live, and how its weights are held. */
-export interface LoadOptions {
+export interface LoadOptions extends HubOptions {
   /** The device, as `openDevice` returns it. */
   readonly device: TensorHome;
   /** How matrices are held. By default as the file stores them; quantised ones become f32. Vectors are always f32. */
@@ -48,7 +49,7 @@ export interface ArchitectureFiles<P> {
 export interface Loader<P> {
   readonly modelType: string;
   /**
-   * Loads a model from a folder in Hugging Face's layout or a .gguf file.
+   * Loads a model from a folder in Hugging Face's layout, a .gguf file, or the hub by its name there (`owner/name`).
    *
    * @throws {FileError} when the files are missing, damaged, of another architecture, or do not fit each other
    * @throws {DeviceError} when the device can't hold the weights; nothing has been read then
@@ -76,7 +77,7 @@ export function loaderOf<P>({ modelType, read }: ArchitectureFiles<P>): Loader<P
   return {
     modelType,
     fromFiles,
-    load: (path, options) => fromFiles(openModelFiles(path, [modelType]), options),
+    load: async (path, options) => fromFiles(openModelFiles(await bring(path, options), [modelType]), options),
   };
 }
 

@@ -1,0 +1,176 @@
+/**
+ * Models and adapters by their name on the Hugging Face hub, kept where Hugging Face's own tools keep them: `blobs/` by hash,
+ * `snapshots/COMMIT/` of links to them, `refs/` from a branch to a commit. A download that broke off goes on where it ended.
+ */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileError, LowrankError } from "../../core/errors.ts";
+import { writeFileAtomic } from "./atomic_file.ts";
+import { pathKind, readText } from "./byte_source.ts";
+import { download, type HubFile, isNetworkError, linkFile, patientFetch } from "./hub_download.ts";
+
+/** Which state of a repository to take, and who wants to hear of the download. */
+export interface HubOptions {
+  /** A branch, a tag or a commit. Default `main`. */
+  readonly revision?: string;
+  /** Called as bytes arrive, with the bytes held and the bytes in all of the files that had to be brought. */
+  readonly onDownload?: (received: number, total: number) => void;
+}
+
+/**
+ * The local folder or file that `place` names: a path is itself; `owner/name` is brought from the hub unless the cache has
+ * it, and `owner/name/file.gguf` is that one file. The environment decides as for Hugging Face's own tools: HF_ENDPOINT,
+ * HF_TOKEN, HF_HOME or HF_HUB_CACHE, HF_HUB_OFFLINE. Needs --allow-net, --allow-env and --allow-write for the cache.
+ *
+ * @throws {FileError} when there is no such repository or file, it may not be read, or what came is not what was promised
+ */
+export async function bring(place: string, options: HubOptions = {}): Promise<string> {
+  const named = place.match(/^([\w.-]+\/[\w.-]+)(?:\/([\w./-]+\.gguf))?$/);
+  if (!named || place.startsWith(".") || pathKind(place) !== null) return place;
+  const [, name, file] = named;
+  const setting = readSettings(place);
+  const repository = join(setting.cache, `models--${name.replace("/", "--")}`);
+  const { revision = "main" } = options;
+  if (setting.offline) {
+    const snapshot = cachedSnapshot(repository, revision);
+    if (!snapshot) {
+      throw new FileError(
+        `${name} (${revision}) is not in the cache ${setting.cache}, and HF_HUB_OFFLINE is set: unset it.`,
+      );
+    }
+    return file ? join(snapshot, file) : snapshot;
+  }
+  const hub = await import("@huggingface/hub");
+  const endpoint = (setting.endpoint ?? hub.HUB_URL).replace(/\/+$/, "");
+  const access = { repo: name, hubUrl: endpoint, accessToken: setting.token, fetch: patientFetch };
+  return await explained(
+    place,
+    { ...setting, endpoint, revision, cached: cachedSnapshot(repository, revision) },
+    async () => {
+      const { sha } = await hub.modelInfo({ ...access, name, revision, additionalFields: ["sha"] });
+      const snapshot = join(repository, "snapshots", sha);
+      const listed: HubFile[] = [];
+      for await (const { type, path, size, oid, lfs } of hub.listFiles({ ...access, revision: sha, recursive: true })) {
+        if (type === "file") listed.push({ path, size, hash: lfs?.oid ?? oid!, algorithm: lfs ? "sha256" : "git" });
+      }
+      const missing = choose(place, listed, file).filter(({ path }) => pathKind(join(snapshot, path)) === null);
+      const total = missing.reduce((sum, { size }) => sum + size, 0);
+      let received = 0;
+      for (const entry of missing) {
+        const blob = join(repository, "blobs", entry.hash);
+        const url = `${endpoint}/${name}/resolve/${sha}/${encodeURI(entry.path)}`;
+        await download(url, entry, blob, setting.token, (count) => options.onDownload?.(received += count, total));
+        linkFile(blob, join(snapshot, entry.path));
+      }
+      if (revision !== sha) writeFileAtomic(join(repository, "refs", revision), [new TextEncoder().encode(sha)]);
+      return file ? join(snapshot, file) : snapshot;
+    },
+  );
+}
+
+interface Settings {
+  readonly endpoint: string | undefined;
+  readonly token: string | undefined;
+  readonly cache: string;
+  readonly offline: boolean;
+}
+
+/** What the environment says; a sentence where it may not be asked. */
+function readSettings(place: string): Settings {
+  try {
+    const env = (name: string) => Deno.env.get(name) || undefined;
+    const home = env("HOME") ?? env("USERPROFILE") ?? tmpdir();
+    const base = env("HF_HOME") ?? join(env("XDG_CACHE_HOME") ?? join(home, ".cache"), "huggingface");
+    return {
+      endpoint: env("HF_ENDPOINT"),
+      token: env("HF_TOKEN"),
+      cache: env("HF_HUB_CACHE") ?? join(base, "hub"),
+      offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].some((name) => /^(1|on|yes|true)$/i.test(env(name) ?? "")),
+    };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error;
+    throw new FileError(
+      `There is no folder ${place}: check the path; or, to bring a model of that name from the Hugging Face hub, run with ` +
+        `--allow-net --allow-env and --allow-write for the cache.`,
+    );
+  }
+}
+
+function cachedSnapshot(repository: string, revision: string): string | undefined {
+  const ref = join(repository, "refs", revision);
+  const commit = pathKind(ref) === "file" ? readText(ref).trim() : revision;
+  const snapshot = join(repository, "snapshots", commit);
+  return pathKind(snapshot) === "folder" ? snapshot : undefined;
+}
+
+/** What belongs to a model or an adapter: configuration, tokenizer, and the weights in one format. */
+function choose(place: string, files: readonly HubFile[], file?: string): readonly HubFile[] {
+  if (file) {
+    const found = files.filter(({ path }) => path === file);
+    if (found.length === 0) throw new FileError(`${place}: the repository has no such file${listGguf(files)}.`);
+    return found;
+  }
+  const small = files.filter(({ path }) => /^(1_Pooling\/)?[^/]+\.(json|txt|jinja)$/.test(path));
+  const weights = files.filter(({ path }) => /^[^/]+\.safetensors$/.test(path));
+  const whole = weights.filter(({ path }) => path === "model.safetensors");
+  if (weights.length > 0) return [...small, ...(whole.length > 0 ? whole : weights)];
+  const pickled = files.some(({ path }) => path.endsWith(".bin"));
+  throw new FileError(
+    `${place} has no safetensors${
+      pickled ? " but pickled weights (.bin), which can run code and are not read" : ""
+    }: choose a ` +
+      `repository that has${listGguf(files)}.`,
+  );
+}
+
+function listGguf(files: readonly HubFile[]): string {
+  const names = files.map(({ path }) => path).filter((path) => path.endsWith(".gguf"));
+  return names.length === 0 ? "" : `; it has ${names.slice(0, 5).join(", ")}: name one as owner/name/file.gguf`;
+}
+
+interface Request extends Settings {
+  readonly endpoint: string;
+  readonly revision: string;
+  /** The folder of an earlier download of the same revision. */
+  readonly cached: string | undefined;
+}
+
+/** What the hub and the network answer, as sentences. */
+async function explained<T>(place: string, request: Request, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    const why = error instanceof LowrankError ? undefined : reasonOf(error as Error, request);
+    if (!why) throw error;
+    throw new FileError(`There is no folder ${place} here, and the hub did not give it: ${why}.`);
+  }
+}
+
+function reasonOf(error: Error & { statusCode?: number }, { endpoint, token, revision, cache, cached }: Request) {
+  const { host } = new URL(endpoint);
+  const copy = cached ? "; HF_HUB_OFFLINE=1 takes the copy in the cache" : "";
+  if (error instanceof Deno.errors.NotCapable) {
+    return `${error.message.replace(/, run again.*/, "")}; run with --allow-net --allow-env --allow-write=${cache}`;
+  }
+  if (isNetworkError(error)) {
+    return `${host} can't be reached (${
+      error.message.split("\n")[0]
+    }); what was received is kept, check the connection${copy}`;
+  }
+  switch (error.statusCode) {
+    case undefined:
+      return undefined;
+    case 401:
+    case 403:
+      return `${host} answers ${error.statusCode}, there is no such repository or ` +
+        `${
+          token ? "this HF_TOKEN" : "a stranger"
+        } may not read it; check the name, accept its terms on its page, set HF_TOKEN`;
+    case 404:
+      return `${host} has no repository of this name with the revision ${revision}; check both`;
+    case 429:
+      return `${host} asks to slow down (429), also after some waiting; try later, or set HF_TOKEN${copy}`;
+    default:
+      return `${host} answered with status ${error.statusCode}; try later${copy}`;
+  }
+}
