@@ -6,6 +6,9 @@ import { Scope } from "./scope.ts";
 import type { ShaderWriter } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
 
+/** K from which on it is summed in parts: one running sum of many thousand terms loses digits. */
+export const longDepth = 8192;
+
 /** What the two ways of multiplying, by tiles and by slices of K, have in common. */
 export interface ProductFrame {
   readonly shader: ShaderWriter;
@@ -21,13 +24,13 @@ export interface ProductFrame {
 
 /**
  * Names the batch axes of the workgroup, `groups` of which share a point of them, and declares the loads of all segments,
- * whose tiles reach `reach` rows and columns and step through K by `step`. Returns the batch axes' names.
+ * whose tiles reach `reach` rows and columns and step through a K by `step`. Returns the batch axes' names.
  */
 export function openProduct(
   { shader, kernel, used }: ProductFrame,
   groups: number,
   reach: { readonly m: number; readonly n: number },
-  step: number,
+  stepOf: (k: number) => number,
 ): readonly string[] {
   const { batch, m, n, segments } = kernel;
   if (batch.some((size, i) => size !== 1 && used.has(i))) {
@@ -36,6 +39,7 @@ export function openProduct(
   const names = splitAxes(shader, "batch", batch, used, "batch");
   const at = { shader, batch: names };
   segments.forEach(({ k, a, b }, s) => {
+    const step = stepOf(k);
     declareBlockLoad(at, `load_a${s}`, a, ["m", "k"], { size: m, reach: reach.m }, { size: k, step });
     declareBlockLoad(at, `load_b${s}`, b, ["k", "n"], { size: n, reach: reach.n }, { size: k, step });
   });
@@ -48,35 +52,40 @@ export function batchArguments(batch: readonly string[]): string {
 }
 
 /**
- * The epilogue at row `m` and the four columns of block `block`, whose sums are the vector `sums`. `leave` is what an
- * invocation does with columns past the end, where there are any.
+ * Declares the epilogue of a block of four rows, or of a single row, that begins at (m, n), multiples of four; gives the
+ * function's name. What lies past the end of the tiles' `reach` is not stored.
  */
-export function storeColumns(
-  { shader, kernel: { n, stores }, vector }: ProductFrame,
+export function declareStore(
+  { shader, kernel: { m, n, stores }, vector }: ProductFrame,
   batch: readonly string[],
-  block: string,
-  sums: string,
-  leave: "continue" | "return" | null,
-): void {
-  const store = (sum: Term) => {
-    const scope = new Scope(shader, {
-      axes: [...batch, "m", "n"],
-      vector: vector ? { axis: batch.length + 1, quarter: "n4" } : undefined,
-      results: new Map([[0, sum]]),
+  reach: { readonly m: number; readonly n: number },
+): "store_block" | "store_row" {
+  const outer = batch.filter((name) => name !== "0u");
+  const parameters = [...outer, "m", "n"].map((name) => `${name}: u32, `).join("");
+  shader.declareBlock("store_row", `fn store_row(${parameters}sums: vec4<f32>)`, () => {
+    const ends = [...(reach.m > m ? [`m >= ${m}u`] : []), ...(vector && reach.n > n ? [`n >= ${n}u`] : [])];
+    if (ends.length > 0) shader.line(`if (${ends.join(" || ")}) { return; }`);
+    const axes = [...batch, m === 1 ? "0u" : "m"];
+    const epilogue = (column: string, sum: Term) => {
+      const names = { axes: [...axes, column], results: new Map([[0, sum]]) };
+      new Scope(shader, vector ? { ...names, vector: { axis: batch.length + 1, quarter: "n4" } } : names).store(stores);
+    };
+    if (vector) {
+      shader.line("let n4 = n / 4u;");
+      return epilogue("n", { text: "sums", type: "f32", width: 4, atom: true });
+    }
+    shader.line("var each = sums;");
+    const end = reach.n > n ? `min(4u, ${n}u - min(n, ${n}u))` : "4u";
+    shader.block(`for (var j = 0u; j < ${end}; j++)`, () => {
+      shader.line("let column = n + j;\nlet sum = each[j];");
+      epilogue("column", term("sum", "f32"));
     });
-    scope.store(stores);
-  };
-  shader.line(`let n4 = ${block};`);
-  if (leave && vector) shader.line(`if (n4 >= ${n / 4}u) { ${leave}; }`);
-  shader.line(`let sums = ${sums};`);
-  if (vector) {
-    shader.line("let n = n4 * 4u;");
-    return store({ text: "sums", type: "f32", width: 4, atom: true });
-  }
-  shader.block("for (var j = 0u; j < 4u; j++)", () => {
-    shader.line("let n = n4 * 4u + j;");
-    shader.line(`if (n >= ${n}u) { ${leave ?? "break"}; }`);
-    shader.line("let sum = sums[j];");
-    store(term("sum", "f32"));
   });
+  if (m === 1) return "store_row";
+  shader.declareBlock("store_block", `fn store_block(${parameters}sums: mat4x4<f32>)`, () => {
+    [0, 1, 2, 3].forEach((i) => {
+      shader.line(`store_row(${outer.map((name) => `${name}, `).join("")}m${i ? ` + ${i}u` : ""}, n, sums[${i}]);`);
+    });
+  });
+  return "store_block";
 }

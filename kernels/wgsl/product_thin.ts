@@ -1,6 +1,6 @@
 import type { ContractKernel } from "../kernel.ts";
 import { blockAccess } from "./block.ts";
-import { batchArguments, openProduct, type ProductFrame, storeColumns } from "./product.ts";
+import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
 import type { WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
 
@@ -8,6 +8,8 @@ import type { TileConfig } from "./tile.ts";
 const thinSide = 32;
 /** Blocks of 4 x 4 that do not fill a GPU with tiles; one slice of K each is enough from four times as many on. */
 const fewBlocks = 2048;
+/** The most lanes that a workgroup has on every device. */
+const mostLanes = 256;
 
 /** Whether a product is cut along K rather than into tiles: a single row, the r-wide side of an adapter, a small one. */
 export function isThin({ m, n }: ContractKernel, tile: TileConfig, count: number): boolean {
@@ -18,11 +20,11 @@ function blocksOf(m: number, n: number): number {
   return Math.ceil(m / 4) * Math.ceil(n / 4);
 }
 
-/** The number of lanes that share one block's K. */
-function slicesOf({ m, n, segments }: ContractKernel, { slices }: TileConfig, lanes: number, count: number): number {
-  const blocks = blocksOf(m, n) * count;
-  const needed = Math.min(slices, lanes, (fewBlocks * 4) / blocks, segments[0].k / 4);
-  return 2 ** Math.max(0, Math.floor(Math.log2(needed)));
+/** The number of lanes that share one block's K: as many as a GPU wants, and no fewer than a long sum's digits need. */
+function slicesOf({ m, n, segments: [{ k }] }: ContractKernel, { slices }: TileConfig, count: number): number {
+  const wanted = Math.min(slices, (fewBlocks * 4) / (blocksOf(m, n) * count), k / 4);
+  const least = Math.min(mostLanes, 2 ** Math.ceil(Math.log2(Math.max(1, k / longDepth))));
+  return Math.max(least, 2 ** Math.max(0, Math.floor(Math.log2(wanted))));
 }
 
 /**
@@ -32,8 +34,8 @@ function slicesOf({ m, n, segments }: ContractKernel, { slices }: TileConfig, la
 export function multiplyThin(frame: ProductFrame): WgslShader {
   const { shader, kernel, tile, count } = frame;
   const { m, n, segments, batch: sizes } = kernel;
-  const lanes = tile.workgroup[0] * tile.workgroup[1];
-  const slices = slicesOf(kernel, tile, lanes, count);
+  const slices = slicesOf(kernel, tile, count);
+  const lanes = Math.max(tile.workgroup[0] * tile.workgroup[1], slices);
   const perGroup = lanes / slices;
   const [high, wide] = [Math.ceil(m / 4), Math.ceil(n / 4)];
   const groups = Math.ceil(high * wide / perGroup);
@@ -45,7 +47,7 @@ export function multiplyThin(frame: ProductFrame): WgslShader {
   const type = single ? "vec4<f32>" : "mat4x4<f32>";
   return shader.main(groups * count, [lanes], () => {
     // Of a block of a single row only the first vector is used: whatever the other three load falls away.
-    const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, 4 * slices);
+    const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * slices);
     const [slice, inGroup] = alongK
       ? [`lane % ${slices}u`, `lane / ${slices}u`]
       : [`lane / ${perGroup}u`, `lane % ${perGroup}u`];
@@ -68,15 +70,8 @@ export function multiplyThin(frame: ProductFrame): WgslShader {
     });
     if (slices > 1) joinSlices(frame, type, lanes, perGroup);
     if (overshoots) shader.line(`if (${first}part >= ${high * wide}u) { return; }`);
-    if (single) {
-      shader.line("let m = 0u;");
-      return storeColumns(frame, batch, "n0 / 4u", "sum", null);
-    }
-    shader.block("for (var i = 0u; i < 4u; i++)", () => {
-      shader.line("let m = m0 + i;");
-      if (m % 4 !== 0) shader.line(`if (m >= ${m}u) { break; }`);
-      storeColumns(frame, batch, "n0 / 4u", "sum[i]", null);
-    });
+    const store = declareStore(frame, batch, { m: single ? 1 : high * 4, n: wide * 4 });
+    shader.line(`${store}(${args}${single ? "0u" : "m0"}, n0, sum);`);
   });
 }
 

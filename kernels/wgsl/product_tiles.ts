@@ -1,7 +1,12 @@
-import { batchArguments, openProduct, type ProductFrame, storeColumns } from "./product.ts";
+import { blockAccess } from "./block.ts";
+import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
 import type { WgslShader } from "./shader.ts";
+import { mostRounds } from "./tile.ts";
 
-/** Each invocation keeps `blocks` of 4 x 4 of the product in registers, in array `acc`. */
+/** K of such a part. */
+const partDepth = 1024;
+
+/** Each invocation keeps `blocks` of 4 x 4 of the product in registers, one variable each: `c01` is row 0, column 1. */
 export function multiplyTiles(frame: ProductFrame): WgslShader {
   const { shader, kernel: { m, n, segments }, tile, count } = frame;
   const [columns, rows] = tile.workgroup;
@@ -9,80 +14,166 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   const span = { m: rows * down * 4, n: columns * across * 4 };
   const tiles = { m: Math.ceil(m / span.m), n: Math.ceil(n / span.n) };
   return shader.main(tiles.m * tiles.n * count, [columns * rows], () => {
+    const step = Math.max(4, tile.depth);
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
-    const batch = openProduct(frame, tiles.m * tiles.n, reach, Math.max(4, tile.depth));
+    const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => step * unrollOf(k, step));
+
+    const store = declareStore(frame, batch, reach);
     const tileM = tiles.m === 1 ? "" : tiles.n === 1 ? `group % ${tiles.m}u` : `(group / ${tiles.n}u) % ${tiles.m}u`;
     shader.line(`let m0 = ${tileM ? `(${tileM}) * ${span.m}u` : "0u"};`);
     shader.line(`let n0 = ${tiles.n > 1 ? `(group % ${tiles.n}u) * ${span.n}u` : "0u"};`);
-    shader.line(`let row = lane / ${columns}u;`);
-    shader.line(`let column = lane % ${columns}u;`);
-    shader.line(`var acc: array<array<mat4x4<f32>, ${across}>, ${down}>;`);
-    segments.forEach((_, s) => {
-      if (tile.depth > 0) stagedLoop(frame, s, batchArguments(batch));
-      else directLoop(frame, s, batchArguments(batch));
-    });
-    shader.block(`for (var r = 0u; r < ${down}u; r++)`, () => {
-      shader.block("for (var i = 0u; i < 4u; i++)", () => {
-        shader.line(`let m = m0 + (r * ${rows}u + row) * 4u + i;`);
-        if (m % span.m !== 0) shader.line(`if (m >= ${m}u) { break; }`);
-        shader.block(`for (var c = 0u; c < ${across}u; c++)`, () => {
-          const block = `n0 / 4u + c * ${columns}u + column`;
-          storeColumns(frame, batch, block, "acc[r][c][i]", n % span.n === 0 ? null : "continue");
-        });
-      });
-    });
+    if (rows > 1) shader.line(`let row = ${columns > 1 ? `lane / ${columns}u` : "lane"};`);
+    if (columns > 1) shader.line(`let column = ${rows > 1 ? `lane % ${columns}u` : "lane"};`);
+    declareMultiply(frame);
+    const sums = grid(frame, (r, c) => `c${r}${c}`);
+    shader.line(sums.map((c) => `var ${c} = mat4x4<f32>();`).join("\n"));
+    segments.forEach((_, s) => (tile.depth > 0 ? stagedLoop : directLoop)(frame, s, batchArguments(batch)));
+    shader.line(
+      grid(frame, (r, c) => `${store}(${batchArguments(batch)}${rowOf(frame, r)}, ${columnOf(frame, c)}, c${r}${c});`)
+        .join("\n"),
+    );
   });
 }
 
-const multiplyBlocks = "acc[r][c] += b[c] * a;";
+/** One text for each block of an invocation, row by row. */
+function grid({ tile: { blocks: [across, down] } }: ProductFrame, text: (r: number, c: number) => string): string[] {
+  return Array.from({ length: across * down }, (_, i) => text(Math.floor(i / across), i % across));
+}
+
+/** `m0 + (8u + row) * 4u`: the first row of block r, whose neighbours are those of the neighbouring lanes. */
+function rowOf({ tile: { workgroup: [, rows] } }: ProductFrame, r: number): string {
+  return "m0" + offset(rows, r, "row");
+}
+
+function columnOf({ tile: { workgroup: [columns] } }: ProductFrame, c: number): string {
+  return "n0" + offset(columns, c, "column");
+}
+
+function offset(lanes: number, block: number, lane: string): string {
+  if (lanes === 1) return block === 0 ? "" : ` + ${block * 4}u`;
+  return block === 0 ? ` + ${lane} * 4u` : ` + (${block * lanes}u + ${lane}) * 4u`;
+}
+
+/** Declares the product of two blocks: fused multiply-adds, which `c + q * p` would leave to the compiler. */
+function declareMultiply({ shader }: ProductFrame): void {
+  shader.declare(
+    "multiply",
+    `
+fn multiply_row(c: vec4<f32>, p: vec4<f32>, q: mat4x4<f32>) -> vec4<f32> {
+  let half = fma(q[1], p.yyyy, fma(q[0], p.xxxx, c));
+  return fma(q[3], p.wwww, fma(q[2], p.zzzz, half));
+}
+// c plus four rows of p, each along k, times four k of q, each along columns.
+fn multiply(c: mat4x4<f32>, p: mat4x4<f32>, q: mat4x4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    multiply_row(c[0], p[0], q), multiply_row(c[1], p[1], q),
+    multiply_row(c[2], p[2], q), multiply_row(c[3], p[3], q));
+}`,
+  );
+}
+
+/** Steps of the K loop that one round takes, so that no invocation runs more rounds than every adapter allows. */
+function unrollOf(k: number, step: number): number {
+  return Math.ceil(k / step / mostRounds);
+}
+
+/** The loop over K, in parts where it is long. `body` adds the step at `k` to the sums of the prefix it is given. */
+function loopOverK(frame: ProductFrame, k: number, step: number, body: (sums: string, k: string) => void): void {
+  const { shader } = frame;
+  const unroll = unrollOf(k, step);
+  const round = (sums: string) => {
+    if (unroll === 1) return body(sums, "k");
+    for (let u = 0; u < unroll; u++) shader.block("", () => body(sums, `k + ${u * step}u`));
+  };
+  if (k <= longDepth) return shader.block(`for (var k = 0u; k < ${k}u; k += ${step * unroll}u)`, () => round("c"));
+  const part = Math.ceil(partDepth / (step * unroll)) * step * unroll;
+  shader.block(`for (var first = 0u; first < ${k}u; first += ${part}u)`, () => {
+    shader.line(grid(frame, (r, c) => `var s${r}${c} = mat4x4<f32>();`).join("\n"));
+    const end = k % part === 0 ? `first + ${part}u` : `min(first + ${part}u, ${k}u)`;
+    shader.line(`let end = ${end};`);
+    shader.block(`for (var k = first; k < end; k += ${step * unroll}u)`, () => round("s"));
+    shader.line(grid(frame, (r, c) => `c${r}${c} += s${r}${c};`).join("\n"));
+  });
+}
+
+/** Adds the products of all blocks of a step; `p` and `q` write the blocks of rows and of columns. */
+function multiplyBlocks(
+  { shader, tile }: ProductFrame,
+  sums: string,
+  p: (r: number) => string,
+  q: (c: number) => string,
+) {
+  const [across, down] = tile.blocks;
+  for (let c = 0; c < across; c++) shader.line(`let q${c} = ${q(c)};`);
+  for (let r = 0; r < down; r++) {
+    shader.line(`let p${r} = ${p(r)};`);
+    for (let c = 0; c < across; c++) shader.line(`${sums}${r}${c} = multiply(${sums}${r}${c}, p${r}, q${c});`);
+  }
+}
 
 /** The K loop where every block is read from where it lies. */
-function directLoop({ shader, kernel, tile }: ProductFrame, s: number, batch: string): void {
-  const [columns, rows] = tile.workgroup;
-  const [across, down] = tile.blocks;
-  shader.block(`for (var k = 0u; k < ${kernel.segments[s].k}u; k += 4u)`, () => {
-    shader.line(`var b: array<mat4x4<f32>, ${across}>;`);
-    shader.block(`for (var c = 0u; c < ${across}u; c++)`, () => {
-      shader.line(`b[c] = load_b${s}(${batch}k, n0 + (c * ${columns}u + column) * 4u);`);
-    });
-    shader.block(`for (var r = 0u; r < ${down}u; r++)`, () => {
-      shader.line(`let a = load_a${s}(${batch}m0 + (r * ${rows}u + row) * 4u, k);`);
-      shader.block(`for (var c = 0u; c < ${across}u; c++)`, () => shader.line(multiplyBlocks));
-    });
+function directLoop(frame: ProductFrame, s: number, batch: string): void {
+  loopOverK(frame, frame.kernel.segments[s].k, 4, (sums, k) => {
+    multiplyBlocks(
+      frame,
+      sums,
+      (r) => `load_a${s}(${batch}${rowOf(frame, r)}, ${k})`,
+      (c) => `load_b${s}(${batch}${k}, ${columnOf(frame, c)})`,
+    );
   });
 }
 
-/** The K loop where a workgroup first stages its blocks in workgroup memory. */
-function stagedLoop({ shader, kernel, tile }: ProductFrame, s: number, batch: string): void {
+/**
+ * The K loop where a workgroup first stages its blocks in workgroup memory: those of a as vectors along k, those of b as
+ * vectors along columns, so that neighbouring lanes read neighbouring vectors.
+ */
+function stagedLoop(frame: ProductFrame, s: number, batch: string): void {
+  const { shader, kernel, tile } = frame;
   const [columns, rows] = tile.workgroup;
   const [across, down] = tile.blocks;
   const lanes = columns * rows;
   const deep = tile.depth / 4;
   const [wide, high] = [columns * across, rows * down];
+  const { k, a, b } = kernel.segments[s];
+  const rank = kernel.batch.length;
+  const block = (name: string, step: number) =>
+    `fn ${name}_block(i: u32) -> mat4x4<f32> {\n  return mat4x4<f32>(\n    ${
+      [0, 1, 2, 3].map((j) => `${name}[i${j === 0 ? "" : ` + ${j * step}u`}]`).join(", ")
+    });\n}`;
   shader.declare(
     "stage",
-    `\nvar<workgroup> stage_a: array<mat4x4<f32>, ${high * deep}>;\n` +
-      `var<workgroup> stage_b: array<mat4x4<f32>, ${deep * wide}>;`,
+    `\nvar<workgroup> stage_a: array<vec4<f32>, ${high * 4 * deep}>;\n` +
+      `var<workgroup> stage_b: array<vec4<f32>, ${4 * deep * wide}>;\n` +
+      `${block("stage_a", 1)}\n${block("stage_b", wide)}`,
   );
-  shader.block(`for (var k = 0u; k < ${kernel.segments[s].k}u; k += ${tile.depth}u)`, () => {
+  // Neighbouring lanes load neighbours in memory.
+  const [am, ak] = blockAccess(a.index, rank, kernel.m, k) === "across"
+    ? [`t % ${high}u`, `t / ${high}u`]
+    : [`t / ${deep}u`, `t % ${deep}u`];
+  const [bk, bn] = blockAccess(b.index, rank, k, kernel.n) === "across"
+    ? [`t % ${deep}u`, `t / ${deep}u`]
+    : [`t / ${wide}u`, `t % ${wide}u`];
+  loopOverK(frame, k, tile.depth, (sums, k) => {
     shader.block(`for (var t = lane; t < ${high * deep}u; t += ${lanes}u)`, () => {
-      shader.line(`let m = m0 + t / ${deep}u * 4u;`);
-      shader.line(`stage_a[t] = load_a${s}(${batch}m, k + t % ${deep}u * 4u);`);
+      shader.line(`let rows = load_a${s}(${batch}m0 + ${am} * 4u, ${k} + ${ak} * 4u);`);
+      shader.line(`let i = (${ak} * ${high}u + ${am}) * 4u;`);
+      shader.line([0, 1, 2, 3].map((j) => `stage_a[i${j ? ` + ${j}u` : ""}] = rows[${j}];`).join("\n"));
     });
     shader.block(`for (var t = lane; t < ${deep * wide}u; t += ${lanes}u)`, () => {
-      shader.line(`let n = n0 + t % ${wide}u * 4u;`);
-      shader.line(`stage_b[t] = load_b${s}(${batch}k + t / ${wide}u * 4u, n);`);
+      shader.line(`let rows = load_b${s}(${batch}${k} + ${bk} * 4u, n0 + ${bn} * 4u);`);
+      shader.line(`let i = ${bk} * ${4 * wide}u + ${bn};`);
+      shader.line([0, 1, 2, 3].map((j) => `stage_b[i${j ? ` + ${j * wide}u` : ""}] = rows[${j}];`).join("\n"));
     });
     shader.line("workgroupBarrier();");
     shader.block(`for (var d = 0u; d < ${deep}u; d++)`, () => {
-      shader.line(`var b: array<mat4x4<f32>, ${across}>;`);
-      shader.block(`for (var c = 0u; c < ${across}u; c++)`, () => {
-        shader.line(`b[c] = stage_b[d * ${wide}u + c * ${columns}u + column];`);
-      });
-      shader.block(`for (var r = 0u; r < ${down}u; r++)`, () => {
-        shader.line(`let a = stage_a[(r * ${rows}u + row) * ${deep}u + d];`);
-        shader.block(`for (var c = 0u; c < ${across}u; c++)`, () => shader.line(multiplyBlocks));
-      });
+      const at = (lanes: number, block: number, lane: string) =>
+        lanes === 1 ? `${block}u` : `${block * lanes}u + ${lane}`;
+      multiplyBlocks(
+        frame,
+        sums,
+        (r) => `stage_a_block((d * ${high}u + ${at(rows, r, "row")}) * 4u)`,
+        (c) => `stage_b_block(d * ${4 * wide}u + ${at(columns, c, "column")})`,
+      );
     });
     shader.line("workgroupBarrier();");
   });

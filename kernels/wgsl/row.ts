@@ -7,7 +7,7 @@ import { literal } from "./literal.ts";
 import { type Term, term } from "./scalar.ts";
 import { Scope } from "./scope.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
-import type { TileConfig } from "./tile.ts";
+import { mostRounds, type TileConfig } from "./tile.ts";
 
 type Reduction = Extract<Phase, { kind: "reduce" }>;
 
@@ -26,9 +26,6 @@ function combine(op: Reduction["op"], a: string, b: string): string {
 
 /** Columns from which on a row takes four times the lanes. */
 const longRow = 4096;
-
-/** Rounds of loops that one invocation may run: a software adapter ends every loop after 65,535 of them, taken together. */
-const mostRounds = 2 ** 15;
 
 /** Lanes that share a row: one where neighbouring rows, and not neighbouring columns, lie side by side in memory. */
 function lanesOf({ rows, cols, phases }: RowKernel, indices: readonly Index[], { rowLanes }: TileConfig): number {

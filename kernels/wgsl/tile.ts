@@ -42,7 +42,7 @@ export const softwareTile: TileConfig = {
   mapLanes: 64,
   rowLanes: 1,
   workgroup: [8, 1],
-  blocks: [2, 2],
+  blocks: [2, 4],
   depth: 0,
   slices: 1,
   window: leastWindow,
@@ -50,6 +50,9 @@ export const softwareTile: TileConfig = {
 
 /** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */
 export const maxGroups = 65_535;
+
+/** Rounds of loops that one invocation may run: a software adapter ends every loop after 65,535 of them, taken together. */
+export const mostRounds = 2 ** 15;
 
 /** Multiplications below which a software adapter takes longer to compile a large tile than a small one takes to run. */
 const smallProduct = 2 ** 22;
