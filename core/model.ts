@@ -33,8 +33,13 @@ export interface TokenInputs {
   readonly inputIds: Operand;
   /** i32[B,T], 1 = a real token, 0 = padding, on either side. */
   readonly attentionMask?: Operand;
-  /** i32[B,T]. By default counted from each sequence's first real token. */
+  /** i32[B,T]. By default counted from the start of each document, or from each sequence's first real token. */
   readonly positionIds?: Operand;
+  /**
+   * i32[B,T]: where in its row the document of each token starts, for rows that several documents are packed in. A token
+   * sees none before its own.
+   */
+  readonly documentStart?: Operand;
   /** i32[B,T], -100 where no token is to be predicted. Ignored by `apply`; it belongs to the loss. */
   readonly labels?: Operand;
 }

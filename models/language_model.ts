@@ -50,12 +50,15 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
     const ids = asValue(inputs.inputIds);
     checkIds(ids, sizes);
     const mask = inputs.attentionMask === undefined ? undefined : asValue(inputs.attentionMask);
-    const positions = inputs.positionIds === undefined ? defaultPositions(ids, mask) : asValue(inputs.positionIds);
+    const first = inputs.documentStart === undefined ? undefined : asValue(inputs.documentStart);
+    const positions = inputs.positionIds === undefined
+      ? defaultPositions(ids, mask, first)
+      : asValue(inputs.positionIds);
     const seen = mask && ne(mask, 0);
     const { embedded, layer } = architecture.start(params, ids, positions);
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
-      states.push(layer(i, states[i], (q, k, v) => attention(q, k, v, { mask: seen, causal: true })));
+      states.push(layer(i, states[i], (q, k, v) => attention(q, k, v, { mask: seen, first, causal: true })));
     }
     states[layers] = architecture.norm(params, states[layers]);
     return states;
@@ -115,11 +118,13 @@ function checkIds(ids: Value, { contextLength }: LanguageModelSizes): void {
 }
 
 /**
- * Positions counted from each sequence's first real token, [B,T], or [1,T] without a mask. Padding before it is at 0; what
- * comes after the last real token counts on, so that padding on the right changes nothing.
+ * Positions counted from the start of each token's document, or from each sequence's first real token, [B,T]; [1,T] where
+ * neither is given. Padding before it is at 0; what comes after the last real token counts on, so that padding on the right
+ * changes nothing.
  */
-export function defaultPositions(inputIds: Operand, mask?: Value): Value {
+export function defaultPositions(inputIds: Operand, mask?: Value, documentStart?: Value): Value {
   const [b, t] = asValue(inputIds).shape;
+  if (documentStart !== undefined) return max(sub(iota([b, t], 1), documentStart), 0);
   if (mask === undefined) return iota([1, t], 1);
   const first = broadcastTo(reshape(argmax(mask, 1), [b, 1]), [b, t]);
   return max(sub(iota([b, t], 1), first), 0);
