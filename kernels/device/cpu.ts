@@ -1,14 +1,16 @@
 /** The CPU device: kernels as WebAssembly SIMD over one memory, on the main thread and its workers. */
-import { byteSize, type DType, type HostArray, hostArray } from "../../core/dtype.ts";
+import { type DType, type HostArray, hostArray, storageBytes } from "../../core/dtype.ts";
 import { DeviceError, OptionError } from "../../core/errors.ts";
 import type { BufferRef, Kernel, Program } from "../kernel.ts";
 import { emitKernel } from "../wasm/emit.ts";
 import type { EmitOptions, EmittedKernel } from "../wasm/frame.ts";
 import { kernelKey } from "../wasm/kernel_key.ts";
 import { supportsRelaxedSimd } from "../wasm/probe.ts";
+import { blasCrossover } from "../wasm/gemm_blas.ts";
+import { type BlasLibrary, findBlas } from "./blas.ts";
 import { CpuMemory, mostBytes } from "./cpu_memory.ts";
 import { CpuThreads } from "./cpu_threads.ts";
-import { type KernelFunction, reservedBytes, stepWords, words } from "./cpu_walk.ts";
+import { reservedBytes, stepWords, words } from "./cpu_walk.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
 
 /** How the CPU device is opened. */
@@ -17,6 +19,19 @@ export interface CpuOptions {
   readonly threads?: number;
   /** Whether to use relaxed SIMD's fused multiply-add; if not given, where the engine has it. */
   readonly relaxed?: boolean;
+  /**
+   * Whether large products go to the system's BLAS; if not given, where --allow-ffi permits it and one is found. `library`
+   * is taken before LOWRANK_BLAS and those that systems bring.
+   */
+  readonly blas?: boolean | BlasOptions;
+}
+
+/** Which BLAS is used, and for what. */
+export interface BlasOptions {
+  /** A path or name of a CBLAS. */
+  readonly library?: string;
+  /** Multiply-adds from which a product goes there: measured, if not given. */
+  readonly from?: number;
 }
 
 /** More threads than this gain nothing on the sizes that one 4 GB memory holds. */
@@ -25,6 +40,8 @@ const mostThreads = 16;
 /**
  * Opens the CPU device. It needs no permission. Without SharedArrayBuffer or worker threads it runs on the calling thread, and
  * its description says so. Results do not depend on the number of threads.
+ *
+ * A BLAS that is missing or broken is said in the description, and the kernels built in are used.
  *
  * @throws {OptionError} if `threads` is not a positive whole number, or `relaxed` is asked for where it is missing.
  */
@@ -39,15 +56,34 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
   }
   const shared = CpuThreads.available;
   const memory = new CpuMemory(shared, reservedBytes);
+  const blas = chooseBlas(options.blas ?? true, shared);
   if (!shared || wanted === 1) {
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, shared ? "" : ", no worker threads here");
+    const remark = shared ? "" : ", no worker threads here";
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
   }
   try {
-    return new CpuDevice(memory, await CpuThreads.start(memory.memory, wanted), relaxed, "");
+    return new CpuDevice(memory, await CpuThreads.start(memory.memory, wanted, blas.library), relaxed, "", blas);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory), relaxed, `, workers did not start: ${reason}`);
+    const remark = `, workers did not start: ${error instanceof Error ? error.message : String(error)}`;
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
   }
+}
+
+/** What large products are computed by, and what the description says of it. */
+interface ChosenBlas {
+  readonly library: BlasLibrary | null;
+  readonly from: number;
+  readonly remark: string;
+}
+
+function chooseBlas(wanted: boolean | BlasOptions, shared: boolean): ChosenBlas {
+  const options = typeof wanted === "boolean" ? {} : wanted;
+  const from = options.from ?? blasCrossover;
+  // Only a shared memory stays where it is when it grows.
+  if (wanted === false || !shared) return { library: null, from, remark: "" };
+  const found = findBlas(options.library);
+  if ("library" in found) return { library: found.library, from, remark: `; products by ${found.library.name}` };
+  return { library: null, from, remark: found.refusal && `; built-in products: ${found.refusal}` };
 }
 
 /** A block of the memory. */
@@ -69,6 +105,8 @@ export class CpuDevice implements Device {
   readonly capacity = mostBytes;
   readonly description: string;
   readonly key: string;
+  /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
+  readonly blas: string | null;
   readonly #memory: CpuMemory;
   readonly #threads: CpuThreads;
   readonly #emit: EmitOptions;
@@ -81,13 +119,15 @@ export class CpuDevice implements Device {
   #disposed = false;
 
   /** Use {@link openCpu}. */
-  constructor(memory: CpuMemory, threads: CpuThreads, relaxed: boolean, remark: string) {
+  constructor(memory: CpuMemory, threads: CpuThreads, relaxed: boolean, remark: string, blas: ChosenBlas) {
     this.#memory = memory;
     this.#threads = threads;
-    this.#emit = { shared: memory.shared, relaxed };
+    this.blas = blas.library?.name ?? null;
+    this.#emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
     const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
-    this.description = `cpu (wasm simd${relaxed ? "" : " without fused multiply-add"}, ${count}${remark})`;
-    this.key = relaxed ? "cpu:fused" : "cpu";
+    const fused = relaxed ? "" : " without fused multiply-add";
+    this.description = `cpu (wasm simd${fused}, ${count}${remark}${blas.remark})`;
+    this.key = ["cpu", ...(relaxed ? ["fused"] : []), ...(this.blas ? [this.blas] : [])].join(":");
   }
 
   /** Threads that compute. */
@@ -138,7 +178,7 @@ export class CpuDevice implements Device {
    */
   view(buffer: DeviceBuffer, dtype: DType, size: number): HostArray {
     const { address, bytes } = this.#own(buffer);
-    if (size * byteSize[dtype] > bytes) {
+    if (storageBytes(dtype, size) > bytes) {
       throw new DeviceError(`${size} elements of ${dtype} are more than a buffer of ${bytes} bytes holds.`);
     }
     return hostArray(dtype, size, this.#memory.buffer, address);
@@ -196,13 +236,9 @@ export class CpuDevice implements Device {
     let compiled = this.#kernels.get(key);
     if (!compiled) {
       const emitted = emitKernel(kernel, this.#emit);
-      const instance = new WebAssembly.Instance(new WebAssembly.Module(emitted.bytes), {
-        m: { m: this.#memory.memory },
-      });
       const address = this.#memory.allocate(emitted.bytes.byteLength);
       new Uint8Array(this.#memory.buffer, address, emitted.bytes.byteLength).set(emitted.bytes);
       compiled = { number: this.#kernels.size, emitted, address };
-      this.#threads.walker.kernels[compiled.number] = instance.exports.run as KernelFunction;
       this.#kernels.set(key, compiled);
     }
     this.#known.set(kernel, compiled);

@@ -1,4 +1,5 @@
 /** The worker threads of the CPU device: started from source text, so that they need no permission. */
+import { type BlasLibrary, openProduct } from "./blas.ts";
 import { createWalker, message, stepWords, type Walker, words } from "./cpu_walk.ts";
 
 const layout = { words, stepWords, message };
@@ -20,10 +21,10 @@ export class CpuThreads implements Disposable {
   readonly #memory: WebAssembly.Memory;
   readonly #workers: readonly WorkerThread[];
 
-  private constructor(memory: WebAssembly.Memory, workers: readonly WorkerThread[]) {
+  private constructor(memory: WebAssembly.Memory, workers: readonly WorkerThread[], blas: BlasLibrary | null) {
     this.#memory = memory;
     this.#workers = workers;
-    this.walker = createWalker(memory, 0, layout);
+    this.walker = createWalker(memory, 0, layout, blas && openProduct(memory, blas));
   }
 
   /** Threads that take part, the main one included. */
@@ -37,24 +38,29 @@ export class CpuThreads implements Disposable {
   }
 
   /** The main thread alone. */
-  static alone(memory: WebAssembly.Memory): CpuThreads {
+  static alone(memory: WebAssembly.Memory, blas: BlasLibrary | null = null): CpuThreads {
     new Int32Array(memory.buffer)[words.step] = words.idle;
-    return new CpuThreads(memory, []);
+    return new CpuThreads(memory, [], blas);
   }
 
   /** The main thread and `count - 1` workers; resolves once each is ready. Rejects if one can't start. */
-  static async start(memory: WebAssembly.Memory, count: number): Promise<CpuThreads> {
+  static async start(
+    memory: WebAssembly.Memory,
+    count: number,
+    blas: BlasLibrary | null = null,
+  ): Promise<CpuThreads> {
     const { Worker } = workerThreads()!;
     new Int32Array(memory.buffer)[words.step] = words.idle;
     const source = `const { parentPort, workerData } = require("node:worker_threads");
       const createWalker = ${createWalker};
-      const { memory, thread, layout } = workerData;
-      const walker = createWalker(memory, thread, layout);
+      const openProduct = ${openProduct};
+      const { memory, thread, layout, blas } = workerData;
+      const walker = createWalker(memory, thread, layout, blas && openProduct(memory, blas));
       parentPort.postMessage("ready");
       walker.serve();`;
     const workers = Array.from(
       { length: count - 1 },
-      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, layout } }),
+      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, layout, blas } }),
     );
     const ready = workers.map((worker) =>
       new Promise<void>((resolve, reject) => {
@@ -69,7 +75,7 @@ export class CpuThreads implements Disposable {
       throw error;
     }
     for (const worker of workers) worker.unref();
-    return new CpuThreads(memory, workers);
+    return new CpuThreads(memory, workers, blas);
   }
 
   /** Runs the table of steps in words [first, last) and returns when all of it is done. Throws what a thread threw. */

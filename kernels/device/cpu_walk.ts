@@ -8,6 +8,8 @@
  * `[kernel, module address, module bytes, units, grain, operands, operand addresses…]`.
  */
 
+import type { BlasProduct } from "./blas.ts";
+
 /** Words at the start of the memory, by position. */
 export const words = {
   /** Changes whenever a step was opened; all who wait, wait for that. */
@@ -55,20 +57,24 @@ export type KernelFunction = (operands: number, scratch: number, start: number, 
 
 /** One thread's part in running programs. */
 export interface Walker {
-  /** The kernels compiled so far, by number. Missing ones are compiled from the module bytes that a step names. */
-  readonly kernels: (KernelFunction | undefined)[];
   /** Runs the table from the step at word `first` on, with whoever helps; returns when all of it is done. */
   run(first: number): void;
   /** Helps with every program until told to end. */
   serve(): void;
 }
 
-/** `thread` is 0 on the main thread. */
-export function createWalker(memory: WebAssembly.Memory, thread: number, layout: Layout): Walker {
+/** `thread` is 0 on the main thread; `product` is what kernels for a BLAS import. */
+export function createWalker(
+  memory: WebAssembly.Memory,
+  thread: number,
+  layout: Layout,
+  product: BlasProduct | null,
+): Walker {
   const { words, stepWords, message } = layout;
   // Polls before a thread goes to sleep: some tens of microseconds.
   const spins = 4000;
   const kernels: (KernelFunction | undefined)[] = [];
+  const imports = { m: { m: memory }, ...(product && { b: { product } }) };
   let view = new Int32Array(memory.buffer);
   let claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
 
@@ -112,7 +118,7 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, layout:
     if (known) return known;
     const address = view[step + stepWords.address] >>> 0;
     const bytes = new Uint8Array(memory.buffer, address, view[step + stepWords.bytes]).slice();
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { m: { m: memory } });
+    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), imports);
     return kernels[number] = instance.exports.run as KernelFunction;
   };
 
@@ -177,5 +183,5 @@ export function createWalker(memory: WebAssembly.Memory, thread: number, layout:
     }
   };
 
-  return { kernels, run, serve };
+  return { run, serve };
 }

@@ -247,13 +247,21 @@ function unsigned(value: number): number[] {
   return bytes;
 }
 
+/** A function that a module imports as `module.name`; it gives no result. */
+export interface ImportedFunction {
+  readonly module: string;
+  readonly name: string;
+  readonly parameters: readonly ValueType[];
+}
+
 /**
  * A module that imports memory `m.m` and holds `functions`; the last one is exported as `run`. Functions call each other
- * by position.
+ * by position, counted after the imported ones.
  */
 export function assembleModule(
   functions: readonly Code[],
   memory: { readonly shared: boolean },
+  imported: readonly ImportedFunction[] = [],
 ): Uint8Array<ArrayBuffer> {
   const vector = (items: readonly number[][]) => unsigned(items.length).concat(...items);
   const section = (id: number, content: number[]) => [id, ...unsigned(content.length)].concat(content);
@@ -261,10 +269,22 @@ export function assembleModule(
   const name = (text: string) => vector([...text].map((c) => [c.charCodeAt(0)]));
   const limits = [memory.shared ? 3 : 1, 1, ...unsigned(65536)];
   const bytes = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0].concat(
-    section(1, vector(functions.map((f) => [0x60, ...signature(f.parameters), ...signature(f.results)]))),
-    section(2, vector([[...name("m"), ...name("m"), 2, ...limits]])),
-    section(3, vector(functions.map((_, i) => unsigned(i)))),
-    section(7, vector([[...name("run"), 0, ...unsigned(functions.length - 1)]])),
+    section(
+      1,
+      vector([
+        ...imported.map((f) => [0x60, ...signature(f.parameters), 0]),
+        ...functions.map((f) => [0x60, ...signature(f.parameters), ...signature(f.results)]),
+      ]),
+    ),
+    section(
+      2,
+      vector([
+        [...name("m"), ...name("m"), 2, ...limits],
+        ...imported.map((f, i) => [...name(f.module), ...name(f.name), 0, ...unsigned(i)]),
+      ]),
+    ),
+    section(3, vector(functions.map((_, i) => unsigned(imported.length + i)))),
+    section(7, vector([[...name("run"), 0, ...unsigned(imported.length + functions.length - 1)]])),
     section(10, vector(functions.map((f) => f.encode()))),
   );
   return new Uint8Array(bytes);

@@ -3,6 +3,7 @@ import { sizeOf } from "../../core/aval.ts";
 import type { ContractKernel } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame } from "./frame.ts";
+import { blasImport, emitBlasProducts, planBlas, soleStore } from "./gemm_blas.ts";
 import { type Area, type Block, GemmLoops } from "./gemm_loops.ts";
 import { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitTransposedBlock } from "./gemm_pack.ts";
@@ -13,7 +14,8 @@ import { PointEmitter, type Space } from "./point.ts";
 const productsPerCall = 1 << 18;
 
 export function emitContract(kernel: ContractKernel, options: EmitOptions): EmittedKernel {
-  return new GemmEmitter(kernel, planGemm(kernel), options).emit();
+  const blas = options.blasFrom == null ? null : planBlas(kernel, options.blasFrom);
+  return new GemmEmitter(kernel, blas ?? planGemm(kernel), options).emit();
 }
 
 class GemmEmitter {
@@ -36,7 +38,7 @@ class GemmEmitter {
 
   emit(): EmittedKernel {
     const { batch } = this.#kernel;
-    const { rows, columns, rowBlock, columnBlock, group, segments, transposed, dots } = this.#plan;
+    const { rows, columns, rowBlock, columnBlock, group, segments, transposed, by } = this.#plan;
     const code = this.#code, { unit } = this.#frame;
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
     const whole = segments.map((s): Depth => {
@@ -66,26 +68,23 @@ class GemmEmitter {
       code.get(row).set(first);
       code.loopUpTo(first, rowEnd, 1, () => {
         code.get(first).i32(group).op("i32.add").set(last).limit(last, rowEnd);
-        if (dots) this.#loops.dotProducts(area, block.result);
-        else if (!this.#operands.blocked) this.#loops.multiply(area, whole, block);
+        if (by === "blas") this.#multiplyByBlas(area, block.result);
         else {
-          this.#eachDepthBlock((part) => {
-            this.#loops.packPanels(segments[0], area, part, block.panels[0]);
-            this.#loops.multiply(area, [part, ...whole.slice(1)], block);
-          });
+          this.#multiply(area, whole, block);
+          if (transposed) {
+            const turnedRow = roundUp(group, 4) * 4;
+            emitTransposedBlock(code, block.result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
+          }
+          this.#stores(area, turned);
         }
-        if (transposed) {
-          const turnedRow = roundUp(group, 4) * 4;
-          emitTransposedBlock(code, block.result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
-        }
-        this.#stores(area, turned);
         code.get(first).i32(group).op("i32.add").set(first);
       }, 0);
     });
     const depth = segments.reduce((sum, { k }) => sum + k, 0);
     const units = sizeOf(batch) * rowBlocks * columnBlocks;
     const products = Math.min(rowBlock, rows) * Math.min(columnBlock, columns) * depth;
-    return this.#frame.finish(units, productsPerCall / products, this.#scratchBytes, [...this.#loops.functions, code]);
+    const functions = [...this.#loops.functions, code], imported = by === "blas" ? [blasImport] : [];
+    return this.#frame.finish(units, productsPerCall / products, this.#scratchBytes, functions, imported);
   }
 
   /** A local with the address of so many bytes of the scratch. */
@@ -94,6 +93,36 @@ class GemmEmitter {
     this.#code.get(this.#frame.scratch).i32(this.#scratchBytes).op("i32.add").set(local);
     this.#scratchBytes += roundUp(bytes, 64);
     return local;
+  }
+
+  /** A group of rows by the kernels' own tiles or dot products, into the block. */
+  #multiply(area: Area, whole: readonly Depth[], block: Block): void {
+    const { by, segments } = this.#plan;
+    if (by === "dots") return this.#loops.dotProducts(area, block.result);
+    if (!this.#operands.blocked) return this.#loops.multiply(area, whole, block);
+    this.#eachDepthBlock((part) => {
+      this.#loops.packPanels(segments[0], area, part, block.panels[0]);
+      this.#loops.multiply(area, [part, ...whole.slice(1)], block);
+    });
+  }
+
+  /** A whole unit by the BLAS: into its place where the product is all that is stored, else by way of the block. */
+  #multiplyByBlas(area: Area, block: Local): void {
+    const code = this.#code, store = soleStore(this.#kernel, this.#plan);
+    if (store) {
+      const { index, operand } = store, { outer, first, column } = area;
+      const strides = index.strides.slice(outer.length);
+      const [row] = this.#plan.swapped ? strides.reverse() : strides;
+      const pushTo = () => {
+        code.get(this.#frame.pointers[operand]).get(column).i32(index.offset).op("i32.add");
+        code.get(first).i32(row).op("i32.mul", "i32.add");
+        outer.forEach((axis, i) => code.get(axis).i32(index.strides[i]).op("i32.mul", "i32.add"));
+        code.i32(4).op("i32.mul", "i32.add");
+      };
+      return emitBlasProducts(this.#operands, area, pushTo, row);
+    }
+    emitBlasProducts(this.#operands, area, () => code.get(block), this.#plan.columnBlock);
+    this.#stores(area, block);
   }
 
   /** Calls `body` for each block of the first segment's k. */

@@ -1,6 +1,6 @@
 /** What every emitted kernel has in common: its signature, its operands' addresses, and how work is numbered. */
 import type { Operand } from "../kernel.ts";
-import { assembleModule, Code, type Local } from "./assembler.ts";
+import { assembleModule, Code, type ImportedFunction, type Local } from "./assembler.ts";
 
 /** How code is emitted for an engine. */
 export interface EmitOptions {
@@ -8,10 +8,12 @@ export interface EmitOptions {
   readonly shared: boolean;
   /** Whether the engine has the fused multiply-add of relaxed SIMD. */
   readonly relaxed: boolean;
+  /** The least product that an imported BLAS computes, as a measure of its work; null where there is none. */
+  readonly blasFrom?: number | null;
 }
 
 /**
- * A kernel as a module that imports memory `m.m` and exports `run(operands, scratch, start, end)`: `operands` is the
+ * A kernel as a module that imports memory `m.m` (and `b.product`, where a BLAS is to multiply) and exports `run(operands, scratch, start, end)`: `operands` is the
  * address of one u32 address per operand, `scratch` that of `scratchBytes` of the caller's own, and units [start, end) of
  * the work are done. Units may run in any order, at once and on any thread; results do not depend on it.
  */
@@ -63,9 +65,15 @@ export class KernelFrame {
   }
 
   /** The module of this function and those it calls, which come before it. */
-  finish(units: number, grain: number, scratchBytes = 0, functions: readonly Code[] = [this.code]): EmittedKernel {
+  finish(
+    units: number,
+    grain: number,
+    scratchBytes = 0,
+    functions: readonly Code[] = [this.code],
+    imported: readonly ImportedFunction[] = [],
+  ): EmittedKernel {
     return {
-      bytes: assembleModule(functions, this.options),
+      bytes: assembleModule(functions, this.options, imported),
       units,
       grain: Math.max(1, Math.floor(grain)),
       scratchBytes,

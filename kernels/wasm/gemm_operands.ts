@@ -65,8 +65,8 @@ export class GemmOperands {
 
   /** Whether k is walked in several blocks. */
   get blocked(): boolean {
-    const { dots, depthBlock, segments } = this.plan;
-    return !dots && depthBlock < segments[0].k;
+    const { by, depthBlock, segments } = this.plan;
+    return by === "tiles" && depthBlock < segments[0].k;
   }
 
   /** The deepest part of a segment that is packed at once. */

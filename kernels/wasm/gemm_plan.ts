@@ -9,7 +9,7 @@
  */
 import type { DType } from "../../core/dtype.ts";
 import { sizeOf } from "../../core/aval.ts";
-import type { ContractKernel, Index, Operand, Store } from "../kernel.ts";
+import type { ContractKernel, Index, Operand, Segment, Store } from "../kernel.ts";
 
 /** One operand of a segment: strides in elements along its free axis (m or n) and along k. */
 export interface Side {
@@ -36,8 +36,11 @@ export interface SegmentPlan {
 }
 
 export interface GemmPlan {
-  /** Whether a tile sums along k in its lanes, for few rows over a right side whose k is contiguous. */
-  readonly dots: boolean;
+  /**
+   * What multiplies: `tiles` of registers; `dots`, which sum along k in their lanes, for few rows over a right side whose k
+   * is contiguous; or the imported `blas`.
+   */
+  readonly by: "tiles" | "dots" | "blas";
   /** Whether rows are n and columns m, rather than rows m and columns n. */
   readonly swapped: boolean;
   /** Whether the stores run along the rows, so that the tile block is transposed first. */
@@ -82,20 +85,16 @@ const mostDotRows = 4;
 function planDots(kernel: ContractKernel): GemmPlan | null {
   const { m, n, batch, operands, stores } = kernel;
   if (m > mostDotRows || n < 4) return null;
-  const segments = kernel.segments.map((segment): SegmentPlan => ({
-    k: segment.k,
-    splat: side(segment.a, operands, false),
-    splatMode: "inPlace",
-    panel: side(segment.b, operands, true),
-    panelMode: "inPlace",
-  }));
+  const segments = kernel.segments.map((segment): SegmentPlan => {
+    return { ...planSegment(segment, operands, false), splatMode: "inPlace", panelMode: "inPlace" };
+  });
   const near = ({ free }: Side) => free >= 0 && free < 2 ** 26;
   const fits = segments.every(({ splat, panel }) =>
     [splat, panel].every((s) => isStatic(s) && s.k === 1 && near(s)) && splat.dtype === "f32"
   );
   if (!fits || storesRunAlongRows(stores, batch.length)) return null;
   return {
-    dots: true,
+    by: "dots",
     swapped: false,
     transposed: false,
     rows: m,
@@ -123,15 +122,11 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   const narrow = tileRows === 1 ? 8 : tileRows === 2 ? 4 : 2;
   const vectors = Math.min(narrow, Math.ceil(columns / 8) * 2);
   const segments = kernel.segments.map((segment): SegmentPlan => {
-    const a = side(segment.a, operands, false);
-    const b = side(segment.b, operands, true);
-    const [splat, panel] = swapped ? [b, a] : [a, b];
+    const sides = planSegment(segment, operands, swapped);
     return {
-      k: segment.k,
-      splat,
-      splatMode: splatMode(splat, columns),
-      panel,
-      panelMode: panelMode(panel, few, columns),
+      ...sides,
+      splatMode: splatMode(sides.splat, columns),
+      panelMode: panelMode(sides.panel, few, columns),
     };
   });
   const pass = evenBlock(segments[0].k, deepestPass);
@@ -176,7 +171,7 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   return {
     cost,
     plan: {
-      dots: false,
+      by: "tiles",
       swapped,
       transposed,
       rows,
@@ -199,8 +194,18 @@ function tileCycles(rows: number, tileRows: number): number {
   return Math.floor(rows / tileRows) * cycles[tileRows] + cycles[rows % tileRows];
 }
 
+/** A segment's sides in their roles. */
+export function planSegment(
+  { k, a, b }: Segment,
+  operands: readonly Operand[],
+  swapped: boolean,
+): Pick<SegmentPlan, "k" | "splat" | "panel"> {
+  const left = side(a, operands, false), right = side(b, operands, true);
+  return swapped ? { k, splat: right, panel: left } : { k, splat: left, panel: right };
+}
+
 /** Whether the stores are contiguous along the splat side's axis m rather than along n (in the order m, n). */
-function storesRunAlongRows(stores: readonly Store[], rank: number): boolean {
+export function storesRunAlongRows(stores: readonly Store[], rank: number): boolean {
   const m = stores.filter(({ index }) => index.strides[rank] === 1 && index.strides[rank + 1] !== 1).length;
   return 2 * m > stores.length;
 }
@@ -234,11 +239,11 @@ function panelMode(side: Side, few: boolean, columns: number): PanelMode {
   return side.k === 1 && side.free !== 1 && near ? "transpose" : "copy";
 }
 
-function roundUp(x: number, step: number): number {
+export function roundUp(x: number, step: number): number {
   return Math.ceil(x / step) * step;
 }
 
 /** The least equal blocks, multiples of 4, of at most `most`. */
-function evenBlock(size: number, most: number): number {
+export function evenBlock(size: number, most: number): number {
   return size <= most ? size : roundUp(Math.ceil(size / Math.ceil(size / most)), 4);
 }
