@@ -76,14 +76,16 @@ interface ChosenBlas {
   readonly remark: string;
 }
 
+const withoutBlas: ChosenBlas = { library: null, from: 0, remark: "" };
+
 function chooseBlas(wanted: boolean | BlasOptions, shared: boolean): ChosenBlas {
   const options = typeof wanted === "boolean" ? {} : wanted;
   const from = options.from ?? blasCrossover;
   // Only a shared memory stays where it is when it grows.
-  if (wanted === false || !shared) return { library: null, from, remark: "" };
+  if (wanted === false || !shared) return withoutBlas;
   const found = findBlas(options.library);
   if ("library" in found) return { library: found.library, from, remark: `; products by ${found.library.name}` };
-  return { library: null, from, remark: found.refusal && `; built-in products: ${found.refusal}` };
+  return { ...withoutBlas, remark: found.refusal && `; built-in products: ${found.refusal}` };
 }
 
 /** A block of the memory. */
@@ -119,7 +121,13 @@ export class CpuDevice implements Device {
   #disposed = false;
 
   /** Use {@link openCpu}. */
-  constructor(memory: CpuMemory, threads: CpuThreads, relaxed: boolean, remark: string, blas: ChosenBlas) {
+  constructor(
+    memory: CpuMemory,
+    threads: CpuThreads,
+    relaxed: boolean,
+    remark: string,
+    blas: ChosenBlas = withoutBlas,
+  ) {
     this.#memory = memory;
     this.#threads = threads;
     this.blas = blas.library?.name ?? null;
