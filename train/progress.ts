@@ -1,4 +1,6 @@
 /** A training run as it goes, in one line of a terminal. */
+import { formatBytes } from "./report.ts";
+import { type Speed, speedometer } from "./speed.ts";
 
 /** How far a run is. */
 export interface ProgressState {
@@ -6,8 +8,12 @@ export interface ProgressState {
   readonly step: number;
   /** The last loss that is known. */
   readonly loss: number;
+  /** The gradients' global norm before clipping. */
+  readonly gradNorm?: number;
   /** Tokens seen since the run began. */
   readonly tokens: number;
+  /** Memory in use. */
+  readonly bytes?: number;
 }
 
 /** Where and how {@link progressBar} writes; every entry defaults to what standard error is. */
@@ -23,32 +29,38 @@ export interface ProgressOptions {
   readonly now?: () => number;
 }
 
-/** Shows a run of `total` steps: call `update` after each step and `end` once. */
-export function progressBar(
-  total: number,
-  options: ProgressOptions = {},
-): { update(state: ProgressState): void; end(): void } {
+/** A run as it is shown. */
+export interface ProgressBar {
+  /** After each step; `speed` where somebody measures it already. */
+  update(state: ProgressState, speed?: Speed): void;
+  /** A line that stays, above the bar. */
+  say(line: string): void;
+  /** Once, at the end. */
+  end(): void;
+}
+
+/** Shows a run of `total` steps. */
+export function progressBar(total: number, options: ProgressOptions = {}): ProgressBar {
   const { terminal = Deno.stderr.isTerminal(), write = writeToStderr, now = () => performance.now() } = options;
   const { color = terminal && !Deno.noColor, columns = terminal ? Deno.consoleSize().columns : 80 } = options;
   const { interval = terminal ? 100 : 10_000 } = options;
-  let first: { state: ProgressState; time: number } | undefined;
+  const measured = speedometer(total, now);
   let written = -Infinity;
   let open = false;
   return {
-    update(state) {
+    update(state, speed = measured.note(state.step, state.tokens)) {
       const time = now();
-      // The first step also compiles, so speed is counted from its end.
-      first ??= { state, time };
       if (time - written < interval && state.step < total) return;
       written = time;
-      const seconds = (time - first.time) / 1000;
-      const line = formatProgress(state, total, {
-        tokensPerSecond: seconds > 0 ? (state.tokens - first.state.tokens) / seconds : null,
-        secondsLeft: seconds > 0 ? seconds / (state.step - first.state.step) * (total - state.step) : null,
-      }, columns - 1);
+      const line = formatProgress(state, total, speed, columns - 1, terminal);
       const painted = color ? line.replace(/[█▏▎▍▌▋▊▉]+/, "\x1b[32m$&\x1b[39m") : line;
       write(terminal ? `\r${painted}\x1b[K` : `${painted}\n`);
       open = terminal;
+    },
+    say(line) {
+      write(terminal ? `\r${line}\x1b[K\n` : `${line}\n`);
+      open = false;
+      written = -Infinity;
     },
     end() {
       if (open) write("\n");
@@ -61,21 +73,39 @@ function writeToStderr(text: string): void {
   Deno.stderr.writeSync(new TextEncoder().encode(text));
 }
 
-/** One line of at most `width` columns: what is left beside the figures is the bar, and without room there is none. */
+/**
+ * One line of at most `width` columns. Where there is little room the memory goes first, then the gradients' norm, then the
+ * bar; where there is more the bar takes it.
+ */
 export function formatProgress(
-  { step, loss }: ProgressState,
+  { step, loss, gradNorm, bytes }: ProgressState,
   total: number,
-  { tokensPerSecond, secondsLeft }: { tokensPerSecond: number | null; secondsLeft: number | null },
+  { tokensPerSecond, secondsLeft }: Speed,
   width: number,
+  bar = true,
 ): string {
-  const digits = String(total).length;
-  const head = `step ${String(step).padStart(digits)}/${total}`;
+  const head = `step ${String(step).padStart(String(total).length)}/${total}`;
   const speed = tokensPerSecond === null ? "-" : Math.round(tokensPerSecond).toLocaleString("en");
   const left = secondsLeft === null ? "-:--" : formatSeconds(secondsLeft);
-  const figures = `loss ${loss.toFixed(4).padStart(7)}  ${speed.padStart(7)} tokens/s  ${left.padStart(5)} left`;
+  const norm = gradNorm === undefined ? [] : [`grad ${formatNorm(gradNorm)}`];
+  const memory = bytes === undefined ? [] : [formatBytes(bytes)];
+  const first = `loss ${loss.toFixed(4).padStart(7)}`;
+  const last = [`${speed.padStart(7)} tokens/s`, `${left.padStart(5)} left`];
+  const lines = [[...norm, ...last, ...memory], [...norm, ...last], last].map((rest) => [first, ...rest].join("  "));
+  const drawn = bar ? leastBar + 2 : 0;
+  const figures = lines.find((line) => head.length + 2 + drawn + line.length <= width) ?? lines.at(-1)!;
   const room = width - head.length - figures.length - 4;
-  if (room < 5) return `${head}  ${figures}`.slice(0, width);
+  if (!bar || room < leastBar) return `${head}  ${figures}`.slice(0, width);
   return `${head}  ${drawBar(step / total, room)}  ${figures}`;
+}
+
+/** The shortest bar that is worth its room. */
+const leastBar = 5;
+
+/** Five columns: `0.012`, `12.35`, `1.2e4`. */
+function formatNorm(norm: number): string {
+  const text = norm !== 0 && (norm < 1e-3 || norm >= 1e4) ? norm.toExponential(0) : norm.toPrecision(4).slice(0, 5);
+  return text.padStart(5);
 }
 
 function drawBar(part: number, width: number): string {

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { formatProgress, formatSeconds, progressBar, type ProgressOptions } from "./progress.ts";
 
-/** Runs a bar of 4 steps, one a second, 100 tokens each. */
+/** Runs a bar of 4 steps, one a second, 100 tokens each, with a line that stays after the second. */
 function run(options: ProgressOptions): string[] {
   const written: string[] = [];
   let time = 0;
@@ -9,6 +9,7 @@ function run(options: ProgressOptions): string[] {
   for (let step = 1; step <= 4; step++) {
     time += 1000;
     bar.update({ step, loss: 1 / step, tokens: 100 * step });
+    if (step === 2) bar.say("evaluated");
   }
   bar.end();
   return written;
@@ -16,14 +17,15 @@ function run(options: ProgressOptions): string[] {
 
 Deno.test("a terminal's line is rewritten in place and stays within 79 columns", () => {
   const written = run({ terminal: true, color: false });
-  assertEquals(written.length, 5);
-  for (const text of written.slice(0, 4)) {
+  assertEquals(written.length, 6);
+  for (const text of [...written.slice(0, 2), ...written.slice(3, 5)]) {
     const line = text.slice(1, -3);
     assertEquals([text[0], text.slice(-3), line.length], ["\r", "\x1b[K", 79]);
   }
   assert(written[0].includes("step 1/4") && written[0].includes("- tokens/s") && written[0].includes("-:-- left"));
-  assert(written[2].includes("loss  0.3333      100 tokens/s   0:01 left"), written[2]);
-  assertEquals(written[4], "\n");
+  assertEquals(written[2], "\revaluated\x1b[K\n");
+  assert(written[3].includes("loss  0.3333      100 tokens/s   0:01 left"), written[3]);
+  assertEquals(written[5], "\n");
 });
 
 Deno.test("colour is the bar's alone and only where asked for", () => {
@@ -32,17 +34,37 @@ Deno.test("colour is the bar's alone and only where asked for", () => {
 });
 
 Deno.test("without a terminal there is a plain line every so often, and one for the last step", () => {
-  const written = run({ terminal: false, color: false, interval: 2000 });
-  assertEquals(written.map((text) => text.slice(0, 8)), ["step 1/4", "step 3/4", "step 4/4"]);
-  assert(written.every((text) => text.endsWith("\n") && !text.includes("\r") && !text.includes("\x1b")));
+  const written = run({ terminal: false, color: false, interval: 3000 });
+  assertEquals(written.map((text) => text.slice(0, 9)), ["step 1/4 ", "evaluated", "step 3/4 ", "step 4/4 "]);
+  assert(written.every((text) => text.endsWith("\n") && !["\r", "\x1b", "█", "·"].some((sign) => text.includes(sign))));
 });
 
-Deno.test("a narrow terminal gets no bar, and never more than its width", () => {
+Deno.test("figures give way to the width one after another, and a line never is longer", () => {
   const speeds = { tokensPerSecond: 1_234_567, secondsLeft: 3723 };
-  for (const width of [10, 40, 60, 79, 120]) {
-    const line = formatProgress({ step: 1234, loss: 12.5, tokens: 0 }, 10_000, speeds, width);
+  const state = { step: 1234, loss: 12.5, gradNorm: 0.0123, tokens: 0, bytes: 1.25e9 };
+  const shown = [10, 40, 60, 72, 90, 120].map((width) => {
+    const line = formatProgress(state, 10_000, speeds, width);
     assert(line.length <= width, line);
-  }
+    return [/[█·]/.test(line), line.includes("grad 0.012"), line.includes("1.25 GB")];
+  });
+  assertEquals(shown[0], [false, false, false]);
+  assertEquals(shown.map((parts) => parts.filter(Boolean).length), [0, 0, 0, 1, 2, 3]);
+});
+
+Deno.test("norms take five columns", () => {
+  const shown = (gradNorm: number) =>
+    /grad (.{5}) /.exec(
+      formatProgress({ step: 1, loss: 1, tokens: 1, gradNorm }, 9, { tokensPerSecond: 1, secondsLeft: 1 }, 200),
+    )?.[1];
+  assertEquals([0, 0.012345, 1.23456, 123.456, 9999, 12345, 1e-9].map(shown), [
+    "0.000",
+    "0.012",
+    "1.235",
+    "123.5",
+    " 9999",
+    " 1e+4",
+    " 1e-9",
+  ]);
 });
 
 Deno.test("times", () => {
