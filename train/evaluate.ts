@@ -10,7 +10,8 @@ import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { type Example, IGNORED, makeBatch } from "./data.ts";
-import { type Trainee, uploadBatch } from "./loop.ts";
+import { uploadBatch } from "./compiled_step.ts";
+import type { Trainee } from "./trainee.ts";
 
 /** What was measured. */
 export interface Evaluation {

@@ -1,32 +1,25 @@
-/** The training loop: batches in order, one compiled step, reports as they come, and three ways to end. */
+/** The training loop: batches in order, one compiled step, reports as they come, and four ways to end. */
 import { DataError, OptionError } from "../core/errors.ts";
-import { causalLoss } from "../core/nn/loss.ts";
-import { asValue } from "../core/ops/constant.ts";
-import { convert } from "../core/ops/elementwise.ts";
-import { foldIn } from "../core/ops/random.ts";
-import type { Value } from "../core/ir/graph.ts";
-import type { TokenInputs } from "../core/model.ts";
 import { randomKey } from "../core/random.ts";
-import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
+import { type Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { type Batch, batchOrder, type Example, IGNORED, makeBatch } from "./data.ts";
+import { type BatchPlan, chooseLengths, makeBatcher } from "./batches.ts";
+import { compileStep } from "./compiled_step.ts";
+import type { Example } from "./data.ts";
+import type { Examples } from "./data_files.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./schedule.ts";
-import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
+import { readTensors, restoreTensors, type Snapshot } from "./snapshot.ts";
+import type { TrainState } from "./step.ts";
+import type { Trainee } from "./trainee.ts";
 import type { StepLine, Stop, Watch } from "./watch.ts";
-
-/** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
-export interface Trainee<P = unknown, F = unknown> {
-  readonly trainable: P;
-  readonly frozen: F;
-  apply(trainable: P, frozen: F, inputs: TokenInputs, options?: { readonly key?: Operand }): Value;
-}
 
 /** One training run. */
 export interface TrainOptions {
-  readonly data: readonly Example[];
+  /** An array, or a file opened by `openData`. */
+  readonly data: Examples | readonly Example[];
   /** Updates of the parameters. */
   readonly steps: number;
   /** Rows that go through the model at once. */
@@ -45,13 +38,15 @@ export interface TrainOptions {
   readonly normalise?: "tokens" | "micro";
   /** Default AdamW without weight decay. */
   readonly optimiser?: Optimiser;
-  /** Every batch is padded to this many tokens; by default to the longest row, rounded up to a multiple of 16. */
+  /** The most tokens of a row. By default the longest example, rounded up to a multiple of 16; packs: the context. */
   readonly seq?: number;
   /**
-   * In place of `seq`: every batch is padded to its own longest row, rounded up to a multiple of this. Less padding, and a
-   * program for each length that occurs.
+   * Lengths that rows are padded to. With one, the default, every batch is as long as `seq`; with several, rows of like
+   * length go together: less padding, and a program for each length.
    */
-  readonly bucket?: number;
+  readonly buckets?: number;
+  /** Put several examples into a row; none sees another. Default false. */
+  readonly pack?: boolean;
   /** The model's context, which `seq` may not exceed. */
   readonly context?: number;
   /** What rows are padded with; it is never looked at. Default 0. */
@@ -64,12 +59,25 @@ export interface TrainOptions {
   readonly onStep?: (report: StepLine) => void;
   /** Evaluates, keeps the best and may end the run. */
   readonly watch?: Watch;
+  /** Where the state of the run is kept; it is also saved where the run ends before a loss that is not finite. */
+  readonly checkpoints?: Checkpoints;
+  /** Go on from here. The other options must be those of the run that it was taken from. */
+  readonly resume?: Snapshot;
+}
+
+/** What keeps the state of a run. */
+export interface Checkpoints {
+  /** Whether to save after `step` updates; asked once for each step. `best` says that a watcher just found its best. */
+  due(step: number, best: boolean): boolean;
+  /** Keeps a state. `params` are the loop's tensors: what is to be kept of them has to be copied or written. */
+  save(snapshot: Snapshot, params: unknown): Promise<void>;
 }
 
 /** How a run went. */
 export interface TrainResult<P> {
   /** The parameters after the last good step: tensors of the caller's from now on. */
   readonly trainable: P;
+  /** Of the steps that were done now: a resumed run's do not have those before. */
   readonly losses: readonly number[];
   /** Whether the run came to its end; else why it did not, and the step. */
   readonly end:
@@ -77,12 +85,14 @@ export interface TrainResult<P> {
     | { readonly reason: "interrupted"; readonly step: number }
     | Stop
     | { readonly reason: "not finite"; readonly step: number; readonly loss: number; readonly gradNorm: number };
+  /** The shapes [rows, tokens] that batches had: a program was compiled for each. */
+  readonly shapes: readonly string[];
 }
 
 /**
  * Trains. The parameters that `trainee` holds stay as they are; the result has tensors of its own. Given one seed, the losses
- * and the parameters are the same bits whatever the number of threads. A loss or a gradient that is not finite changes
- * nothing and ends the run, as `end` says.
+ * and the parameters are the same bits whatever the number of threads, and however often the run was interrupted and
+ * resumed. A loss or a gradient that is not finite changes nothing and ends the run, as `end` says.
  *
  * @throws {OptionError} when an option can't be honoured
  * @throws {DataError} when there are no rows, or one does not fit
@@ -90,18 +100,26 @@ export interface TrainResult<P> {
 export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions): Promise<TrainResult<P>> {
   const plan = settle(options);
   const [{ home }] = flatten<Tensor>(trainee.trainable).leaves;
-  const { optimiser, accumulate, signal, watch, onStep = () => {} } = plan;
-  const run = makeRunner(trainee, plan);
+  const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
+  const runStep = compileStep(trainee, plan);
+  const batcher = makeBatcher(plan.data, plan, resume?.cursor);
   let state: TrainState<P> = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable);
-  using key = upload(home, randomKey(plan.seed));
-  const order = batchOrder(plan.data.length, { batch: plan.batch * accumulate, seed: plan.seed });
+  if (resume) {
+    const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");
+    watch?.restore?.(resume.watch, best);
+    state = restoreTensors(home, state, resume.tensors);
+  }
+  using key = upload(home, resume?.tensors.get("key") ?? randomKey(plan.seed));
   const losses: number[] = [];
+  const shapes = new Set<string>();
   // A GPU computes one step while the next is queued; the CPU is done when the call returns.
   const depth = (home as Device).kind === "cpu" ? 1 : 2;
   const under: Promise<StepLine>[] = [];
-  let tokens = 0;
+  let tokens = resume?.tokens ?? 0;
+  let cursor = batcher.cursor();
   let end: TrainResult<P>["end"] = "done";
   let going = true;
+  let saved = resume?.step ?? -1;
 
   /** Ends the run where a watcher says so; whether it goes on. */
   const heed = (stop: Stop | null | undefined): boolean => {
@@ -121,40 +139,66 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     return heed(watch?.onStep(line));
   };
 
-  if (watch?.due(0)) going = heed(await watch.look(0, state.params));
-  for (let step = 0; step < plan.steps && going; step++) {
+  const save = async (step: number) => {
+    if (checkpoints === undefined || saved === step) return;
+    const tensors = await readTensors({ ...state, key });
+    await checkpoints.save({ step, tokens, cursor, tensors, watch: watch?.save?.() }, state.params);
+    saved = step;
+  };
+
+  let step = resume?.step ?? 0;
+  if (step === 0 && watch?.due(0)) going = heed(await watch.look(0, state.params));
+  while (step < plan.steps && going) {
     if (signal?.aborted) {
       end = { reason: "interrupted", step };
       break;
     }
-    const rows = order(step).map((i) => plan.data[i]);
-    const batches = Array.from(
-      { length: accumulate },
-      (_, i) => makeBatch(rows.slice(i * plan.batch, (i + 1) * plan.batch), plan.padding),
-    );
+    let batches;
+    try {
+      batches = batcher.next();
+    } catch (error) { // a row of a large file that can't be used: what was learned until then is not lost
+      while (under.length > 0 && going) going = await settleOldest();
+      if (going) await save(step);
+      throw error;
+    }
     const lr = plan.lrAt(step);
-    const done = run(state, lr, batches, key, step, home);
+    const done = runStep(state, { step, lr, batches, key });
     state = done.state;
-    tokens += rows.reduce((sum, { ids }) => sum + ids.length, 0);
-    const line = { step: step + 1, lr, tokens };
+    cursor = batcher.cursor();
+    batches.forEach(({ shape }) => shapes.add(shape.join(" x ")));
+    tokens += batches.reduce((sum, { attentionMask }) => sum + countOnes(attentionMask), 0);
+    const line = { step: ++step, lr, tokens };
     under.push(read(done.report, { release: true }).then((report) => ({ ...line, ...report })));
-    const due = watch?.due(step + 1) ?? false;
-    while (going && under.length >= (due ? 1 : depth)) going = await settleOldest();
-    if (due && going) going = heed(await watch!.look(step + 1, state.params));
+    const look = watch?.due(step) ?? false;
+    const keep = checkpoints?.due(step, false) ?? false;
+    while (going && under.length >= (look || keep ? 1 : depth)) going = await settleOldest();
+    if (look && going) going = heed(await watch!.look(step, state.params));
+    if (going && (keep || (look && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }
   while (under.length > 0 && going) going = await settleOldest();
   await Promise.all(under);
+  const ended = end as TrainResult<P>["end"]; // closures have set it
+  if (ended === "done" || ended.reason !== "not finite") await save(step);
   for (const leaf of flatten<Tensor>(state.optimiser).leaves) leaf.dispose();
-  return { trainable: state.params, losses, end };
+  return { trainable: state.params, losses, end: ended, shapes: [...shapes] };
 }
 
-type Plan = ReturnType<typeof settle>;
+/** Tensors of their own with the values of others. */
+function copyOf<T>(tree: T): T {
+  return jit((values: T) => values)(tree);
+}
+
+function countOnes(mask: Int32Array): number {
+  return mask.reduce((sum, bit) => sum + bit, 0);
+}
 
 /** The options with defaults, checked. */
 function settle(options: TrainOptions) {
-  const { data, clip = 1, accumulate = 1, normalise = "tokens", padId = 0, seed = 0, context = Infinity } = options;
-  for (const [name, value] of Object.entries({ steps: options.steps, batch: options.batch, accumulate })) {
+  const { clip = 1, accumulate = 1, normalise = "tokens", padId = 0, seed = 0, context = Infinity } = options;
+  const { buckets = 1, pack = false } = options;
+  const data = options.data as Examples;
+  for (const [name, value] of Object.entries({ steps: options.steps, batch: options.batch, accumulate, buckets })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new OptionError(`${name} is ${value}: give a whole number of at least 1`);
     }
@@ -162,73 +206,24 @@ function settle(options: TrainOptions) {
   if (clip !== null && !(clip > 0)) {
     throw new OptionError(`clip is ${clip}: give a number above 0, or null for no limit`);
   }
-  if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
-  const longest = data.reduce((most, { ids }) => Math.max(most, ids.length), 0);
-  const { bucket = 16 } = options;
-  if (!Number.isInteger(bucket) || bucket < 1) {
-    throw new OptionError(`bucket is ${bucket}: give a whole number of at least 1`);
+  const { seq } = options;
+  if (seq !== undefined && seq > context) {
+    throw new OptionError(`seq is ${seq}, but the model's context holds ${context} tokens`);
   }
-  const rounded = Math.ceil(longest / bucket) * bucket;
-  const seq = options.seq ?? Math.min(context, rounded);
-  const padding = options.bucket !== undefined && rounded <= context ? { padId, bucket } : { padId, seq };
-  if (seq > context) throw new OptionError(`seq is ${seq}, but the model's context holds ${context} tokens`);
+  if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
+  const lengths = planLengths(data, { seq, context, buckets, pack });
   const lrAt = makeSchedule({ schedule: "linear", ...options });
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
-  return { ...options, data, clip, accumulate, normalise, seed, padding, lrAt, optimiser };
+  const batches: BatchPlan = { batch: options.batch, accumulate, seed, padId, lengths, pack };
+  return { ...options, ...batches, data, clip, normalise, lrAt, optimiser };
 }
 
-/** The compiled step, or with accumulation the compiled parts of it. */
-function makeRunner<P, F>(trainee: Trainee<P, F>, plan: Plan) {
-  interface Micro {
-    readonly inputs: TokenInputs & { readonly labels: Operand };
-    /** What the losses of its tokens are divided by. */
-    readonly count: Operand;
-    /** A number of its own for every micro-batch of the run. */
-    readonly serial: Operand;
-  }
-  const loss = (params: P, frozen: F, { inputs, count, serial }: Micro, key: Value) => {
-    const { labels, ...rest } = inputs;
-    const own = foldIn(key, convert(serial, "u32"));
-    return causalLoss(trainee.apply(params, frozen, rest, { key: own }), labels, { reduction: asValue(count) });
-  };
-  const whole = jit(makeStep(loss, plan), { donate: [0] });
-  const { first, more } = makeAccumulation(loss);
-  const begin = jit(first);
-  const add = jit(more, { donate: [0] });
-  const finish = jit(
-    (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
-      guardedUpdate(state, sum.loss, sum.grads, lr, plan),
-    { donate: [0, 1] },
-  );
-  return (state: TrainState<P>, lr: number, batches: readonly Batch[], key: Tensor, step: number, home: TensorHome) => {
-    const counts = batches.map(countLabelled);
-    const total = counts.reduce((a, b) => a + b);
-    if (total === 0) throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${IGNORED}`);
-    const micros = batches.map((batch, i): Micro => ({
-      inputs: uploadBatch(home, batch),
-      count: plan.normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
-      serial: step * batches.length + i,
-    }));
-    const rest = (i: number) => [trainee.frozen, micros[i], key] as const;
-    let done;
-    if (micros.length === 1) done = whole(state, lr, ...rest(0));
-    else {
-      let sum = begin(state.params, ...rest(0));
-      for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));
-      done = finish(state, sum, lr);
-    }
-    for (const { inputs } of micros) for (const leaf of flatten<Tensor>(inputs).leaves) leaf.dispose();
-    return done as { state: TrainState<P>; report: { loss: Tensor; gradNorm: Tensor } };
-  };
-}
-
-/** How many tokens of a batch have a label: the first of each row is never predicted. */
-function countLabelled({ labels, shape: [, seq] }: Batch): number {
-  return labels.reduce((count, label, i) => count + (label !== IGNORED && i % seq > 0 ? 1 : 0), 0);
-}
-
-/** A batch on a device: what a model reads, and the labels for its loss. */
-export function uploadBatch(home: TensorHome, { inputIds, attentionMask, labels, shape }: Batch) {
-  const make = (data: Int32Array) => upload(home, { shape, dtype: "i32", data });
-  return { inputIds: make(inputIds), attentionMask: make(attentionMask), labels: make(labels) };
+/** The lengths of batches: one, or where rows are grouped several, the last of them the longest that a row may be. */
+function planLengths(
+  data: Examples,
+  { seq, context, buckets, pack }: { seq?: number; context: number; buckets: number; pack: boolean },
+): number[] {
+  if (buckets === 1 && seq !== undefined) return [seq];
+  if (pack && (seq !== undefined || context < Infinity)) return [seq ?? context];
+  return chooseLengths(data, pack ? 1 : buckets, seq ?? context);
 }

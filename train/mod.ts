@@ -3,16 +3,18 @@
  *
  * @module
  */
-export { checkWritable, loadAdapter, saveAdapter, type SaveOptions } from "./adapter.ts";
+export { checkWritable, loadAdapter, type LoadedAdapter, saveAdapter, type SaveOptions } from "./adapter.ts";
 export { type AdapterConfig, makeAdapterConfig } from "./adapter_config.ts";
-export { type AdapterFiles, type AdapterPair, readAdapter, writeAdapter } from "./adapter_files.ts";
+export { type AdapterFiles, adapterNames, readAdapter, writeAdapter } from "./adapter_files.ts";
 export * from "./answers.ts";
+export { uploadBatch } from "./compiled_step.ts";
 export * from "./data.ts";
+export * from "./data_files.ts";
 export * from "./early_stopping.ts";
 export * from "./evaluate.ts";
 export { systemPrompt as letterInstruction } from "./letters_real.ts";
 export { type Score, scoreAnswers } from "./letters_score.ts";
-export { train, type Trainee, type TrainOptions, type TrainResult, uploadBatch } from "./loop.ts";
+export { type Checkpoints, train, type TrainOptions, type TrainResult } from "./loop.ts";
 export * from "./merge.ts";
 export * from "./metrics.ts";
 export * from "./optimiser.ts";
@@ -26,3 +28,6 @@ export * from "./tasks.ts";
 export type * from "./watch.ts";
 export * from "./watch_run.ts";
 export * from "./watchdog.ts";
+export { type Row, type RowKind } from "./rows.ts";
+export type { Snapshot } from "./snapshot.ts";
+export * from "./trainee.ts";

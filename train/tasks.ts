@@ -1,20 +1,21 @@
 /** What can be learned: examples, how to learn them, and letters that were kept back to measure it on. */
 import type { LanguageModelSizes } from "../core/model.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
-import { encodeRow, type Example, loadExamples } from "./data.ts";
+import { encodeRow } from "./data.ts";
+import { type Examples, openData } from "./data_files.ts";
 import { type LetterRow, letterRow, type LetterValues } from "./letters.ts";
 import { heldOutRealLetters, realLetterRow } from "./letters_real.ts";
 import type { TrainOptions } from "./loop.ts";
 import { rngFrom } from "./rng.ts";
 
 /** How a task is best learned; all of it can be changed. */
-export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup" | "bucket">;
+export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup" | "buckets">;
 
 /** Something to learn. */
 export interface Task {
   /** One line for a person. */
   readonly description: string;
-  readonly examples: readonly Example[];
+  readonly examples: Examples;
   readonly settings: TaskSettings;
   /** Rows that training never sees. */
   readonly test: readonly TestRow[];
@@ -37,7 +38,7 @@ const testSeed = 0x1e77e5;
  * occur in no letter to learn from, here or in pretraining; phrasings, things and problems do.
  */
 export function lettersTask(tokenizer: Tokenizer, seed = 0): Task {
-  const settings = { steps: 240, batch: 12, lr: 1e-2, warmup: 10, bucket: 16 };
+  const settings = { steps: 240, batch: 12, lr: 1e-2, warmup: 10, buckets: 3 };
   const rng = rngFrom(seed, 1);
   const examples = Array.from({ length: settings.steps * settings.batch }, () => {
     const { prompt, json } = letterRow(rng, "train");
@@ -78,7 +79,7 @@ export function realLettersTask(tokenizer: Tokenizer, seed = 0): Task {
 
 /** Rows of a file of one's own: nothing is kept back, so nothing is measured but the loss. */
 export function fileTask(path: string, tokenizer: Tokenizer, sizes: LanguageModelSizes): Task {
-  const examples = loadExamples(path, tokenizer, { context: sizes.contextLength });
+  const examples = openData(path, tokenizer, { context: sizes.contextLength });
   return {
     description: `${examples.length} ${examples.length === 1 ? "row" : "rows"} of ${path}`,
     settings: { steps: 100, batch: 4, lr: 2e-4, warmup: 5 },

@@ -31,4 +31,10 @@ export interface Watch {
   due(step: number): boolean;
   /** Looks at the parameters after `step` updates, which stay the loop's: what is to be kept has to be copied. */
   look(step: number, params: unknown): Promise<Stop | null>;
+  /** The best look so far: the loop keeps a checkpoint of it. */
+  readonly best?: { readonly step: number; readonly loss: number } | null;
+  /** What it remembers, as JSON: it goes into every checkpoint. */
+  save?(): unknown;
+  /** Takes up what {@link save} gave, before the first step. The parameters of the best look, if any, are its own then. */
+  restore?(saved: unknown, best: unknown): void;
 }

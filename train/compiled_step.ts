@@ -1,0 +1,107 @@
+/** A training step compiled for batches: forward, backward and update, of one batch or of several whose gradients add up. */
+import { DataError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { TokenInputs } from "../core/model.ts";
+import { causalLoss, crossEntropyRows } from "../core/nn/loss.ts";
+import { reduceSum } from "../core/ops/broadcast.ts";
+import { asValue } from "../core/ops/constant.ts";
+import { convert, div } from "../core/ops/elementwise.ts";
+import { foldIn } from "../core/ops/random.ts";
+import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import { jit } from "../kernels/jit.ts";
+import { type Batch, IGNORED } from "./data.ts";
+import type { Optimiser } from "./optimiser.ts";
+import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
+import type { Trainee } from "./trainee.ts";
+
+/** What a compiled step is made for. */
+export interface CompiledStepOptions {
+  readonly optimiser: Optimiser;
+  readonly clip: number | null;
+  readonly normalise: "tokens" | "micro";
+}
+
+/** One step: the batches of it, its number from 0 and its learning rate. */
+export type CompiledStep<P> = (
+  state: TrainState<P>,
+  at: { readonly step: number; readonly lr: number; readonly batches: readonly Batch[]; readonly key: Tensor },
+) => { state: TrainState<P>; report: { loss: Tensor; gradNorm: Tensor } };
+
+interface Micro {
+  readonly inputs: TokenInputs & { readonly labels: Operand };
+  /** What the losses of its tokens, or of a classifier's rows, are divided by. */
+  readonly count: Operand;
+  /** A number of its own for every micro-batch of the run. */
+  readonly serial: Operand;
+}
+
+/** Compiles the step of a trainee, anew for each length that batches have. The state is donated. */
+export function compileStep<P, F>(
+  trainee: Trainee<P, F>,
+  { optimiser, clip, normalise }: CompiledStepOptions,
+): CompiledStep<P> {
+  const update = { optimiser, clip };
+  const loss = (params: P, frozen: F, { inputs, count, serial }: Micro, key: Value) => {
+    const { labels, ...rest } = inputs;
+    const own = foldIn(key, convert(serial, "u32"));
+    return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, asValue(count));
+  };
+  // Each length is a program, of which there are as many as was asked for: nothing to warn of.
+  const quiet = { warn: () => {} };
+  const whole = jit(makeStep(loss, update), { donate: [0], ...quiet });
+  const { first, more } = makeAccumulation(loss);
+  const begin = jit(first, quiet);
+  const add = jit(more, { donate: [0], ...quiet });
+  const finish = jit(
+    (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
+      guardedUpdate(state, sum.loss, sum.grads, lr, update),
+    { donate: [0, 1] },
+  );
+  return (state, { step, lr, batches, key }) => {
+    const counts = batches.map(countLabelled);
+    const total = counts.reduce((a, b) => a + b);
+    if (total === 0) throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${IGNORED}`);
+    const micros = batches.map((batch, i): Micro => ({
+      inputs: uploadBatch(key.home, batch),
+      count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
+      serial: step * batches.length + i,
+    }));
+    const rest = (i: number) => [trainee.frozen, micros[i], key] as const;
+    let done;
+    if (micros.length === 1) done = whole(state, lr, ...rest(0));
+    else {
+      let sum = begin(state.params, ...rest(0));
+      for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));
+      done = finish(state, sum, lr);
+    }
+    for (const { inputs } of micros) for (const leaf of flatten<Tensor>(inputs).leaves) leaf.dispose();
+    return done;
+  };
+}
+
+/** Losses summed and divided: of each next token for logits [B,T,V], of each row for a classifier's logits [B,C]. */
+function lossOf(logits: Value, labels: Operand, count: Value): Value {
+  if (logits.shape.length === 3) return causalLoss(logits, labels, { reduction: count });
+  return div(reduceSum(crossEntropyRows(logits, labels)), count);
+}
+
+/** How many tokens of a batch have a label, of which the first of each row is never predicted; or of a classifier, rows. */
+function countLabelled({ labels, labelShape: [, seq] }: Batch): number {
+  return labels.reduce(
+    (count, label, i) => count + (label !== IGNORED && (seq === undefined || i % seq > 0) ? 1 : 0),
+    0,
+  );
+}
+
+/** A batch on a device: what a model reads, and the labels for its loss. */
+export function uploadBatch(home: TensorHome, batch: Batch) {
+  const make = (data: Int32Array, shape: readonly number[] = batch.shape) =>
+    upload(home, { shape, dtype: "i32", data });
+  return {
+    inputIds: make(batch.inputIds),
+    attentionMask: make(batch.attentionMask),
+    ...(batch.documentStart && { documentStart: make(batch.documentStart) }),
+    labels: make(batch.labels, batch.labelShape),
+  };
+}

@@ -1,0 +1,174 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { DataError, FileError } from "../core/errors.ts";
+import type { Example, TextTokenizer } from "./data.ts";
+import { type DataOptions, type DataSet, findSplits, openData } from "./data_files.ts";
+
+/** One token a byte; 256 ends. */
+const bytewise: TextTokenizer = {
+  encode: (text) => [...new TextEncoder().encode(text)],
+  applyChatTemplate: (messages, { addGenerationPrompt } = {}) =>
+    messages.map((m) => `<${m.role}>${m.content};`).join("") + (addGenerationPrompt ? "<assistant>" : ""),
+  eosId: 256,
+};
+
+type Content = string | Uint8Array<ArrayBuffer>;
+
+/** Opens files that are written for this, and looks at the first. */
+function withFiles<T>(files: Record<string, Content>, use: (folder: string) => T): T {
+  const folder = Deno.makeTempDirSync();
+  try {
+    for (const [name, content] of Object.entries(files)) {
+      Deno.writeFileSync(
+        `${folder}/${name}`,
+        typeof content === "string" ? new TextEncoder().encode(content) : content,
+      );
+    }
+    return use(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
+}
+
+function load<T>(name: string, content: Content, use: (data: DataSet) => T, options: Partial<DataOptions> = {}): T {
+  return withFiles({ [name]: content }, (folder) => {
+    using data = openData(`${folder}/${name}`, bytewise, { context: 64, ...options });
+    return use(data);
+  });
+}
+
+const all = (data: DataSet): (Example | undefined)[] => Array.from({ length: data.length }, (_, i) => data.at(i));
+const texts = (data: DataSet) =>
+  all(data).map((row) => row && String.fromCharCode(...row.ids.filter((id) => id < 256)));
+
+const mixed =
+  '{"text":"one"}\n\n{"prompt":"p","completion":"c"}\r\n{"messages":[{"role":"assistant","content":"hi"}]}\n';
+
+Deno.test("a file of rows may mix kinds and hold empty lines; the format is said", () => {
+  load("rows.jsonl", mixed, (data) => {
+    assertEquals(data.length, 3);
+    assertEquals(data.format, "text (1), prompt and completion (1), chat (1)");
+  });
+  load("rows.jsonl", '{"prompt":"p","completion":"c"}', (data) => assertEquals(data.format, "prompt and completion"));
+});
+
+Deno.test("a text is cut into runs of the context's length, the last one shorter", () => {
+  load("text.txt", "abcdefghi", (data) => {
+    assertEquals(all(data).map((r) => r!.ids), [[97, 98, 99, 100], [101, 102, 103, 104], [105, 256]]);
+    assertEquals(data.format, "plain text");
+  }, { context: 4 });
+});
+
+Deno.test("bad data is refused with the file, the line and the mend", () => {
+  const cases: [string, Content, string][] = [
+    ["rows.jsonl", "", "rows.jsonl is empty"],
+    ["rows.jsonl", " \n\n", "rows.jsonl is empty"],
+    ["rows.jsonl", '{"text":"a"}\n{"text":\n', "rows.jsonl line 2 is not JSON"],
+    [
+      "rows.jsonl",
+      '{"text":"a"}\n\n{"txt":"b"}\n',
+      'rows.jsonl line 3 is an object with the keys ["txt"]: a row is {"text"',
+    ],
+    ["rows.jsonl", '{"text":7}', "all of them strings"],
+    ["rows.jsonl", '{"messages":[{"role":"user","content":7}]}', "line 1 is an object"],
+    [
+      "rows.jsonl",
+      '{"messages":[{"role":"user","content":"x"}]}',
+      'line 1: a chat to learn from must end with an "assistant"',
+    ],
+    ["rows.jsonl", "null", "line 1 is null"],
+    ["rows.jsonl", '{"text":""}', "line 1 has nothing to learn (1 tokens)"],
+    [
+      "rows.jsonl",
+      JSON.stringify({ text: "x".repeat(64) }),
+      "line 1 has 65 tokens and the model's context holds 64: shorten",
+    ],
+    ["rows.jsonl", new Uint8Array([123, 125, 10, 0xc3, 0x28]), "line 1 is an object with the keys []"],
+    ["rows.jsonl", new Uint8Array([0x20, 10, 0xc3, 0x28]), "line 2 is not UTF-8"],
+    ["text.txt", new Uint8Array([97, 10, 0xc3, 0x28]), "line 2 is not UTF-8"],
+    ["rows.jsonl", '{"text":"a"}\n{"text":"b","label":"c"}', "mixes text (1), text and label (1)"],
+    ["rows.csv", "a,b", "must end in .jsonl"],
+  ];
+  for (const streamAbove of [undefined, 0]) {
+    for (const [name, content, sentence] of cases) {
+      if (streamAbove === 0 && /tokens|must end|is empty/.test(sentence)) continue; // told when the row is asked for
+      assertThrows(() => load(name, content, all, { streamAbove }), DataError, sentence);
+    }
+  }
+  assertThrows(() => openData("absent.txt", bytewise, { context: 4 }), FileError, "There is no file absent.txt");
+  assertThrows(
+    () => withFiles({ "a.txt": "a" }, (f) => openData(`${f}/a.txt`, { ...bytewise, eosId: null }, { context: 4 })),
+    DataError,
+    "a.txt is too short: it has 1 token",
+  );
+});
+
+Deno.test("bad rows are left out where that is asked for, counted, and named", () => {
+  const content = '{"text":"a"}\n{"txt":1}\n{"text":""}\nnull\n{"text":"b"}\n{';
+  for (const streamAbove of [undefined, 0]) {
+    load("rows.jsonl", content, (data) => {
+      assertEquals(texts(data).filter((text) => text !== undefined), ["a", "b"]);
+      assertEquals(data.skipped.count, 4);
+      assertEquals(data.skipped.first.map((sentence) => /line (\d)/.exec(sentence)![1]), ["2", "4", "6"]);
+      assertEquals(all(data).length, data.length);
+      assertEquals(data.skipped.count, 4, "a row is counted once");
+    }, { skipBadRows: true, streamAbove });
+  }
+  assertThrows(
+    () => load("rows.jsonl", "1\n2\n", all, { skipBadRows: true }),
+    DataError,
+    "no row that can be used: all 2 are bad, the first because",
+  );
+});
+
+Deno.test("a streamed file gives the rows that one in memory gives", () => {
+  const rows = Array.from({ length: 200 }, (_, i) => JSON.stringify({ text: `row ${i} é` })).join("\n\n");
+  for (const content of [rows, `${rows}\n`, mixed]) {
+    const held = load("rows.jsonl", content, (data) => ({ rows: all(data), hash: data.hash, format: data.format }));
+    load("rows.jsonl", content, (data) => {
+      assert(data.streamed);
+      assertEquals({ rows: all(data), hash: data.hash, format: data.format }, held);
+    }, { streamAbove: 0 });
+  }
+});
+
+Deno.test("a streamed text loses nothing and its pieces fit the context", () => {
+  const text = `short\nlonger line here\n\n${"ä".repeat(40)} and ${"x".repeat(90)}\nend`;
+  load("text.txt", text, (data) => {
+    const pieces = all(data).map((row) => row!.ids.filter((id) => id < 256));
+    assertEquals(new TextDecoder().decode(Uint8Array.from(pieces.flat())), text);
+    assert(pieces.every(({ length }) => length <= 30));
+    for (const piece of pieces) new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(piece));
+    assertEquals(all(data).at(-1)!.ids.at(-1), 256);
+  }, { context: 32, streamAbove: 0 });
+});
+
+Deno.test("labels become classes, in one order for all files", () => {
+  const content = [{ text: "a", label: "spam" }, { text: "b", label: "ham" }].map((row) => JSON.stringify(row)).join(
+    "\n",
+  );
+  load("train.jsonl", content, (data) => {
+    assertEquals([data.format, data.classes], ["text and label (2 classes)", ["ham", "spam"]]);
+    assertEquals(all(data).map((row) => row!.label), [1, 0]);
+  });
+  load(
+    "train.jsonl",
+    '{"text":"a","label":10}\n{"text":"a","label":9}',
+    (data) => assertEquals(data.classes, ["9", "10"]),
+  );
+  assertThrows(
+    () => load("valid.jsonl", '{"text":"a","label":"eggs"}', all, { classes: ["ham", "spam"] }),
+    DataError,
+    'line 1: the label "eggs" is none of the classes ham, spam.',
+  );
+});
+
+Deno.test("a folder has train, and valid and test where they are there", () => {
+  withFiles({ "train.jsonl": "", "valid.txt": "" }, (folder) => {
+    assertEquals(findSplits(folder), { train: `${folder}/train.jsonl`, valid: `${folder}/valid.txt`, test: undefined });
+    assertEquals(findSplits(`${folder}/valid.txt`), { train: `${folder}/valid.txt` });
+  });
+  withFiles({ "train.jsonl": "", "train.txt": "" }, (folder) => {
+    assertThrows(() => findSplits(folder), DataError, "train.txt are both there: keep one of them");
+  });
+  withFiles({}, (folder) => assertThrows(() => findSplits(folder), DataError, "has no train.jsonl or train.txt"));
+});

@@ -1,0 +1,30 @@
+/** What can be trained: an adapter beside a frozen model, or all of a model. */
+import { OptionError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { Leaf, Model, TokenInputs } from "../core/model.ts";
+import type { Operand } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+
+/** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
+export interface Trainee<P = unknown, F = unknown> {
+  readonly trainable: P;
+  readonly frozen: F;
+  apply(trainable: P, frozen: F, inputs: TokenInputs, options?: { readonly key?: Operand }): Value;
+}
+
+/**
+ * All of a model's parameters as what is trained; nothing is frozen.
+ *
+ * @throws {OptionError} when a parameter is not held as f32, where small updates would be rounded away
+ */
+export function wholeModel<P>(model: Model<P, TokenInputs, Value>): Trainee<P, null> {
+  const { leaves, paths } = flatten<Leaf>(model.params);
+  const narrow = leaves.findIndex(({ dtype }) => dtype !== "f32");
+  if (narrow >= 0) {
+    throw new OptionError(
+      `${paths[narrow]} is held as ${leaves[narrow].dtype}, where the updates of training would be rounded away: ` +
+        `load the model with the dtype f32 to train all of it.`,
+    );
+  }
+  return { trainable: model.params, frozen: null, apply: (params, _, inputs) => model.apply(params, inputs) };
+}
