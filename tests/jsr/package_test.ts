@@ -1,0 +1,80 @@
+/** The package as its users get it: published to a registry, imported from a folder that knows nothing of this one. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import { type Registry, startRegistry } from "./registry.ts";
+
+/** What our package imports of JSR, as stand-ins. */
+const standIns = {
+  "@std/cli": { version: "1.99.0", exports: { "./parse-args": "./compat/parse_args.ts" } },
+};
+
+/** Runs deno against the registry with a cache of its own; its output, once it has succeeded. */
+async function deno(registry: Registry, home: string, args: string[], cwd: string): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command("deno", {
+    args,
+    cwd,
+    env: { JSR_URL: registry.url, DENO_DIR: join(home, "cache"), NO_COLOR: "1" },
+  }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assert(success, `deno ${args.join(" ")}\n${out}\n${err}`);
+  return out;
+}
+
+const program = `
+import { lora, openDevice } from "jsr:@lowrank/lowrank@^0";
+import { loadModel } from "jsr:@lowrank/lowrank@^0/models";
+import { encodeRow, lettersBase, mergeParams, saveAdapter, train } from "jsr:@lowrank/lowrank@^0/train";
+
+using device = await openDevice("cpu");
+using model = await loadModel(lettersBase, { device });
+const tuned = lora(model, { r: 4, alpha: 8, targets: "all-linear" });
+const tokenizer = model.tokenizer();
+const rows = [{ prompt: "Dear Ada, ", completion: "hello." }, { prompt: "Dear Bob, ", completion: "goodbye." }];
+const run = await train(tuned, { data: rows.map((row) => encodeRow(row, tokenizer)), steps: 8, batch: 2, lr: 5e-3 });
+await saveAdapter("adapter", model, tuned, run.trainable, { baseModel: lettersBase });
+mergeParams(tuned, run.trainable);
+console.log(JSON.stringify(run.losses));
+`;
+
+Deno.test("what is published trains, saves and merges in a program elsewhere, and brings a command line", async (t) => {
+  await using registry = startRegistry(standIns);
+  const home = Deno.makeTempDirSync({ prefix: "lowrank-jsr-" });
+  try {
+    await t.step("deno publish takes it, without slow types", async () => {
+      const publish = ["publish", "--token", "x", "--no-provenance", "--allow-dirty", "--quiet"];
+      await deno(registry, home, publish, ".");
+      const { files } = registry.packages.get("@lowrank/lowrank")!;
+      const strange = [...files.keys()].filter((path) =>
+        /_test\.ts$|^\/(bench|compat|docs|tools|denops|plugin)\//.test(path)
+      );
+      assertEquals(strange, []);
+      for (const path of ["/mod.ts", "/README.md", "/LICENSE", "/NOTICE"]) assert(files.has(path), path);
+      const sources = [...files].filter(([path]) => path.endsWith(".ts"));
+      for (const [path, bytes] of sources) {
+        assert(
+          !/from "(@std|@huggingface|fast-check)/.test(new TextDecoder().decode(bytes)),
+          `${path} has a bare import`,
+        );
+      }
+    });
+    const folder = join(home, "user");
+    Deno.mkdirSync(folder);
+    await t.step("a program imports it", async () => {
+      Deno.writeTextFileSync(join(folder, "program.ts"), program);
+      const allow = ["--allow-read", "--allow-write=adapter", "--allow-net=127.0.0.1"];
+      const losses = JSON.parse(await deno(registry, home, ["run", "--quiet", ...allow, "program.ts"], folder));
+      assertEquals(losses.length, 8);
+      assert(losses.at(-1) < losses[0], `${losses}`);
+      assert(Deno.statSync(join(folder, "adapter/adapter_model.safetensors")).size > 10_000);
+    });
+    await t.step("its command line runs, and can be installed", async () => {
+      const help = await deno(registry, home, ["run", "--quiet", "jsr:@lowrank/lowrank@^0/cli", "--help"], folder);
+      assertStringIncludes(help, "lowrank train");
+      const install = ["install", "--quiet", "--global", "--root", home, "--name", "lowrank"];
+      await deno(registry, home, [...install, "--allow-read", "jsr:@lowrank/lowrank@^0/cli"], folder);
+      assert(Deno.readTextFileSync(join(home, "bin", "lowrank")).includes("@lowrank/lowrank"));
+    });
+  } finally {
+    Deno.removeSync(home, { recursive: true });
+  }
+});
