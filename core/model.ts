@@ -10,7 +10,7 @@ export type Leaf = Value | Tensor;
  * graph that `apply` traces to; a model knows of none of them.
  */
 export interface Model<P = unknown, I = unknown, O = Value> {
-  /** The file format's name of the architecture: `gpt2`, `llama`. */
+  /** The file format's name of the architecture: `gpt2`, `llama`, `bert`. */
   readonly architecture?: string;
   /** Nested plain objects and arrays whose leaf paths are Hugging Face names: `h.0.attn.c_attn.weight`. */
   readonly params: P;
@@ -23,6 +23,11 @@ export interface Model<P = unknown, I = unknown, O = Value> {
    * are the module `lm_head`, while rows gathered from it are `wte`.
    */
   readonly tied?: Readonly<Record<string, string>>;
+  /**
+   * Names of the equal parts of a fused projection's outputs, by the module's name: `{ c_attn: ["q", "k", "v"] }` says that
+   * the first third of what `c_attn` gives are queries.
+   */
+  readonly parts?: Readonly<Record<string, readonly string[]>>;
   /** The module path in Hugging Face's class with a language-model head: `h.0.attn` is `transformer.h.0.attn` there. */
   hubName?(path: string): string;
 }
@@ -40,6 +45,8 @@ export interface TokenInputs {
    * sees none before its own.
    */
   readonly documentStart?: Operand;
+  /** i32[B,T], which of a pair of texts each token belongs to, for models that tell them apart (BERT). 0 by default. */
+  readonly tokenTypeIds?: Operand;
   /** i32[B,T], -100 where no token is to be predicted. Ignored by `apply`; it belongs to the loss. */
   readonly labels?: Operand;
 }
@@ -60,7 +67,7 @@ export interface StepInputs {
   readonly cache: Cache;
 }
 
-/** The sizes that loading, generation and reports need to know of a language model. */
+/** The sizes that loading, generation and reports need to know of a model of text. */
 export interface LanguageModelSizes {
   readonly vocabSize: number;
   /** The longest sequence that it takes, in tokens. */
@@ -76,4 +83,31 @@ export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value>
   step(params: P, inputs: StepInputs): { logits: Value; cache: Cache };
   /** The avals of an empty cache, in the tree that `step` takes. */
   cacheAvals(batch: number, length: number): readonly { readonly k: Aval; readonly v: Aval }[];
+}
+
+/** A model that reads whole texts: every token sees all others. D is its width. */
+export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  readonly architecture: string;
+  hubName(path: string): string;
+  readonly sizes: LanguageModelSizes;
+  /** The embedding and the stream after each layer, f32[B,T,D] each; the last is what `apply` gives. */
+  hiddenStates(params: P, inputs: TokenInputs): Value[];
+  /** f32[B,D]: the first token's last state through the pooler. Throws a {@link FileError} where the model has none. */
+  pool(params: P, inputs: TokenInputs): Value;
+  /** f32[B,D]: the mean of the real tokens' last states at length 1, so that a dot product is the cosine of two texts. */
+  embed(params: P, inputs: TokenInputs): Value;
+}
+
+/** A model that tells which of some labels a text has: logits f32[B,labels]. */
+export interface ClassifierModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  readonly architecture: string;
+  hubName(path: string): string;
+  readonly sizes: LanguageModelSizes;
+  /** The names of the labels, in the order of the logits. */
+  readonly labels: readonly string[];
+  /**
+   * Modules whose weights are new and not from the file: a head to be trained whole, beside any adapter (`lora`'s
+   * `modulesToSave`). Empty where the file has a trained head.
+   */
+  readonly fresh: readonly string[];
 }

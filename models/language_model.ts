@@ -23,6 +23,7 @@ export interface Architecture<P> {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly tied: Readonly<Record<string, string>>;
+  readonly parts?: Readonly<Record<string, readonly string[]>>;
   /** Hugging Face's name of a module or weight, in the class with a language-model head. */
   hubName(path: string): string;
   /** The stream [B,T,D] of tokens at positions [B,T] (B may be 1), and what each layer does to it. */
@@ -44,7 +45,7 @@ export interface LayeredModel<P> extends LanguageModel<P> {
 
 /** Makes a model of an architecture and parameters for it. */
 export function languageModel<P>(architecture: Architecture<P>, params: P): LayeredModel<P> {
-  const { layers, kvHeads, headDim, name, sizes, tied } = architecture;
+  const { layers, kvHeads, headDim, name, sizes, tied, parts } = architecture;
 
   const hiddenStates = (params: P, inputs: TokenInputs): Value[] => {
     const ids = asValue(inputs.inputIds);
@@ -91,6 +92,7 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
     apply: (params, inputs) => architecture.head(params, hiddenStates(params, inputs)[layers]),
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
     tied,
+    parts,
     hubName: (path) => architecture.hubName(path),
     sizes,
     hiddenStates,
@@ -103,9 +105,9 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
 }
 
 /** Refuses sequences that the model has no positions for: a lookup past the last one would be answered with the last one. */
-function checkIds(ids: Value, { contextLength }: LanguageModelSizes): void {
+export function checkIds(ids: Value, { contextLength }: LanguageModelSizes): void {
   if (ids.shape.length !== 2 || ids.dtype !== "i32") {
-    throw new ShapeError(`a language model reads token ids as i32[B,T], not ${formatAval(ids.aval)}`);
+    throw new ShapeError(`a model of text reads token ids as i32[B,T], not ${formatAval(ids.aval)}`);
   }
   if (ids.shape[1] > contextLength) {
     throw new DataError(

@@ -2,7 +2,8 @@
 import { sizeOf } from "../core/aval.ts";
 import { byteSize, type DType } from "../core/dtype.ts";
 import { DeviceError, OptionError } from "../core/errors.ts";
-import { type TensorHome, upload } from "../core/tensor.ts";
+import type { Model } from "../core/model.ts";
+import { type HostTensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { LayeredModel } from "./language_model.ts";
@@ -10,7 +11,7 @@ import type { ModelConfig } from "./load/config.ts";
 import { bring, type HubOptions } from "./load/hub.ts";
 import { type ModelFiles, openModelFiles } from "./load/model_files.ts";
 import type { Tokenizer } from "./load/tokenizer.ts";
-import { checkWeights, type WeightSource } from "./load/weights.ts";
+import { checkWeights, renameWeights, type WeightSource } from "./load/weights.ts";
 
 /** How a weight may be held: as f32, or as the 16 bits that it is stored in. */
 export type WeightDType = "f32" | "f16" | "bf16";
@@ -25,28 +26,40 @@ export interface LoadOptions extends HubOptions {
   readonly onProgress?: (held: number, total: number) => void;
 }
 
-/** A model with its weights on a device; disposing of it frees them. */
-export interface LoadedModel<P = unknown> extends LayeredModel<P>, Disposable {
+/** What a model read from files has beside the model itself. Disposing of it frees its weights. */
+export interface FromFiles extends Disposable {
   readonly path: string;
   readonly config: ModelConfig;
   /** Builds the model's tokenizer; a sentence where it has none. */
   tokenizer(): Tokenizer;
 }
 
+/** A model with its weights on a device. */
+export type Loaded<M> = M & FromFiles;
+
+/** A language model with its weights on a device. */
+export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles {}
+
 /** What a loader needs to know of one architecture. */
-export interface ArchitectureFiles<P> {
+export interface ArchitectureFiles<M, O = LoadOptions> {
   readonly modelType: string;
-  read(config: ModelConfig): {
+  /** Today's name of a tensor of an old file. */
+  readonly rename?: (name: string) => string;
+  read(config: ModelConfig, source: WeightSource, options: O): {
     /** The tree of parameters with shapes for leaves. */
     readonly shapes: unknown;
     /** Tensors in a file that are no weights of the model. */
     readonly ignore: readonly RegExp[];
-    make(params: unknown): LayeredModel<P>;
+    /** Weights by path that are not read but made. */
+    readonly fresh?: ReadonlyMap<string, HostTensor>;
+    /** The configuration of what is made, where it is not the file's. */
+    readonly config?: ModelConfig;
+    make(params: unknown): M;
   };
 }
 
-/** Loads models of one architecture. */
-export interface Loader<P> {
+/** Loads models of one architecture with parameters P. */
+export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O extends LoadOptions = LoadOptions> {
   readonly modelType: string;
   /**
    * Loads a model from a folder in Hugging Face's layout, a .gguf file, or the hub by its name there (`owner/name`).
@@ -54,22 +67,24 @@ export interface Loader<P> {
    * @throws {FileError} when the files are missing, damaged, of another architecture, or do not fit each other
    * @throws {DeviceError} when the device can't hold the weights; nothing has been read then
    */
-  load(path: string, options: LoadOptions): Promise<LoadedModel<P>>;
+  load(path: string, options: O): Promise<Loaded<M>>;
   /** The same from files that are open; they are closed at the end. */
-  fromFiles(files: ModelFiles, options: LoadOptions): Promise<LoadedModel<P>>;
+  fromFiles(files: ModelFiles, options: O): Promise<Loaded<M>>;
 }
 
 /** The loader of one architecture. */
-export function loaderOf<P>({ modelType, read }: ArchitectureFiles<P>): Loader<P> {
+export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>(
+  { modelType, rename, read }: ArchitectureFiles<M, O>,
+): Loader<P, M, O> {
   // deno-lint-ignore require-await -- a promise, so that reading may become asynchronous without a change of the interface
-  const fromFiles = async (files: ModelFiles, options: LoadOptions): Promise<LoadedModel<P>> => {
-    using source = files.source;
-    const { shapes, ignore, make } = read(files.config);
-    const params = loadWeights(source, shapes, ignore, options);
+  const fromFiles = async (files: ModelFiles, options: O): Promise<Loaded<M>> => {
+    using source = rename === undefined ? files.source : renameWeights(files.source, rename);
+    const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
+    const params = loadWeights(source, shapes, ignore, options, fresh);
     return {
       ...make(params.tree),
       path: files.path,
-      config: files.config,
+      config,
       tokenizer: () => files.tokenizer(),
       [Symbol.dispose]: () => params.tensors.forEach((t) => t.dispose()),
     };
@@ -84,16 +99,24 @@ export function loaderOf<P>({ modelType, read }: ArchitectureFiles<P>): Loader<P
 const isShape = (x: unknown): x is number[] => Array.isArray(x) && x.every((d) => typeof d === "number");
 
 /** Checks every name and shape, then the memory, then reads. */
-function loadWeights(source: WeightSource, shapes: unknown, ignore: readonly RegExp[], options: LoadOptions) {
+function loadWeights(
+  source: WeightSource,
+  shapes: unknown,
+  ignore: readonly RegExp[],
+  options: LoadOptions,
+  fresh: ReadonlyMap<string, HostTensor> = new Map(),
+) {
   const { device, dtype, onProgress } = options;
   if (dtype !== undefined && !["f32", "f16", "bf16"].includes(dtype)) {
     throw new OptionError(`weights can't be held as ${dtype}: choose f32, f16 or bf16`);
   }
   const flat = flatten<number[]>(shapes, (x) => isShape(x) && x.length > 0);
   const expected = new Map(flat.paths.map((path, i) => [path, flat.leaves[i]]));
-  const found = checkWeights(expected, source, ignore);
+  const inFile = new Map([...expected].filter(([path]) => !fresh.has(path)));
+  const found = checkWeights(inFile, source, ignore);
   const held = (path: string, as = dtype): DType =>
-    expected.get(path)!.length < 2 ? "f32" : as ?? source.entry(found.get(path)!).dtype;
+    fresh.get(path)?.dtype ??
+      (expected.get(path)!.length < 2 ? "f32" : as ?? source.entry(found.get(path)!).dtype);
   const bytes = (as = dtype) => flat.paths.reduce((n, p, i) => n + sizeOf(flat.leaves[i]) * byteSize[held(p, as)], 0);
   const total = bytes();
   checkCapacity(source.path, device, total, bytes("bf16"));
@@ -102,7 +125,7 @@ function loadWeights(source: WeightSource, shapes: unknown, ignore: readonly Reg
   const tensors: Tensor[] = [];
   try {
     for (const path of flat.paths) {
-      tensors.push(upload(device, source.read(found.get(path)!, held(path))));
+      tensors.push(upload(device, fresh.get(path) ?? source.read(found.get(path)!, held(path))));
       done += tensors.at(-1)!.size * byteSize[tensors.at(-1)!.dtype];
       onProgress?.(done, total);
     }

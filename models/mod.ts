@@ -1,3 +1,5 @@
+export * from "./bert.ts";
+export * from "./classifier.ts";
 export * from "./generate.ts";
 export * from "./gpt2.ts";
 export * from "./language_model.ts";

@@ -1,4 +1,4 @@
-/** Cross-entropy of next-token logits: one row kernel forward, one backward. */
+/** Cross-entropies: of next-token logits, of a text's labels. One row kernel forward, one backward. */
 import { formatAval, sameShape } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
@@ -114,6 +114,23 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
   const { reduction = "mean" } = options;
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction);
+}
+
+/**
+ * The loss of telling one label of each text: logits f32[B,labels], labels i32[B] (-100 where a text has none), to f32[]: the
+ * mean over the labelled rows, or what `reduction` says. Where no row is labelled the mean is 0, not NaN.
+ *
+ * @throws {ShapeError} when the sizes do not fit
+ */
+export function classificationLoss(
+  logits: Operand,
+  labels: Operand,
+  { reduction = "mean" }: Pick<CausalLossOptions, "reduction"> = {},
+): Value {
+  const y = asValue(labels, "i32");
+  const sum = reduceSum(crossEntropyRows(logits, y));
+  if (reduction === "sum") return sum;
+  return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction);
 }
 
 /** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */

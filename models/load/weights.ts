@@ -80,6 +80,18 @@ export function checkWeights(
   return found;
 }
 
+/** The same weights under other names. Disposing of it closes the source. */
+export function renameWeights(source: WeightSource, rename: (name: string) => string): WeightSource {
+  const own = new Map(source.names.map((name) => [rename(name), name]));
+  return {
+    path: source.path,
+    names: [...own.keys()],
+    entry: (name) => source.entry(own.get(name) ?? name),
+    read: (name, dtype, into) => source.read(own.get(name) ?? name, dtype, into),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
+
 /** `Missing (3): a, b, c. ` — at most twelve by name, nothing when the list is empty. */
 export function listed(what: string, names: readonly string[]): string {
   if (names.length === 0) return "";

@@ -4,6 +4,7 @@ import type { OpenRuntime } from "../runtimes.ts";
 import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runAdapterCase } from "./adapter_cases.ts";
+import { runClassifierCase, runEncoderCase } from "./bert_cases.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { runTrainCase } from "./train_cases.ts";
@@ -24,6 +25,8 @@ const kinds: readonly Kind[] = [
   { name: "numbers", matches: (c) => c.has("numbers.json"), files: runNumbersCase },
   { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
+  { name: "encoders", matches: (c) => c.has("model") && isBert(c) && !c.has("grads.safetensors"), run: runEncoderCase },
+  { name: "classifiers", matches: (c) => c.has("model") && isBert(c), run: runClassifierCase },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },
 ];
 
@@ -36,7 +39,6 @@ export function kindOf(golden: GoldenCase): Kind | null {
 const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
   ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
   ["4-bit weights are not built yet", (c) => ["nf4", "loftq", "packed"].some((file) => c.has(`${file}.safetensors`))],
-  ["BERT is not built yet", (c) => modelType(c) === "bert"],
   ["PiSSA is not built yet", (c) => c.has("pissa_init")],
   ["several adapters at once are not built yet", (c) => c.has("adapters")],
   [
@@ -55,6 +57,8 @@ function modelType(golden: GoldenCase): string | null {
     ? null
     : JSON.parse(Deno.readTextFileSync(`${own}/config.json`)).model_type;
 }
+
+const isBert = (golden: GoldenCase) => modelType(golden) === "bert";
 
 function adapterConfig(golden: GoldenCase): Record<string, unknown> {
   return golden.has("adapter/adapter_config.json") ? golden.json("adapter/adapter_config.json") : {};
