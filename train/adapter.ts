@@ -1,12 +1,16 @@
 /** Between an adapted model on a device and an adapter's folder as PEFT keeps it. */
+import { isFloat } from "../core/dtype.ts";
+import { OptionError } from "../core/errors.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
 import { lora, type Match, type Trainable, type Tuned } from "../lora/mod.ts";
-import { type AdapterConfigOptions, makeAdapterConfig } from "./adapter_config.ts";
-import { adapterOptions, type AdapterPair, pairsFor, readAdapter, savesBase, writeAdapter } from "./adapter_files.ts";
+import { makeAdapterConfig } from "./adapter_config.ts";
+import { type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
+import { adapterOptions, entriesOf, fitAdapter, type HostEntry, type ModuleNames, partOf } from "./adapter_fit.ts";
+import { toDType, toF32 } from "./host_tensors.ts";
 
 /** What an adapter's files say beside the adapter itself. */
 export interface SaveOptions {
@@ -14,36 +18,89 @@ export interface SaveOptions {
   readonly baseModel?: string;
   /** The dropout that it was trained with, as a note to whoever trains on. */
   readonly dropout?: number;
+  /** Another name than `default`: the adapter is saved in a folder of that name below, as PEFT does. */
+  readonly name?: string;
 }
+
+/** An adapter that was read, on its model: what `lora` returns, and what its files say beside A and B. */
+export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
+  readonly origin: AdapterOrigin;
+  /** What a person should know: how keys are spelled, options that mean more than what was loaded. */
+  readonly notes: readonly string[];
+}
+
+/** What of an adapter's files is kept, so that it is saved again as it was. */
+export interface AdapterOrigin {
+  /** `adapter_config.json` as it was. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The file's spelling of each module, by the model's path. */
+  readonly spelled: ReadonlyMap<string, string>;
+}
+
+/** An adapted model, as far as saving needs it. */
+export type Savable = Pick<Tuned<any, any, any>, "matched" | "frozen"> & { readonly origin?: AdapterOrigin };
 
 /**
  * Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT does: PEFT's `from_pretrained` reads the folder. One
- * adapter always gives the same bytes, and a run that is cut short leaves the folder's old contents or the new ones.
+ * adapter always gives the same bytes, and a run that is cut short leaves the folder's old contents or the new ones. An
+ * adapter that was loaded keeps the configuration that it had, keys of others included.
  *
  * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
  */
 export async function saveAdapter<P>(
   folder: string,
   model: Model<P, any, any>,
-  tuned: Pick<Tuned<P, any, any>, "matched" | "frozen">,
+  tuned: Savable,
+  trainable: Trainable,
+  options: SaveOptions = {},
+): Promise<void> {
+  const { config, tensors } = await adapterContents(model, tuned, trainable, options);
+  writeAdapter(placeOf(folder, options.name), { config, tensors });
+}
+
+/** What {@link saveAdapter} writes: the configuration, and tensors by PEFT's keys. */
+export async function adapterContents<P>(
+  model: Model<P, any, any>,
+  tuned: Savable,
   trainable: Trainable,
   { baseModel, dropout }: SaveOptions = {},
-): Promise<void> {
-  const frozen = flatten<Leaf>(tuned.frozen);
-  const base = (path: string) => frozen.leaves[frozen.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)];
-  const onDevice = Object.fromEntries(
-    tuned.matched.map(({ path }) => [path, { ...trainable[path], ...(savesBase(path) && { base: base(path) }) }]),
-  );
-  const pairs: Record<string, AdapterPair> = await read(onDevice);
-  for (const { path, kind } of tuned.matched) {
-    if (kind === "embedding") pairs[path] = { ...pairs[path], embedding: true };
+): Promise<{ config: Record<string, unknown>; tensors: Map<string, HostTensor> }> {
+  const { matched, frozen, origin } = tuned;
+  const base = flatten<Leaf>(frozen);
+  const copied = matched.map((m) => m.path).filter(savesBase);
+  const weightOf = (path: string) => base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)];
+  const onDevice = { trainable, copied: copied.map(weightOf) };
+  const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
+  const spell = (path: string) => origin?.spelled.get(path) ?? hubNameOf(model)(path);
+  const kinds = new Map(matched.map((m) => [m.path, m.kind]));
+  const tensors = tensorsByKey([
+    ...Object.entries(host.trainable).flatMap(([path, entry]) =>
+      Object.entries(entry).map(([leaf, tensor]) => ({
+        module: spell(path),
+        part: partOf(leaf as keyof HostEntry, { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) }),
+        tensor,
+      }))
+    ),
+    ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
+  ]);
+  const config = origin === undefined
+    ? makeAdapterConfig({ ...describeTuned(model, tuned, trainable), dropout, baseModel: baseModel ?? null })
+    : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
+  return { config, tensors };
+}
+
+/** Whether PEFT saves the base's weight beside the adapter of this module. */
+function savesBase(module: string): boolean {
+  return /(^|\.)(embed_tokens|lm_head)$/.test(module);
+}
+
+/** An adapter's own folder. */
+function placeOf(folder: string, name = "default"): string {
+  if (!/^[^/\\]+$/.test(name) || /^\.\.?$/.test(name)) {
+    throw new OptionError(`an adapter can't be named ${JSON.stringify(name)}: it is the name of a folder`);
   }
-  const config = makeAdapterConfig({
-    ...describeMatches(model, tuned.matched),
-    dropout,
-    baseModel: baseModel ?? null,
-  });
-  writeAdapter(folder, config, pairs, hubNameOf(model));
+  return name === "default" ? folder : `${folder}/${name}`;
 }
 
 /**
@@ -57,38 +114,56 @@ export function checkWritable(folder: string): void {
   Deno.removeSync(probe);
 }
 
-/** The modules of a model: paths of its weights without `.weight`, and further names of tied ones. */
-function modulePaths(model: Model<any, any, any>): Set<string> {
-  const { paths } = flatten<Leaf>(model.params);
-  return new Set([
-    ...paths.filter((p) => p.endsWith(".weight")).map((p) => p.slice(0, -7)),
-    ...Object.keys(model.tied ?? {}),
-  ]);
+/** The modules of a model: those of its weights, and further names of tied ones. */
+export function moduleNames(model: Model<any, any, any>): ModuleNames[] {
+  const { paths, leaves } = flatten<Leaf>(model.params);
+  const hub = hubNameOf(model);
+  const matrices = new Map<string, boolean>();
+  paths.forEach((leafPath, i) => {
+    const path = leafPath.replace(/\.(weight|bias)$/, "");
+    matrices.set(path, matrices.get(path) || (leafPath.endsWith(".weight") && leaves[i].aval.shape.length === 2));
+  });
+  for (const [alias, module] of Object.entries(model.tied ?? {})) matrices.set(alias, matrices.get(module) ?? false);
+  return [...matrices].map(([path, matrix]) => ({ path, hub: hub(path), matrix }));
 }
 
-/** PEFT's options for just these modules. */
-function describeMatches(
-  model: Model<any, any, any>,
-  matched: readonly Match[],
-): Omit<AdapterConfigOptions, "baseModel"> {
-  const hubName = hubNameOf(model);
+/** PEFT's options for just what is trained. */
+function describeTuned(model: Model<any, any, any>, { matched }: Savable, trainable: Trainable) {
+  const hub = hubNameOf(model);
   const r = mostFrequent(matched.map((m) => m.r)), alpha = mostFrequent(matched.map((m) => m.alpha));
   const others = <K extends "r" | "alpha">(key: K, usual: number) =>
-    Object.fromEntries(matched.filter((m) => m[key] !== usual).map((m) => [hubName(m.path), m[key]]));
-  const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);
-  // PEFT takes a name for every module that ends with it; where that would be too many, whole paths are listed.
-  const names = new Set(matched.map((m) => lastName(m.path)));
+    Object.fromEntries(matched.filter((m) => m[key] !== usual).map((m) => [hub(m.path), m[key]]));
   const adapted = new Set(matched.map((m) => m.path));
-  const exact = [...modulePaths(model)].every((path) => !names.has(lastName(path)) || adapted.has(path));
+  const having = (leaf: keyof HostEntry) => Object.keys(trainable).filter((path) => leaf in trainable[path]);
+  const biases = having("bias").filter((path) => !("weight" in trainable[path]));
   return {
     r,
     alpha,
-    targets: exact ? [...names].sort() : matched.map((m) => hubName(m.path)),
+    targets: targetNames(model, matched),
     rslora: matched.some((m) => m.scaling !== m.alpha / m.r),
     rankPattern: others("r", r),
     alphaPattern: others("alpha", alpha),
+    dora: having("magnitude").length > 0,
+    loraBias: having("biasB").length > 0,
+    bias: biases.length === 0
+      ? "none" as const
+      : biases.every((p) => adapted.has(p))
+      ? "lora_only" as const
+      : "all" as const,
+    modulesToSave: having("weight").map(hub),
     fanInFanOut: matched.some((m) => m.kind === "linear" && m.layout === "in,out"),
   };
+}
+
+/** The adapted modules as PEFT's target_modules: last names, or whole paths where those would mean more modules. */
+function targetNames(model: Model<any, any, any>, matched: readonly Match[]): string[] {
+  const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);
+  const names = new Set(matched.map((m) => lastName(m.path)));
+  const adapted = new Set(matched.map((m) => m.path));
+  const exact = moduleNames(model).every(({ path, matrix }) =>
+    !matrix || !names.has(lastName(path)) || adapted.has(path)
+  );
+  return exact ? [...names].sort() : matched.map((m) => hubNameOf(model)(m.path));
 }
 
 /** A module's name in Hugging Face's class: the path itself where a model says nothing of it. */
@@ -107,20 +182,61 @@ function mostFrequent(numbers: readonly number[]): number {
  *
  * @throws {FileError} when the folder holds no whole adapter, or one that does not fit the model
  */
-export function loadAdapter<P, I, O>(folder: string, model: Model<P, I, O>): Tuned<P, I, O> {
-  const files = readAdapter(folder);
-  const { targets, ...options } = adapterOptions(files, modulePaths(model));
-  const tuned = lora<any, I, O>(model, { ...options, targets: [...targets] }) as Tuned<P, I, O>;
+export function loadAdapter<P, I, O>(folder: string, model: Model<P, I, O>): LoadedAdapter<P, I, O> {
+  return putAdapter(readAdapter(folder), model);
+}
+
+/** {@link loadAdapter} of files that were read. */
+export function putAdapter<P, I, O>(files: AdapterFiles, model: Model<P, I, O>): LoadedAdapter<P, I, O> {
+  const fitted = fitAdapter(files, moduleNames(model));
+  const tuned = lora<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
   const first = flatten<Leaf>(tuned.trainable).leaves;
-  const shapes = new Map(
-    Object.entries(tuned.trainable).map(([path, { A, B }]) => [path, { A: A.shape, B: B.shape }]),
+  try {
+    const base = flatten<Leaf>(tuned.frozen);
+    const weightAt = (path: string) => base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`);
+    const copied = [...fitted.modules.keys()].filter((path) => fitted.modules.get(path)!.tensors.has("base"));
+    const shapes = new Map(Object.entries(tuned.trainable).map(([path, entry]) => [path, shapesOf(entry)]));
+    for (const path of copied) {
+      shapes.set(path, { ...shapes.get(path), base: base.leaves[weightAt(path)].aval.shape });
+    }
+    const entries = entriesOf(files, fitted, shapes);
+    const { home } = base.leaves.find((leaf) => leaf instanceof Tensor) as Tensor;
+    const trainable = mapLeaves(entries, (leaf, tensor) => leaf === "base" ? null : upload(home, toF32(tensor)));
+    // As PEFT does, the base's weight is the one that was saved beside the adapter.
+    for (const path of copied) {
+      const { dtype } = base.leaves[weightAt(path)].aval;
+      base.leaves[weightAt(path)] = upload(home, toDType(entries[path].base!, isFloat(dtype) ? dtype : "f32"));
+    }
+    return {
+      ...tuned,
+      frozen: copied.length === 0 ? tuned.frozen : base.unflatten(base.leaves) as P,
+      trainable,
+      origin: {
+        config: files.raw,
+        metadata: files.metadata,
+        spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
+      },
+      notes: fitted.notes,
+    };
+  } finally {
+    for (const leaf of first) if (leaf instanceof Tensor) leaf.dispose();
+  }
+}
+
+function mapLeaves(
+  entries: Record<string, HostEntry>,
+  f: (leaf: string, tensor: HostTensor) => Leaf | null,
+): Trainable {
+  return Object.fromEntries(
+    Object.entries(entries).map(([path, entry]) => [
+      path,
+      Object.fromEntries(
+        Object.entries(entry).map(([leaf, tensor]) => [leaf, f(leaf, tensor)]).filter(([, leaf]) => leaf !== null),
+      ),
+    ]),
   );
-  const pairs = pairsFor(files, shapes);
-  const { home } = first[0] as Tensor;
-  const put = (tensor: HostTensor) => upload(home, tensor);
-  const trainable = Object.fromEntries(
-    [...shapes.keys()].map((path) => [path, { A: put(pairs[path].A), B: put(pairs[path].B) }]),
-  );
-  for (const leaf of first) (leaf as Tensor).dispose();
-  return { ...tuned, trainable };
+}
+
+function shapesOf(entry: object): Record<string, readonly number[]> {
+  return Object.fromEntries(Object.entries(entry).map(([leaf, { aval }]: [string, Leaf]) => [leaf, aval.shape]));
 }

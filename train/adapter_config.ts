@@ -9,7 +9,15 @@ export interface AdapterConfig {
   readonly lora_dropout: number;
   /** Module names, or one regular expression, or `all-linear`. */
   readonly target_modules: readonly string[] | string | null;
+  readonly exclude_modules: readonly string[] | string | null;
+  readonly layers_to_transform: readonly number[] | number | null;
+  readonly layers_pattern: readonly string[] | string | null;
   readonly use_rslora: boolean;
+  readonly use_dora: boolean;
+  readonly lora_bias: boolean;
+  readonly bias: "none" | "all" | "lora_only";
+  readonly modules_to_save: readonly string[] | null;
+  readonly trainable_token_indices: readonly number[] | Readonly<Record<string, readonly number[]>> | null;
   /** Module pattern → rank, and → alpha, where they differ from `r` and `lora_alpha`. */
   readonly rank_pattern: Readonly<Record<string, number>>;
   readonly alpha_pattern: Readonly<Record<string, number>>;
@@ -23,21 +31,51 @@ const defaults = {
   lora_alpha: 8,
   lora_dropout: 0,
   target_modules: null,
+  exclude_modules: null,
+  layers_to_transform: null,
+  layers_pattern: null,
   use_rslora: false,
+  use_dora: false,
+  lora_bias: false,
+  bias: "none",
+  modules_to_save: null,
+  trainable_token_indices: null,
   rank_pattern: {},
   alpha_pattern: {},
 };
 
+const isNumber = (v: unknown) => typeof v === "number" && Number.isFinite(v);
+const isBoolean = (v: unknown) => typeof v === "boolean";
+const isText = (v: unknown) => typeof v === "string";
+const isIndex = (v: unknown) => Number.isSafeInteger(v) && (v as number) >= 0;
+const isList = (v: unknown, fits: (x: unknown) => boolean) => Array.isArray(v) && v.every(fits);
+const isTable = (v: unknown, fits: (x: unknown) => boolean) =>
+  typeof v === "object" && v !== null && !Array.isArray(v) && Object.values(v).every(fits);
+const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
+const biases = ["none", "all", "lora_only"];
+
 /** What a key must be, for those that are used. */
 const demands: readonly (readonly [string, string, (value: unknown) => boolean])[] = [
-  ["base_model_name_or_path", "a text or null", (v) => v === null || typeof v === "string"],
-  ["r", "a positive integer", (v) => Number.isSafeInteger(v) && (v as number) > 0],
+  ["base_model_name_or_path", "a text or null", (v) => v === null || isText(v)],
+  ["r", "a positive integer", (v) => isIndex(v) && v !== 0],
   ["lora_alpha", "a number", isNumber],
   ["lora_dropout", "a number from 0 to 1", (v) => isNumber(v) && (v as number) >= 0 && (v as number) <= 1],
-  ["target_modules", "a list of names or one pattern", (v) => v === null || typeof v === "string" || isList(v)],
-  ["use_rslora", "true or false", (v) => typeof v === "boolean"],
-  ["rank_pattern", "patterns with positive integers", (v) => isTable(v, (n) => Number.isSafeInteger(n) && n > 0)],
-  ["alpha_pattern", "patterns with numbers", (v) => isTable(v, Number.isFinite)],
+  ["target_modules", "a list of names or one pattern", isNames],
+  ["exclude_modules", "a list of names or one pattern", isNames],
+  ["layers_to_transform", "a layer or a list of layers", (v) => v === null || isIndex(v) || isList(v, isIndex)],
+  ["layers_pattern", "a name or a list of names", isNames],
+  ["use_rslora", "true or false", isBoolean],
+  ["use_dora", "true or false", isBoolean],
+  ["lora_bias", "true or false", isBoolean],
+  ["bias", `one of ${biases.join(", ")}`, (v) => biases.includes(v as string)],
+  ["modules_to_save", "a list of names or null", (v) => v === null || isList(v, isText)],
+  [
+    "trainable_token_indices",
+    "a list of token ids, or lists by the embedding's name",
+    (v) => v === null || isList(v, isIndex) || isTable(v, (x) => isList(x, isIndex)),
+  ],
+  ["rank_pattern", "patterns with positive integers", (v) => isTable(v, (n) => isIndex(n) && n !== 0)],
+  ["alpha_pattern", "patterns with numbers", (v) => isTable(v, isNumber)],
 ];
 
 /** Checks a parsed `adapter_config.json` and fills in PEFT's defaults. `path` is for error sentences. */
@@ -55,6 +93,14 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
       throw new FileError(`${path} says ${key} is ${JSON.stringify(value)}, where ${demand} is expected.`);
     }
   }
+  for (const key of ["rank_pattern", "alpha_pattern"] as const) {
+    for (const pattern of Object.keys(config[key] as object)) {
+      if (wholePattern(pattern) !== null) continue;
+      throw new FileError(
+        `${path} has the ${key} ${JSON.stringify(pattern)}, which is no regular expression: mend it.`,
+      );
+    }
+  }
   return config as unknown as AdapterConfig;
 }
 
@@ -67,39 +113,62 @@ export interface AdapterConfigOptions {
   readonly rslora?: boolean;
   readonly rankPattern?: Readonly<Record<string, number>>;
   readonly alphaPattern?: Readonly<Record<string, number>>;
+  readonly dora?: boolean;
+  readonly loraBias?: boolean;
+  readonly bias?: "none" | "all" | "lora_only";
+  readonly modulesToSave?: readonly string[];
+  /** Rows of embeddings, by the embedding's name. */
+  readonly tokens?: Readonly<Record<string, readonly number[]>>;
+  /** Whether a tied weight is adapted in every use. */
+  readonly tieAll?: boolean;
   /** Where the base model came from: a folder, a file or a hub name. */
   readonly baseModel: string | null;
   /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to be told. */
   readonly fanInFanOut: boolean;
+  /** What the model is for, in PEFT's words. By default a causal language model. */
+  readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | null;
 }
 
-/** The `adapter_config.json` of a causal language model's adapter: just the keys that PEFT needs, so that older ones load it. */
-export function makeAdapterConfig(options: AdapterConfigOptions): AdapterConfig {
+/**
+ * An `adapter_config.json`: just the keys that PEFT needs, and those that are used, so that older ones load it. They refuse
+ * keys that they do not know.
+ */
+export function makeAdapterConfig(options: AdapterConfigOptions): Record<string, unknown> {
+  const { modulesToSave = [], tokens = {}, taskType = "CAUSAL_LM" } = options;
   return {
     alpha_pattern: options.alphaPattern ?? {},
     base_model_name_or_path: options.baseModel,
-    bias: "none",
+    bias: options.bias ?? "none",
     fan_in_fan_out: options.fanInFanOut,
     inference_mode: true,
     init_lora_weights: true,
     lora_alpha: options.alpha,
     lora_dropout: options.dropout ?? 0,
-    modules_to_save: null,
+    modules_to_save: modulesToSave.length === 0 ? null : modulesToSave,
     peft_type: "LORA",
     r: options.r,
     rank_pattern: options.rankPattern ?? {},
     target_modules: options.targets,
-    task_type: "CAUSAL_LM",
+    task_type: taskType,
     use_rslora: options.rslora ?? false,
+    ...(options.dora && { use_dora: true }),
+    ...(options.loraBias && { lora_bias: true }),
+    ...(options.tieAll && { ensure_weight_tying: true }),
+    ...(Object.keys(tokens).length > 0 && { trainable_token_indices: tokens }),
   };
 }
 
-/** A module's alpha: that of the first pattern that matches its path in the file, else `lora_alpha`. */
-export function alphaOf(config: AdapterConfig, module: string): number {
-  for (const [pattern, alpha] of Object.entries(config.alpha_pattern)) {
-    if (patternMatches(pattern, module)) return alpha;
-  }
-  return config.lora_alpha;
+/**
+ * A module's alpha: that of the first pattern that matches its path, else `lora_alpha`. A module may go by several paths, the
+ * file's spelling and the class's own; the first of them that a pattern matches counts.
+ */
+export function alphaOf(config: AdapterConfig, ...names: readonly string[]): number {
+  return patternValue(config.alpha_pattern, names) ?? config.lora_alpha;
+}
+
+/** A module's rank, likewise. */
+export function rankOf(config: AdapterConfig, ...names: readonly string[]): number {
+  return patternValue(config.rank_pattern, names) ?? config.r;
 }
 
 /**
@@ -110,24 +179,58 @@ export function adapterScaling(config: AdapterConfig, module: string, r: number)
   return alphaOf(config, module) / (config.use_rslora ? Math.sqrt(r) : r);
 }
 
-/** Whether PEFT's rule applies a pattern's key to a module: the whole path, or its end after a dot. */
-function patternMatches(pattern: string, module: string): boolean {
-  try {
-    return new RegExp(`^(.*\\.)?(${pattern})$`).test(module);
-  } catch {
-    throw new FileError(`The adapter's alpha_pattern has the key ${pattern}, which is no regular expression: mend it.`);
+/** PEFT's rule for a pattern's key: the whole path, or its end after a dot; the first that matches wins. */
+function patternValue(pattern: Readonly<Record<string, number>>, names: readonly string[]): number | undefined {
+  const matches = (key: string, name: string) => wholePattern(`(.*\\.)?(${key})`)?.test(name);
+  for (const name of names) {
+    const found = Object.entries(pattern).find(([key]) => matches(key, name));
+    if (found !== undefined) return found[1];
   }
 }
 
-function isNumber(value: unknown): boolean {
-  return typeof value === "number" && Number.isFinite(value);
+/** An expression that must match all of a path, or null where it is none. */
+function wholePattern(source: string): RegExp | null {
+  try {
+    return new RegExp(`^(?:${source})$`);
+  } catch {
+    return null;
+  }
 }
 
-function isList(value: unknown): boolean {
-  return Array.isArray(value) && value.every((item) => typeof item === "string");
+/** Whether a name of a list means a module: the whole path, or its end after a dot. */
+export function matchesWhole(name: string, module: string): boolean {
+  return module === name || module.endsWith(`.${name}`);
 }
 
-function isTable(value: unknown, fits: (n: number) => boolean): boolean {
-  return typeof value === "object" && value !== null && !Array.isArray(value) &&
-    Object.values(value).every((n) => typeof n === "number" && fits(n));
+/**
+ * Whether PEFT would adapt a module, by its path in Hugging Face's class: target_modules, exclude_modules, modules_to_save,
+ * layers_to_transform and layers_pattern together (`tuners_utils.py`, check_target_module_exists). Null where the
+ * configuration leaves the choice to the model's kind, or has an expression that JavaScript can't read.
+ */
+export function selects(config: AdapterConfig): ((module: string) => boolean) | null {
+  const { target_modules: targets, exclude_modules: excluded, modules_to_save: saved } = config;
+  if (targets === null || (typeof targets === "string" && targets.toLowerCase() === "all-linear")) return null;
+  const [wanted, unwanted] = [targets, excluded ?? []].map(matcher);
+  if (wanted === null || unwanted === null) return null;
+  const layer = layerRule(config);
+  return (module) =>
+    wanted(module) && !unwanted(module) && layer(module) && !(saved ?? []).some((name) => matchesWhole(name, module));
+}
+
+function matcher(names: readonly string[] | string): ((module: string) => boolean) | null {
+  if (typeof names !== "string") return (module) => names.some((name) => matchesWhole(name, module));
+  const pattern = wholePattern(names);
+  return pattern && ((module) => pattern.test(module));
+}
+
+/** Which layers: the number after a name of layers_pattern, else the first that stands between two names. */
+function layerRule({ target_modules, layers_to_transform: layers, layers_pattern }: AdapterConfig) {
+  if (layers === null || typeof target_modules === "string") return () => true;
+  const wanted = [layers].flat();
+  const patterns = layers_pattern === null || layers_pattern.length === 0 ? ["[^.]*"] : [layers_pattern].flat();
+  return (module: string) => {
+    const found = patterns.map((name) => wholePattern(`.*\\.${name}\\.(\\d+)\\..*`)?.exec(module)?.[1]);
+    const index = found.find((digits) => digits !== undefined);
+    return index !== undefined && wanted.includes(Number(index));
+  };
 }

@@ -8,11 +8,11 @@ export type AdapterPart =
   | "embeddingB" // (width, r)
   | "biasB" // (out), `lora_bias`
   | "magnitude" // (out), DoRA
-  | "tokens" // trainable_token_indices
+  | "tokens" // (tokens, width), trainable_token_indices
   | "baseWeight" // the base's own weight, saved beside the adapter of an embedding
-  | "baseBias" // (out), bias = "lora_only" or "all"
+  | "baseBias" // (out), the trained bias of an adapted module: bias = "lora_only" or "all"
   | "weight" // modules_to_save
-  | "bias"; // modules_to_save, or bias = "all"
+  | "bias"; // modules_to_save, or of a module that is not adapted: bias = "all"
 
 /** How each part's key ends; the first that fits is meant. */
 const endings: readonly (readonly [AdapterPart, string])[] = [
@@ -29,7 +29,8 @@ const endings: readonly (readonly [AdapterPart, string])[] = [
   ["bias", ".bias"],
 ];
 
-const wrapper = "base_model.model.";
+/** What every key begins with: the names of PEFT's two wrappers. */
+export const wrapper = "base_model.model.";
 
 /** The module path (as the wrapped class has it: `transformer.h.0.attn.c_attn`) and part of a key, or null. */
 export function parseAdapterKey(key: string): { readonly module: string; readonly part: AdapterPart } | null {

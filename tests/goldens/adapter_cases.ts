@@ -4,44 +4,35 @@ import { causalLoss } from "../../core/nn/loss.ts";
 import { type HostTensor, Tensor } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
-import { lora } from "../../lora/lora.ts";
 import { loadModel } from "../../models/load_model.ts";
 import type { LoadedModel } from "../../models/loader.ts";
-import { adapterOptions, pairsFor, readAdapter } from "../../train/adapter_files.ts";
+import { loadAdapter } from "../../train/adapter.ts";
+import { type LeafName, partOf } from "../../train/adapter_fit.ts";
 import { formatAdapterKey } from "../../train/adapter_keys.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
-import { batchOf, checkBatches, uploadTree } from "./model_cases.ts";
+import { batchOf, checkBatches } from "./model_cases.ts";
 
 const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
 
-/** The module paths of a model: its leaves' without `.weight` and `.bias`. */
-function modulePaths(model: LoadedModel): Set<string> {
-  return new Set(flatten(model.params).paths.map((path) => path.replace(/\.(weight|bias)$/, "")));
-}
-
 /** A model with an adapter as PEFT saved it. */
-export function adapted(model: LoadedModel, folder: string, runtime: OpenRuntime) {
-  const files = readAdapter(folder);
-  const tuned = lora(model, adapterOptions(files, modulePaths(model)));
-  const shapes = new Map(
-    Object.entries<any>(tuned.trainable).map(([path, { A, B }]) => [path, { A: A.shape, B: B.shape }]),
-  );
-  const pairs = pairsFor(files, shapes);
-  const trainable = uploadTree(
-    Object.fromEntries(Object.entries(pairs).map(([path, { A, B }]) => [path, { A, B }])),
-    runtime,
-  );
-  /** PEFT's key of one matrix of a module. */
-  const keyOf = (path: string, part: "A" | "B") =>
-    formatAdapterKey(model.hubName(path), pairs[path].embedding ? `embedding${part}` : part);
-  return { tuned, trainable, keyOf };
+export function adapted(model: LoadedModel, folder: string) {
+  const tuned = loadAdapter(folder, model);
+  const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
+  /** PEFT's key of one leaf of a module. */
+  const keyOf = (path: string, leaf: LeafName) => {
+    const traits = { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) };
+    return formatAdapterKey(model.hubName(path), partOf(leaf, traits));
+  };
+  return { tuned, trainable: tuned.trainable as any, keyOf };
 }
 
-/** Matrices of an adapter, by PEFT's keys. */
-export function byKey(tree: any, keyOf: (path: string, part: "A" | "B") => string): Map<string, HostTensor> {
+/** Leaves of an adapter, by PEFT's keys. */
+export function byKey(tree: any, keyOf: (path: string, leaf: LeafName) => string): Map<string, HostTensor> {
   return new Map(
-    Object.entries<any>(tree).flatMap(([path, pair]) => (["A", "B"] as const).map((p) => [keyOf(path, p), pair[p]])),
+    Object.entries<any>(tree).flatMap(([path, entry]) =>
+      Object.entries<any>(entry).map(([leaf, tensor]) => [keyOf(path, leaf as LeafName), tensor] as const)
+    ),
   );
 }
 
@@ -61,7 +52,7 @@ export function assertAllNear(
 /** `gpt2-lora-basic`, `llama-lora-qv` and their like. */
 export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
   using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
-  const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter`, runtime);
+  const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter`);
   const io = golden.tensors("io.safetensors");
   const apply = ({ trainable, frozen }: any, inputs: any) => tuned.apply(trainable, frozen, inputs);
   await checkBatches(golden, io, apply, { trainable, frozen: tuned.frozen }, runtime);

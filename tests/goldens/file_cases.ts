@@ -1,11 +1,10 @@
-/** Golden cases of file formats: values bit for bit, adapters written again byte for byte. No device has a part in them. */
-import { assert, assertEquals, assertThrows } from "@std/assert";
+/** Golden cases of file formats: values bit for bit. No device has a part in them. */
+import { assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
 import { openBytes } from "../../models/load/byte_source.ts";
 import { readGguf } from "../../models/load/gguf.ts";
 import { openGguf } from "../../models/load/gguf_source.ts";
 import { openSafetensors } from "../../models/load/safetensors.ts";
-import { pairsFor, readAdapter, writeAdapter } from "../../train/adapter_files.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
 /** Every dtype as bytes and as values, and files that are to be refused. */
@@ -65,27 +64,5 @@ export function checkGgufWeights(golden: GoldenCase): void {
     const [, type, name] = /^([^.]+)\.(.*)$/.exec(key)!;
     using source = openGguf(`${golden.folder}/llama-${type}.gguf`);
     assertEquals(source.read(name, "f32"), expected);
-  }
-}
-
-/** An adapter that PEFT saved, read and written again: the same bytes of weights, the same configuration. */
-export function checkAdapterFiles(folder: string): void {
-  const adapter = readAdapter(folder);
-  const shapes = new Map<string, { A: readonly number[]; B: readonly number[] }>();
-  for (const { module, part, tensor } of adapter.tensors) {
-    const entry = shapes.get(module) ?? { A: [], B: [] };
-    shapes.set(module, entry);
-    if (part.endsWith("A")) entry.A = tensor.shape;
-    if (part.endsWith("B")) entry.B = tensor.shape;
-  }
-  const copy = Deno.makeTempDirSync();
-  try {
-    writeAdapter(copy, adapter.config, pairsFor(adapter, shapes), (module) => module);
-    const weights = (place: string) => Deno.readFileSync(`${place}/adapter_model.safetensors`).toHex();
-    assert(weights(copy) === weights(folder), `${folder}: the weights have PEFT's bytes`);
-    const config = (place: string) => JSON.parse(Deno.readTextFileSync(`${place}/adapter_config.json`));
-    assertEquals(config(copy), config(folder));
-  } finally {
-    Deno.removeSync(copy, { recursive: true });
   }
 }

@@ -48,7 +48,7 @@ export async function followTrace(
   runtime: OpenRuntime,
   { rounds, rtol }: TraceOptions,
 ): Promise<void> {
-  const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter_init`, runtime);
+  const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter_init`);
   const { hyperparameters: h, steps } = golden.json("trace.json") as Trace;
   const { first, more, finish, lrAt, init } = programsOf(tuned, h, steps.length, runtime);
   const optional = (file: string) => golden.has(file) ? golden.tensors(file) : new Map<string, HostTensor>();

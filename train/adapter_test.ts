@@ -1,0 +1,111 @@
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { FileError, OptionError } from "../core/errors.ts";
+import type { HostTensor } from "../core/tensor.ts";
+import { openCpu } from "../kernels/device/cpu.ts";
+import { read } from "../kernels/jit.ts";
+import { lora } from "../lora/mod.ts";
+import { loadModel } from "../models/load_model.ts";
+import type { LoadedModel } from "../models/loader.ts";
+import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
+import { loadAdapter, saveAdapter } from "./adapter.ts";
+import { adapterNames, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
+
+/** A tiny model with an adapter saved beside it. */
+async function withAdapter(body: (folder: string, model: LoadedModel) => Promise<void> | void): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await writeTinyModel(`${folder}/model`);
+    using device = await openCpu({ threads: 1 });
+    using model = await loadModel(`${folder}/model`, { device });
+    const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "mlp.c_proj"], rankPattern: { c_attn: 3 } });
+    await saveAdapter(`${folder}/adapter`, model, tuned, tuned.trainable, { baseModel: "model" });
+    await body(folder, model);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Changes the saved adapter: its tensors by key, its configuration. */
+function edit(folder: string, change: (tensors: Map<string, HostTensor>, config: any) => void): void {
+  const { raw, tensors } = readAdapter(folder);
+  const byKey = tensorsByKey(tensors), config = { ...raw };
+  change(byKey, config);
+  writeAdapter(folder, { config, tensors: byKey });
+}
+
+const key = (module: string, side: string) => `base_model.model.transformer.h.0.${module}.lora_${side}.weight`;
+
+Deno.test("missing, unexpected and wrong-shape keys are listed together", () =>
+  withAdapter((folder, model) => {
+    edit(`${folder}/adapter`, (tensors, config) => {
+      tensors.set(key("attn.c_attn", "B"), { shape: [48, 2], dtype: "f32", data: new Float32Array(96) });
+      tensors.delete(key("mlp.c_proj", "A"));
+      tensors.set("base_model.model.transformer.h.7.mlp.c_proj.lora_A.weight", {
+        shape: [1],
+        dtype: "f32",
+        data: new Float32Array(1),
+      });
+      tensors.set("base_model.model.transformer.ln_f.bias", { shape: [16], dtype: "f32", data: new Float32Array(16) });
+      config.target_modules = ["c_attn", "mlp.c_proj", "c_fc"];
+    });
+    assertThrows(
+      () => loadAdapter(`${folder}/adapter`, model),
+      FileError,
+      `${folder}/adapter/adapter_model.safetensors does not fit the model and its own configuration. ` +
+        `Missing (2): ${key("mlp.c_fc", "A")} and its B, ${key("mlp.c_proj", "A")}. ` +
+        `Unexpected (2): base_model.model.transformer.h.7.mlp.c_proj.lora_A.weight, base_model.model.transformer.ln_f.bias. ` +
+        `Of the wrong shape (1): ${key("attn.c_attn", "B")} is [48,2], expected [48,3]. Nothing is loaded: `,
+    );
+  }));
+
+Deno.test("a rank that the configuration does not say is of the wrong shape, not a smaller adapter", () =>
+  withAdapter((folder, model) => {
+    edit(`${folder}/adapter`, (_, config) => config.r = 4);
+    assertThrows(
+      () => loadAdapter(`${folder}/adapter`, model),
+      FileError,
+      "c_attn.lora_A.weight is [3,16], expected [4,16], ",
+    );
+  }));
+
+Deno.test("both spellings of the prefix are read, and it is said which", () =>
+  withAdapter(async (folder, model) => {
+    const plain = loadAdapter(`${folder}/adapter`, model);
+    assertEquals(plain.notes, []);
+    edit(`${folder}/adapter`, (tensors) => {
+      for (const [key, tensor] of [...tensors]) {
+        tensors.delete(key);
+        tensors.set(key.replace("model.transformer.", "model."), tensor);
+      }
+    });
+    const loaded = loadAdapter(`${folder}/adapter`, model);
+    assertEquals(await read(loaded.trainable), await read(plain.trainable));
+    assertEquals(loaded.notes, [
+      "its keys are spelled base_model.model.h.0.attn.c_attn…, as another class of the same model saves them, where this " +
+      "model's own spelling is base_model.model.transformer.h.0.attn.c_attn…; both are read",
+    ]);
+    // Saved again, it keeps the spelling that it had.
+    await saveAdapter(`${folder}/again`, model, loaded, loaded.trainable);
+    assertEquals(
+      Deno.readFileSync(`${folder}/again/adapter_model.safetensors`),
+      Deno.readFileSync(`${folder}/adapter/adapter_model.safetensors`),
+    );
+  }));
+
+Deno.test("what another way of starting means is said, and A and B are loaded", () =>
+  withAdapter((folder, model) => {
+    edit(`${folder}/adapter`, (_, config) => config.init_lora_weights = "olora");
+    const [note] = loadAdapter(`${folder}/adapter`, model).notes;
+    assertEquals(note.slice(0, 64), 'init_lora_weights is "olora": A and B are taken as they are, on ');
+  }));
+
+Deno.test("an adapter of a name lies in a folder of its own", () =>
+  withAdapter(async (folder, model) => {
+    const loaded = loadAdapter(`${folder}/adapter`, model);
+    await saveAdapter(`${folder}/many`, model, loaded, loaded.trainable, { name: "letters" });
+    assertEquals(adapterNames(`${folder}/many`), ["letters"]);
+    assertEquals(loadAdapter(`${folder}/many/letters`, model).matched, loaded.matched);
+    for (const name of ["../up", "..", ""]) {
+      await assertRejects(() => saveAdapter(folder, model, loaded, loaded.trainable, { name }), OptionError, "named");
+    }
+  }));
