@@ -22,13 +22,19 @@ export interface Module extends ModuleName {
   readonly kind: "linear" | "embedding";
   /** Which axis of the weight the input meets: 0 for a weight stored [in, out], 1 for [out, in]. */
   readonly inAxis: 0 | 1;
+  /** The module's bias among the paths of the parameters, if it has one. */
+  readonly bias: string | null;
+  /** Where only some of its outputs are meant: their name and where they begin and end. */
+  readonly part: { readonly of: string; readonly name: string; readonly start: number; readonly end: number } | null;
+  /** Whether its rows are looked up by an input of the model as it is: tokens by their ids. */
+  readonly byInput: boolean;
   /** Why it can't be adapted, or null. */
   readonly refusal: string | null;
 }
 
 /** One weight while it is followed: what was found out about it. */
 interface Report {
-  readonly uses: { kind: UseKind; inSide: 0 | 1 }[];
+  readonly uses: { kind: UseKind; inSide: 0 | 1; byInput: boolean }[];
   readonly dead: Set<string>;
 }
 
@@ -48,9 +54,14 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
     const [rows, columns] = aval.shape;
     const u = newInput({ shape: [rows, 1], dtype: "f32" }), v = newInput({ shape: [1, columns], dtype: "f32" });
     weights.set(i, [{
-      factors: [side(u, "last", 0), side(v, "first", 1)],
+      factors: { pair: [side(u, "last", 0), side(v, "first", 1)] },
       use: () => ({ scaling: 1 }),
-      met: (kind, inSide) => reports[i].uses.push({ kind, inSide }),
+      met: (kind, inSide, inputs) =>
+        reports[i].uses.push({
+          kind,
+          inSide,
+          byInput: inputs.some((x) => graph.inputs.indexOf(x) >= params.leaves.length),
+        }),
       refuse: (primitive) => reports[i].dead.add(primitive),
     }]);
   });
@@ -64,9 +75,10 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
     if (/(^|\.)bias$/.test(leafPath)) return [];
     const path = leafPath.replace(/\.weight$/, "");
     const alias = aliases.get(path);
-    const make = (name: string, only: UseKind | null): Module => {
-      const uses = reports[i].uses.filter((use) => only === null || use.kind === only);
-      return {
+    const bias = params.paths.includes(`${path}.bias`) ? `${path}.bias` : null;
+    const make = (name: string, only: UseKind | null): Module[] => {
+      const uses = reports[i].uses.filter((use) => use.kind !== "norm" && (only === null || use.kind === only));
+      const module: Module = {
         path: name,
         hub: model.hubName?.(name) ?? name,
         leaf: i,
@@ -76,11 +88,28 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
         linear: uses.some((use) => use.kind === "product"),
         kind: uses[0]?.kind === "lookup" ? "embedding" : "linear",
         inAxis: uses[0]?.inSide ?? 1,
+        bias,
+        part: null,
+        byInput: uses.some((use) => use.byInput),
         refusal: refusalOf(leaf, leafPath, uses.length, reports[i].dead, captured),
       };
+      return [module, ...partsOf(module, model.parts ?? {})];
     };
-    return alias === undefined ? [make(path, null)] : [make(path, "lookup"), make(alias, "product")];
+    return alias === undefined ? make(path, null) : [...make(path, "lookup"), ...make(alias, "product")];
   });
+}
+
+/** A module's parts as modules of their own: `c_attn[q]`. */
+function partsOf(module: Module, parts: NonNullable<Model["parts"]>): Module[] {
+  const names = parts[module.path.split(".").at(-1)!];
+  if (names === undefined || module.refusal !== null) return [];
+  const size = module.aval.shape[1 - module.inAxis] / names.length;
+  return names.map((name, i) => ({
+    ...module,
+    path: `${module.path}[${name}]`,
+    hub: `${module.hub}[${name}]`,
+    part: { of: module.path, name, start: i * size, end: (i + 1) * size },
+  }));
 }
 
 function refusalOf(leaf: Leaf, path: string, uses: number, dead: Set<string>, captured: Set<Tensor>): string | null {

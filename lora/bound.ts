@@ -3,13 +3,15 @@ import type { Leaf } from "../core/model.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { dot } from "../core/ops/contract.ts";
-import { abs, add, convert, div, mul, sub } from "../core/ops/elementwise.ts";
+import { abs, add, div, mul, sub } from "../core/ops/elementwise.ts";
 import { randomUniform } from "../core/ops/random.ts";
 import { reduceMax } from "../core/ops/reduce.ts";
+import { pad } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
-import type { LoraPair } from "./init.ts";
-import type { Placement } from "./merge.ts";
+import { effectOf, normsOf, outputsOf, widened } from "./effect.ts";
+import type { AdapterEntry } from "./options.ts";
+import type { Adapted } from "./plan.ts";
 
 /** Unit roundoff: half the gap after 1. */
 export const roundoff = { f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const;
@@ -39,27 +41,44 @@ export function mergeBound(
   };
 }
 
+/**
+ * How far two computations of DoRA's gain may be apart, as a share of it, f32[out]: the squared norm is a sum of terms that
+ * may cancel, and its root halves what rounding did to it: γₙ·Σ|terms| / ‖W + s·B·A‖².
+ */
+function gainError(m: Adapted, entry: AdapterEntry, weight: Value): Value {
+  const sizes = { A: abs(asValue(entry.A!)), B: abs(asValue(entry.B!)) };
+  const norms = normsOf(m, entry, weight), terms = normsOf(m, sizes, abs(widened(weight)));
+  const { start, end, of } = outputsOf(m);
+  const { r, shape } = m.match;
+  const own = mul(div(mul(terms, terms), mul(norms, norms)), gamma(shape[m.inAxis] + 2 * r + 8));
+  return pad(own, [start], [of - end]);
+}
+
 /** The greatest |adapted - merged| / bound over `rows` random inputs of one module, f32[]. At most 1 if merging is right. */
 export function mergeError(
-  { A, B }: LoraPair,
-  { scaling, inAxis }: Placement,
+  m: Adapted,
+  entry: AdapterEntry,
   weight: Leaf,
   merged: Leaf,
   key: Operand,
   rows: number,
 ): Value {
   const w = asValue(weight);
-  const [k, r] = [w.shape[inAxis], A.shape[0]];
+  const { inAxis, match: { r } } = m;
+  const k = w.shape[inAxis];
+  const { A, B, scaling, gain } = effectOf(m, entry, w);
   const x = sub(mul(randomUniform(key, [rows, k]), 2), 1);
   const product = (x: Value, w: Operand) => dot(x, w, { contract: [[1], [inAxis]], batch: [[], []] });
   const lowRank = (x: Value, a: Operand, b: Operand) => {
     const narrow = dot(x, a, { contract: [[1], [1]], batch: [[], []] });
     return dot(mul(narrow, scaling), b, { contract: [[1], [1]], batch: [[], []] });
   };
-  const adapted = add(product(x, w), lowRank(x, A, B));
+  const scaled = (y: Value) => gain === null ? y : mul(y, gain);
+  const adapted = scaled(add(product(x, w), lowRank(x, A, B)));
   const apart = abs(sub(adapted, product(x, merged)));
-  const terms = add(product(abs(x), abs(convert(w, "f32"))), abs(lowRank(abs(x), abs(A), abs(B))));
+  const terms = abs(scaled(add(product(abs(x), abs(widened(w))), abs(lowRank(abs(x), abs(A), abs(B))))));
   const { ofTerms, ofInputs } = mergeBound({ k, r, dtype: w.dtype });
-  const bound = add(mul(terms, ofTerms), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));
+  const share = gain === null ? asValue(ofTerms) : add(gainError(m, entry, w), ofTerms);
+  const bound = add(mul(terms, share), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));
   return reduceMax(div(apart, add(bound, 1e-30)));
 }

@@ -2,41 +2,51 @@ import type { Leaf } from "../core/model.ts";
 import { newInput } from "../core/ir/graph.ts";
 import { normalAt, randomKey, threefry2x32, uniformAt } from "../core/random.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import type { LoraOptions } from "./options.ts";
 
-/** The two trainable matrices of a module, f32: A [r, in] and B [out, r], for linears and embeddings alike. */
-export interface LoraPair {
-  readonly A: Leaf;
-  readonly B: Leaf;
+/** How the first values are drawn: from what, and for which adapter of a model, so that each draws other numbers. */
+export interface Draw {
+  readonly init: NonNullable<LoraOptions["init"]>;
+  readonly seed: number;
+  readonly index: number;
 }
 
+/** What fills a matrix at a place, or null for zeros. */
+type Fill = ((key: readonly [number, number], i: number) => number) | null;
+
 /**
- * The first values of an adapter, which change nothing: A uniform in ±1/√in (Kaiming's with a = √5) and B zero; for an
- * embedding A zero and B standard normal. They live where `weight` lives; for a placeholder they are placeholders.
- *
- * @param index which adapter of its model this is: each draws other numbers
+ * The first A [r, in] and B [out, r] of a module, f32. They live where `weight` lives; for a placeholder they are
+ * placeholders. For what `init` means see {@link LoraOptions}; an embedding has A zero and B standard normal.
  */
 export function initialPair(
   weight: Leaf,
   sizes: { readonly r: number; readonly in: number; readonly out: number },
   kind: "linear" | "embedding",
-  seed: number,
-  index: number,
-): LoraPair {
+  { init, seed, index }: Draw,
+): { A: Leaf; B: Leaf } {
   const shapes = { A: [sizes.r, sizes.in], B: [sizes.out, sizes.r] };
   if (!(weight instanceof Tensor)) {
     const placeholder = (shape: readonly number[]) => newInput({ shape, dtype: "f32" });
     return { A: placeholder(shapes.A), B: placeholder(shapes.B) };
   }
   const [high, low] = randomKey(seed).data;
-  const key = threefry2x32([high, low], [index, 1]);
-  const bound = 1 / Math.sqrt(sizes.in);
-  const make = ([rows, columns]: number[], at?: (i: number) => number): Tensor => {
-    const data = new Float32Array(rows * columns);
-    if (at) { for (let i = 0; i < data.length; i++) data[i] = at(i); }
-    const host: HostTensor = { shape: [rows, columns], dtype: "f32", data };
+  const uniform = (size: number): Fill => (key, i) => (2 * uniformAt(key, i) - 1) / Math.sqrt(size);
+  const fills: Record<typeof kind, Record<`${typeof init}`, readonly [Fill, Fill]>> = {
+    linear: {
+      true: [uniform(sizes.in), null],
+      gaussian: [(key, i) => normalAt(key, i) / sizes.r, null],
+      false: [uniform(sizes.in), uniform(sizes.r)],
+    },
+    embedding: { true: [null, normalAt], gaussian: [null, normalAt], false: [normalAt, normalAt] },
+  };
+  const make = (shape: readonly number[], fill: Fill, which: number): Tensor => {
+    const data = new Float32Array(shape[0] * shape[1]);
+    const key = threefry2x32([high, low], [index, which]);
+    if (fill !== null) { for (let i = 0; i < data.length; i++) data[i] = fill(key, i); }
+    const host: HostTensor = { shape, dtype: "f32", data };
     return upload(weight.home, host);
   };
-  return kind === "linear"
-    ? { A: make(shapes.A, (i) => (2 * uniformAt(key, i) - 1) * bound), B: make(shapes.B) }
-    : { A: make(shapes.A), B: make(shapes.B, (i) => normalAt(key, i)) };
+  const [a, b] = fills[kind][`${init}`];
+  // One of the two is drawn under the same key whichever it is; where both are, they differ.
+  return { A: make(shapes.A, a, 1), B: make(shapes.B, b, a === null ? 1 : 2) };
 }

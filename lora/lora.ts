@@ -1,20 +1,23 @@
-import { OptionError } from "../core/errors.ts";
-import type { Value } from "../core/ir/graph.ts";
+import { formatAval } from "../core/aval.ts";
+import { nearest, OptionError } from "../core/errors.ts";
+import { newInput, type Value } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
-import { reshape } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { foldIn, randomBits } from "../core/ops/random.ts";
-import { slice } from "../core/ops/structure.ts";
-import type { Operand } from "../core/tensor.ts";
-import { leafValues, trace } from "../core/trace.ts";
+import { gather } from "../core/ops/indexing.ts";
+import { foldIn } from "../core/ops/random.ts";
+import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { analyse, side } from "./analyse.ts";
+import { applyActive } from "./active.ts";
+import { analyse } from "./analyse.ts";
 import { mergeError } from "./bound.ts";
-import { initialPair, type LoraPair } from "./init.ts";
-import { mergeInto, type Placed, unmergeFrom } from "./merge.ts";
-import type { LoraOptions, Match, Trainable } from "./options.ts";
-import { type Adapted, checkTrainable, plan } from "./plan.ts";
-import { type Followed, rewriteGraph } from "./rewrite.ts";
+import { checkOptions } from "./check_options.ts";
+import { leafOf, type Plan, tokenIds } from "./edit.ts";
+import { normsOf, outputsOf, widened } from "./effect.ts";
+import { initialPair } from "./init.ts";
+import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
+import type { AdapterEntry, LoraOptions, Match, Saved, Trainable } from "./options.ts";
+import { plan } from "./plan.ts";
+import { planSaved } from "./saved.ts";
 
 /** A model with low-rank adapters beside some of its weights. */
 export interface Tuned<P, I, O> {
@@ -24,17 +27,32 @@ export interface Tuned<P, I, O> {
   readonly frozen: P;
   /** What was adapted, in the order of the parameters. */
   readonly matched: readonly Match[];
+  /** What is trained of the model itself beside the adapters: whole modules, biases, rows of tokens. */
+  readonly saved: readonly Saved[];
   /** Names that `merge` gives a weight of their own, because only one use of a tied weight is adapted. */
   readonly unties: readonly { readonly module: string; readonly from: string }[];
+  /** The model that was adapted. */
+  readonly model: Model<P, I, O>;
+  /** Everything settled about the adapter, for what combines several. */
+  readonly plan: Plan;
   /** The adapted function. Without a key nothing is dropped. */
   apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;
+  /** The adapted function as a model of the same parameters, with these values for good: to be adapted by another `lora`. */
+  with(trainable: Trainable): Model<P, I, O>;
   /**
    * Parameters with which the model's own `apply` is the same function: W + s·B·A, added in f32 and rounded once. A tied
    * weight of which one use is adapted is split (see `unties`), or with `tied: "peft"` changed for both uses, as PEFT does.
    */
   merge(trainable: Trainable, frozen: P, options?: { readonly tied?: "split" | "peft" }): P;
-  /** Takes the same adapter out of merged parameters again, up to rounding. Keep the base where it must be exact. */
-  unmerge(trainable: Trainable, merged: P): P;
+  /** What merging writes over and can't be had from merged weights: DoRA's norms, and leaves and rows that are replaced. */
+  overwritten(trainable: Trainable, frozen: P): Overwritten;
+  /**
+   * Takes the same adapter out of merged parameters again, up to rounding. Keep the base where it must be exact.
+   *
+   * @param lost what {@link Tuned.overwritten} gave before merging, where the adapter has more than A and B
+   * @throws {OptionError} when it is needed and missing
+   */
+  unmerge(trainable: Trainable, merged: P, lost?: Overwritten): P;
   /**
    * How well merged weights keep the adapted function, by module: the greatest |adapted - merged| over random inputs, as a
    * share of the bound that rounding allows, f32[]. At most 1 for what {@link merge} gives.
@@ -70,85 +88,124 @@ export interface Tuned<P, I, O> {
  * ```
  */
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
-  const { dropout = 0, seed = 0 } = options;
+  checkOptions(options);
+  const { dropout = 0, seed = 0, init = true } = options;
   if (!(dropout >= 0 && dropout < 1)) throw new OptionError(`dropout is a share from 0 to less than 1, not ${dropout}`);
   const params = flatten<Leaf>(model.params);
-  const adapted = plan(analyse(model), options);
-  const trainable = Object.fromEntries(adapted.map((m, i) => {
-    const { shape } = m.match;
-    const sizes = { r: m.match.r, in: shape[m.inAxis], out: shape[1 - m.inAxis] };
-    return [m.path, initialPair(params.leaves[m.leaf], sizes, m.kind, seed, i)];
-  }));
-  const placed = (given: Trainable): Placed => {
+  const modules = analyse(model);
+  const adapted = plan(modules, options);
+  const edits = planSaved(params, modules, adapted, options, (path) => model.hubName?.(path) ?? path);
+  return tunedOf(model, { adapted, edits, dropout }, firstValues(params, { adapted, edits, dropout }, init, seed));
+}
+
+/** A model with an adapter that is already settled. */
+export function tunedOf<P, I, O>(model: Model<P, I, O>, plan: Plan, trainable: Trainable): Tuned<P, I, O> {
+  const { adapted, edits } = plan;
+  const active = (given: Trainable) => {
     checkTrainable(given, trainable);
-    return adapted.map((m) => [given[m.path] as LoraPair, m]);
+    return { plan, trainable: given };
   };
-
-  const apply = (given: Trainable, frozen: P, inputs: I, { key }: { readonly key?: Operand } = {}): O => {
-    const traced = trace((p: P, x: I) => model.apply(p, x), [frozen, inputs]);
-    const dropping = dropout > 0 && key !== undefined;
-    // One draw gives every module its key.
-    const keys = dropping ? randomBits(key, [adapted.length, 2]) : null;
-    const weights = new Map<number, Followed[]>();
-    placed(given).forEach(([pair], i) => {
-      const m = adapted[i];
-      const drop = keys && m.kind === "linear" ? { keys, index: i, rate: dropout } : null;
-      weights.set(m.leaf, [...weights.get(m.leaf) ?? [], follow(m, pair, drop)]);
-    });
-    const outputs = rewriteGraph(traced.graph, leafValues([frozen, inputs]), weights);
-    return traced.unflatten(outputs) as O;
-  };
-
+  const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key } = {}) =>
+    applyActive(model, [active(given)], frozen, inputs, key);
   return {
     trainable,
     frozen: model.params,
     matched: adapted.map((m) => m.match),
-    unties: [...new Map(adapted.filter((m) => m.split !== null).map((m) => [m.split!, m])).values()].map((m) => ({
-      module: m.split!.replace(/\.weight$/, ""),
-      from: m.leafPath.replace(/\.weight$/, ""),
-    })),
+    saved: edits.map(({ path, part, by, shape, tokens }) => ({ path, part, by, shape, ...(tokens && { tokens }) })),
+    unties: untiedBy(plan),
+    model,
+    plan,
     apply,
-    merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, placed(given), tied === "split"),
-    unmerge: (given, merged) => unmergeFrom(merged, placed(given)),
+    with: (given) => ({ ...model, apply: (params, inputs) => apply(given, params, inputs) }),
+    merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, [active(given)], tied === "split"),
+    overwritten: (given, frozen) => overwrittenBy(active(given), frozen),
+    unmerge: (given, merged, lost = {}) => unmergeFrom(merged, active(given), lost),
     mergeErrors: (given, frozen, merged, key) => {
       const [before, after] = [flatten<Leaf>(frozen), flatten<Leaf>(merged)];
       return Object.fromEntries(adapted.map((m, i) => {
-        const at = after.paths.indexOf(after.paths.includes(m.into) ? m.into : m.leafPath);
-        const own = foldIn(key, i);
-        return [m.path, mergeError(given[m.path] as LoraPair, m, before.leaves[m.leaf], after.leaves[at], own, 8)];
+        const [from, to] = [before.leaves[leafOf(before.paths, m)], after.leaves[leafOf(after.paths, m)]];
+        return [m.path, mergeError(m, given[m.path], from, to, foldIn(key, i), 8)];
       }));
     },
   };
 }
 
-/** How one adapter enters the graph. */
-function follow(
-  m: Adapted,
-  pair: LoraPair,
-  drop: { readonly keys: Value; readonly index: number; readonly rate: number } | null,
-): Followed {
-  const [a, b] = [side(asValue(pair.A), "first", m.inAxis), side(asValue(pair.B), "last", 1 - m.inAxis)];
-  let uses = 0;
-  return {
-    factors: m.inAxis === 0 ? [a, b] : [b, a],
-    use: (kind, inside) => {
-      if (m.only !== null && kind !== m.only) return null;
-      const { scaling } = m.match;
-      if (drop === null) return { scaling };
-      if (inside) {
-        throw new OptionError(
-          `dropout on "${m.path}" is not known inside a sum over chunks, where each chunk would drop the same places: ` +
-            `leave it out of the targets or set dropout to 0`,
-        );
+/** Names that get a leaf of their own, and what they were tied to. */
+function untiedBy({ adapted, edits }: Plan): Tuned<unknown, unknown, unknown>["unties"] {
+  const names = new Map<string, string>();
+  for (const m of adapted) if (m.split !== null) names.set(m.split, m.leafPath);
+  for (const { keep, into, from } of edits) {
+    if (keep !== null) names.set(keep, from);
+    if (into !== from) names.set(into, from);
+  }
+  const module = (path: string) => path.replace(/\.weight$/, "");
+  return [...names].map(([name, from]) => ({ module: module(name), from: module(from) }));
+}
+
+/** The adapter that changes nothing. What starts as something of the base is a value made of the base's tensors. */
+function firstValues(
+  { leaves, paths }: { readonly leaves: readonly Leaf[]; readonly paths: readonly string[] },
+  { adapted, edits }: Plan,
+  init: NonNullable<LoraOptions["init"]>,
+  seed: number,
+): Trainable {
+  const entries: Record<string, Record<string, Leaf>> = {};
+  adapted.forEach((m, index) => {
+    const weight = leaves[m.leaf];
+    const { start, end } = outputsOf(m);
+    const sizes = { r: m.match.r, in: m.match.shape[m.inAxis], out: end - start };
+    const entry: { A: Leaf; B: Leaf; magnitude?: Leaf; biasB?: Leaf } = initialPair(weight, sizes, m.kind, {
+      init,
+      seed,
+      index,
+    });
+    if (m.parts.includes("magnitude")) {
+      entry.magnitude = weight instanceof Tensor ? normsOf(m, entry, asValue(weight)) : vector(sizes.out);
+    }
+    if (m.parts.includes("biasB")) {
+      entry.biasB = weight instanceof Tensor ? zeros(weight, sizes.out) : vector(sizes.out);
+    }
+    entries[m.path] = { ...entry };
+  });
+  for (const { path, part, from, shape, tokens } of edits) {
+    const leaf = leaves[paths.indexOf(from)];
+    const first = () => widened(part === "tokens" ? gather(leaf, tokenIds(tokens!)) : asValue(leaf));
+    const value = leaf instanceof Tensor ? first() : newInput({ shape, dtype: "f32" });
+    entries[path] = { ...entries[path], [part]: value };
+  }
+  return entries;
+}
+
+const vector = (size: number): Leaf => newInput({ shape: [size], dtype: "f32" });
+
+const zeros = ({ home }: Tensor, size: number): Leaf =>
+  upload(home, { shape: [size], dtype: "f32", data: new Float32Array(size) });
+
+/** @throws {OptionError} when an adapter is not one of this model and these options */
+function checkTrainable(given: Trainable, own: Trainable): void {
+  for (const [path, parts] of Object.entries(own)) {
+    if (!(path in given)) {
+      throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
+    }
+    const unknown = Object.keys(given[path]).find((part) => !(part in parts));
+    if (unknown !== undefined) {
+      throw new OptionError(`the adapter has ${unknown} for "${path}", which this model was not set up to train`);
+    }
+    for (const [part, want] of Object.entries(parts) as [keyof AdapterEntry, Leaf][]) {
+      const leaf = given[path][part];
+      const got = leaf === undefined ? "missing" : formatAval(leaf.aval);
+      if (got !== formatAval(want.aval)) {
+        throw new OptionError(`${part} of "${path}" is ${got}, but this model was set up for ${formatAval(want.aval)}`);
       }
-      const key = reshape(slice(drop.keys, 0, drop.index, drop.index + 1), [2]);
-      return { scaling, drop: { key: uses++ === 0 ? key : foldIn(key, uses), rate: drop.rate } };
-    },
-    refuse: (primitive) => {
+    }
+  }
+  for (const path of Object.keys(given)) {
+    if (!(path in own)) {
+      const near = nearest(path, Object.keys(own));
       throw new OptionError(
-        `"${m.path}" can't be adapted with these inputs: ${m.leafPath} goes into ${primitive}, where the low-rank form is ` +
-          `not known`,
+        `the adapter has an entry for "${path}", which this model was not set up to adapt` +
+          (near === null ? "" : `; the nearest that it adapts is "${near}"`),
       );
-    },
-  };
+    }
+  }
 }

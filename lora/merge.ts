@@ -1,91 +1,159 @@
+import { OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
+import { reshape } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { dot } from "../core/ops/contract.ts";
-import { add, convert, mul, sub } from "../core/ops/elementwise.ts";
+import { add, convert, div, mul, sub } from "../core/ops/elementwise.ts";
+import { gather } from "../core/ops/indexing.ts";
 import { flatten } from "../core/tree.ts";
-import type { LoraPair } from "./init.ts";
+import { type Active, biasDelta, editTree, leafOf, storedType, tokenIds, withLeaf, withRows } from "./edit.ts";
+import { deltaOf, type Effect, effectOf, normsOf, widened } from "./effect.ts";
+import type { Adapted } from "./plan.ts";
 
-/** Where and how an adapter's change goes into its weight. */
-export interface Placement {
-  readonly scaling: number;
-  /** 0: the weight is [in, out], 1: [out, in]. */
-  readonly inAxis: 0 | 1;
-  /** The path of the weight that is adapted. */
-  readonly leafPath: string;
-  /** Where only one use of a tied weight is adapted: the path at which the other name gets a leaf of its own. */
-  readonly split: string | null;
-  /** Which of the two paths this change belongs to. */
-  readonly into: string;
+/** What merging writes over, by path: norms of DoRA, and leaves, biases and rows that were replaced. */
+export type Overwritten = Readonly<
+  Record<string, { readonly norms?: Leaf; readonly weight?: Leaf; readonly bias?: Leaf; readonly tokens?: Leaf }>
+>;
+
+/** What adapters do to one leaf: where it comes from, what it is another name of, and each effect. */
+interface Changes {
+  readonly from: string;
+  readonly of: string;
+  readonly effects: { readonly m: Adapted; readonly effect: Effect }[];
 }
 
-/** The adapters of a model with where they belong. */
-export type Placed = readonly (readonly [LoraPair, Placement])[];
-
-/** s·B·A in the layout of the weight, f32. */
-export function deltaOf({ A, B }: LoraPair, { scaling, inAxis }: Pick<Placement, "scaling" | "inAxis">): Value {
-  const product = inAxis === 0
-    ? dot(A, B, { contract: [[0], [1]], batch: [[], []] })
-    : dot(B, A, { contract: [[1], [0]], batch: [[], []] });
-  return mul(product, scaling);
+/** A gain [out] in the layout of a weight. */
+function alongOutputs(gain: Value, inAxis: 0 | 1): Value {
+  return reshape(gain, inAxis === 0 ? [1, gain.shape[0]] : [gain.shape[0], 1]);
 }
 
-/** weight ± Σ deltas: added in f32, rounded once to the dtype of the weight. */
-function shift(weight: Leaf, deltas: readonly Value[], by: typeof add): Leaf {
-  if (deltas.length === 0) return weight;
-  const value = asValue(weight);
-  return convert(by(convert(value, "f32"), deltas.reduce((a, b) => add(a, b))), value.dtype);
+/** The weight with every effect on it: added in f32, rounded once. Several gains each act on the base alone. */
+function changed(weight: Leaf, effects: Changes["effects"]): Leaf {
+  if (effects.length === 0) return weight;
+  const value = widened(asValue(weight));
+  const parts = effects.map(({ m: { inAxis }, effect }) => ({
+    delta: deltaOf(effect, inAxis),
+    gain: effect.gain && alongOutputs(effect.gain, inAxis),
+  }));
+  const [{ delta, gain }] = parts;
+  const sum = parts.length === 1 && gain !== null ? mul(gain, add(value, delta)) : add(
+    value,
+    parts.map((p) => p.gain === null ? p.delta : add(mul(sub(p.gain, 1), value), mul(p.gain, p.delta)))
+      .reduce((a, b) => add(a, b)),
+  );
+  return convert(sum, storedType(weight));
 }
 
-/** The changes of each weight, by path. With `split`, both names of a tied weight are listed, changed or not. */
-function changes(adapters: Placed, split: boolean): Map<string, { from: string; deltas: Value[] }> {
-  const found = new Map<string, { from: string; deltas: Value[] }>();
-  for (const [pair, placement] of adapters) {
-    const apart = split && placement.split !== null;
-    for (const path of apart ? [placement.leafPath, placement.split!] : [placement.leafPath]) {
-      if (!found.has(path)) found.set(path, { from: placement.leafPath, deltas: [] });
+/** The effects on each leaf, by path. With `split`, both names of a tied weight are listed, changed or not. */
+function changesOf(
+  actives: readonly Active[],
+  paths: readonly string[],
+  leaves: readonly Leaf[],
+  split: boolean,
+  norms: (m: Adapted) => Leaf | undefined = () => undefined,
+): Map<string, Changes> {
+  const found = new Map<string, Changes>();
+  for (const { plan: { adapted }, trainable, share } of actives) {
+    for (const m of adapted) {
+      const own = paths[leafOf(paths, m)];
+      const apart = split && m.split !== null;
+      for (const path of apart ? [m.leafPath, m.split!] : [own]) {
+        const from = paths.includes(path) ? path : m.leafPath;
+        if (!found.has(path)) found.set(path, { from, of: m.leafPath, effects: [] });
+      }
+      const weight = asValue(leaves[paths.indexOf(own)]);
+      const effect = effectOf(m, trainable[m.path], weight, share, norms(m));
+      found.get(apart ? m.into : own)!.effects.push({ m, effect });
     }
-    found.get(apart ? placement.into : placement.leafPath)!.deltas.push(deltaOf(pair, placement));
   }
   return found;
 }
 
 /** The parameters with every change added. Leaves without one stay the same objects. */
-export function mergeInto<P>(frozen: P, adapters: Placed, split: boolean): P {
-  const { leaves, paths } = flatten<Leaf>(frozen);
-  let merged: unknown = frozen;
-  for (const [path, { from, deltas }] of changes(adapters, split)) {
-    merged = withLeaf(merged, path.split("."), shift(leaves[paths.indexOf(from)], deltas, add));
+export function mergeInto<P>(frozen: P, actives: readonly Active[], split: boolean): P {
+  const edited = editTree(frozen, actives, "stored");
+  const { leaves, paths } = flatten<Leaf>(edited);
+  let merged: unknown = edited;
+  for (const [path, { from, effects }] of changesOf(actives, paths, leaves, split)) {
+    merged = withLeaf(merged, path.split("."), changed(leaves[paths.indexOf(from)], effects));
   }
   return merged as P;
 }
 
-/** The parameters with every change taken away again; a weight that merging split off becomes tied again. */
-export function unmergeFrom<P>(merged: P, adapters: Placed): P {
+/** What of the base is not to be had from merged weights again. */
+export function overwrittenBy<P>({ plan: { adapted, edits }, trainable, share }: Active, frozen: P): Overwritten {
+  const { leaves, paths } = flatten<Leaf>(frozen);
+  const lost: Record<string, Record<string, Leaf>> = {};
+  const put = (path: string, part: string, value: Leaf) => lost[path] = { ...lost[path], [part]: value };
+  for (const m of adapted.filter((m) => m.match.dora)) {
+    put(m.path, "norms", normsOf(m, trainable[m.path], asValue(leaves[leafOf(paths, m)]), share));
+  }
+  for (const { path, part, from, tokens } of edits) {
+    const leaf = leaves[paths.indexOf(from)];
+    put(path, part, part === "tokens" ? gather(leaf, tokenIds(tokens!)) : leaf);
+  }
+  return lost;
+}
+
+/** A weight with its effects taken away: gains of one adapter are of different outputs, so they may be undone at once. */
+function restored(weight: Leaf, effects: Changes["effects"]): Leaf {
+  if (effects.length === 0) return weight;
+  const straight = effects.reduce(
+    (value, { m, effect: { gain } }) => gain === null ? value : div(value, alongOutputs(gain, m.inAxis)),
+    widened(asValue(weight)),
+  );
+  const deltas = effects.map(({ m, effect }) => deltaOf(effect, m.inAxis));
+  return convert(sub(straight, deltas.reduce((a, b) => add(a, b))), storedType(weight));
+}
+
+/**
+ * The parameters with every change taken away again; a weight that merging split off becomes tied again.
+ *
+ * @throws {OptionError} when something was overwritten and `lost` does not have it
+ */
+export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P {
+  const { plan: { adapted, edits }, trainable } = active;
   const { leaves, paths } = flatten<Leaf>(merged);
   const leafAt = (path: string) => leaves[paths.indexOf(path)];
-  const split = adapters.some(([, placement]) => placement.split !== null && paths.includes(placement.split));
-  const all = changes(adapters, split);
-  const splits = new Set(adapters.map(([, placement]) => placement.split));
+  const split = adapted.some((m) => m.split !== null && paths.includes(m.split));
+  const norms = (m: Adapted) => m.match.dora ? kept(lost, m.path, "norms") : undefined;
+  const all = changesOf([active], paths, leaves, split, norms);
+  const splits = new Set(adapted.map((m) => m.split));
   let base: unknown = merged;
-  for (const [path, { from, deltas }] of all) {
+  for (const [path, { of, effects }] of all) {
     if (split && splits.has(path)) {
       base = withLeaf(base, path.split("."), undefined);
       // The name that was not adapted holds the weight as it was.
-      if (deltas.length === 0) base = withLeaf(base, from.split("."), leafAt(path));
-    } else if (!(split && [...all].some(([p, x]) => p !== path && x.from === from && x.deltas.length === 0))) {
-      base = withLeaf(base, path.split("."), shift(leafAt(path), deltas, sub));
+      if (effects.length === 0) base = withLeaf(base, of.split("."), leafAt(path));
+    } else if (!(split && [...all].some(([p, x]) => p !== path && x.of === of && x.effects.length === 0))) {
+      base = withLeaf(base, path.split("."), restored(leafAt(path), effects));
     }
+  }
+  for (const m of adapted.filter((m) => trainable[m.path].biasB !== undefined)) {
+    const bias = leafAt(m.bias!);
+    const less = sub(widened(asValue(bias)), biasDelta(m, trainable[m.path].biasB!));
+    base = withLeaf(base, m.bias!.split("."), convert(less, storedType(bias)));
+  }
+  for (const { path, part, from, into, keep, tokens } of edits) {
+    const old = kept(lost, path, part);
+    const whole = part === "tokens" ? withRows(asValue(leafIn(base, from)), tokens!, asValue(old)) : old;
+    base = withLeaf(base, into.split("."), into === from ? whole : undefined);
+    if (keep !== null) base = withLeaf(base, keep.split("."), undefined);
   }
   return base as P;
 }
 
-/** A copy of a tree with another leaf at a path, new or not, or none there (undefined); objects left empty go too. */
-function withLeaf(tree: unknown, [key, ...rest]: readonly string[], leaf: Leaf | undefined): unknown {
-  const old = (tree ?? {}) as Record<string, unknown>;
-  const below = rest.length === 0 ? leaf : withLeaf(old[key], rest, leaf);
-  if (Array.isArray(tree)) return tree.map((x, i) => String(i) === key ? below : x);
-  const copy = { ...old, [key]: below };
-  if (below === undefined) delete copy[key];
-  return Object.keys(copy).length === 0 ? undefined : copy;
+/** One thing that merging wrote over. */
+function kept(lost: Overwritten, path: string, part: keyof Overwritten[string]): Leaf {
+  const leaf = lost[path]?.[part];
+  if (leaf !== undefined) return leaf;
+  throw new OptionError(
+    `"${path}" can't be taken out of merged weights: merging wrote over its ${part}; give unmerge what ` +
+      `overwritten(trainable, frozen) kept, or keep the base`,
+  );
+}
+
+function leafIn(tree: unknown, path: string): Leaf {
+  const { leaves, paths } = flatten<Leaf>(tree);
+  return leaves[paths.indexOf(path)];
 }

@@ -1,6 +1,6 @@
 import { bind, type Graph, newInput, type Node, nodesOf, type Value } from "../core/ir/graph.ts";
-import { add, convert } from "../core/ops/elementwise.ts";
-import { type Factors, type UseKind, type UseOptions, useRules, viewRules, widens } from "./rules.ts";
+import { add, convert, mul, sub } from "../core/ops/elementwise.ts";
+import { type Change, type Factors, type UseKind, type UseOptions, useRules, viewRules, widens } from "./rules.ts";
 
 /** One weight that is followed through a graph. */
 export interface Followed {
@@ -11,7 +11,7 @@ export interface Followed {
    */
   use(kind: UseKind, inside: boolean): UseOptions | null;
   /** Told after a use was changed: which factor the input met. */
-  met?(kind: UseKind, inSide: 0 | 1): void;
+  met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[]): void;
   /** The weight came to something that has no rule: nothing further of it is followed. */
   refuse(primitive: string): void;
 }
@@ -64,9 +64,9 @@ class Walk {
     const { prim } = node;
     if (operands.length === 0) return this.#plain(node, inputs);
     if (prim.rebody !== undefined) return this.#body(node, inputs);
-    if (prim.define !== undefined && prim.linearize === undefined) return this.#definition(node, inputs);
     if (operands.length === 1 && viewRules[prim.name] !== undefined) return this.#view(node, inputs, operands[0]);
     if (operands.length === 1 && useRules[prim.name] !== undefined) return this.#use(node, inputs, operands[0]);
+    if (prim.define !== undefined && prim.linearize === undefined) return this.#definition(node, inputs);
     for (const i of operands) for (const f of this.#weights(node.inputs[i])) f.refuse(prim.name);
     this.#plain(node, inputs);
   }
@@ -143,18 +143,28 @@ class Walk {
     this.#plain(node, inputs);
     const [out] = node.outs;
     const { kind, change } = useRules[node.prim.name];
-    for (const f of this.#weights(node.inputs[operand])) {
+    const changes = this.#weights(node.inputs[operand]).flatMap((f): Change[] => {
       const options = f.use(kind, this.inside);
-      if (options === null) continue;
+      if (options === null) return [];
       const changed = change(f.factors, operand, inputs, node, options);
-      if (changed === null) {
-        f.refuse(node.prim.name);
-        continue;
-      }
-      f.met?.(kind, changed.inSide);
-      const open = this.#delta(out);
-      if (out.dtype === "f32") this.#env.set(out, add(this.#base(out), changed.delta));
-      else this.#beside.set(out, { delta: open === null ? changed.delta : add(open, changed.delta) });
+      if (changed === null) f.refuse(node.prim.name);
+      else f.met?.(kind, changed.inSide, node.inputs);
+      return changed === null ? [] : [changed];
+    });
+    if (changes.length === 0) return;
+    const base = this.#base(out);
+    const [{ delta, gain }] = changes;
+    if (changes.length === 1 && gain !== undefined && out.dtype === "f32") {
+      this.#env.set(out, mul(gain, add(base, delta)));
+      return;
     }
+    const sum = changes.map((one) => additive(one, base)).reduce((a, b) => add(a, b));
+    if (out.dtype === "f32") this.#env.set(out, add(base, sum));
+    else this.#beside.set(out, { delta: sum });
   }
+}
+
+/** What is added to y so that it becomes gain ⊙ (y + delta): changes of several adapters are independent, and add up. */
+function additive({ delta, gain }: Change, y: Value): Value {
+  return gain === undefined ? delta : add(mul(sub(gain, 1), convert(y, "f32")), mul(gain, delta));
 }

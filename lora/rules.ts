@@ -1,15 +1,17 @@
 /**
- * The two tables that LoRA's rewrite stands on, by the primitive's name. A weight W is followed as the sum W + s·U·V, whose
- * factors are never multiplied out: view rules carry the factors along, use rules end them as y + s·(xU)V.
+ * The two tables that LoRA's rewrite stands on, by the primitive's name. A weight W is followed as g ⊙ (W + s·U·V), whose
+ * factors are never multiplied out: view rules carry them along, use rules end them as g ⊙ (y + s·(xU)V).
  */
 import { stridesOf } from "../core/aval.ts";
 import { bind1, type Node, type Value } from "../core/ir/graph.ts";
-import { broadcastPrim, broadcastTo, reshape } from "../core/ops/broadcast.ts";
+import { broadcastPrim, broadcastTo, reduceSum, reshape } from "../core/ops/broadcast.ts";
+import { asValue } from "../core/ops/constant.ts";
 import { dot } from "../core/ops/contract.ts";
-import { mul } from "../core/ops/elementwise.ts";
+import { add, mul, sub } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { dropout } from "../core/ops/random.ts";
 import { slice, transpose } from "../core/ops/structure.ts";
+import type { Operand } from "../core/tensor.ts";
 
 /** One factor: its axes but r's, in order, are the axes `axes` of the value that is followed. */
 export interface Side {
@@ -19,12 +21,16 @@ export interface Side {
   readonly axes: readonly number[];
 }
 
-/** The two factors of a weight's change; together they have every axis of the value. */
-export type Factors = readonly [Side, Side];
+/** A weight's change: two factors that together have every axis of the value, and what multiplies base and change. */
+export interface Factors {
+  readonly pair: readonly [Side, Side];
+  /** One number for each place along some axes: DoRA's magnitude over the norm. Its r axis has size 1. */
+  readonly gain?: Side;
+}
 
 /** How a use scales the change, and what drops its input. */
 export interface UseOptions {
-  readonly scaling: number;
+  readonly scaling: Operand;
   /** Zeroes some of the input of the low-rank branch. */
   readonly drop?: { readonly key: Value; readonly rate: number };
 }
@@ -32,17 +38,28 @@ export interface UseOptions {
 /** The factors of each output of a view, or null where they can't be told apart any more. */
 type ViewRule = (factors: Factors, node: Node) => (Factors | null)[];
 
-/** The change of a use's output, and which side of the weight the input met; null where no low-rank form is known. */
+/** What a use's output y becomes: gain ⊙ (y + delta), all f32 and of y's shape. */
+export interface Change {
+  readonly delta: Value;
+  readonly gain?: Value;
+  /** Which of the two factors the input met. */
+  readonly inSide: 0 | 1;
+}
+
+/** The change of a use's output, or null where no low-rank form is known. */
 type UseRule = (
   factors: Factors,
   operand: number,
   inputs: readonly Value[],
   node: Node,
   options: UseOptions,
-) => { readonly delta: Value; readonly inSide: 0 | 1 } | null;
+) => Change | null;
 
 const lead = (side: Side) => side.r === "first" ? 1 : 0;
-const each = (factors: Factors, f: (side: Side) => Side): Factors => [f(factors[0]), f(factors[1])];
+const each = ({ pair: [a, b], gain }: Factors, f: (side: Side) => Side): Factors => ({
+  pair: [f(a), f(b)],
+  ...(gain && { gain: f(gain) }),
+});
 const unchanged: ViewRule = (factors) => [factors];
 
 /** A window along one axis, cut out of the factor that has it. */
@@ -87,7 +104,7 @@ function runsOf(from: readonly number[], to: readonly number[]): { from: number[
 const reshapeRule: ViewRule = (factors, node) => {
   const [from, to] = [node.inputs[0].shape, node.outs[0].shape];
   const runs = runsOf(from, to);
-  const sideOf = (axis: number) => factors.findIndex((side) => side.axes.includes(axis));
+  const sideOf = (axis: number) => factors.pair.findIndex((side) => side.axes.includes(axis));
   if (runs.some((run) => new Set(run.from.map(sideOf)).size > 1)) return [null];
   const reshaped = each(factors, (side) => {
     const mine = runs.filter((run) => side.axes.includes(run.from[0]));
@@ -117,6 +134,7 @@ export function widens(node: Node): boolean {
 
 export const viewRules: Readonly<Record<string, ViewRule>> = {
   convert: unchanged,
+  dequantize: unchanged,
   stopGradient: unchanged,
   transpose: (factors, { params: { permutation } }) => [
     each(factors, (side) => ({ ...side, axes: side.axes.map((axis) => permutation.indexOf(axis)) })),
@@ -162,7 +180,26 @@ function arrange(x: Named, names: readonly string[], shape: readonly number[]): 
   return bind1(broadcastPrim, [ordered], { shape, dims: present.map((name) => names.indexOf(name)) });
 }
 
-/** x·(W + s·U·V) = x·W + s·(x·U)·V, whatever axes are contracted: the factor that has them comes first. */
+/** A side of a followed value under the names of that value's axes, its own axis called `r`. */
+function nameSide(side: Side, names: readonly string[]): Named {
+  const axes = side.axes.map((axis) => names[axis]);
+  return { value: side.value, axes: side.r === "first" ? ["r", ...axes] : [...axes, "r"] };
+}
+
+/** A gain without its r axis, which has size 1. */
+function nameGain(gain: Side, names: readonly string[]): Named {
+  const named = nameSide(gain, names);
+  const at = named.axes.indexOf("r");
+  return {
+    value: reshape(named.value, named.value.shape.filter((_, i) => i !== at)),
+    axes: named.axes.filter((name) => name !== "r"),
+  };
+}
+
+/**
+ * x·(W + s·U·V) = x·W + s·(x·U)·V, whatever axes are contracted: the factor that has them comes first. A gain along free
+ * axes multiplies the result, one along contracted axes the input.
+ */
 const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => {
   const { contract, batch } = node.params;
   const names = inputs.map((v, side) =>
@@ -171,10 +208,7 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
       return c >= 0 ? `c${c}` : b >= 0 ? `b${b}` : `${side}:${axis}`;
     })
   );
-  const named = factors.map((side): Named => {
-    const axes = side.axes.map((axis) => names[operand][axis]);
-    return { value: side.value, axes: side.r === "first" ? ["r", ...axes] : [...axes, "r"] };
-  });
+  const named = factors.pair.map((side) => nameSide(side, names[operand]));
   const contracted = names[operand].filter((n) => n.startsWith("c"));
   const met = named.map((side) => contracted.filter((n) => side.axes.includes(n)).length);
   if (met[0] + met[1] < contracted.length || met[0] + met[1] === 0) return null;
@@ -182,21 +216,37 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
 
   const batched = names[0].filter((n) => n.startsWith("b")).sort((m, n) => Number(m.slice(1)) - Number(n.slice(1)));
   const result = [...batched, ...names.flat().filter((n) => n.includes(":"))];
+  const { shape } = node.outs[0];
   const x = inputs[1 - operand];
-  const input: Named = { value: drop ? dropout(x, drop.key, drop.rate) : x, axes: names[1 - operand] };
+  const dropped = drop ? dropout(x, drop.key, drop.rate) : x;
   // The factors stand where the weight stood, so that nothing has to be transposed back.
   const swap = operand === 0;
-  const narrow = product(input, named[inSide], new Set(batched), swap);
-  const scaled = { ...narrow, value: mul(narrow.value, scaling) };
-  const wide = product(scaled, named[1 - inSide], new Set(result), swap);
-  return { delta: arrange(wide, result, node.outs[0].shape), inSide };
+  const lowRank = (input: Value) => {
+    const narrow = product({ value: input, axes: names[1 - operand] }, named[inSide], new Set(batched), swap);
+    const wide = product({ ...narrow, value: mul(narrow.value, scaling) }, named[1 - inSide], new Set(result), swap);
+    return arrange(wide, result, shape);
+  };
+  if (factors.gain === undefined) return { delta: lowRank(dropped), inSide };
+
+  const base = (input: Value) =>
+    dot(...(swap ? [inputs[0], input] : [input, inputs[1]]) as [Value, Value], node.params);
+  const gain = nameGain(factors.gain, names[operand]);
+  if (!gain.axes.some((n) => n.startsWith("c"))) {
+    const over = arrange(gain, result, shape);
+    if (!drop) return { delta: lowRank(x), gain: over, inSide };
+    // Only what the adapter adds is dropped: y + (g - 1) ⊙ x'·W + g ⊙ s·(x'·U)·V.
+    return { delta: add(mul(sub(over, 1), base(dropped)), mul(over, lowRank(dropped))), inSide };
+  }
+  if (gain.axes.some((n) => !names[1 - operand].includes(n))) return null;
+  const over = arrange(gain, names[1 - operand], x.shape);
+  return { delta: add(base(mul(sub(over, 1), dropped)), lowRank(mul(over, dropped))), inSide };
 };
 
 /** Rows of W + s·U·V: rows of U, times V. The table's first axis must be all of one factor. */
-const gatherRule: UseRule = (factors, operand, inputs, _, { scaling }) => {
-  const inSide = factors.findIndex((side) => side.axes.length === 1 && side.axes[0] === 0);
+const gatherRule: UseRule = ({ pair, gain }, operand, inputs, { outs }, { scaling }) => {
+  const inSide = pair.findIndex((side) => side.axes.length === 1 && side.axes[0] === 0);
   if (operand !== 0 || inSide < 0) return null;
-  const [rows, across] = [factors[inSide], inOrder(factors[1 - inSide])];
+  const [rows, across] = [pair[inSide], inOrder(pair[1 - inSide])];
   if (across.axes.length !== inputs[0].shape.length - 1) return null;
   const table = rows.r === "first" ? transpose(rows.value, [1, 0]) : rows.value;
   const narrow = mul(gather(table, inputs[1]), scaling);
@@ -205,13 +255,55 @@ const gatherRule: UseRule = (factors, operand, inputs, _, { scaling }) => {
     contract: [[narrow.shape.length - 1], [across.r === "first" ? 0 : rank - 1]],
     batch: [[], []],
   });
-  return { delta, inSide: inSide as 0 | 1 };
+  const change = { delta, inSide: inSide as 0 | 1 };
+  if (gain === undefined) return change;
+  const { shape } = outs[0], places = inputs[1].shape.map((_, i) => `i${i}`);
+  const names = inputs[0].shape.map((_, axis) => `t${axis}`);
+  const along = nameGain(gain, names);
+  const looked = along.axes[0] === names[0]
+    ? { value: gather(along.value, inputs[1]), axes: [...places, ...along.axes.slice(1)] }
+    : along;
+  if (looked.axes.includes(names[0])) return null;
+  return { ...change, gain: arrange(looked, [...places, ...names.slice(1)], shape) };
 };
 
-/** How a weight is used: in a product, or by looking up its rows. */
-export type UseKind = "product" | "lookup";
+/**
+ * Σ (W + s·U·V)² over one axis of a matrix, without the product U·V: by 2s·Σ W·U·V and s²·V'·(U'·U)·V. `weight` is a matrix,
+ * `inner` [r, in], `outer` [out, r].
+ */
+export function squaredNormChange(
+  weight: Value,
+  { inner, outer, scaling }: { readonly inner: Value; readonly outer: Value; readonly scaling: Operand },
+  axis: number,
+): Value {
+  const across = dot(weight, inner, { contract: [[axis], [1]], batch: [[], []] });
+  const square = dot(inner, inner, { contract: [[1], [1]], batch: [[], []] });
+  const both = dot(outer, square, { contract: [[1], [0]], batch: [[], []] });
+  const sum = add(mul(across, mul(2, asValue(scaling))), mul(both, mul(scaling, asValue(scaling))));
+  return reduceSum(mul(sum, outer), 1);
+}
+
+/** A factor of one axis as inner [r, n], or as outer [n, r]. */
+const asRows = (side: Side) => side.r === "first" ? side.value : transpose(side.value, [1, 0]);
+const asColumns = (side: Side) => side.r === "last" ? side.value : transpose(side.value, [1, 0]);
+
+/** The norms that DoRA keeps of a weight, when another adapter changes that weight too. */
+const squaredNormRule: UseRule = ({ pair, gain }, _, [weight], { params: { axis } }, { scaling }) => {
+  const inSide = pair.findIndex((side) => side.axes.length === 1 && side.axes[0] === axis);
+  if (inSide < 0 || pair[1 - inSide].axes.length !== 1) return null;
+  const sides = { inner: asRows(pair[inSide]), outer: asColumns(pair[1 - inSide]), scaling };
+  const change = { delta: squaredNormChange(weight, sides, axis), inSide: inSide as 0 | 1 };
+  if (gain === undefined) return change;
+  if (gain.axes.includes(axis)) return null;
+  const { value } = nameGain(gain, ["0", "1"]);
+  return { ...change, gain: mul(value, value) };
+};
+
+/** How a weight is used: in a product, by looking up its rows, or only measured. */
+export type UseKind = "product" | "lookup" | "norm";
 
 export const useRules: Readonly<Record<string, { readonly kind: UseKind; readonly change: UseRule }>> = {
   dot: { kind: "product", change: dotRule },
   gather: { kind: "lookup", change: gatherRule },
+  squaredNorm: { kind: "norm", change: squaredNormRule },
 };

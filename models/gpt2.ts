@@ -129,6 +129,7 @@ function architecture(config: Gpt2Config): Architecture<Gpt2Params> {
     kvHeads: heads,
     headDim,
     tied: config.tiedHead ? { lm_head: "wte" } : {},
+    parts: { c_attn: ["q", "k", "v"] },
     hubName: (path) => /^lm_head(\.|$)/.test(path) ? path : `transformer.${path}`,
     start: (params, inputIds, positions) => {
       const tokens = convert(gather(params.wte.weight, inputIds), "f32");
