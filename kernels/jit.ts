@@ -1,7 +1,7 @@
 import { type Aval, formatAval, sizeOf } from "../core/aval.ts";
 import { byteSize } from "../core/dtype.ts";
 import { DeviceError, LowrankError } from "../core/errors.ts";
-import { Value } from "../core/ir/graph.ts";
+import { inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
 import { checkInputs } from "../core/ir/verify.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { avalOf, trace } from "../core/trace.ts";
@@ -33,7 +33,7 @@ type Leaf = Tensor | number;
 /**
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
  * It is traced anew for each structure and avals of its arguments; a number is data (f32[]), so a changed one compiles
- * nothing.
+ * nothing. An argument may hold values made of tensors: they are computed first, at every call.
  *
  * @throws {DeviceError} when no argument is a tensor, or two live on different devices
  */
@@ -42,11 +42,8 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   const programs = new Map<string, Compiled>();
   let compiled = 0;
   return (...args: unknown[]) => {
+    args = computed(args) as unknown[];
     const flat = flatten<Leaf>(args);
-    const value = flat.leaves.find((x) => (x as unknown) instanceof Value);
-    if (value) {
-      throw new LowrankError(`a jitted function was called with ${value} while tracing: call it without jit there`);
-    }
     const avals = flat.leaves.map((x) => formatAval(avalOf(x)));
     let device = deviceOf(flat.leaves, flat.paths);
     const key = `${device?.key} ${avals} ${flat.structure}`;
@@ -64,6 +61,18 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     device ??= program.captured[0].home as Device;
     return launch(program, flat.leaves, donatedLeaves(args, donate), device);
   };
+}
+
+/** The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. */
+function computed(tree: unknown): unknown {
+  const flat = flatten<Leaf | Value>(tree);
+  const values = flat.leaves.filter((x) => x instanceof Value);
+  if (values.length === 0) return tree;
+  const open = values.find((value) => nodesOf([value]).some((node) => node.prim === inputPrim));
+  if (open) throw new LowrankError(`a jitted function was called with ${open} while tracing: call it without jit there`);
+  const tensors: Tensor[] = jit(() => values)();
+  let i = 0;
+  return flat.unflatten(flat.leaves.map((x) => x instanceof Value ? tensors[i++] : x));
 }
 
 /** Which flat leaves belong to donated arguments. */
@@ -167,7 +176,7 @@ function manyPrograms(name: string, programs: ReadonlyMap<string, Compiled>, lat
  * numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
  */
 export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
-  const flat = flatten<unknown>(tree, (x) => x instanceof Tensor);
+  const flat = flatten<unknown>(computed(tree), (x) => x instanceof Tensor);
   const tensors = flat.leaves as Tensor[];
   const homes = new Set(tensors.map((t) => t.home as Device));
   const contents = new Map<Tensor, HostTensor>();

@@ -4,7 +4,7 @@
  */
 import { type Aval, formatAval } from "../../core/aval.ts";
 import { fromBf16, fromF16, type HostArray, hostArray, toBf16, toF16 } from "../../core/dtype.ts";
-import { type Graph, newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
+import { type Graph, newInput, type Node, nodesOf, Value } from "../../core/ir/graph.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { type HostTensor, Tensor, type TensorHome } from "../../core/tensor.ts";
 import { flatten, isLeaf } from "../../core/tree.ts";
@@ -144,12 +144,14 @@ function isArgument(x: unknown): boolean {
  * tree with {@link OracleTensor} leaves out.
  */
 export function runOracle(f: (...args: any[]) => unknown, ...args: unknown[]): any {
-  const flat = flatten<OracleTensor | Tensor | number>(args, isArgument);
+  const flat = flatten<OracleTensor | Tensor | Value | number>(args, isArgument);
   const data = flat.leaves.map((x): OracleTensor =>
     typeof x === "number"
       ? { shape: [], dtype: "f32", data: Float64Array.of(x) }
       : x instanceof Tensor
       ? fromOracle(x)
+      : x instanceof Value
+      ? evaluateOracle({ inputs: [], outputs: [x] }, [])[0]
       : x
   );
   const inputs = data.map((x, i) => newInput({ shape: x.shape, dtype: x.dtype }, flat.paths[i]));
