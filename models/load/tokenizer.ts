@@ -1,7 +1,7 @@
 import { Template } from "@huggingface/jinja";
 import { Tokenizer as Encoder } from "@huggingface/tokenizers";
 import { DataError, FileError, LowrankError, OptionError } from "../../core/errors.ts";
-import { pathKind, readJsonObject, readText } from "./byte_source.ts";
+import { parseJsonObject, pathKind, readText } from "./byte_source.ts";
 
 /** One turn of a conversation. */
 export interface Message {
@@ -25,6 +25,8 @@ export interface Tokenizer {
    * that this model puts around a text (many add none).
    */
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
+  /** The ids of two texts that belong together, with the special tokens between them, and which text each token is of. */
+  encodePair(first: string, second: string): { readonly ids: number[]; readonly tokenTypeIds: number[] };
   /** The text of ids, spaces untouched; bytes that are no whole character become U+FFFD. */
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string;
   /** A conversation as the model's chat template writes it. Encode the result with `addSpecialTokens: false`. */
@@ -39,18 +41,25 @@ export interface TokenizerFiles {
   readonly chatTemplate?: string;
 }
 
-/** Reads the tokenizer of a Hugging Face model folder, or null when it has no tokenizer.json. */
-export function readTokenizer(folder: string): Tokenizer | null {
-  const at = (name: string) => `${folder}/${name}`;
-  if (pathKind(at("tokenizer.json")) !== "file") return null;
-  const config = pathKind(at("tokenizer_config.json")) === "file" ? readJsonObject(at("tokenizer_config.json")) : {};
-  const apart = pathKind(at("chat_template.jinja")) === "file" ? readText(at("chat_template.jinja")) : undefined;
-  return makeTokenizer({
-    path: at("tokenizer.json"),
-    tokenizer: readJsonObject(at("tokenizer.json")),
-    config,
-    chatTemplate: apart ?? templateOf(config.chat_template),
-  });
+/**
+ * Reads the tokenizer of a model, or null when it has no tokenizer.json. `folder` is what error sentences call the place, and
+ * where the files are unless `text` gives their contents.
+ */
+export function readTokenizer(folder: string, text = textsOf(folder)): Tokenizer | null {
+  const json = (file: string) => {
+    const found = text(file);
+    return found === null ? null : parseJsonObject(found, `${folder}/${file}`);
+  };
+  const tokenizer = json("tokenizer.json");
+  if (!tokenizer) return null;
+  const config = json("tokenizer_config.json") ?? {};
+  const chatTemplate = text("chat_template.jinja") ?? templateOf(config.chat_template);
+  return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate });
+}
+
+/** The text files of a folder by name; null for one that is not there. */
+function textsOf(folder: string): (file: string) => string | null {
+  return (file) => pathKind(`${folder}/${file}`) === "file" ? readText(`${folder}/${file}`) : null;
 }
 
 /** Makes a tokenizer; the work is done by `@huggingface/tokenizers` and `@huggingface/jinja`. */
@@ -86,6 +95,10 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
     files,
     encode(text, { addSpecialTokens = true } = {}) {
       return encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+    },
+    encodePair(first, second) {
+      const { ids, token_type_ids } = encoder.encode(first, { text_pair: second, return_token_type_ids: true });
+      return { ids, tokenTypeIds: token_type_ids };
     },
     decode(ids, { skipSpecialTokens = false } = {}) {
       for (const id of ids) {
