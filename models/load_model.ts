@@ -1,8 +1,7 @@
 /** Any model whose architecture is known here, by the name in its configuration. */
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
-import { bring } from "./load/hub.ts";
-import { openModelFiles } from "./load/model_files.ts";
+import { type ModelPlace, openModel } from "./load/place.ts";
 import type { LoadedModel, Loader, LoadOptions } from "./loader.ts";
 
 const loaders: readonly Loader<unknown>[] = [gpt2, llama];
@@ -11,13 +10,13 @@ const loaders: readonly Loader<unknown>[] = [gpt2, llama];
 export const architectures: readonly string[] = loaders.map((l) => l.modelType);
 
 /**
- * Loads a model of any known architecture from a folder, a .gguf file, or the hub (`owner/name`): names in its tree of parameters are checked when
- * they are used. `gpt2.load` and `llama.load` know theirs when the program is compiled.
+ * Loads a model of any known architecture: names in its tree of parameters are checked when they are used. `gpt2.load` and
+ * `llama.load` know theirs when the program is compiled.
  *
  * @throws {FileError} when the files are missing, damaged, of an unknown architecture, or do not fit each other
  * @throws {DeviceError} when the device can't hold the weights
  */
-export async function loadModel(path: string, options: LoadOptions): Promise<LoadedModel> {
-  const files = openModelFiles(await bring(path, options), architectures);
+export async function loadModel(place: ModelPlace, options: LoadOptions): Promise<LoadedModel> {
+  const files = await openModel(place, architectures, options);
   return await loaders.find((l) => l.modelType === files.config.modelType)!.fromFiles(files, options);
 }

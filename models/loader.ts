@@ -8,8 +8,9 @@ import { flatten } from "../core/tree.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { LayeredModel } from "./language_model.ts";
 import type { ModelConfig } from "./load/config.ts";
-import { bring, type HubOptions } from "./load/hub.ts";
-import { type ModelFiles, openModelFiles } from "./load/model_files.ts";
+import type { HubOptions } from "./load/hub.ts";
+import type { ModelFiles } from "./load/model_files.ts";
+import { type ModelPlace, openModel } from "./load/place.ts";
 import type { Tokenizer } from "./load/tokenizer.ts";
 import { checkWeights, renameWeights, type WeightSource } from "./load/weights.ts";
 
@@ -62,12 +63,12 @@ export interface ArchitectureFiles<M, O = LoadOptions> {
 export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O extends LoadOptions = LoadOptions> {
   readonly modelType: string;
   /**
-   * Loads a model from a folder in Hugging Face's layout, a .gguf file, or the hub by its name there (`owner/name`).
+   * Loads a model from a folder in Hugging Face's layout, a .gguf file, the hub by its name there (`owner/name`), or memory.
    *
    * @throws {FileError} when the files are missing, damaged, of another architecture, or do not fit each other
    * @throws {DeviceError} when the device can't hold the weights; nothing has been read then
    */
-  load(path: string, options: O): Promise<Loaded<M>>;
+  load(place: ModelPlace, options: O): Promise<Loaded<M>>;
   /** The same from files that are open; they are closed at the end. */
   fromFiles(files: ModelFiles, options: O): Promise<Loaded<M>>;
 }
@@ -92,7 +93,7 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
   return {
     modelType,
     fromFiles,
-    load: async (path, options) => fromFiles(openModelFiles(await bring(path, options), [modelType]), options),
+    load: async (place, options) => fromFiles(await openModel(place, [modelType], options), options),
   };
 }
 

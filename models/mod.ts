@@ -4,5 +4,7 @@ export * from "./generate.ts";
 export * from "./gpt2.ts";
 export * from "./language_model.ts";
 export * from "./llama.ts";
+export type { ModelBytes } from "./load/model_files.ts";
+export { lettersBase, type ModelPlace } from "./load/place.ts";
 export * from "./load_model.ts";
 export * from "./loader.ts";

@@ -61,7 +61,11 @@ export function readText(path: string): string {
 
 /** Reads a JSON file that holds one object. */
 export function readJsonObject(path: string): Record<string, unknown> {
-  const text = readText(path);
+  return parseJsonObject(readText(path), path);
+}
+
+/** The object that a JSON text holds; `path` is what error sentences call it. */
+export function parseJsonObject(text: string, path: string): Record<string, unknown> {
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -2,8 +2,6 @@
  * Models and adapters by their name on the Hugging Face hub, kept where Hugging Face's own tools keep them: `blobs/` by hash,
  * `snapshots/COMMIT/` of links to them, `refs/` from a branch to a commit. A download that broke off goes on where it ended.
  */
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { FileError, LowrankError } from "../../core/errors.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { pathKind, readText } from "./byte_source.ts";
@@ -29,7 +27,7 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
   if (!named || place.startsWith(".") || pathKind(place) !== null) return place;
   const [, name, file] = named;
   const setting = readSettings(place);
-  const repository = join(setting.cache, `models--${name.replace("/", "--")}`);
+  const repository = `${setting.cache}/models--${name.replace("/", "--")}`;
   const { revision = "main" } = options;
   if (setting.offline) {
     const snapshot = cachedSnapshot(repository, revision);
@@ -38,7 +36,7 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
         `${name} (${revision}) is not in the cache ${setting.cache}, and HF_HUB_OFFLINE is set: unset it.`,
       );
     }
-    return file ? join(snapshot, file) : snapshot;
+    return file ? `${snapshot}/${file}` : snapshot;
   }
   const hub = await import("@huggingface/hub");
   const endpoint = (setting.endpoint ?? hub.HUB_URL).replace(/\/+$/, "");
@@ -48,22 +46,22 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
     { ...setting, endpoint, revision, cached: cachedSnapshot(repository, revision) },
     async () => {
       const { sha } = await hub.modelInfo({ ...access, name, revision, additionalFields: ["sha"] });
-      const snapshot = join(repository, "snapshots", sha);
+      const snapshot = `${repository}/snapshots/${sha}`;
       const listed: HubFile[] = [];
       for await (const { type, path, size, oid, lfs } of hub.listFiles({ ...access, revision: sha, recursive: true })) {
         if (type === "file") listed.push({ path, size, hash: lfs?.oid ?? oid!, algorithm: lfs ? "sha256" : "git" });
       }
-      const missing = choose(place, listed, file).filter(({ path }) => pathKind(join(snapshot, path)) === null);
+      const missing = choose(place, listed, file).filter(({ path }) => pathKind(`${snapshot}/${path}`) === null);
       const total = missing.reduce((sum, { size }) => sum + size, 0);
       let received = 0;
       for (const entry of missing) {
-        const blob = join(repository, "blobs", entry.hash);
+        const blob = `${repository}/blobs/${entry.hash}`;
         const url = `${endpoint}/${name}/resolve/${sha}/${encodeURI(entry.path)}`;
         await download(url, entry, blob, setting.token, (count) => options.onDownload?.(received += count, total));
-        linkFile(blob, join(snapshot, entry.path));
+        linkFile(repository, entry.hash, snapshot, entry.path);
       }
-      if (revision !== sha) writeFileAtomic(join(repository, "refs", revision), [new TextEncoder().encode(sha)]);
-      return file ? join(snapshot, file) : snapshot;
+      if (revision !== sha) writeFileAtomic(`${repository}/refs/${revision}`, [new TextEncoder().encode(sha)]);
+      return file ? `${snapshot}/${file}` : snapshot;
     },
   );
 }
@@ -79,12 +77,12 @@ interface Settings {
 function readSettings(place: string): Settings {
   try {
     const env = (name: string) => Deno.env.get(name) || undefined;
-    const home = env("HOME") ?? env("USERPROFILE") ?? tmpdir();
-    const base = env("HF_HOME") ?? join(env("XDG_CACHE_HOME") ?? join(home, ".cache"), "huggingface");
+    const home = env("HOME") ?? env("USERPROFILE") ?? ".";
+    const base = env("HF_HOME") ?? `${env("XDG_CACHE_HOME") ?? `${home}/.cache`}/huggingface`;
     return {
       endpoint: env("HF_ENDPOINT"),
       token: env("HF_TOKEN"),
-      cache: env("HF_HUB_CACHE") ?? join(base, "hub"),
+      cache: env("HF_HUB_CACHE") ?? `${base}/hub`,
       offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].some((name) => /^(1|on|yes|true)$/i.test(env(name) ?? "")),
     };
   } catch (error) {
@@ -97,9 +95,9 @@ function readSettings(place: string): Settings {
 }
 
 function cachedSnapshot(repository: string, revision: string): string | undefined {
-  const ref = join(repository, "refs", revision);
+  const ref = `${repository}/refs/${revision}`;
   const commit = pathKind(ref) === "file" ? readText(ref).trim() : revision;
-  const snapshot = join(repository, "snapshots", commit);
+  const snapshot = `${repository}/snapshots/${commit}`;
   return pathKind(snapshot) === "folder" ? snapshot : undefined;
 }
 

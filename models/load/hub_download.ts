@@ -1,8 +1,6 @@
 /** One file from the hub into the cache: goes on where an earlier try ended, and is named only once its hash is right. */
-import { createHash } from "node:crypto";
-import { dirname, relative } from "node:path";
 import { FileError } from "../../core/errors.ts";
-import { replaceFile } from "./atomic_file.ts";
+import { folderOf, replaceFile } from "./atomic_file.ts";
 import { pathKind } from "./byte_source.ts";
 
 /** A file as the hub lists it. `git` is the SHA-1 of the size and the bytes, as git names a blob. */
@@ -37,8 +35,9 @@ export async function download(
 ): Promise<void> {
   if (pathKind(blob) === "file") return onBytes(size);
   const partial = `${blob}.incomplete`;
-  Deno.mkdirSync(dirname(blob), { recursive: true });
+  Deno.mkdirSync(folderOf(blob), { recursive: true });
   using file = Deno.openSync(partial, { read: true, write: true, create: true });
+  const { createHash } = await import("node:crypto"); // here, so that a bundle for browsers can hold this file
   const digest = createHash(algorithm === "git" ? "sha1" : "sha256");
   if (algorithm === "git") digest.update(`blob ${size}\0`);
   let have = 0;
@@ -98,14 +97,16 @@ function skipBytes(body: ReadableStream<Uint8Array>, count: number): ReadableStr
   );
 }
 
-/** A link in the snapshot to the blob; a copy where the system has no links. */
-export function linkFile(blob: string, path: string): void {
-  Deno.mkdirSync(dirname(path), { recursive: true });
+/** A link at `snapshots/COMMIT/path` to a blob of the same repository; a copy where the system has no links. */
+export function linkFile(repository: string, hash: string, snapshot: string, file: string): void {
+  const path = `${snapshot}/${file}`;
+  Deno.mkdirSync(folderOf(path), { recursive: true });
   try {
-    Deno.symlinkSync(relative(dirname(path), blob), path);
+    const up = "../".repeat(file.split("/").length + 1);
+    Deno.symlinkSync(`${up}blobs/${hash}`, path);
   } catch (error) {
     if (error instanceof Deno.errors.AlreadyExists) return;
-    Deno.copyFileSync(blob, path); // Windows without developer mode
+    Deno.copyFileSync(`${repository}/blobs/${hash}`, path); // Windows without developer mode
   }
 }
 

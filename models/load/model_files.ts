@@ -1,6 +1,6 @@
 import { FileError, nearest } from "../../core/errors.ts";
 import { folderOf } from "./atomic_file.ts";
-import { pathKind, readJsonObject } from "./byte_source.ts";
+import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./byte_source.ts";
 import { type ModelConfig, parseConfig } from "./config.ts";
 import { configFromGguf } from "./gguf_config.ts";
 import { openGguf } from "./gguf_source.ts";
@@ -32,7 +32,33 @@ export function openModelFiles(path: string, known: readonly string[]): ModelFil
       `There is no model at ${path}: give a folder with config.json and model.safetensors, or a .gguf file.`,
     );
   }
-  const files = kind === "folder" ? openFolder(place) : openFile(place);
+  return checkKnown(kind === "folder" ? openFolder(place) : openFile(place), known);
+}
+
+/** A model's files in memory: config.json, model.safetensors, tokenizer.json and what else belongs to them, by name. */
+export interface ModelBytes {
+  /** What error sentences call it. */
+  readonly name: string;
+  readonly files: Readonly<Record<string, Uint8Array>>;
+}
+
+/** {@link openModelFiles} for files in memory. */
+export function openModelBytes({ name, files }: ModelBytes, known: readonly string[]): ModelFiles {
+  const text = (file: string) => files[file] ? new TextDecoder().decode(files[file]) : null;
+  for (const needed of ["config.json", "model.safetensors"]) {
+    if (!files[needed]) throw new FileError(`${name} has no ${needed}: a model in memory needs it.`);
+  }
+  const path = `${name}/config.json`;
+  return checkKnown({
+    path: name,
+    config: parseConfig(parseJsonObject(text("config.json")!, path), path),
+    source: openSafetensors(memoryBytes(`${name}/model.safetensors`, files["model.safetensors"])),
+    tokenizer: () => readTokenizer(name, text) ?? noTokenizer(name),
+    [Symbol.dispose]: () => {},
+  }, known);
+}
+
+function checkKnown(files: ModelFiles, known: readonly string[]): ModelFiles {
   const { modelType } = files.config;
   if (!known.includes(modelType)) {
     files[Symbol.dispose]();

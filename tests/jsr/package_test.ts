@@ -22,8 +22,8 @@ async function deno(registry: Registry, home: string, args: string[], cwd: strin
 
 const program = `
 import { lora, openDevice } from "jsr:@lowrank/lowrank@^0";
-import { loadModel } from "jsr:@lowrank/lowrank@^0/models";
-import { encodeRow, lettersBase, mergeParams, saveAdapter, train } from "jsr:@lowrank/lowrank@^0/train";
+import { lettersBase, loadModel } from "jsr:@lowrank/lowrank@^0/models";
+import { encodeRow, mergeParams, saveAdapter, train } from "jsr:@lowrank/lowrank@^0/train";
 
 using device = await openDevice("cpu");
 using model = await loadModel(lettersBase, { device });
