@@ -13,7 +13,11 @@ import { describeError } from "./train/report_errors.ts";
 const EXIT_USAGE = 2;
 
 /** The verbs; each is loaded when it is called. */
-const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {};
+const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
+  train: () => import("./cli/train.ts"),
+  eval: () => import("./cli/eval.ts"),
+  generate: () => import("./cli/generate.ts"),
+};
 
 const shared = `Every verb takes
   --help     what the verb does, its options and an example

@@ -96,7 +96,7 @@ function grouper(examples: Examples, { batch, accumulate, seed, padId, lengths }
     used = 0;
     const rows = Array.from({ length: steps * batch * accumulate }, () => taken.take().example);
     const batches: Example[][] = [];
-    let waiting: Example[] = [];
+    const waiting: Example[] = [];
     for (const [i, length] of lengths.entries()) {
       const least = i === 0 ? -1 : lengths[i - 1];
       // What does not fill a batch of its own length goes with the next longer ones.
@@ -213,4 +213,36 @@ export function chooseLengths(examples: Examples, count: number, most: number): 
     });
   }
   return least.at(-1)?.lengths ?? [];
+}
+
+/** The steps of `epochs` rounds over the data. For packs, a round is packed once to count them. */
+export function countSteps(examples: Examples, plan: BatchPlan, epochs: number): number {
+  const rows = epochs * examples.length;
+  if (!plan.pack) return Math.max(1, Math.ceil(rows / (plan.batch * plan.accumulate)));
+  const batcher = makeBatcher(examples, plan);
+  let steps = 0;
+  while (batcher.cursor().position < examples.length) {
+    batcher.next();
+    steps++;
+  }
+  return Math.max(1, Math.ceil(steps * rows / batcher.cursor().position));
+}
+
+/** What decides the lengths of batches. */
+export interface LengthOptions {
+  /** The most tokens of a row. */
+  readonly seq?: number;
+  readonly context: number;
+  readonly buckets: number;
+  readonly pack: boolean;
+}
+
+// Where nothing is said, packs are at least this long: short ones would waste their ends.
+const packTokens = 1024;
+
+/** The lengths of batches: one, or where rows are grouped several, the last of them the longest that a row may be. */
+export function planLengths(data: Examples, { seq, context, buckets, pack }: LengthOptions): number[] {
+  if (seq !== undefined && (pack || buckets === 1)) return [seq];
+  const lengths = chooseLengths(data, pack ? 1 : buckets, seq ?? context);
+  return pack ? [Math.max(lengths.at(-1)!, Math.min(context, packTokens))] : lengths;
 }

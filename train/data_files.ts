@@ -30,8 +30,10 @@ export interface DataSet extends Examples, Disposable {
 
 /** How a file is read. */
 export interface DataOptions extends EncodeOptions {
-  /** The most tokens of a row. */
+  /** The most tokens of a row that the model takes, */
   readonly context: number;
+  /** and that are wanted, if fewer. */
+  readonly seq?: number;
   /** Leave rows that can't be used out, and count them, in place of refusing the file. */
   readonly skipBadRows?: boolean;
   /** Files of more bytes than this are not held in memory: their rows are read and tokenised on demand. Default 64 MB. */
@@ -137,10 +139,15 @@ function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: 
         "every row needs one.",
     );
   }
-  const classes = [...labels].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const classes = sortLabels(labels);
   const kinds = counts.size === 0 ? "nothing" : describeKinds(counts);
   const format = classes.length > 0 ? `${kinds} (${classes.length} classes)` : kinds;
   return { format, classes, hash: hash.digest("hex") };
+}
+
+/** Numbers by their size, names by the alphabet. */
+function sortLabels(labels: ReadonlySet<string>): string[] {
+  return [...labels].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }
 
 function wholeRows(source: ByteSource, tokenizer: TextTokenizer, options: DataOptions, attempt: Attempt): Found {
@@ -181,14 +188,15 @@ function indexRows(source: ByteSource, tokenizer: TextTokenizer, options: DataOp
 }
 
 /** One text, tokenised whole and cut into runs of the context's length. */
-function wholeText(source: ByteSource, tokenizer: TextTokenizer, { context }: DataOptions): Found {
+function wholeText(source: ByteSource, tokenizer: TextTokenizer, { context, seq = context }: DataOptions): Found {
+  const size = Math.min(seq, context);
   const bytes = new Uint8Array(source.size);
   source.read(0, bytes);
   const text = decodeText(bytes, source.name);
   const { ids } = encodeRow({ text: text }, tokenizer);
   const examples: Example[] = [];
-  for (let start = 0; start < ids.length && text.trim() !== ""; start += context) {
-    const chunk = ids.slice(start, start + context);
+  for (let start = 0; start < ids.length && text.trim() !== ""; start += size) {
+    const chunk = ids.slice(start, start + size);
     if (chunk.length > 1) examples.push({ ids: chunk, labels: chunk });
   }
   if (examples.length === 0 && text.trim() !== "") {
@@ -204,10 +212,10 @@ function wholeText(source: ByteSource, tokenizer: TextTokenizer, { context }: Da
  * One text in pieces of whole lines. A piece has at most as many bytes as the context has tokens, and a token is at least a
  * byte: so every piece fits, and nothing of the text is lost. Packing fills the context up again.
  */
-function indexText(source: ByteSource, tokenizer: TextTokenizer, { context }: DataOptions): Found {
+function indexText(source: ByteSource, tokenizer: TextTokenizer, { context, seq = context }: DataOptions): Found {
   const hash = createHash("sha256");
   const starts = new NumberList();
-  const most = Math.max(1, context - 2); // room for tokens at the beginning and the end
+  const most = Math.max(1, Math.min(seq, context) - 2); // room for tokens at the beginning and the end
   let begun = 0;
   starts.push(0);
   for (const { bytes, offset, number } of linesOf(source, (bytes) => hash.update(bytes))) {
@@ -239,7 +247,7 @@ function heldExamples(examples: readonly Example[]): Pick<DataSet, "length" | "a
 
 /** Tokenises rows and refuses those that can't be learned from. */
 function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, place: string) => Example {
-  const { context } = options;
+  const { context, seq = context } = options;
   return (row, place) => {
     let example: Example;
     try {
@@ -249,10 +257,9 @@ function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, 
       throw error;
     }
     const { length } = example.ids;
-    if (length > context) {
-      throw new BadRow(
-        `${place} has ${length} tokens and the model's context holds ${context}: shorten the row or cut it into several.`,
-      );
+    if (length > Math.min(seq, context)) {
+      const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;
+      throw new BadRow(`${place} has ${length} tokens and ${limit} shorten the row or cut it into several.`);
     }
     // The first token is never predicted, so its label does not count.
     const learnable = example.label !== undefined ? length > 0 : example.labels.slice(1).some((id) => id !== IGNORED);
@@ -288,4 +295,25 @@ function decodeText(bytes: Uint8Array, path: string): string {
       start = end + 1;
     }
   }
+}
+
+/**
+ * The labels of a .jsonl file's rows, sorted; null where the first row has none. Rows that can't be used are passed over:
+ * opening the file names them.
+ */
+export function labelsOf(path: string): readonly string[] | null {
+  if (!path.endsWith(".jsonl")) return null;
+  using source = openBytes(path);
+  const labels = new Set<string>();
+  for (const line of linesOf(source)) {
+    if (isBlank(line.bytes)) continue;
+    try {
+      const { row } = parseRow(decodeUtf8(line.bytes, path), path);
+      if (!("text" in row) || row.label === undefined) return labels.size === 0 ? null : sortLabels(labels);
+      labels.add(row.label);
+    } catch (error) {
+      if (!(error instanceof BadRow)) throw error;
+    }
+  }
+  return labels.size === 0 ? null : sortLabels(labels);
 }

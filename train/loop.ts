@@ -1,11 +1,11 @@
 /** The training loop: batches in order, one compiled step, reports as they come, and four ways to end. */
 import { DataError, OptionError } from "../core/errors.ts";
 import { randomKey } from "../core/random.ts";
-import { type Tensor, upload } from "../core/tensor.ts";
+import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { type BatchPlan, chooseLengths, makeBatcher } from "./batches.ts";
+import { type BatchPlan, makeBatcher, planLengths } from "./batches.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "./data.ts";
 import type { Examples } from "./data_files.ts";
@@ -38,7 +38,7 @@ export interface TrainOptions {
   readonly normalise?: "tokens" | "micro";
   /** Default AdamW without weight decay. */
   readonly optimiser?: Optimiser;
-  /** The most tokens of a row. By default the longest example, rounded up to a multiple of 16; packs: the context. */
+  /** The most tokens of a row. By default the longest example, rounded up to a multiple of 16; of a pack at least 1024. */
   readonly seq?: number;
   /**
    * Lengths that rows are padded to. With one, the default, every batch is as long as `seq`; with several, rows of like
@@ -99,7 +99,7 @@ export interface TrainResult<P> {
  */
 export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions): Promise<TrainResult<P>> {
   const plan = settle(options);
-  const [{ home }] = flatten<Tensor>(trainee.trainable).leaves;
+  const { home } = flatten([trainee.trainable, trainee.frozen]).leaves.find((x) => x instanceof Tensor) as Tensor;
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
   const batcher = makeBatcher(plan.data, plan, resume?.cursor);
@@ -216,14 +216,4 @@ function settle(options: TrainOptions) {
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
   const batches: BatchPlan = { batch: options.batch, accumulate, seed, padId, lengths, pack };
   return { ...options, ...batches, data, clip, normalise, lrAt, optimiser };
-}
-
-/** The lengths of batches: one, or where rows are grouped several, the last of them the longest that a row may be. */
-function planLengths(
-  data: Examples,
-  { seq, context, buckets, pack }: { seq?: number; context: number; buckets: number; pack: boolean },
-): number[] {
-  if (buckets === 1 && seq !== undefined) return [seq];
-  if (pack && (seq !== undefined || context < Infinity)) return [seq ?? context];
-  return chooseLengths(data, pack ? 1 : buckets, seq ?? context);
 }

@@ -15,6 +15,8 @@ export interface Option {
   /** Bounds of a number, allowed themselves. */
   readonly least?: number;
   readonly most?: number;
+  /** Whether it may change when a run is resumed: it does not change what is computed. */
+  readonly free?: boolean;
 }
 
 /** Options by name, in camelCase: users write `maskPrompt` as `mask-prompt`. */
@@ -99,20 +101,22 @@ export function settleOptions<T extends OptionTable>(table: T, given: Given<T>):
   return Object.fromEntries(entries) as Settled<T>;
 }
 
+const valueNames = { text: "TEXT", list: "A,B", whole: "N", number: "X" };
+
 /** The lines of `--help` for a table. */
 export function describeOptions(table: OptionTable): string {
-  const heads = Object.entries(table).map(([name, option]) => {
-    const value = option.kind === "switch"
-      ? ""
-      : ` ${option.value ?? (option.kind === "text" ? "TEXT" : option.kind === "list" ? "A,B" : "N")}`;
-    return `  --${writtenName(name)}${value}`;
-  });
+  const heads = Object.entries(table).map(([name, { kind, value, default: preset }]) =>
+    kind === "switch"
+      ? `  --${preset === true ? "[no-]" : ""}${writtenName(name)}`
+      : `  --${writtenName(name)} ${value ?? valueNames[kind]}`
+  );
   const width = Math.max(...heads.map((head) => head.length)) + 2;
   return Object.values(table).map((option, i) => {
     const about = [
       option.choices && option.choices.join(" | "),
-      option.default !== undefined && option.default !== null && option.default !== false &&
+      option.kind !== "switch" && option.default !== undefined && option.default !== null &&
       `default ${option.default}`,
+      option.kind === "switch" && option.default === true && "on by default",
     ].filter(Boolean).join("; ");
     return `${heads[i].padEnd(width)}${wrap(option.help + (about === "" ? "" : ` (${about})`), 80 - width, width)}`;
   }).join("\n");

@@ -1,0 +1,87 @@
+/** `lowrank eval`: how well a model, with or without an adapter, predicts rows that are kept back. */
+import { OptionError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { Model, TokenInputs } from "../core/model.ts";
+import { loadAdapter } from "../train/adapter.ts";
+import { readAdapter } from "../train/adapter_files.ts";
+import { trainOptions } from "../train/config.ts";
+import { findSplits, labelsOf } from "../train/data_files.ts";
+import { evaluator } from "../train/evaluate.ts";
+import type { OptionTable } from "../train/option_table.ts";
+import type { Trainee } from "../train/trainee.ts";
+import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
+import { openRows, rowsOf } from "./open_data.ts";
+import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
+
+const table = {
+  ...modelOptions,
+  adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  data: trainOptions.data,
+  split: {
+    kind: "text",
+    choices: ["train", "valid", "test"],
+    help: "Which file of a folder; by default test, or where there is none valid",
+  },
+  batch: { ...trainOptions.batch, default: 8 },
+  seq: trainOptions.seq,
+  maskPrompt: trainOptions.maskPrompt,
+  skipBadRows: trainOptions.skipBadRows,
+} as const satisfies OptionTable;
+
+export const command: Command = {
+  name: "eval",
+  summary: "measure a model, with or without an adapter, on rows that are kept back",
+  usage: formatUsage({
+    call: "eval --data PATH [--model PATH] [--adapter FOLDER] [OPTIONS]",
+    table,
+    example: "lowrank eval --adapter out/letters --data letters/ --split test",
+  }),
+  run: async (args, terminal) => {
+    const { options } = readFlags(args, table);
+    await measure(options, terminal);
+  },
+};
+
+async function measure(
+  options: ReturnType<typeof readFlags<typeof table>>["options"],
+  terminal: Terminal,
+): Promise<void> {
+  const { adapter, batch, seq } = options;
+  const named = options.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
+  const path = chooseSplit(options.data, options.split);
+  const labels = adapter ? readLabels(adapter) : labelsOf(path);
+  using device = await openDeviceFor(options, terminal);
+  using model = await loadModelFor({ ...options, model: named }, { device, classes: labels ?? undefined, terminal });
+  if (isClassifier(model) && model.fresh.length > 0 && !adapter) {
+    throw new OptionError(`${named} has no trained classifying head to measure: give the --adapter that has one.`);
+  }
+  const tokenizer = model.tokenizer();
+  const context = model.sizes.contextLength;
+  const classes = isClassifier(model) ? model.labels : undefined;
+  using data = openRows("rows", path, tokenizer, { ...options, context, classes }, terminal);
+  const any = model as Model<unknown, TokenInputs, Value>;
+  const trainee: Trainee<unknown, unknown> = adapter
+    ? loadAdapter<any, TokenInputs, Value>(adapter, any)
+    : { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
+  const padId = tokenizer.padId ?? 0;
+  const found = await evaluator(trainee, rowsOf(data), { batch, context: seq ?? context, padId })(trainee.trainable);
+  const lines = [
+    `loss        ${found.loss.toFixed(4)}`,
+    found.perplexity !== undefined && `perplexity  ${found.perplexity.toFixed(3)}`,
+    found.accuracy !== undefined && `accuracy    ${(100 * found.accuracy).toFixed(2)} %`,
+    `over        ${found.count.toLocaleString("en")} ${classes ? "rows" : "tokens"}`,
+  ];
+  terminal.print(lines.filter(Boolean).join("\n"));
+  terminal.result({ data: path, ...found });
+}
+
+function chooseSplit(path: string | undefined, split: "train" | "valid" | "test" | undefined): string {
+  if (path === undefined) throw new OptionError("no data is named: give --data with a file or a folder");
+  const splits = findSplits(path);
+  if (split === undefined) return splits.test ?? splits.valid ?? splits.train;
+  const found = splits[split];
+  if (found === undefined) {
+    throw new OptionError(`${path} has no ${split}.jsonl or ${split}.txt: choose another --split.`);
+  }
+  return found;
+}

@@ -1,0 +1,57 @@
+/** `lowrank generate`: continues a text, with or without an adapter. */
+import { OptionError } from "../core/errors.ts";
+import { loadAdapter } from "../train/adapter.ts";
+import { readAdapter } from "../train/adapter_files.ts";
+import { answerer } from "../train/answers.ts";
+import { mergeParams } from "../train/merge.ts";
+import { type OptionTable, settleOptions } from "../train/option_table.ts";
+import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
+import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
+
+const table = {
+  ...modelOptions,
+  adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  system: { kind: "text", help: "What a chat model is told first" },
+  chat: { kind: "switch", default: true, help: "Write the text as a chat where the model has a template for that" },
+  maxTokens: { kind: "whole", least: 1, default: 128, help: "The most tokens that are generated" },
+} as const satisfies OptionTable;
+
+export const command: Command = {
+  name: "generate",
+  summary: "continue a text, with or without an adapter",
+  usage: formatUsage({
+    call: 'generate [--adapter FOLDER] [--model PATH] [OPTIONS] "TEXT"',
+    table,
+    example: 'lowrank generate --adapter out/letters "Dear shop, my kettle arrived broken."',
+    more: "TEXT is read from standard input where it is -.",
+  }),
+  run: async (args, terminal) => {
+    const { options, rest } = readFlags(args, table, 1);
+    const { adapter, system, chat, maxTokens, ...open } = settleOptions(table, options);
+    if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
+    const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
+    if (adapter && readLabels(adapter)) {
+      throw new OptionError(
+        `the adapter in ${adapter} is for a classifier, which generates nothing: use lowrank eval.`,
+      );
+    }
+    const path = open.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
+    using device = await openDeviceFor(open, terminal);
+    using model = await loadModelFor({ ...open, model: path }, { device, terminal });
+    if (isClassifier(model)) {
+      throw new OptionError(`${path} is a classifier, which generates nothing: use lowrank eval.`);
+    }
+    const tokenizer = model.tokenizer();
+    const tuned = adapter && loadAdapter(adapter, model);
+    const params = tuned ? mergeParams(tuned, tuned.trainable) : model.params;
+    const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: text }];
+    const prompt = chat && tokenizer.hasChatTemplate
+      ? tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), {
+        addSpecialTokens: false,
+      })
+      : tokenizer.encode(system ? `${system}\n${text}` : text);
+    const [answer] = await answerer(model, tokenizer, { maxNewTokens: maxTokens })(params, [prompt]);
+    terminal.print(answer);
+    terminal.result({ prompt: text, text: answer });
+  },
+};

@@ -1,0 +1,42 @@
+/** The rows that a verb reads. */
+import { LowrankError } from "../core/errors.ts";
+import type { Tokenizer } from "../models/load/tokenizer.ts";
+import type { Example } from "../train/data.ts";
+import { type DataOptions, type DataSet, openData } from "../train/data_files.ts";
+import { BadRow } from "../train/rows.ts";
+import type { Terminal } from "./command.ts";
+
+/** Opens a file of rows and says what it holds. `role` is a word for it: `train`. */
+export function openRows(
+  role: string,
+  path: string,
+  tokenizer: Tokenizer,
+  options: DataOptions,
+  terminal: Terminal,
+): DataSet {
+  let data: DataSet;
+  try {
+    data = openData(path, tokenizer, options);
+  } catch (error) {
+    if (!(error instanceof BadRow)) throw error;
+    throw new LowrankError(`${error.message} Or leave such rows out with --skip-bad-rows.`);
+  }
+  const rows = data.length === 1 ? "1 row" : `${data.length.toLocaleString("en")} rows`;
+  terminal.say(
+    `${role.padEnd(9)} ${rows} of ${data.format} in ${path}${data.streamed ? ", read as they are needed" : ""}`,
+  );
+  warnSkipped(data, terminal);
+  return data;
+}
+
+/** Says which rows were left out. */
+export function warnSkipped({ path, skipped }: DataSet, terminal: Terminal): void {
+  if (skipped.count === 0) return;
+  const rows = skipped.count === 1 ? "1 bad row was" : `${skipped.count} bad rows were`;
+  terminal.warn(`${path}: ${rows} left out, such as: ${skipped.first.join(" ")}`);
+}
+
+/** All rows of a data set that can be used. */
+export function rowsOf(data: DataSet): Example[] {
+  return Array.from({ length: data.length }, (_, i) => data.at(i)).filter((row) => row !== undefined);
+}

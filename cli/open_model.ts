@@ -1,0 +1,72 @@
+/** The device and the model that a verb works on. */
+import { FileError, OptionError } from "../core/errors.ts";
+import type { ClassifierModel } from "../core/model.ts";
+import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
+import { loadClassifier, type Loaded, type LoadedModel, loadModel, type WeightDType } from "../models/mod.ts";
+import { writeFileAtomic } from "../models/load/atomic_file.ts";
+import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { describeModel } from "../train/report.ts";
+import { trainOptions } from "../train/config.ts";
+import type { Given, OptionTable } from "../train/option_table.ts";
+import type { Terminal } from "./command.ts";
+
+/** The options of every verb that loads a model. */
+export const modelOptions = {
+  model: trainOptions.model,
+  device: trainOptions.device,
+  dtype: trainOptions.dtype,
+  threads: trainOptions.threads,
+} as const satisfies OptionTable;
+
+/** A model that predicts tokens or classes. */
+export type AnyModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
+
+/** Opens the device that is asked for, and says which it is. */
+export async function openDeviceFor(
+  { device, threads }: Given<typeof modelOptions>,
+  terminal: Terminal,
+): Promise<OpenedDevice> {
+  const opened = await openDevice(device ?? "auto", { threads });
+  terminal.say(`device    ${opened.description}: ${opened.reason}`);
+  return opened;
+}
+
+/** Loads the model that is named, as a classifier where the names of classes are given, and says what it is. */
+export async function loadModelFor(
+  { model: path, dtype }: Given<typeof modelOptions>,
+  { device, classes, seed, terminal }: {
+    device: OpenedDevice;
+    classes?: readonly string[];
+    seed?: number;
+    terminal: Terminal;
+  },
+): Promise<AnyModel> {
+  if (path === undefined) throw new OptionError("no model is named: give --model with a folder or a .gguf file");
+  const options = { device, dtype: dtype as WeightDType | undefined };
+  const model = classes
+    ? await loadClassifier(path, { ...options, labels: classes, seed })
+    : await loadModel(path, options);
+  terminal.say(`model     ${path}: ${describeModel(model)}`);
+  return model;
+}
+
+const labelsFile = "labels.json";
+
+/** Writes the names of a classifier's classes beside its adapter, whose files have no place for them. */
+export function writeLabels(folder: string, labels: readonly string[]): void {
+  writeFileAtomic(`${folder}/${labelsFile}`, [new TextEncoder().encode(JSON.stringify({ labels }, null, 2) + "\n")]);
+}
+
+/** The names of the classes of an adapter's classifier, or null where it is for a language model. */
+export function readLabels(folder: string): readonly string[] | null {
+  const path = `${folder}/${labelsFile}`;
+  if (pathKind(path) === null) return null;
+  const { labels } = readJsonObject(path);
+  if (Array.isArray(labels) && labels.every((label) => typeof label === "string")) return labels;
+  throw new FileError(`${path} has no list of names under "labels": train the classifier again.`);
+}
+
+/** Whether a model is a classifier. */
+export function isClassifier(model: AnyModel): model is Loaded<ClassifierModel<any>> {
+  return "labels" in model;
+}

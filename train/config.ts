@@ -1,0 +1,136 @@
+/** The options of a training run: one table from which flags, configuration files, help and docs follow. */
+import { LineCounter, parseDocument, stringify } from "yaml";
+import { OptionError } from "../core/errors.ts";
+import { writeFileAtomic } from "../models/load/atomic_file.ts";
+import { readText } from "../models/load/byte_source.ts";
+import {
+  checkValue,
+  type Given,
+  type OptionTable,
+  type Settled,
+  settleOptions,
+  suggestion,
+  tableName,
+  writtenName,
+} from "./option_table.ts";
+import { scheduleNames } from "./schedule.ts";
+
+/** Every option of a run. Those that are `free` may change when a run is resumed: they do not change what it computes. */
+export const trainOptions = {
+  model: { kind: "text", value: "PATH", help: "The base: a folder in Hugging Face's layout or a .gguf file" },
+  data: {
+    kind: "text",
+    value: "PATH",
+    help: "A .jsonl or .txt file, or a folder with train, valid and test as such files",
+  },
+  out: { kind: "text", value: "FOLDER", default: "out/adapter", help: "Where the adapter goes", free: true },
+  full: {
+    kind: "switch",
+    default: false,
+    help: "Train all of the model in place of an adapter, and save a whole model",
+  },
+  r: { kind: "whole", least: 1, default: 8, help: "The adapter's rank" },
+  alpha: { kind: "number", default: 16, help: "The adapter is scaled by alpha / r" },
+  dropout: {
+    kind: "number",
+    least: 0,
+    most: 0.99,
+    default: 0,
+    help: "The share of the adapter's inputs that is dropped",
+  },
+  targets: {
+    kind: "list",
+    default: ["all-linear"],
+    help: "Modules to adapt: names, paths with * for any one part, or all-linear",
+  },
+  rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
+  steps: { kind: "whole", least: 1, help: "Updates; in place of it give epochs", value: "N" },
+  epochs: { kind: "number", least: 0, help: "Rounds over the data; without steps and epochs one round" },
+  batch: { kind: "whole", least: 1, default: 4, help: "Rows that go through the model at once" },
+  accumulate: { kind: "whole", least: 1, default: 1, help: "Batches whose gradients are added up for one update" },
+  lr: { kind: "number", least: 0, default: 2e-4, help: "The highest learning rate" },
+  schedule: { kind: "text", choices: scheduleNames, default: "linear", help: "How the rate goes on after the warm-up" },
+  warmup: { kind: "whole", least: 0, default: 0, help: "Steps in which the learning rate rises from 0" },
+  weightDecay: { kind: "number", least: 0, default: 0, help: "AdamW's weight decay" },
+  clip: { kind: "number", least: 0, default: 1, help: "The most that the gradients' norm may be; 0 for no limit" },
+  seq: { kind: "whole", least: 2, help: "The most tokens of a row; by default as many as the longest has", value: "N" },
+  buckets: { kind: "whole", least: 1, default: 3, help: "Lengths that batches are padded to, each a compiled program" },
+  pack: { kind: "switch", default: false, help: "Put several rows into one, none of which sees another" },
+  maskPrompt: { kind: "switch", default: true, help: "Learn completions and last messages only, not prompts" },
+  skipBadRows: { kind: "switch", default: false, help: "Leave rows that can't be used out, in place of refusing them" },
+  seed: { kind: "whole", least: 0, default: 0, help: "Decides first values, the order of the rows and dropout" },
+  saveEvery: { kind: "whole", least: 1, default: 100, help: "Steps between two checkpoints", free: true },
+  keep: { kind: "whole", least: 1, default: 3, help: "Checkpoints that stay beside the best one", free: true },
+  evaluateEvery: { kind: "whole", least: 1, default: 100, help: "Steps between two evaluations on the valid rows" },
+  patience: { kind: "whole", least: 1, help: "Evaluations without a new best that end the run", value: "N" },
+  device: { kind: "text", choices: ["auto", "cpu", "webgpu"], default: "auto", help: "Where to compute", free: true },
+  dtype: { kind: "text", choices: ["f32", "f16", "bf16"], help: "How the base is held; by default as it is stored" },
+  threads: { kind: "whole", least: 1, help: "Threads of the CPU", value: "N", free: true },
+} as const satisfies OptionTable;
+
+/** What is said of a run, by option. */
+export type GivenConfig = Given<typeof trainOptions>;
+/** All of a run's options, with defaults. */
+export type TrainConfig = Settled<typeof trainOptions>;
+
+/**
+ * Reads a configuration file: YAML, one `key: value` a line, keys as the flags without their dashes.
+ *
+ * @throws {FileError} where the file can't be read
+ * @throws {OptionError} naming the line of an unknown key or a value that an option does not take
+ */
+export function readConfig(path: string, table: OptionTable = trainOptions): GivenConfig {
+  const lines = new LineCounter();
+  const document = parseDocument(readText(path), { lineCounter: lines });
+  const lineOf = (offset = 0) => `${path} line ${lines.linePos(offset).line}`;
+  const [error] = document.errors;
+  if (error) throw new OptionError(`${lineOf(error.pos[0])} is not YAML (${error.message.split("\n")[0]}).`);
+  const values: unknown = document.toJS() ?? {};
+  if (typeof values !== "object" || values === null || Array.isArray(values)) {
+    throw new OptionError(`${path} is no list of options: give one "key: value" a line.`);
+  }
+  const places = new Map(
+    (document.contents as any)?.items?.map((item: any) => [String(item.key), item.key?.range?.[0]]),
+  );
+  const config: Record<string, unknown> = {};
+  for (const [written, value] of Object.entries(values)) {
+    const place = lineOf(places.get(written) as number | undefined);
+    const name = tableName(table, written);
+    if (name === null) throw new OptionError(`${place}: there is no option ${written}${suggestion(table, written)}`);
+    if (value !== null) config[name] = checkValue(table[name], value, `${place}: ${written}`);
+  }
+  return config as GivenConfig;
+}
+
+/** The options of a run: defaults, over them the file's, over them the flags. */
+export function settleConfig(file: GivenConfig, flags: GivenConfig): TrainConfig {
+  return settleOptions(trainOptions, { ...file, ...flags });
+}
+
+/** Writes the options of a run as a file that {@link readConfig} reads. */
+export function writeConfig(path: string, config: TrainConfig): void {
+  const entries = Object.entries(config).filter(([, value]) => value !== undefined);
+  const text = stringify(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
+  writeFileAtomic(path, [
+    new TextEncoder().encode(`# The options of this run: lowrank train --config ${path}\n${text}`),
+  ]);
+}
+
+/** The options that decide what a run computes. */
+export function fixedOptions(config: TrainConfig): Record<string, unknown> {
+  const table: OptionTable = trainOptions;
+  return Object.fromEntries(Object.entries(config).filter(([name]) => !table[name].free));
+}
+
+/** The table as rows of Markdown: key, value, default, meaning. */
+export function configPage(table: OptionTable = trainOptions): string {
+  const rows = Object.entries(table).map(([name, { kind, choices, default: value, help }]) => {
+    const takes = choices
+      ? choices.join(", ")
+      : { whole: "whole number", switch: "true, false", list: "names", text: "text", number: "number" }[kind];
+    return `| \`${writtenName(name)}\` | ${takes} | ${
+      value === undefined || value === null ? "" : `\`${value}\``
+    } | ${help} |`;
+  });
+  return ["| key | takes | default | meaning |", "| --- | --- | --- | --- |", ...rows].join("\n");
+}
