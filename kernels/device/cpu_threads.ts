@@ -1,27 +1,17 @@
 /** The worker threads of the CPU device: started from source text, so that they need no permission. */
 import { type BlasLibrary, openProduct } from "./blas.ts";
 import { createWalker, message, stepWords, type Walker, words } from "./cpu_walk.ts";
+import { type Thread, threadStarter } from "./thread_start.ts";
 
 const layout = { words, stepWords, message };
-
-/** The part of node:worker_threads used here. Its workers, unlike web ones, need not keep the process alive. */
-interface WorkerThreads {
-  readonly Worker: new (source: string, options: { eval: true; workerData: unknown }) => WorkerThread;
-}
-
-interface WorkerThread {
-  once(event: "message" | "error", listener: (value: unknown) => void): void;
-  unref(): void;
-  terminate(): Promise<number>;
-}
 
 /** The main thread's walker and the workers that walk with it. */
 export class CpuThreads implements Disposable {
   readonly walker: Walker;
   readonly #memory: WebAssembly.Memory;
-  readonly #workers: readonly WorkerThread[];
+  readonly #workers: readonly Thread[];
 
-  private constructor(memory: WebAssembly.Memory, workers: readonly WorkerThread[], blas: BlasLibrary | null) {
+  private constructor(memory: WebAssembly.Memory, workers: readonly Thread[], blas: BlasLibrary | null) {
     this.#memory = memory;
     this.#workers = workers;
     this.walker = createWalker(memory, 0, layout, blas && openProduct(memory, blas));
@@ -34,7 +24,7 @@ export class CpuThreads implements Disposable {
 
   /** Whether this engine has worker threads that share memory. */
   static get available(): boolean {
-    return typeof SharedArrayBuffer !== "undefined" && workerThreads() !== undefined;
+    return threadStarter() !== undefined;
   }
 
   /** The main thread alone. */
@@ -49,32 +39,25 @@ export class CpuThreads implements Disposable {
     count: number,
     blas: BlasLibrary | null = null,
   ): Promise<CpuThreads> {
-    const { Worker } = workerThreads()!;
+    const startThread = threadStarter()!;
     new Int32Array(memory.buffer)[words.step] = words.idle;
-    const source = `const { parentPort, workerData } = require("node:worker_threads");
+    const body = `({ memory, thread, layout, blas }, ready) => {
       const createWalker = ${createWalker};
       const openProduct = ${openProduct};
-      const { memory, thread, layout, blas } = workerData;
       const walker = createWalker(memory, thread, layout, blas && openProduct(memory, blas));
-      parentPort.postMessage("ready");
-      walker.serve();`;
+      ready();
+      walker.serve();
+    }`;
     const workers = Array.from(
       { length: count - 1 },
-      (_, i) => new Worker(source, { eval: true, workerData: { memory, thread: i + 1, layout, blas } }),
-    );
-    const ready = workers.map((worker) =>
-      new Promise<void>((resolve, reject) => {
-        worker.once("message", () => resolve());
-        worker.once("error", reject);
-      })
+      (_, i) => startThread(body, { memory, thread: i + 1, layout, blas }),
     );
     try {
-      await Promise.all(ready);
+      await Promise.all(workers.map(({ ready }) => ready));
     } catch (error) {
-      await Promise.all(workers.map((worker) => worker.terminate()));
+      for (const worker of workers) worker.end();
       throw error;
     }
-    for (const worker of workers) worker.unref();
     return new CpuThreads(memory, workers, blas);
   }
 
@@ -96,9 +79,4 @@ export class CpuThreads implements Disposable {
     Atomics.add(shared, words.wake, 1);
     Atomics.notify(shared, words.wake);
   }
-}
-
-function workerThreads(): WorkerThreads | undefined {
-  const host = globalThis as { process?: { getBuiltinModule?(name: string): unknown } };
-  return host.process?.getBuiltinModule?.("node:worker_threads") as WorkerThreads | undefined;
 }
