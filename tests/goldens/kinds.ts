@@ -45,10 +45,6 @@ const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = 
     "LoRA+ is not built yet",
     (c) => c.has("trace.json") && c.json("trace.json").hyperparameters.loraplus_lr_ratio !== null,
   ],
-  ["DoRA is not built yet", (c) => adapterConfig(c).use_dora === true],
-  ["modules_to_save is not built yet", (c) => (adapterConfig(c).modules_to_save ?? null) !== null],
-  ["trained biases are not built yet", (c) => (adapterConfig(c).bias ?? "none") !== "none"],
-  ["lora_bias is not built yet", (c) => adapterConfig(c).lora_bias === true],
 ];
 
 function modelType(golden: GoldenCase): string | null {
@@ -59,10 +55,6 @@ function modelType(golden: GoldenCase): string | null {
 }
 
 const isBert = (golden: GoldenCase) => modelType(golden) === "bert";
-
-function adapterConfig(golden: GoldenCase): Record<string, unknown> {
-  return golden.has("adapter/adapter_config.json") ? golden.json("adapter/adapter_config.json") : {};
-}
 
 /** Why a case is not run, or null. */
 export function reasonToSkip(golden: GoldenCase): string | null {
