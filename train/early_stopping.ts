@@ -12,22 +12,44 @@ export interface EarlyStoppingOptions {
 /** What an evaluation means: a new best, one more without, or the one at which to stop. */
 export type Verdict = "best" | "wait" | "stop";
 
+/** What is remembered between evaluations, as JSON. */
+export interface StoppingState {
+  /** The lowest loss, or null before the first. */
+  readonly best: number | null;
+  /** Evaluations since then. */
+  readonly since: number;
+}
+
+/** Judges the losses of evaluations. */
+export interface EarlyStopping {
+  /** Of the next evaluation's loss. One that is not a number is never a new best. */
+  judge(loss: number): Verdict;
+  readonly state: StoppingState;
+}
+
 /**
- * Judges the losses of evaluations in their order. A loss that is not a number is never a new best.
+ * Begins to judge, or goes on from a state.
  *
  * @throws {OptionError} when a number is out of its range
  */
-export function earlyStopping({ patience, minDelta = 0 }: EarlyStoppingOptions): (loss: number) => Verdict {
+export function earlyStopping(
+  { patience, minDelta = 0 }: EarlyStoppingOptions,
+  state: StoppingState = { best: null, since: 0 },
+): EarlyStopping {
   if (!(patience >= 1)) throw new OptionError(`patience is ${patience}: give at least 1 evaluation`);
   if (!(minDelta >= 0)) throw new OptionError(`minDelta is ${minDelta}: give a number of at least 0`);
-  let best = Infinity;
-  let since = 0;
-  return (loss) => {
-    if (loss < best - (best === Infinity ? 0 : minDelta)) {
-      best = loss;
-      since = 0;
-      return "best";
-    }
-    return ++since >= patience ? "stop" : "wait";
+  let { best, since } = state;
+  return {
+    judge(loss) {
+      if (best === null ? loss < Infinity : loss < best - minDelta) {
+        best = loss;
+        since = 0;
+        return "best";
+      }
+      return ++since >= patience ? "stop" : "wait";
+    },
+    get state() {
+      return { best, since };
+    },
   };
 }

@@ -1,8 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { OptionError } from "../core/errors.ts";
-import { earlyStopping, type EarlyStoppingOptions } from "./early_stopping.ts";
+import { earlyStopping, type EarlyStoppingOptions, type StoppingState, type Verdict } from "./early_stopping.ts";
 
-const judge = (options: EarlyStoppingOptions, losses: number[]) => losses.map(earlyStopping(options));
+/** The verdicts over some losses; the state is saved and taken up before each. */
+function judge(options: EarlyStoppingOptions, losses: number[]): Verdict[] {
+  let state: StoppingState | undefined;
+  return losses.map((loss) => {
+    const stopping = earlyStopping(options, state);
+    const verdict = stopping.judge(loss);
+    state = JSON.parse(JSON.stringify(stopping.state));
+    return verdict;
+  });
+}
 
 Deno.test("it waits, forgets the wait at a new best, and stops when patience is at its end", () => {
   assertEquals(judge({ patience: 2 }, [3, 2, 2.5, 1.9, 2, 2.1]), ["best", "best", "wait", "best", "wait", "stop"]);

@@ -4,12 +4,12 @@ import type { Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { jit } from "../kernels/jit.ts";
-import { earlyStopping } from "./early_stopping.ts";
+import { earlyStopping, type StoppingState } from "./early_stopping.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { MetricsEvent, MetricsLog, Sample } from "./metrics.ts";
 import { type Speed, speedometer } from "./speed.ts";
 import type { StepLine, Stop, Watch } from "./watch.ts";
-import { watchdog, type WatchdogOptions } from "./watchdog.ts";
+import { watchdog, type WatchdogOptions, type WatchdogState } from "./watchdog.ts";
 
 /** What is watched, and how. `P` is the tree of trained parameters. */
 export interface WatchOptions<P> {
@@ -56,6 +56,14 @@ export interface RunWatch<P> extends Watch, Disposable {
   end(step: number, end: "done" | { readonly reason: string; readonly message?: string }): void;
 }
 
+/** What goes into a checkpoint. */
+interface Remembered {
+  readonly stopping: StoppingState;
+  readonly guard: WatchdogState | null;
+  readonly recent: readonly number[];
+  readonly best: { readonly step: number; readonly loss: number | null } | null;
+}
+
 /**
  * Watches one run: give it to `train` as `watch`. The best parameters are those with the lowest loss on the rows kept back.
  * Without such rows they are those after the steps with the lowest mean loss: all that is known then.
@@ -68,8 +76,8 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
     throw new OptionError(`evaluateEvery is ${every}: give a whole number of steps of at least 1`);
   }
   const { patience = Infinity, minDelta, now = () => performance.now() } = options;
-  const judge = earlyStopping({ patience, minDelta });
-  const guard = options.watchdog === null ? () => null : watchdog(options.watchdog);
+  let stopping = earlyStopping({ patience, minDelta });
+  let guard = options.watchdog === null ? null : watchdog(options.watchdog);
   const speed = speedometer(steps, now);
   const copy = jit((params: P) => params);
   const evaluations: { step: number; evaluation: Evaluation }[] = [];
@@ -96,8 +104,8 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
       note({ event: "step", ...line, seconds: seconds(), ...known, ...memory });
       onStep?.(line, known);
       recent.push(line.loss);
-      const alarm = guard(line.loss);
-      if (alarm === null) return null;
+      const alarm = guard?.check(line.loss);
+      if (!alarm) return null;
       const losses = alarm.losses.map((loss) => loss.toFixed(2)).join(", ");
       return {
         reason: "diverged",
@@ -120,7 +128,7 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
         }
         const from = now();
         const evaluation = await evaluate(params);
-        const verdict = judge(evaluation.loss);
+        const verdict = stopping.judge(evaluation.loss);
         evaluations.push({ step, evaluation });
         if (verdict === "best" || best === null) keep(step, evaluation.loss, params);
         const isBest = best!.step === step;
@@ -135,6 +143,19 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
             `step ${step}. ${describeBest(best)}`,
         };
       }),
+    save: (): Remembered => ({
+      stopping: stopping.state,
+      guard: guard?.state ?? null,
+      recent,
+      best: best && { step: best.step, loss: Number.isFinite(best.loss) ? best.loss : null },
+    }),
+    restore(saved, params) {
+      const { stopping: state, guard: dog, recent: losses, best: last } = saved as Remembered;
+      stopping = earlyStopping({ patience, minDelta }, state);
+      if (guard && dog) guard = watchdog(options.watchdog ?? {}, dog);
+      recent = [...losses];
+      if (last && params) best = { step: last.step, loss: last.loss ?? Infinity, params: params as P };
+    },
     end(step, end) {
       note({ event: "end", step, ...(end === "done" ? { reason: "done" } : pick(end)) });
     },

@@ -5,7 +5,7 @@ import { gather } from "../core/ops/indexing.ts";
 import { upload } from "../core/tensor.ts";
 import { mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
-import { read } from "../kernels/jit.ts";
+import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
@@ -159,4 +159,22 @@ Deno.test("a watch frees what it kept", () =>
     watch[Symbol.dispose]();
     assert(device.memory.current < before && watch.best === null);
     assertEquals(Object.keys(await read(run.trainable)).length, 3);
+  }));
+
+Deno.test("taken up from what it saved, a watch goes on as if it had never stopped", () =>
+  withTiny(async ({ device, tuned }) => {
+    const losses = [3, 2, 2.5, 2.25];
+    const make = () =>
+      watchRun<typeof tuned.trainable>({
+        ...{ steps: 4, device, evaluateEvery: 1, patience: 2 },
+        evaluate: () => Promise.resolve({ loss: losses.shift()!, count: 1 }),
+      });
+    using before = make();
+    for (const step of [0, 1, 2]) assertEquals(await before.look(step, tuned.trainable), null);
+    using after = make();
+    after.restore!(JSON.parse(JSON.stringify(before.save!())), jit((params: unknown) => params)(before.best!.params));
+    assertEquals([after.best!.step, after.best!.loss], [1, 2]);
+    const stop = await after.look(3, tuned.trainable);
+    assert(stop?.reason === "no progress" && stop.message.includes("The best parameters are those after step 1"));
+    assertEquals(await read(after.best!.params), await read(tuned.trainable));
   }));

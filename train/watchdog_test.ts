@@ -8,7 +8,7 @@ import { type Alarm, watchdog, type WatchdogOptions } from "./watchdog.ts";
 function firstAlarm(losses: readonly number[], options?: WatchdogOptions): { at: number; alarm: Alarm } | null {
   const guard = watchdog(options);
   for (const [i, loss] of losses.entries()) {
-    const alarm = guard(loss);
+    const alarm = guard.check(loss);
     if (alarm) return { at: i + 1, alarm };
   }
   return null;
@@ -45,6 +45,19 @@ Deno.test("losses within the margin of each other never alarm", () =>
     fc.array(fc.double({ min: 2, max: 3, noNaN: true }), { maxLength: 200 }),
     (losses) => firstAlarm(losses, { margin: 1 }) === null,
   )));
+
+Deno.test("taken up from its state at any step, it barks at the same one", () => {
+  const losses = [...falling(60, 0.3), 9, NaN, 10, 11];
+  const whole = firstAlarm(losses, { steps: 4 })!;
+  for (const cut of [0, 5, 30, 61, 62, 63]) {
+    const before = watchdog({ steps: 4 });
+    losses.slice(0, cut).forEach((loss) => before.check(loss));
+    const after = watchdog({ steps: 4 }, JSON.parse(JSON.stringify(before.state)));
+    const alarms = losses.slice(cut).map((loss) => after.check(loss));
+    assertEquals(alarms.findIndex((alarm) => alarm !== null) + cut + 1, whole.at);
+    assertEquals(alarms.at(-1), whole.alarm);
+  }
+});
 
 Deno.test("what no watchdog can do is refused", () => {
   assertThrows(() => watchdog({ steps: 0 }), OptionError, "the watchdog's steps is 0: give a number above 0");
