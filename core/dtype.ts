@@ -1,5 +1,10 @@
-/** Element types. `bool` is stored as a u32 (0 or 1); `f16` and `bf16` are storage types: arithmetic is f32. */
-export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "bool";
+import { isPacked, packedLayout, type PackedType } from "./packed.ts";
+
+/**
+ * Element types. `bool` is stored as a u32 (0 or 1); `f16` and `bf16` are storage types: arithmetic is f32. So are the
+ * packed ones, of which nothing is computed but by way of `dequantize`.
+ */
+export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "bool" | PackedType;
 
 /** A dtype that arithmetic is done in. */
 export type ScalarType = "f32" | "i32" | "u32" | "bool";
@@ -7,8 +12,26 @@ export type ScalarType = "f32" | "i32" | "u32" | "bool";
 /** The typed array that holds a dtype on the host; f16 and bf16 travel as their raw 16 bits. */
 export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array;
 
-/** Bytes per element. */
-export const byteSize: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u32: 4, bool: 4 };
+/** Bytes per element; NaN for packed types, whose elements have no address of their own. */
+export const byteSize: Record<DType, number> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  i32: 4,
+  u32: 4,
+  bool: 4,
+  q4_0: NaN,
+  q4_1: NaN,
+  q8_0: NaN,
+  q4_k: NaN,
+  q6_k: NaN,
+  nf4: NaN,
+};
+
+/** Bytes of an array of `size` elements. */
+export function storageBytes(dtype: DType, size: number): number {
+  return isPacked(dtype) ? packedLayout(dtype, size).words * 4 : size * byteSize[dtype];
+}
 
 /** The arithmetic type that loads of a dtype are widened to. */
 export const arithmeticType: Record<DType, ScalarType> = {
@@ -18,6 +41,12 @@ export const arithmeticType: Record<DType, ScalarType> = {
   i32: "i32",
   u32: "u32",
   bool: "bool",
+  q4_0: "f32",
+  q4_1: "f32",
+  q8_0: "f32",
+  q4_k: "f32",
+  q6_k: "f32",
+  nf4: "f32",
 };
 
 /** Whether a dtype is a floating-point one. */
@@ -25,8 +54,9 @@ export function isFloat(dtype: DType): boolean {
   return dtype === "f32" || dtype === "f16" || dtype === "bf16";
 }
 
-/** A host array of `length` elements of `dtype`, over `buffer` when one is given. */
+/** A host array of `length` elements of `dtype` (of a packed one, its words), over `buffer` when one is given. */
 export function hostArray(dtype: DType, length: number, buffer?: ArrayBufferLike, byteOffset = 0): HostArray {
+  if (isPacked(dtype)) return hostArray("u32", packedLayout(dtype, length).words, buffer, byteOffset);
   const Elements = hostArrays[dtype];
   return buffer === undefined ? new Elements(length) : new Elements(buffer as ArrayBuffer, byteOffset, length);
 }

@@ -6,6 +6,7 @@ import { dotPrim } from "./ops/contract.ts";
 import { barrierPrim, stopGradientPrim } from "./ops/control.ts";
 import { bitcastPrim, convertPrim, primitives as elementwise, selectPrim } from "./ops/elementwise.ts";
 import { dynamicSlicePrim, dynamicUpdateSlicePrim, gatherPrim, scatterAddPrim } from "./ops/indexing.ts";
+import { dequantizePrim } from "./ops/quantize.ts";
 import { randomBitsPrim } from "./ops/random.ts";
 import { argmaxPrim, reduceMaxPrim } from "./ops/reduce.ts";
 import { concatPrim, iotaPrim, padPrim, slicePrim, splitPrim, transposePrim } from "./ops/structure.ts";
@@ -39,6 +40,7 @@ export const operations: readonly Primitive[] = [
   dynamicSlicePrim,
   dynamicUpdateSlicePrim,
   randomBitsPrim,
+  dequantizePrim,
   stopGradientPrim,
   barrierPrim,
 ];

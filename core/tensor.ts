@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { byteSize, type DType, type HostArray, hostArray, toBf16, toF16 } from "./dtype.ts";
+import { storageBytes, type DType, type HostArray, hostArray, toBf16, toF16 } from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 
@@ -79,7 +79,7 @@ export interface HostTensor extends Aval {
 
 /** Copies host data to a device. */
 export function upload(home: TensorHome, host: HostTensor): Tensor {
-  const buffer = home.allocate(sizeOf(host.shape) * byteSize[host.dtype]);
+  const buffer = home.allocate(storageBytes(host.dtype, sizeOf(host.shape)));
   home.write(buffer, host.data);
   return new Tensor(home, buffer, { shape: host.shape, dtype: host.dtype });
 }

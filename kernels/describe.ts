@@ -1,5 +1,5 @@
 /** Kernels in words and numbers: what each does, the work it is, the bytes it touches. */
-import { byteSize } from "../core/dtype.ts";
+import { storageBytes } from "../core/dtype.ts";
 import type { Expr, Kernel, Program, Store } from "./kernel.ts";
 
 const product = (sizes: readonly number[]) => sizes.reduce((n, d) => n * d, 1);
@@ -54,7 +54,7 @@ export function flopsOf(kernel: Kernel): number {
 
 /** Bytes of every operand, counted once: what a launch reads and writes if nothing is read twice. */
 export function bytesOf(kernel: Kernel): number {
-  return kernel.operands.reduce((n, o) => n + o.size * byteSize[o.dtype] * (o.access === "inout" ? 2 : 1), 0);
+  return kernel.operands.reduce((n, o) => n + storageBytes(o.dtype, o.size) * (o.access === "inout" ? 2 : 1), 0);
 }
 
 /** Distinct scalar operations of some expressions. */

@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sizeOf } from "../core/aval.ts";
-import { byteSize } from "../core/dtype.ts";
+import { storageBytes } from "../core/dtype.ts";
 import { DeviceError, LowrankError } from "../core/errors.ts";
 import { inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
 import { checkInputs } from "../core/ir/verify.ts";
@@ -127,7 +127,7 @@ function launch(program: Compiled, leaves: readonly Leaf[], donated: ReadonlySet
   });
   const buffers = [...tensors, ...program.captured].map((t) => t.buffer as DeviceBuffer);
   const outputs = program.outputs.map(({ aval, donated: from }) =>
-    from !== undefined ? buffers[from] : device.allocate(Math.max(4, sizeOf(aval.shape) * byteSize[aval.dtype]))
+    from !== undefined ? buffers[from] : device.allocate(Math.max(4, storageBytes(aval.dtype, sizeOf(aval.shape))))
   );
   program.executable.run(buffers, outputs);
   for (const s of scalars) s.dispose();

@@ -1,5 +1,5 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
-import { byteSize, type DType } from "../core/dtype.ts";
+import { type DType, storageBytes } from "../core/dtype.ts";
 import type { BufferRef, Expr, Index, MapKernel, Program, Step } from "./kernel.ts";
 import type { Launch } from "./lower/context.ts";
 import type { Lowered } from "./lower/lower.ts";
@@ -71,7 +71,7 @@ class Placement {
   /** `to` lives in the memory of `from`. An output may only move into an argument: the caller owns both. */
   #alias(from: Buffer, to: Buffer): boolean {
     const root = this.root(from);
-    if (byteSize[from.dtype] * from.size !== byteSize[to.dtype] * to.size) return false;
+    if (storageBytes(from.dtype, from.size) !== storageBytes(to.dtype, to.size)) return false;
     if (this.outputs.includes(to) && root.argument === undefined) return false;
     this.#parent.set(to, root);
     this.#lastUse.set(root, Math.max(this.#lastUse.get(root)!, this.#lastUse.get(to)!));
@@ -175,7 +175,7 @@ function assign(
   const slots = new Map<Buffer, number>();
   const holes: { offset: number; bytes: number }[] = [];
   let bytes = 0;
-  const size = (b: Buffer) => Math.ceil(Math.max(1, byteSize[b.dtype] * b.size) / alignment) * alignment;
+  const size = (b: Buffer) => Math.ceil(Math.max(1, storageBytes(b.dtype, b.size)) / alignment) * alignment;
   launches.forEach(({ buffers }, i) => {
     const roots = [...new Set(buffers.map(root))].filter(inArena);
     for (const b of roots) {

@@ -1,6 +1,6 @@
 /** What a training program tells a person, as text. */
 import { sizeOf } from "../core/aval.ts";
-import { byteSize } from "../core/dtype.ts";
+import { storageBytes } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
 import type { Device } from "../kernels/device/device.ts";
@@ -24,7 +24,7 @@ export function formatBytes(bytes: number): string {
 export function sizeOfTree(params: unknown): { count: number; bytes: number } {
   const sizes = flatten<Leaf>(params).leaves.map(({ aval }) => ({
     count: sizeOf(aval.shape),
-    bytes: sizeOf(aval.shape) * byteSize[aval.dtype],
+    bytes: storageBytes(aval.dtype, sizeOf(aval.shape)),
   }));
   return {
     count: sizes.reduce((sum, s) => sum + s.count, 0),

@@ -4,6 +4,7 @@ import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { asValue } from "./constant.ts";
 import { convert } from "./elementwise.ts";
+import { asNumbers } from "./quantize.ts";
 import { transpose } from "./structure.ts";
 
 /** Which axes of a and b are summed over, and which run along with each other; the rest are free. */
@@ -96,7 +97,7 @@ function adjoint(
 
 /** A product with explicit dimension numbers. */
 export function dot(a: Operand, b: Operand, dims: DotDims): Value {
-  return bind1(dotPrim, [asValue(a), asValue(b)], dims);
+  return bind1(dotPrim, [asNumbers(a), asNumbers(b)], dims);
 }
 
 /**

@@ -8,6 +8,7 @@ import type { ScalarOp } from "../ir/scalar_op.ts";
 import { type Operand, Tensor } from "../tensor.ts";
 import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
+import { asNumbers } from "./quantize.ts";
 
 type ElementwiseName = Exclude<ScalarOp, "convert" | "bitcast" | "select">;
 type Kind = "float" | "number" | "integer" | "bool" | "any";
@@ -260,7 +261,7 @@ export function clamp(x: Operand, low: Operand, high: Operand): Value {
 
 /** The same numbers in another dtype: floats round to nearest, float to integer truncates. */
 export function convert(x: Operand, dtype: DType): Value {
-  const value = asValue(x);
+  const value = asNumbers(x);
   return value.dtype === dtype ? value : bind1(convertPrim, [value], { dtype });
 }
 

@@ -6,6 +6,7 @@ import type { Operand } from "../tensor.ts";
 import { broadcastTo, full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { add, and, clamp, convert, ge, lt, mul, select } from "./elementwise.ts";
+import { asNumbers } from "./quantize.ts";
 import { iota } from "./structure.ts";
 
 /** table[v, …] at indices[i…] → [i…, …]; indices are clamped into the table. */
@@ -39,7 +40,7 @@ function flatRows(ids: Value, count: number): Value {
 
 /** Rows of `table` (axis 0) at i32 `indices` of any shape. */
 export function gather(table: Operand, indices: Operand): Value {
-  return bind1(gatherPrim, [asValue(table), asValue(indices, "i32")], null);
+  return bind1(gatherPrim, [asNumbers(table), asValue(indices, "i32")], null);
 }
 
 /**

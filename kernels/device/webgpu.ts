@@ -1,4 +1,4 @@
-import { byteSize, type DType, type HostArray, hostArray } from "../../core/dtype.ts";
+import { type DType, type HostArray, hostArray, storageBytes } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Program } from "../kernel.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
@@ -82,7 +82,7 @@ export class WebGpuDevice implements Device {
     await this.failures.check();
     const encoder = this.gpu.createCommandEncoder();
     const staged = requests.map(({ buffer, dtype, size }) => {
-      const bytes = Math.ceil(size * byteSize[dtype] / 4) * 4;
+      const bytes = Math.ceil(storageBytes(dtype, size) / 4) * 4;
       const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
       const staging = this.gpu.createBuffer({ size: Math.max(4, bytes), usage });
       if (bytes > 0) encoder.copyBufferToBuffer(own(buffer).gpu, 0, staging, 0, bytes);

@@ -1,4 +1,4 @@
-import { byteSize } from "../../core/dtype.ts";
+import { storageBytes } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { BufferRef, Program, Step } from "../kernel.ts";
 import { emitWgsl } from "../wgsl/emit.ts";
@@ -96,7 +96,7 @@ export class WebGpuProgram implements Executable {
     const { limits } = this.device.gpu;
     const bindings = shader.bindings.map(({ operand, start }, i) => {
       const sharing = kernel.operands.filter((_, j) => places[j] === places[operand]);
-      const bytes = Math.max(...sharing.map(({ dtype, size }) => size * byteSize[dtype]));
+      const bytes = Math.max(...sharing.map(({ dtype, size }) => storageBytes(dtype, size)));
       const next = shader.bindings[i + 1];
       // Up to the next window, or whole vectors to the end, which slices of the arena and buffers have room for.
       const length = next?.operand === operand ? next.start - start : roundUp(bytes - start);
@@ -164,5 +164,5 @@ function isEmpty({ kernel }: Step): boolean {
 }
 
 function exact({ dtype, size }: { dtype: keyof typeof byteSize; size: number }, ref: BufferRef) {
-  return { ref, bytes: size * byteSize[dtype] };
+  return { ref, bytes: storageBytes(dtype, size) };
 }

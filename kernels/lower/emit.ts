@@ -1,6 +1,7 @@
 /** Making map kernels: axes merged, buffers numbered. */
 import type { Aval } from "../../core/aval.ts";
 import { stridesOf } from "../../core/aval.ts";
+import { isPacked } from "../../core/packed.ts";
 import type { MapKernel, Operand, Store } from "../kernel.ts";
 import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
@@ -55,9 +56,9 @@ export function launchMap(
   ctx.launch({ kernel, buffers: operands.buffers, ...(elidable && { elidable }) });
 }
 
-/** A fresh row-major copy of a window. */
+/** A fresh row-major copy of a window; of a packed array, its values. */
 export function copyOf(ctx: Context, repr: Repr): Repr {
-  const aval: Aval = { shape: repr.view.shape, dtype: repr.dtype };
+  const aval: Aval = { shape: repr.view.shape, dtype: isPacked(repr.dtype) ? "f32" : repr.dtype };
   const { buffer, repr: whole } = ctx.newWhole(aval);
   launchMap(ctx, aval.shape, [{
     buffer,

@@ -102,6 +102,18 @@ export class Code {
     return this.get(local);
   }
 
+  /** Pushes sixteen bytes. */
+  bytes(values: readonly number[]): this {
+    const [a, b, c, d] = new Int32Array(Uint8Array.from(values).buffer);
+    return this.i32x4(a, b, c, d);
+  }
+
+  /** Picks bytes of two vectors: 0 to 15 of the first, 16 to 31 of the second. */
+  shuffleBytes(bytes: readonly number[]): this {
+    this.#opcode(0xfd0d);
+    return this.#write(...bytes);
+  }
+
   /** Picks 32-bit lanes of two vectors: 0 to 3 of the first, 4 to 7 of the second. */
   shuffle(...lanes: [number, number, number, number]): this {
     this.#opcode(0xfd0d);

@@ -45,7 +45,7 @@ class GemmEmitter {
       return { start: null, length: { constant: s.k }, end: { constant: s.k }, most: s.k };
     });
     const block: Block = {
-      result: this.#reserve(group * columnBlock * 4),
+      result: this.#reserve(group * columnBlock * 4 + this.#operands.runSumsBytes),
       panels: segments.map((s) => s.panelMode === "inPlace" ? null : this.#reserve(this.#operands.panelsBytes(s))),
       splats: segments.map((s) =>
         s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * this.#operands.deepest(s) * 4)

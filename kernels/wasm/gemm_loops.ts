@@ -1,10 +1,13 @@
 /** Packing and multiplying one area of a product, tile by tile. */
 import { byteSize } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import type { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTransposedPanel } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
 import { emitDotColumn, emitTile, type TileSegment } from "./gemm_tile.ts";
+import { emitUnpackedPanel, emitUnpackedRows } from "./packed.ts";
+import { emitRunSums } from "./packed_dots.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
 export interface Area {
@@ -57,12 +60,35 @@ export class GemmLoops {
     const [at, into] = this.#operands.counters(2);
     code.get(column).set(at).get(to).set(into);
     const pack = (count: number) => {
-      if (panelMode === "transpose") {
+      if (panel.runs === "k") {
+        const reader = this.#operands.reader(panel), run = this.#operands.run(panel, outer, at, depth);
+        emitUnpackedPanel(reader, run, panel.free, depth.length, count, width, into);
+        reader.release();
+      } else if (panelMode === "transpose") {
         emitTransposedPanel(code, panel, depth, this.#operands.address(panel, outer, at, depth), count, width, into);
       } else emitCopiedPanel(code, this.#operands.source(panel, outer), depth, at, count, width, into);
       code.get(into).i32(next).op("i32.add").set(into);
     };
-    if (panelMode === "copy" && panel.free === 1 && !panel.index.dynamic?.length) {
+    if (panel.runs === "free" && 32 % width === 0) {
+      const reader = this.#operands.reader(panel);
+      code.loopUpTo(at, columnEnd, 32, () => {
+        emitUnpackedRows(
+          reader,
+          this.#operands.run(panel, outer, at, depth),
+          panel.k,
+          depth.length,
+          { constant: 1 },
+          into,
+          {
+            offset: (c) => Math.floor(c / width) * next + (c % width) * 4,
+            runBytes: 0,
+            rowBytes: width * 4,
+          },
+        );
+        code.get(into).i32(32 / width * next).op("i32.add").set(into);
+      });
+      reader.release();
+    } else if (panelMode === "copy" && panel.free === 1 && !isPacked(panel.dtype) && !panel.index.dynamic?.length) {
       code.loopUpTo(at, columnEnd, columnBlock, () => {
         const from = this.#operands.address(panel, outer, at, depth);
         emitCopiedBlock(code, panel, depth, from, columnBlock / width, width, into, next);
@@ -182,7 +208,9 @@ export class GemmLoops {
     const code = this.#code, operands = this.#operands;
     const { rows, columnBlock, segments } = this.#plan;
     const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
-    this.functions.push(emitDotColumn({
+    const [{ panel: { dtype, operand }, splat, k }] = segments;
+    const packed = isPacked(dtype) ? { type: dtype, size: operands.kernel.operands[operand].size } : null;
+    const shape = {
       rows,
       vectors: 1,
       resultRow: columnBlock * 4,
@@ -191,18 +219,29 @@ export class GemmLoops {
       segments: segments.map(({ splat, panel }): TileSegment => {
         return { splatRow: splat.free * 4, splatStep: 4, panelType: panel.dtype, panelStep: 0 };
       }),
-    }));
+    };
+    this.functions.push(emitDotColumn(shape, packed));
     const made = this.functions.length - 1;
-    const [at, into, zero] = operands.counters(3);
+    const [at, into, zero, sums] = operands.counters(4);
     const lefts = segments.map((s) => operands.address(s.splat, outer, zero, all));
-    const rights = segments.map((s) => operands.address(s.panel, outer, column, all));
+    const rights = segments.map(({ panel }) =>
+      panel.runs ? operands.run(panel, outer, column, all) : operands.address(panel, outer, column, all)
+    );
+    if (packed) {
+      code.get(result).i32(rows * columnBlock * 4).op("i32.add").set(sums);
+      emitRunSums(code, lefts[0], splat.free * 4, rows, k, sums);
+    }
     code.get(column).set(at).get(result).set(into);
     code.loopUpTo(at, columnEnd, 1, () => {
-      code.get(into).i32(0);
+      code.get(into);
+      if (packed) code.get(operands.frame.pointers[operand]);
+      else code.i32(0);
       segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
+      if (packed) code.get(sums);
       code.call(made);
       segments.forEach(({ panel }, i) => {
-        code.get(rights[i]).i32(panel.free * byteSize[panel.dtype]).op("i32.add").set(rights[i]);
+        const step = panel.runs ? panel.free / 32 : panel.free * byteSize[panel.dtype];
+        code.get(rights[i]).i32(step).op("i32.add").set(rights[i]);
       });
       code.get(into).i32(4).op("i32.add").set(into);
     });

@@ -1,11 +1,13 @@
 /** The operands of a product as its loops reach them: addresses, strides, and where packed copies lie. */
 import { byteSize } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
 import type { ContractKernel } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import type { KernelFrame } from "./frame.ts";
 import type { Depth, Source } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan, Side } from "./gemm_plan.ts";
 import { AxisRewriter } from "./iteration.ts";
+import { PackedReader } from "./packed.ts";
 import type { Space } from "./point.ts";
 
 /** How far apart, in bytes, the tiles find what they read. */
@@ -61,6 +63,30 @@ export class GemmOperands {
     if (depth.start !== null) code.get(depth.start).i32(side.k * size).op("i32.mul", "i32.add");
     code.get(free).i32(side.free * size).op("i32.mul", "i32.add").set(local);
     return local;
+  }
+
+  /** A reader of a packed side. */
+  reader(side: Side): PackedReader {
+    const { dtype, operand } = side;
+    if (!isPacked(dtype)) throw new Error(`${dtype} is not packed`);
+    const { pointers, options } = this.frame;
+    return new PackedReader(this.code, dtype, this.kernel.operands[operand].size, pointers[operand], options.relaxed);
+  }
+
+  /** A local with the number of a packed side's run that begins with element [free, k] at the depth's start. */
+  run(side: Side, outer: readonly Local[], free: Local, depth: Depth): Local {
+    const code = this.code, local = code.local("i32");
+    code.i32(side.index.offset);
+    outer.forEach((axis, i) => code.get(axis).i32(side.index.strides[i]).op("i32.mul", "i32.add"));
+    if (depth.start !== null) code.get(depth.start).i32(side.k).op("i32.mul", "i32.add");
+    code.get(free).i32(side.free).op("i32.mul", "i32.add").i32(5).op("i32.shr_u").set(local);
+    return local;
+  }
+
+  /** Bytes after the block of sums in which dot products with packed rows keep the sums of runs of the splat side. */
+  get runSumsBytes(): number {
+    const { by, rows, segments: [{ k, panel }] } = this.plan;
+    return by === "dots" && panel.runs !== null ? rows * k / 32 * 16 : 0;
   }
 
   /** Whether k is walked in several blocks. */

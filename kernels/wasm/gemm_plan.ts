@@ -9,6 +9,7 @@
  */
 import type { DType } from "../../core/dtype.ts";
 import { sizeOf } from "../../core/aval.ts";
+import { isPacked } from "../../core/packed.ts";
 import type { ContractKernel, Index, Operand, Segment, Store } from "../kernel.ts";
 
 /** One operand of a segment: strides in elements along its free axis (m or n) and along k. */
@@ -20,6 +21,8 @@ export interface Side {
   readonly k: number;
   /** Whether its index runs over [...batch, k, free] rather than [...batch, free, k]. */
   readonly kFirst: boolean;
+  /** The axis along which a packed side lies in whole runs; null for other sides, and where it does not. */
+  readonly runs: "k" | "free" | null;
 }
 
 /** `inPlace`; packed as [row][k] where k is contiguous (`byRow`), or as [k][row] (`byDepth`). */
@@ -89,9 +92,10 @@ function planDots(kernel: ContractKernel): GemmPlan | null {
     return { ...planSegment(segment, operands, false), splatMode: "inPlace", panelMode: "inPlace" };
   });
   const near = ({ free }: Side) => free >= 0 && free < 2 ** 26;
-  const fits = segments.every(({ splat, panel }) =>
-    [splat, panel].every((s) => isStatic(s) && s.k === 1 && near(s)) && splat.dtype === "f32"
-  );
+  const fits =
+    segments.every(({ splat, panel }) =>
+      [splat, panel].every((s) => isStatic(s) && s.k === 1 && near(s)) && splat.dtype === "f32"
+    ) && segments.every(({ panel }, i) => !isPacked(panel.dtype) || (i === 0 && panel.runs === "k"));
   if (!fits || storesRunAlongRows(stores, batch.length)) return null;
   return {
     by: "dots",
@@ -109,6 +113,9 @@ function planDots(kernel: ContractKernel): GemmPlan | null {
     pass: segments[0].k,
   };
 }
+
+/** Cycles that a packed element takes which is read by itself. */
+const scatteredCost = 40;
 
 /** A plan with its cost beyond the multiplications, in about cycles. */
 function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; cost: number } {
@@ -129,7 +136,8 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
       panelMode: panelMode(sides.panel, few, columns),
     };
   });
-  const pass = evenBlock(segments[0].k, deepestPass);
+  // Whole runs of packed sides.
+  const pass = evenBlock(segments[0].k, deepestPass, segments.some((s) => s.panel.runs !== null) ? 32 : 4);
   const depthBlock = segments[0].k <= deepestWhole ? segments[0].k : pass;
   const depth = segments.reduce((sum, { k }, i) => sum + (i === 0 ? depthBlock : k), 0);
   const width = 4 * vectors;
@@ -156,13 +164,21 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   for (const s of segments) {
     const packs = s.panelMode === "inPlace"
       ? 0
+      : isPacked(s.panel.dtype)
+      ? s.panel.runs === null ? scatteredCost : 1.5
       : s.panelMode === "copy" && s.panel.free === 1
       ? 0.7
       : s.panelMode === "transpose"
       ? 0.9
       : 3;
     cost += packs * columns * s.k * Math.ceil(rows / rowBlock);
-    const splats = s.splatMode === "inPlace" ? 0 : s.splat.free === 1 || s.splat.k === 1 ? 0.7 : 3;
+    const splats = s.splatMode === "inPlace"
+      ? 0
+      : isPacked(s.splat.dtype)
+      ? scatteredCost
+      : s.splat.free === 1 || s.splat.k === 1
+      ? 0.7
+      : 3;
     cost += splats * rows * s.k * columnBlocks;
     // Lanes past the last column, and short tiles, multiply for nothing.
     cost += (roundUp(columns, 4 * (s.panelMode === "inPlace" ? 1 : vectors)) - columns) * rows * s.k / 8;
@@ -200,7 +216,7 @@ export function planSegment(
   operands: readonly Operand[],
   swapped: boolean,
 ): Pick<SegmentPlan, "k" | "splat" | "panel"> {
-  const left = side(a, operands, false), right = side(b, operands, true);
+  const left = side(a, operands, false, k), right = side(b, operands, true, k);
   return swapped ? { k, splat: right, panel: left } : { k, splat: left, panel: right };
 }
 
@@ -214,10 +230,16 @@ function side(
   { operand, index }: { operand: number; index: Index },
   operands: readonly Operand[],
   kFirst: boolean,
+  depth: number,
 ): Side {
   const [first, second] = index.strides.slice(-2);
   const [free, k] = kFirst ? [second, first] : [first, second];
-  return { operand, index, dtype: operands[operand].dtype, free, k, kFirst };
+  const { dtype } = operands[operand];
+  const outer = [index.offset, ...index.strides.slice(0, -2)];
+  const whole = (others: readonly number[]) =>
+    isPacked(dtype) && !index.dynamic?.length && others.every((x) => x >= 0 && x % 32 === 0);
+  const runs = k === 1 && whole([...outer, free, depth]) ? "k" : free === 1 && whole([...outer, k]) ? "free" : null;
+  return { operand, index, dtype, free, k, kFirst, runs };
 }
 
 function isStatic(side: Side): boolean {
@@ -234,6 +256,7 @@ function splatMode(side: Side, columns: number): SplatMode {
 
 function panelMode(side: Side, few: boolean, columns: number): PanelMode {
   if (!isStatic(side)) return "copy";
+  if (isPacked(side.dtype)) return side.runs === "k" ? "transpose" : "copy";
   if (few && side.free === 1 && columns % 4 === 0 && side.k >= 0 && side.k < 2 ** 26) return "inPlace";
   const near = side.free > 0 && side.free < 2 ** 26;
   return side.k === 1 && side.free !== 1 && near ? "transpose" : "copy";
@@ -243,7 +266,7 @@ export function roundUp(x: number, step: number): number {
   return Math.ceil(x / step) * step;
 }
 
-/** The least equal blocks, multiples of 4, of at most `most`. */
-export function evenBlock(size: number, most: number): number {
-  return size <= most ? size : roundUp(Math.ceil(size / Math.ceil(size / most)), 4);
+/** The least equal blocks, multiples of `step`, of at most `most`. */
+export function evenBlock(size: number, most: number, step = 4): number {
+  return size <= most ? size : roundUp(Math.ceil(size / Math.ceil(size / most)), step);
 }

@@ -2,6 +2,8 @@
 import { byteSize } from "../../core/dtype.ts";
 import type { DType } from "../../core/dtype.ts";
 import { Code, type Local } from "./assembler.ts";
+import { PackedReader } from "./packed.ts";
+import { emitPackedDots, type PackedDots } from "./packed_dots.ts";
 import { emitWiden } from "./storage.ts";
 
 /** How a tile reads one segment: all distances in bytes, known when the code is written. */
@@ -127,17 +129,24 @@ export function emitDotTile(shape: TileShape, columns: number): Code {
 
 /**
  * A function `(result, 0, left0, right0, k0, left1, …)` whose lanes lie along k: dot products of `rows` left rows (f32) with
- * one right row, written one under the other. The right side is read straight through, as fast as memory gives it.
+ * one right row, written one under the other. The right side is read straight through, as fast as memory gives it. Where
+ * the first right side is packed its address is the second parameter, `right0` the run that its row begins with, and a last
+ * parameter the address of the left rows' sums of runs.
  */
-export function emitDotColumn(shape: TileShape): Code {
+export function emitDotColumn(shape: TileShape, packed: PackedDots | null = null): Code {
   const { rows, segments, resultRow, relaxed } = shape;
-  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
+  const parameters = segments.length * 3 + (packed ? 1 : 0);
+  const code = new Code(["i32", "i32", ...new Array<"i32">(parameters).fill("i32")]);
   // Enough independent sums to hide the latency of additions.
   const unrolled = rows === 1 ? 8 : rows < 4 ? 4 : 2;
   const sums = Array.from({ length: rows }, () => Array.from({ length: unrolled }, () => code.local("v128")));
   const right = code.local("v128"), k = code.local("i32");
   segments.forEach((segment, s) => {
     const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
+    if (s === 0 && packed) {
+      const reader = new PackedReader(code, packed.type, packed.size, code.parameter(1), relaxed);
+      return emitPackedDots(reader, sums, segment.splatRow, leftAt, rightAt, depth, code.parameter(parameters + 1));
+    }
     const size = byteSize[segment.panelType];
     const step = (i: number, lanes: 1 | 4) => {
       if (lanes === 4) pushVector(code, segment.panelType, rightAt, i * 4 * size);

@@ -122,6 +122,7 @@ export const plainOpcodes = {
 /** Loads and stores of scalars and whole vectors, with the logarithm of their natural alignment. */
 export const memoryOpcodes = {
   "i32.load": [0x28, 2],
+  "i32.load8_u": [0x2d, 0],
   "i32.load16_u": [0x2f, 1],
   "i32.store": [0x36, 2],
   "v128.load": [simd, 4],

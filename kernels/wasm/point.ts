@@ -3,9 +3,11 @@
  * instructions with one lane in use, so a value has the same bits wherever the split into vectors falls.
  */
 import { byteSize, type DType } from "../../core/dtype.ts";
+import { isPacked, type PackedType } from "../../core/packed.ts";
 import type { Expr, Index, Operand, Store } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { MathEmitter } from "./math.ts";
+import { PackedReader } from "./packed.ts";
 import { emitScalar } from "./scalar.ts";
 import { emitNarrow, emitWiden } from "./storage.ts";
 import { emitThreefry } from "./threefry.ts";
@@ -231,15 +233,22 @@ export class PointEmitter {
     else this.#code.i32(counter.fixed);
   }
 
+  /** What one element adds to an access's address: its bytes; packed elements have none, and are numbered instead. */
+  #step(operand: number): number {
+    const { dtype } = this.#space.operands[operand];
+    return isPacked(dtype) ? 1 : byteSize[dtype];
+  }
+
   /** A local with an access's address less what varies along the loop axis. */
   #base(operand: number, index: Index): Local {
     const key = index.dynamic?.length ? index : `${operand}:${index.offset}:${index.strides}`;
     const known = this.#bases.get(key);
     if (known !== undefined) return known;
-    const { pointers, operands, loopAxis } = this.#space;
-    const size = byteSize[operands[operand].dtype];
+    const { pointers, loopAxis } = this.#space;
+    const size = this.#step(operand);
     const code = this.#code;
-    code.get(pointers[operand]);
+    if (isPacked(this.#space.operands[operand].dtype)) code.i32(0);
+    else code.get(pointers[operand]);
     if (index.offset !== 0) code.i32(index.offset * size).op("i32.add");
     index.strides.forEach((stride, axis) => {
       if (stride === 0 || axis === loopAxis) return;
@@ -263,8 +272,8 @@ export class PointEmitter {
 
   /** Pushes an access's address at the current point (lane 0), but for dynamic parts that differ between lanes. */
   #address(operand: number, index: Index): void {
-    const { operands, loopAxis } = this.#space;
-    const size = byteSize[operands[operand].dtype];
+    const { loopAxis } = this.#space;
+    const size = this.#step(operand);
     const code = this.#code;
     code.get(this.#base(operand, index));
     const stride = index.strides[loopAxis] ?? 0;
@@ -288,7 +297,7 @@ export class PointEmitter {
   /** Calls `access` once a lane with that lane's address on the stack (under `below`, if any). */
   #eachLane(operand: number, index: Index, count: number, access: (lane: number) => void, below: () => void): void {
     const { stride, gathered } = this.#spread(index);
-    const size = byteSize[this.#space.operands[operand].dtype];
+    const size = this.#step(operand);
     const code = this.#code;
     const address = code.local("i32");
     this.#address(operand, index);
@@ -315,6 +324,7 @@ export class PointEmitter {
   #load(operand: number, index: Index): void {
     const code = this.#code;
     const dtype: DType = this.#space.operands[operand].dtype;
+    if (isPacked(dtype)) return this.#loadPacked(operand, index, dtype);
     const half = byteSize[dtype] === 2;
     const { stride, gathered } = this.#spread(index);
     if (gathered.length === 0 && (stride === 0 || this.#lanes === 1)) {
@@ -336,6 +346,29 @@ export class PointEmitter {
       code.release("v128", lanes);
     }
     emitWiden(code, dtype);
+  }
+
+  /** A packed operand, one lane after the other: rows of a few tokens, and the ends of products. */
+  #loadPacked(operand: number, index: Index, type: PackedType): void {
+    const code = this.#code, { relaxed, operands, pointers } = this.#space;
+    const reader = new PackedReader(code, type, operands[operand].size, pointers[operand], relaxed);
+    const lanes = code.local("v128"), value = code.local("v128"), element = code.local("i32");
+    const { stride, gathered } = this.#spread(index);
+    const count = stride === 0 && gathered.length === 0 ? 1 : this.#lanes;
+    this.#eachLane(operand, index, count, (lane) => {
+      code.set(element);
+      reader.element(element);
+      if (lane > 0) {
+        // The value stands in every lane: it keeps the lanes below.
+        code.set(value).get(lanes).get(value);
+        code.shuffle(...([0, 1, 2, 3].map((l) => l < lane ? l : 4 + l) as [number, number, number, number]));
+      }
+      code.set(lanes);
+    }, () => {});
+    code.get(lanes);
+    code.release("v128", lanes, value);
+    code.release("i32", element);
+    reader.release();
   }
 
   #store(store: Store, value: Local | null): void {

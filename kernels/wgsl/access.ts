@@ -1,6 +1,8 @@
 import type { Index } from "../kernel.ts";
 import { arithmeticType } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
 import { variesAlong } from "./expressions.ts";
+import { packedReader } from "./packed.ts";
 import type { Term } from "./scalar.ts";
 import type { ShaderWriter } from "./shader.ts";
 
@@ -17,6 +19,7 @@ export function readWide(shader: ShaderWriter, operand: number, at: string): Ter
   const { dtype } = shader.operands[operand];
   const { dtype: declared } = shader.binding(operand);
   const type = arithmeticType[dtype];
+  if (isPacked(dtype)) return { text: `${packedReader(shader, operand)}(${at})`, type, width: 4, atom: true };
   let text = shader.read(operand, at);
   if (dtype === "f16") text = `${shader.helpers.use("halves")}(${text})`;
   else if (dtype === "bf16") text = `${shader.helpers.use("brains")}(${text})`;
@@ -30,6 +33,7 @@ export function readElement(shader: ShaderWriter, operand: number, at: string): 
   const { dtype } = shader.operands[operand];
   const { dtype: declared } = shader.binding(operand);
   const type = arithmeticType[dtype];
+  if (isPacked(dtype)) return { text: `${packedReader(shader, operand)}(${at})`, type, width: 1, atom: true };
   if (dtype === "f16" || dtype === "bf16") {
     const helper = shader.helpers.use(dtype === "f16" ? "half" : "brain");
     return { text: `${helper}(${shader.read(operand, `${at} / 2u`)}, ${at})`, type, width: 1, atom: true };
@@ -40,7 +44,7 @@ export function readElement(shader: ShaderWriter, operand: number, at: string): 
 }
 
 /** Whether an operand's elements are half a word. */
-export function isPacked(shader: ShaderWriter, operand: number): boolean {
+export function isHalfWord(shader: ShaderWriter, operand: number): boolean {
   const { dtype } = shader.operands[operand];
   return dtype === "f16" || dtype === "bf16";
 }

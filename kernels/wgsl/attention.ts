@@ -1,5 +1,5 @@
 import { type AttentionKernel, type AttentionOperand, attentionOperands } from "../kernel.ts";
-import { isPacked, readElement, readWide } from "./access.ts";
+import { isHalfWord, readElement, readWide } from "./access.ts";
 import { literal } from "./literal.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
@@ -203,7 +203,7 @@ class AttentionWriter {
   #read(operand: AttentionOperand, at: string, row = true): string {
     const i = this.#names.indexOf(operand);
     if (row && this.wide) return readWide(this.shader, i, at).text;
-    return readElement(this.shader, i, isPacked(this.shader, i) ? `(${at})` : at).text;
+    return readElement(this.shader, i, isHalfWord(this.shader, i) ? `(${at})` : at).text;
   }
 
   #write(operand: AttentionOperand, at: string, value: string): void {

@@ -1,5 +1,5 @@
 import type { Expr, Index, Store } from "../kernel.ts";
-import { isPacked, readElement, readWide, reread } from "./access.ts";
+import { isHalfWord, readElement, readWide, reread } from "./access.ts";
 import { countUses, rootsOf, variesAlong } from "./expressions.ts";
 import { literal } from "./literal.ts";
 import { laneOf, scalarRules, splat, type Term, term, typeName, type Width } from "./scalar.ts";
@@ -107,7 +107,7 @@ export class Scope {
         (index.dynamic ?? []).some((part) => variesAlong(part.value, vector.axis)));
     const element = (lane: number) => {
       const at = this.index(index, 1, lane);
-      const named = isPacked(this.shader, operand) && !/^\w+$/.test(at);
+      const named = isHalfWord(this.shader, operand) && !/^\w+$/.test(at);
       const position = named ? this.#bind({ text: at, type: "u32", width: 1, atom: false }).text : at;
       return readElement(this.shader, operand, position);
     };

@@ -1,4 +1,5 @@
-import { byteSize, type DType } from "../../core/dtype.ts";
+import { byteSize, type DType, storageBytes } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Operand } from "../kernel.ts";
 import { HelperSet } from "./helpers.ts";
@@ -36,6 +37,9 @@ export interface Binding {
   readonly windows: number;
 }
 
+/** A packed array is words, which `packed.ts` reads. */
+const packedElement = ["u32", "vec4<u32>"] as const;
+
 const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
   f32: ["f32", "vec4<f32>"],
   i32: ["i32", "vec4<i32>"],
@@ -43,6 +47,12 @@ const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
   bool: ["u32", "vec4<u32>"],
   f16: ["u32", "vec2<u32>"],
   bf16: ["u32", "vec2<u32>"],
+  q4_0: packedElement,
+  q4_1: packedElement,
+  q8_0: packedElement,
+  q4_k: packedElement,
+  q6_k: packedElement,
+  nf4: packedElement,
 };
 
 /**
@@ -79,7 +89,7 @@ export class ShaderWriter {
       }
       if (alias[i] !== i) return void this.#bindings.push(this.#bindings[alias[i]]);
       const size = Math.max(...operands.filter((_, j) => alias[j] === i).map(({ size }) => size));
-      const windows = Math.max(1, Math.ceil(size * byteSize[operand.dtype] / this.#windowBytes));
+      const windows = Math.max(1, Math.ceil(storageBytes(operand.dtype, size) / this.#windowBytes));
       const packed = operand.dtype === "f16" || operand.dtype === "bf16";
       const written = operands.some(({ access }, j) => alias[j] === i && access !== "read");
       const atomic = packed && written && shared.has(i);
@@ -126,7 +136,7 @@ export class ShaderWriter {
       );
     }
     const type = elementType[dtype][wide ? 1 : 0];
-    const step = this.#windowBytes / (wide ? 4 * byteSize[dtype] : 4);
+    const step = this.#windowBytes / (wide ? isPacked(dtype) ? 16 : 4 * byteSize[dtype] : 4);
     const each = (text: (binding: string, index: string) => string) =>
       Array.from({ length: windows }, (_, w) => {
         const statement = text(windowName(name, w), w === 0 ? "i" : `i - ${w * step}u`);

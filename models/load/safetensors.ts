@@ -87,7 +87,7 @@ function readPieces(
   }
 }
 
-const storedNames: Readonly<Record<DType, string>> = {
+const storedNames: Readonly<Partial<Record<DType, string>>> = {
   f32: "F32",
   f16: "F16",
   bf16: "BF16",
@@ -105,13 +105,18 @@ export function encodeSafetensors(
   metadata: Readonly<Record<string, string>> = { format: "pt" },
 ): Uint8Array[] {
   const kinds = Object.keys(elementBits);
-  const rank = (tensor: HostTensor) => kinds.indexOf(storedNames[tensor.dtype]);
+  const rank = (tensor: HostTensor) => kinds.indexOf(storedNames[tensor.dtype]!);
   const sorted = [...tensors].sort(([a, x], [b, y]) => rank(y) - rank(x) || compareCodePoints(a, b));
   const lines = [`"__metadata__":${JSON.stringify(Object.fromEntries(Object.entries(metadata).sort()))}`];
   const parts: Uint8Array[] = [];
   let at = 0;
   for (const [name, tensor] of sorted) {
     if (name === "__metadata__") throw new FileError("A tensor can't be named __metadata__ in a safetensors file.");
+    if (storedNames[tensor.dtype] === undefined) {
+      throw new FileError(
+        `${name} is packed (${tensor.dtype}), and safetensors files hold no such type: dequantize it.`,
+      );
+    }
     if (tensor.data.length !== sizeOf(tensor.shape)) {
       throw new FileError(
         `Cannot write ${name}: its shape is [${tensor.shape}] and it has ${tensor.data.length} values.`,

@@ -1,8 +1,10 @@
 /** Inputs for every primitive of the registry: what the laws are generated from. */
 import { type Aval, sizeOf } from "../../core/aval.ts";
 import { type DType, isFloat } from "../../core/dtype.ts";
+import { isPacked, packedTypes } from "../../core/packed.ts";
+import { randomPacked } from "../reference/packed_reference.ts";
 import { convertTo } from "../reference/oracle_scalar.ts";
-import type { OracleTensor } from "../reference/oracle.ts";
+import { fromHost, type OracleTensor } from "../reference/oracle.ts";
 import { noise } from "../reference/toy_models.ts";
 
 /** One input: its aval and the range that its contents are drawn from. */
@@ -126,12 +128,14 @@ export const primitiveCases: Readonly<Record<string, readonly PrimitiveCase[]>> 
   dynamicSlice: [{ inputs: [f(4, 5), index(4)(), index(5)()], params: { sizes: [2, 3] }, unmapped: [1, 2] }],
   dynamicUpdateSlice: [{ inputs: [f(4, 5), f(2, 2), index(4)(), index(5)()], params: null, unmapped: [2, 3] }],
   randomBits: [{ inputs: [u(2)], params: { shape: [3, 5] } }],
+  dequantize: packedTypes.map((dtype) => ({ inputs: [of(dtype, 0, 0)(2, 256)], params: null, length: 2 })),
   stopGradient: [{ inputs: [f(3)], params: null }],
   barrier: [{ inputs: [f(3), f(2, 2), f(4)], params: { count: 2 } }],
 };
 
 /** Contents for an input, repeatable: whole numbers for integers, numbers that the dtype holds exactly for floats. */
 export function drawInput({ shape, dtype, range: [low, high] }: InputSpec, seed: number): OracleTensor {
+  if (isPacked(dtype)) return fromHost({ shape, dtype, data: randomPacked(dtype, sizeOf(shape), seed) });
   const next = noise(seed);
   const data = Float64Array.from({ length: sizeOf(shape) }, () => {
     const x = low + (high - low) * (next() + 1) / 2;

@@ -1,8 +1,15 @@
+import { isPacked } from "../../core/packed.ts";
+import { decodePacked } from "./packed_reference.ts";
 import { type DType, fromBf16, fromF16, type HostArray, toBf16, toF16 } from "../../core/dtype.ts";
 
 /** One operand: elements are read widened and written narrowed. */
 export class Cells {
-  constructor(readonly dtype: DType, readonly data: HostArray) {}
+  readonly data: HostArray | Float64Array;
+
+  /** `size` is that of the array in elements, which a packed one's words do not tell. */
+  constructor(readonly dtype: DType, data: HostArray, size: number) {
+    this.data = isPacked(dtype) ? decodePacked(dtype, size, data).values : data;
+  }
 
   get(i: number): number {
     if (!(i >= 0 && i < this.data.length)) throw new RangeError(`element ${i} of ${this.data.length} was read`);

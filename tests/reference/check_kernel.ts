@@ -1,5 +1,7 @@
 /** Runs single kernels on a device and compares them with the interpreter. */
-import { byteSize, fromBf16, fromF16, type HostArray, hostArray, toBf16, toF16 } from "../../core/dtype.ts";
+import { fromBf16, fromF16, type HostArray, hostArray, storageBytes, toBf16, toF16 } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
+import { randomPacked } from "./packed_reference.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import type { Kernel, Operand, Program } from "../../kernels/kernel.ts";
 import { interpretKernel } from "./kernel_interpreter.ts";
@@ -16,6 +18,7 @@ export function numbers(seed: number): () => number {
 
 /** Values for an operand: floats about 0, small integers, 0 or 1 for bool. */
 export function fill(operand: Operand, next: () => number): HostArray {
+  if (isPacked(operand.dtype)) return randomPacked(operand.dtype, operand.size, Math.floor(next() * 1e6));
   const data = hostArray(operand.dtype, operand.size);
   for (let i = 0; i < data.length; i++) {
     const x = 2 * next() - 1;
@@ -34,7 +37,7 @@ export function programOf(kernel: Kernel): Program {
 
 /** What a kernel leaves in each of its operands on a device. */
 export async function runKernel(device: Device, kernel: Kernel, data: readonly HostArray[]): Promise<HostArray[]> {
-  const buffers = kernel.operands.map((o) => device.allocate(Math.max(4, o.size * byteSize[o.dtype])));
+  const buffers = kernel.operands.map((o) => device.allocate(Math.max(4, storageBytes(o.dtype, o.size))));
   data.forEach((array, i) => device.write(buffers[i], array));
   const executable = device.compile(programOf(kernel));
   executable.run(buffers, []);

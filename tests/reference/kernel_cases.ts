@@ -5,11 +5,20 @@
 import { attentionCases } from "./cases/attention.ts";
 import type { KernelCase } from "./cases/build.ts";
 import { mapCases } from "./cases/map.ts";
+import { packedCases } from "./cases/packed.ts";
 import { contractCases } from "./cases/product.ts";
 import { rowCases, scatterCases } from "./cases/row.ts";
 import { scalarCases } from "./cases/scalar.ts";
 
 /** The whole table. */
 export function kernelCases(): KernelCase[] {
-  return [...scalarCases(), ...mapCases(), ...rowCases(), ...contractCases(), ...scatterCases(), ...attentionCases()];
+  return [
+    ...scalarCases(),
+    ...mapCases(),
+    ...rowCases(),
+    ...contractCases(),
+    ...scatterCases(),
+    ...attentionCases(),
+    ...packedCases(),
+  ];
 }

@@ -3,6 +3,7 @@
  * against. Values are f64 between load and store; integers wrap to 32 bits. Slow, and only for tests.
  */
 import { byteSize, type DType, type HostArray, hostArray, type ScalarType } from "../../core/dtype.ts";
+import { isPacked } from "../../core/packed.ts";
 import type {
   BufferRef,
   ContractKernel,
@@ -20,7 +21,7 @@ import { Cells } from "./cells.ts";
 
 /** Runs one kernel on host buffers; `buffers[i]` is operand i, of at least its size. Writes in place. */
 export function interpretKernel(kernel: Kernel, buffers: readonly HostArray[]): void {
-  const memory = kernel.operands.map((operand, i) => new Cells(operand.dtype, buffers[i]));
+  const memory = kernel.operands.map((operand, i) => new Cells(operand.dtype, buffers[i], operand.size));
   switch (kernel.kind) {
     case "map": {
       const point = new Point(memory, kernel.stores);
@@ -44,6 +45,7 @@ export function interpretProgram(program: Program, args: readonly HostArray[], o
   const resolve = (ref: BufferRef, dtype: DType, size: number): HostArray => {
     if (ref.kind === "arena") return hostArray(dtype, size, arena, ref.offset);
     const whole = ref.kind === "argument" ? args[ref.index] : outputs[ref.index];
+    if (isPacked(dtype)) return whole;
     return hostArray(dtype, Math.min(size, whole.byteLength / byteSize[dtype]), whole.buffer, whole.byteOffset);
   };
   for (const { kernel, buffers } of program.steps) {

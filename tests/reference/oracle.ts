@@ -2,12 +2,14 @@
  * The oracle: what a graph means, in float64 and plain loops. It shares no arithmetic with the library and the library
  * never imports it. A f32 value is a real number here; f16 and bf16 values are rounded, since that is what they are for.
  */
-import { type Aval, formatAval } from "../../core/aval.ts";
+import { type Aval, formatAval, sizeOf } from "../../core/aval.ts";
 import { fromBf16, fromF16, type HostArray, hostArray, toBf16, toF16 } from "../../core/dtype.ts";
 import { type Graph, newInput, type Node, nodesOf, Value } from "../../core/ir/graph.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { type HostTensor, Tensor, type TensorHome } from "../../core/tensor.ts";
 import { flatten, isLeaf } from "../../core/tree.ts";
+import { isPacked } from "../../core/packed.ts";
+import { decodePacked } from "./packed_reference.ts";
 import { rules, termRules } from "./oracle_rules.ts";
 import type { OracleTensor } from "./oracle_tensor.ts";
 
@@ -29,12 +31,17 @@ const home: TensorHome = new OracleHome();
 
 /** A host array as numbers: the bits of f16 and bf16 are read as what they stand for. */
 export function fromHost({ shape, dtype, data }: HostTensor): OracleTensor {
+  if (isPacked(dtype)) {
+    const { values, terms } = decodePacked(dtype, sizeOf(shape), data);
+    return { shape, dtype, data: values, packed: { words: data as Uint32Array<ArrayBuffer>, terms } };
+  }
   const read = dtype === "f16" ? fromF16 : dtype === "bf16" ? fromBf16 : (x: number) => x;
   return { shape, dtype, data: Float64Array.from(data, read) };
 }
 
 /** Numbers rounded to what the host holds, f16 and bf16 as their bits. */
-export function toHost({ shape, dtype, data }: OracleTensor): HostTensor {
+export function toHost({ shape, dtype, data, packed }: OracleTensor): HostTensor {
+  if (packed !== undefined) return { shape, dtype, data: packed.words };
   const host = hostArray(dtype, data.length);
   host.set(dtype === "f16" ? data.map(toF16) : dtype === "bf16" ? data.map(toBf16) : data);
   return { shape, dtype, data: host };
@@ -103,7 +110,7 @@ function walk(
     if (formatAval(args[i]) !== formatAval(input.aval)) {
       throw new Error(`argument ${i} is ${formatAval(args[i])}, but the graph takes ${formatAval(input.aval)}`);
     }
-    set(input, args[i].data, magnitude(args[i].data));
+    set(input, args[i].data, withTerms ? args[i].packed?.terms ?? magnitude(args[i].data) : none);
   });
   const run = (node: Node) => {
     if (node.prim.name === "input") throw new Error(`${node.outs[0]} is an input of another graph`);

@@ -193,6 +193,7 @@ export const rules: Record<string, Rule> = {
   dynamicSlice,
   dynamicUpdateSlice,
   randomBits: ([key], { shape }) => [Float64Array.from({ length: sizeOf(shape) }, (_, i) => threefry(key.data, i))],
+  dequantize: same,
   stopGradient: same,
   barrier: same,
 };
@@ -226,7 +227,19 @@ export const termRules: Record<string, TermRule> = {
   gather: ([, indices], [table], params, outs) => rules.gather([table, indices], params, outs),
   scatterAdd: ([indices], [, updates], params, outs) => rules.scatterAdd([indices, updates], params, outs),
   ...Object.fromEntries(
-    ["broadcast", "reshape", "transpose", "slice", "pad", "concat", "split", "reduceSum", "dot", "stopGradient"]
+    [
+      "broadcast",
+      "reshape",
+      "transpose",
+      "slice",
+      "pad",
+      "concat",
+      "split",
+      "reduceSum",
+      "dot",
+      "dequantize",
+      "stopGradient",
+    ]
       .map((name) => [name, moved(rules[name])]),
   ),
 };

@@ -1,4 +1,6 @@
 /** A few words to say kernels in, and their inputs. */
+import { isPacked } from "../../../core/packed.ts";
+import { randomPacked } from "../packed_reference.ts";
 import { type DType, type HostArray, hostArray, toBf16, toF16 } from "../../../core/dtype.ts";
 import type { Expr, Index, Kernel, Operand, ScalarOp, Store } from "../../../kernels/kernel.ts";
 
@@ -24,6 +26,7 @@ function noise(seed: number): () => number {
 
 /** `size` random elements of a dtype: floats in [-scale, scale), integers in [0, scale). */
 function randomArray(dtype: DType, size: number, seed: number, scale = dtype === "f32" ? 1 : 2): HostArray {
+  if (isPacked(dtype)) return randomPacked(dtype, size, seed);
   const next = noise(seed);
   const array = hostArray(dtype, size);
   for (let i = 0; i < size; i++) {

@@ -1,0 +1,404 @@
+/** Packed words to f32 in registers: the one reader behind every loader of packed weights. */
+import {
+  nf4Values,
+  type PackedFormat,
+  packedFormats,
+  type PackedLayout,
+  packedLayout,
+  type PackedType,
+} from "../../core/packed.ts";
+import type { Code, Limit, Local } from "./assembler.ts";
+
+/** The words of the two upper bits of 6-bit codes, and the shift at which those of a run begin. */
+interface UpperBits {
+  readonly words: Local;
+  readonly from: Local;
+}
+
+/** Code for one packed operand: what scales runs of 32 values, and what their codes stand for. */
+export class PackedReader {
+  readonly format: PackedFormat;
+  readonly #layout: PackedLayout;
+  /** What the values of the current group are multiplied by and, if the format is shifted, what is then added. */
+  readonly scale: Local;
+  readonly shift: Local;
+  readonly #word: Local;
+
+  /** `size` is that of the whole operand, in values. */
+  constructor(
+    readonly code: Code,
+    readonly type: PackedType,
+    readonly size: number,
+    readonly pointer: Local,
+    readonly relaxed: boolean,
+  ) {
+    this.format = packedFormats[type];
+    this.#layout = packedLayout(type, size);
+    this.scale = code.local("v128");
+    this.shift = code.local("v128");
+    this.#word = code.local("v128");
+  }
+
+  /** Bytes of the codes of a run, without the upper bits of 6-bit ones. */
+  get runBytes(): number {
+    return this.format.bits === 8 ? 32 : 16;
+  }
+
+  /** Groups of values in a run that have a scale each. */
+  get groups(): number {
+    return 32 / this.format.group;
+  }
+
+  release(): void {
+    this.code.release("v128", this.scale, this.shift, this.#word);
+  }
+
+  /**
+   * Computes scale and shift of group `group` (0 or 1) of run `run`, for four rows where `step` says how many runs apart they are: row
+   * l in lane l. Rows past `last` are taken to be that one.
+   */
+  scales(run: Local, group: number | { readonly at: Local }, step: number | null = null, last = 3): void {
+    const { code } = this, { scales, supers, map } = this.#layout;
+    const fetch = (bytes: 1 | 2 | 4, at: number, shift: number, per = 1, more = 0, within: Local | null = null) => {
+      for (let lane = 0; lane < (step === null ? 1 : 4); lane++) {
+        code.get(this.pointer).get(run);
+        const offset = (step ?? 0) * Math.min(lane, last);
+        if (offset !== 0) code.i32(offset).op("i32.add");
+        if (shift > 0) code.i32(shift).op("i32.shr_u");
+        if (per > 1) code.i32(per).op("i32.mul");
+        if (within !== null) code.get(within).op("i32.add");
+        if (bytes > 1) code.i32(Math.log2(bytes)).op("i32.shl");
+        code.op("i32.add").memory(loads[bytes], at * 4 + more * bytes);
+        if (lane === 0) code.op("i32x4.splat");
+        else code.lane("i32x4.replace_lane", lane);
+      }
+    };
+    const lowHalf = () => code.i32x4(...four(0xffff)).op("v128.and");
+    const toFloat = () => code.op("f32x4.convert_i32x4_s");
+    switch (this.type) {
+      case "q4_0":
+      case "q8_0":
+        fetch(2, scales, 0);
+        this.#half();
+        break;
+      case "q4_1":
+        fetch(4, scales, 0);
+        code.tee(this.#word).i32(16).op("i32x4.shr_u");
+        this.#half();
+        code.set(this.shift).get(this.#word);
+        lowHalf();
+        this.#half();
+        break;
+      case "q4_k": {
+        const bytes = code.local("v128");
+        fetch(2, scales, 0);
+        code.set(bytes);
+        fetch(4, supers, 3);
+        code.tee(this.#word).i32(16).op("i32x4.shr_u");
+        this.#half();
+        code.get(bytes).i32(8).op("i32x4.shr_u");
+        toFloat();
+        code.op("f32x4.mul", "f32x4.neg").set(this.shift).get(this.#word);
+        lowHalf();
+        this.#half();
+        code.get(bytes).i32x4(...four(0xff)).op("v128.and");
+        toFloat();
+        code.op("f32x4.mul");
+        code.release("v128", bytes);
+        break;
+      }
+      case "q6_k":
+        fetch(2, supers, 3);
+        this.#half();
+        if (typeof group === "number") fetch(1, scales, 0, 2, group);
+        else fetch(1, scales, 0, 2, 0, group.at);
+        code.i32(24).op("i32x4.shl").i32(24).op("i32x4.shr_s");
+        toFloat();
+        code.op("f32x4.mul");
+        break;
+      case "nf4": {
+        const index = code.local("v128");
+        fetch(1, scales, 1);
+        code.set(index);
+        for (let lane = 0; lane < (step === null ? 1 : 4); lane++) {
+          code.get(this.pointer).get(index).lane("i32x4.extract_lane", lane).i32(4).op("i32.mul", "i32.add");
+          code.memory("i32.load", map * 4);
+          if (lane === 0) code.op("i32x4.splat");
+          else code.lane("i32x4.replace_lane", lane);
+        }
+        fetch(4, supers, 9);
+        code.op("f32x4.mul").get(this.pointer).memory("v128.load32_splat", (map + 256) * 4).op("f32x4.add");
+        code.release("v128", index);
+        break;
+      }
+    }
+    code.set(this.scale);
+  }
+
+  /** Turns the f16 bits in the lanes on the stack, which are finite, into f32. */
+  #half(): void {
+    const { code } = this, h = code.local("v128");
+    code.tee(h).i32x4(...four(0x7fff)).op("v128.and").i32(13).op("i32x4.shl").f32x4(2 ** 112).op("f32x4.mul");
+    code.get(h).i32x4(...four(0x8000)).op("v128.and").i32(16).op("i32x4.shl", "v128.or");
+    code.release("v128", h);
+  }
+
+  /**
+   * Calls `visit(j)` with the numbers that the codes of one vector of words stand for on the stack, unscaled, for each of its
+   * shifts (or the first `most` of them): lane l is the code at shift j of word l.
+   */
+  codes(words: Local, visit: (j: number) => void, high?: UpperBits, most = this.format.bits === 8 ? 4 : 8): void {
+    const { code, format } = this;
+    if (format.code === "table") return this.#lookUp(words, visit, most);
+    for (let j = 0; j < most; j++) {
+      code.get(words);
+      if (format.code === "signed") {
+        if (j < 3) code.i32(24 - 8 * j).op("i32x4.shl");
+        code.i32(24).op("i32x4.shr_s");
+      } else {
+        if (j > 0) code.i32(4 * j).op("i32x4.shr_u");
+        if (j < 7) code.i32x4(...four(15)).op("v128.and");
+        if (high) {
+          code.get(high.words).get(high.from).i32(2 * j).op("i32.add", "i32x4.shr_u");
+          code.i32x4(...four(3)).op("v128.and").i32(4).op("i32x4.shl", "v128.or");
+        }
+        if (format.code.minus !== 0) code.i32x4(...four(format.code.minus)).op("i32x4.sub");
+      }
+      code.op("f32x4.convert_i32x4_s");
+      visit(j);
+    }
+  }
+
+  /** The values of a table of sixteen f32: each of their four bytes is looked up for sixteen codes at once. */
+  #lookUp(words: Local, visit: (j: number) => void, most: number): void {
+    const { code } = this;
+    const bytes = new Uint8Array(nf4Values.buffer);
+    const tables = [0, 1, 2, 3].map((plane) => Array.from({ length: 16 }, (_, i) => bytes[4 * i + plane]));
+    const planes = tables.map(() => code.local("v128")), pairs = [code.local("v128"), code.local("v128")];
+    for (const odd of most === 1 ? [0] : [0, 1]) {
+      planes.forEach((plane, i) => {
+        code.bytes(tables[i]).get(words);
+        if (odd === 1) code.i32(4).op("i32x4.shr_u");
+        code.i32x4(...four(0x0f0f0f0f)).op("v128.and", "i8x16.swizzle").set(plane);
+      });
+      for (let b = 0; b < Math.ceil(most / 2); b++) {
+        // Byte b of each word, from two planes, then pairs of bytes from both pairs of planes.
+        const zip = (from: number) => [0, 1, 2, 3].flatMap((l) => [from + 4 * l + b, from + 16 + 4 * l + b]);
+        const pad = (list: number[]) => [...list, ...list];
+        pairs.forEach((pair, p) => {
+          code.get(planes[2 * p]).get(planes[2 * p + 1]).shuffleBytes(pad(zip(0))).set(pair);
+        });
+        code.get(pairs[0]).get(pairs[1]);
+        code.shuffleBytes([0, 1, 2, 3].flatMap((l) => [2 * l, 2 * l + 1, 16 + 2 * l, 17 + 2 * l]));
+        visit(2 * b + odd);
+      }
+    }
+    code.release("v128", ...planes, ...pairs);
+  }
+
+  /** Scales what is on the stack. */
+  finish(): void {
+    const { code } = this;
+    code.get(this.scale);
+    if (!this.format.shifted) code.op("f32x4.mul");
+    else if (this.relaxed) code.get(this.shift).op("f32x4.relaxed_madd");
+    else code.op("f32x4.mul").get(this.shift).op("f32x4.add");
+  }
+
+  /**
+   * The values of run `run`: `visit(i)` is called with values i … i + 3 of it on the stack, for each i that is a multiple of
+   * 4, in any order. With `flush` they are not scaled; it is called after each group, with the scale and shift to use.
+   */
+  run(run: Local, visit: (i: number) => void, flush?: () => void): void {
+    const { code } = this, words = code.local("v128"), at = code.local("i32");
+    code.get(this.pointer).get(run).i32(this.runBytes).op("i32.mul", "i32.add").set(at);
+    const high = this.#high(() => code.get(this.#highAddress(run)).memory("v128.load", this.#layout.high * 4), run);
+    if (this.groups === 1) this.scales(run, 0);
+    for (let part = 0; part < this.runBytes / 16; part++) {
+      code.get(at).memory("v128.load", 16 * part).set(words);
+      this.codes(words, (j) => {
+        const i = 16 * part + 4 * j, { group } = this.format;
+        if (this.groups > 1 && i % group === 0) this.#between(() => this.scales(run, i / group));
+        if (!flush) this.finish();
+        visit(i);
+        if (this.groups > 1 && (i + 4) % group === 0) flush?.();
+      }, high);
+    }
+    if (this.groups === 1) flush?.();
+    code.release("v128", words, ...(high ? [high.words] : []));
+    code.release("i32", at, ...(high ? [high.from] : []));
+  }
+
+  /**
+   * The same run of four rows that lie `step` runs apart: `visit(i)` is called with value i of row l in lane l. Rows past
+   * `last` are taken to be that one.
+   */
+  rows(run: Local, step: number, last: number, visit: (i: number) => void): void {
+    const { code } = this, words = code.local("v128"), at = code.local("i32");
+    code.get(this.pointer).get(run).i32(this.runBytes).op("i32.mul", "i32.add").set(at);
+    const rowOffset = (lane: number) => step * this.runBytes * Math.min(lane, last);
+    const groups = Array.from({ length: this.groups }, () => [code.local("v128"), code.local("v128")]);
+    groups.forEach(([scale], group) => {
+      this.scales(run, group, step, last);
+      if (groups.length > 1) code.get(this.scale).set(scale);
+    });
+    for (let word = 0; word < this.runBytes / 4; word++) {
+      for (let lane = 0; lane < 4; lane++) {
+        code.get(at);
+        if (lane === 0) code.memory("v128.load32_zero", 4 * word);
+        else code.get(words).laneMemory("v128.load32_lane", lane, rowOffset(lane) + 4 * word);
+        code.set(words);
+      }
+      const high = this.#high(() => {
+        for (let lane = 0; lane < 4; lane++) {
+          // Rows are whole blocks, so their upper bits are as far apart as their runs.
+          const offset = this.#layout.high * 4 + step * 8 * Math.min(lane, last) + 4 * word;
+          code.get(this.#highAddress(run));
+          if (lane === 0) code.memory("v128.load32_zero", offset);
+          else code.get(this.#word).laneMemory("v128.load32_lane", lane, offset);
+          if (lane < 3) code.set(this.#word);
+        }
+      }, run);
+      this.codes(words, (j) => {
+        const i = (word >> 2) * 16 + 4 * j + (word & 3);
+        if (groups.length > 1) {
+          this.#between(() => code.get(groups[Math.floor(i / this.format.group)][0]).set(this.scale));
+        }
+        this.finish();
+        visit(i);
+      }, high);
+      if (high) {
+        code.release("v128", high.words);
+        code.release("i32", high.from);
+      }
+    }
+    code.release("v128", words, ...groups.flat());
+    code.release("i32", at);
+  }
+
+  /** Pushes the value at place `i`, in every lane. */
+  element(i: Local): void {
+    const { code, format } = this, words = code.local("v128");
+    const [run, at, shift, group] = Array.from({ length: 4 }, () => code.local("i32"));
+    code.get(i).i32(5).op("i32.shr_u").set(run);
+    // 8-bit codes: half runs of 16, bytes; others: runs of 32, nibbles.
+    const bits = format.bits === 8 ? 3 : 2, span = format.bits === 8 ? 4 : 5;
+    const shiftIn = (size: number) => code.get(i).i32(2 ** size - 1).op("i32.and").i32(2).op("i32.shr_u");
+    code.get(this.pointer).get(i).i32(span).op("i32.shr_u").i32(16).op("i32.mul", "i32.add");
+    code.get(i).i32(3).op("i32.and").i32(4).op("i32.mul", "i32.add").set(at);
+    shiftIn(span).i32(bits).op("i32.shl").set(shift);
+    code.get(at).memory("i32.load").get(shift).op("i32.shr_u");
+    code.op("i32x4.splat").set(words);
+    let high: UpperBits | undefined;
+    if (format.bits === 6) {
+      high = { words: code.local("v128"), from: code.local("i32") };
+      code.get(this.pointer).get(i).i32(6).op("i32.shr_u").i32(16).op("i32.mul", "i32.add");
+      code.get(i).i32(3).op("i32.and").i32(4).op("i32.mul", "i32.add").memory(
+        "v128.load32_splat",
+        this.#layout.high * 4,
+      );
+      code.set(high.words);
+      shiftIn(6).i32(1).op("i32.shl").set(high.from);
+    }
+    code.get(i).i32(4).op("i32.shr_u").i32(1).op("i32.and").set(group);
+    this.scales(run, this.groups > 1 ? { at: group } : 0);
+    this.codes(words, () => this.finish(), high, 1);
+    code.release("v128", words, ...(high ? [high.words] : []));
+    code.release("i32", run, at, shift, group, ...(high ? [high.from] : []));
+  }
+
+  /** The words of upper bits that `push` pushes, and where this run's begin; nothing for other formats. */
+  #high(push: () => void, run: Local): UpperBits | undefined {
+    if (this.format.bits !== 6) return undefined;
+    const { code } = this, words = code.local("v128"), from = code.local("i32");
+    push();
+    code.set(words).get(run).i32(1).op("i32.and").i32(16).op("i32.mul").set(from);
+    return { words, from };
+  }
+
+  /** A local with the address of the 64 upper bits' words of a run, less the region's place. */
+  #highAddress(run: Local): Local {
+    const { code } = this, at = code.local("i32");
+    code.get(this.pointer).get(run).i32(1).op("i32.shr_u").i32(16).op("i32.mul", "i32.add").set(at);
+    return at;
+  }
+
+  /** Runs `body` with what is on the stack put aside. */
+  #between(body: () => void): void {
+    const { code } = this, aside = code.local("v128");
+    code.set(aside);
+    body();
+    code.get(aside);
+    code.release("v128", aside);
+  }
+}
+
+const loads = { 1: "i32.load8_u", 2: "i32.load16_u", 4: "i32.load" } as const;
+
+function four(x: number): [number, number, number, number] {
+  return [x, x, x, x];
+}
+
+/**
+ * Unpacks rows whose values are contiguous: `rows` of them, `step` values apart, each of `runs` whole runs, the first of
+ * which is `run`. Value i of a run goes to `to + offset(i)`; runs lie `runBytes` apart there, and rows `rowBytes`.
+ */
+export function emitUnpackedRows(
+  reader: PackedReader,
+  run: Local,
+  step: number,
+  rows: Limit,
+  runs: Limit,
+  to: Local,
+  { offset, runBytes, rowBytes }: { offset: (i: number) => number; runBytes: number; rowBytes: number },
+): void {
+  const { code } = reader;
+  const [row, count, from, at, line] = Array.from({ length: 5 }, () => code.local("i32"));
+  code.get(to).set(line).i32(0).set(row);
+  const first = code.local("i32");
+  code.get(run).set(first);
+  const value = code.local("v128");
+  code.loopUpTo(row, rows, 1, () => {
+    code.get(line).set(at).get(first).set(from).i32(0).set(count);
+    code.loopUpTo(count, runs, 1, () => {
+      reader.run(from, (i) => code.set(value).get(at).get(value).memory("v128.store", offset(i)));
+      code.get(from).i32(1).op("i32.add").set(from);
+      code.get(at).i32(runBytes).op("i32.add").set(at);
+    });
+    code.get(first).i32(step / 32).op("i32.add").set(first);
+    code.get(line).i32(rowBytes).op("i32.add").set(line);
+  });
+  code.release("i32", row, count, from, at, line, first);
+  code.release("v128", value);
+}
+
+/**
+ * Unpacks `count` rows, `step` values apart and contiguous along k, as one panel `[k][width]` at `to`: `length` values of
+ * each, whole runs, the first of which is `run`. Lanes past `count` repeat the last row.
+ */
+export function emitUnpackedPanel(
+  reader: PackedReader,
+  run: Local,
+  step: number,
+  length: Limit,
+  count: number,
+  width: number,
+  to: Local,
+): void {
+  const { code } = reader;
+  const [k, at, from, group] = Array.from({ length: 4 }, () => code.local("i32")), value = code.local("v128");
+  code.get(run).set(from).get(to).set(at).i32(0).set(k);
+  code.loopUpTo(k, length, 32, () => {
+    for (let c = 0; c < width; c += 4) {
+      const first = Math.min(c, count - 1);
+      code.get(from).i32(first * step / 32).op("i32.add").set(group);
+      reader.rows(group, step / 32, count - 1 - first, (i) => {
+        code.set(value).get(at).get(value).memory("v128.store", i * width * 4 + c * 4);
+      });
+    }
+    code.get(from).i32(1).op("i32.add").set(from);
+    code.get(at).i32(32 * width * 4).op("i32.add").set(at);
+  });
+  code.release("i32", k, at, from, group);
+  code.release("v128", value);
+}
