@@ -11,6 +11,7 @@ import { dynamicUpdateSlice } from "../core/ops/indexing.ts";
 import { argmax } from "../core/ops/reduce.ts";
 import { iota, slice } from "../core/ops/structure.ts";
 import type { Operand } from "../core/tensor.ts";
+import { checkpoint } from "../core/transforms/checkpoint.ts";
 
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
 export type Attend = (q: Value, k: Value, v: Value) => Value;
@@ -41,13 +42,15 @@ export interface Architecture<P> {
 export interface LayeredModel<P> extends LanguageModel<P> {
   /** The stream as transformers reports it: the embedding, after each layer, the last of them after the final norm. */
   hiddenStates(params: P, inputs: TokenInputs): Value[];
+  /** What `apply` computes, but of each block only its input is kept for the backward pass. */
+  applyByBlocks(params: P, inputs: TokenInputs): Value;
 }
 
 /** Makes a model of an architecture and parameters for it. */
 export function languageModel<P>(architecture: Architecture<P>, params: P): LayeredModel<P> {
   const { layers, kvHeads, headDim, name, sizes, tied, parts } = architecture;
 
-  const hiddenStates = (params: P, inputs: TokenInputs): Value[] => {
+  const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const ids = asValue(inputs.inputIds);
     checkIds(ids, sizes);
     const mask = inputs.attentionMask === undefined ? undefined : asValue(inputs.attentionMask);
@@ -59,7 +62,8 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
     const { embedded, layer } = architecture.start(params, ids, positions);
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
-      states.push(layer(i, states[i], (q, k, v) => attention(q, k, v, { mask: seen, first, causal: true })));
+      const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask: seen, first, causal: true }));
+      states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
     states[layers] = architecture.norm(params, states[layers]);
     return states;
@@ -90,12 +94,13 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
     architecture: name,
     params,
     apply: (params, inputs) => architecture.head(params, hiddenStates(params, inputs)[layers]),
+    applyByBlocks: (params, inputs) => architecture.head(params, hiddenStates(params, inputs, true)[layers]),
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
     tied,
     parts,
     hubName: (path) => architecture.hubName(path),
     sizes,
-    hiddenStates,
+    hiddenStates: (params, inputs) => hiddenStates(params, inputs),
     step,
     cacheAvals: (batch, length) => {
       const aval = { shape: [batch, length, kvHeads, headDim], dtype: "f32" } as const;
