@@ -8,8 +8,9 @@ import { read } from "../kernels/jit.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
 import { lora, type Match, type Trainable, type Tuned } from "../lora/mod.ts";
 import { makeAdapterConfig } from "./adapter_config.ts";
-import { type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
+import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 import { adapterOptions, entriesOf, fitAdapter, type HostEntry, type ModuleNames, partOf } from "./adapter_fit.ts";
+import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
 
 /** What an adapter's files say beside the adapter itself. */
@@ -18,6 +19,8 @@ export interface SaveOptions {
   readonly baseModel?: string;
   /** The dropout that it was trained with, as a note to whoever trains on. */
   readonly dropout?: number;
+  /** What is recorded of the base; made of the model's files where it is left out and the model has some. */
+  readonly base?: BaseRecord;
   /** Another name than `default`: the adapter is saved in a folder of that name below, as PEFT does. */
   readonly name?: string;
 }
@@ -55,17 +58,16 @@ export async function saveAdapter<P>(
   trainable: Trainable,
   options: SaveOptions = {},
 ): Promise<void> {
-  const { config, tensors } = await adapterContents(model, tuned, trainable, options);
-  writeAdapter(placeOf(folder, options.name), { config, tensors });
+  writeAdapter(placeOf(folder, options.name), await adapterContents(model, tuned, trainable, options));
 }
 
-/** What {@link saveAdapter} writes: the configuration, and tensors by PEFT's keys. */
+/** What {@link saveAdapter} writes. */
 export async function adapterContents<P>(
   model: Model<P, any, any>,
   tuned: Savable,
   trainable: Trainable,
-  { baseModel, dropout }: SaveOptions = {},
-): Promise<{ config: Record<string, unknown>; tensors: Map<string, HostTensor> }> {
+  { baseModel, dropout, base: record }: SaveOptions = {},
+): Promise<AdapterContents> {
   const { matched, frozen, origin } = tuned;
   const base = flatten<Leaf>(frozen);
   const copied = matched.map((m) => m.path).filter(savesBase);
@@ -87,7 +89,9 @@ export async function adapterContents<P>(
   const config = origin === undefined
     ? makeAdapterConfig({ ...describeTuned(model, tuned, trainable), dropout, baseModel: baseModel ?? null })
     : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
-  return { config, tensors };
+  const described = record ?? (isFromFiles(model) ? recordBase(model, baseModel) : null);
+  const metadata = origin?.metadata ?? { format: "pt", ...(described && toMetadata(described)) };
+  return { config, tensors, metadata };
 }
 
 /** Whether PEFT saves the base's weight beside the adapter of this module. */
@@ -176,18 +180,37 @@ function mostFrequent(numbers: readonly number[]): number {
   return numbers.reduce((best, n) => count(n) > count(best) ? n : best);
 }
 
+/** How an adapter is loaded. */
+export interface LoadAdapterOptions {
+  /** Take a base other than the one that the adapter was trained on. */
+  readonly anyBase?: boolean;
+}
+
 /**
  * Reads an adapter that PEFT or {@link saveAdapter} wrote and puts it on the model: what `lora` returns, with the adapter's
  * values as `trainable`, on the device that holds the model.
  *
- * @throws {FileError} when the folder holds no whole adapter, or one that does not fit the model
+ * @throws {FileError} when the folder holds no whole adapter, one that does not fit the model, or one that says that it was
+ * trained on another
  */
-export function loadAdapter<P, I, O>(folder: string, model: Model<P, I, O>): LoadedAdapter<P, I, O> {
-  return putAdapter(readAdapter(folder), model);
+export function loadAdapter<P, I, O>(
+  folder: string,
+  model: Model<P, I, O>,
+  options: LoadAdapterOptions = {},
+): LoadedAdapter<P, I, O> {
+  return putAdapter(readAdapter(folder), model, options);
 }
 
 /** {@link loadAdapter} of files that were read. */
-export function putAdapter<P, I, O>(files: AdapterFiles, model: Model<P, I, O>): LoadedAdapter<P, I, O> {
+export function putAdapter<P, I, O>(
+  files: AdapterFiles,
+  model: Model<P, I, O>,
+  { anyBase = false }: LoadAdapterOptions = {},
+): LoadedAdapter<P, I, O> {
+  const recorded = fromMetadata(files.metadata);
+  const about = recorded === null || anyBase || !isFromFiles(model)
+    ? []
+    : compareBases(files.path, recorded, recordBase(model, model.path));
   const fitted = fitAdapter(files, moduleNames(model));
   const tuned = lora<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
   const first = flatten<Leaf>(tuned.trainable).leaves;
@@ -216,7 +239,7 @@ export function putAdapter<P, I, O>(files: AdapterFiles, model: Model<P, I, O>):
         metadata: files.metadata,
         spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
       },
-      notes: fitted.notes,
+      notes: [...about, ...fitted.notes],
     };
   } finally {
     for (const leaf of first) if (leaf instanceof Tensor) leaf.dispose();

@@ -5,6 +5,7 @@ import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
 import { listed } from "../models/load/weights.ts";
+import { isFinite } from "./host_tensors.ts";
 import { type AdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
 import { type AdapterPart, formatAdapterKey, parseAdapterKey } from "./adapter_keys.ts";
 
@@ -136,12 +137,6 @@ export function tensorsByKey(
   tensors: readonly Pick<AdapterTensor, "module" | "part" | "tensor">[],
 ): Map<string, HostTensor> {
   return new Map(tensors.map(({ module, part, tensor }) => [formatAdapterKey(module, part), tensor]));
-}
-
-/** Whether no value is an infinity or a NaN: those have every bit of the exponent set. */
-export function isFinite({ dtype, data }: HostTensor): boolean {
-  const exponent = dtype === "f16" ? 0x7c00 : dtype === "bf16" ? 0x7f80 : null;
-  return exponent === null ? data.every(Number.isFinite) : data.every((word) => (word & exponent) !== exponent);
 }
 
 /** The name under which a new file waits for its turn. */

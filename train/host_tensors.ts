@@ -1,4 +1,4 @@
-/** Tensors on the host in another dtype. */
+/** Tensors on the host: whether they are whole, and in another dtype. */
 import { type DType, hostArray } from "../core/dtype.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import { narrowInto, widenBf16, widenF16 } from "../models/load/convert.ts";
@@ -18,4 +18,10 @@ export function toDType(tensor: HostTensor, dtype: DType): HostTensor {
   const data = hostArray(dtype, tensor.data.length);
   narrowInto(toF32(tensor).data, dtype, data, 0);
   return { shape: tensor.shape, dtype, data };
+}
+
+/** Whether no value is an infinity or a NaN: those have every bit of the exponent set. */
+export function isFinite({ dtype, data }: HostTensor): boolean {
+  const exponent = dtype === "f16" ? 0x7c00 : dtype === "bf16" ? 0x7f80 : null;
+  return exponent === null ? data.every(Number.isFinite) : data.every((word) => (word & exponent) !== exponent);
 }

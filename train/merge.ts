@@ -1,8 +1,11 @@
 /** Merging on a device, and the proof that it changed nothing but rounding. */
+import { DataError } from "../core/errors.ts";
 import { Value } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
+import { convert, isFiniteValue, select } from "../core/ops/elementwise.ts";
+import { reduceMax } from "../core/ops/reduce.ts";
 import { randomKey } from "../core/random.ts";
-import { type Operand, type Tensor, upload } from "../core/tensor.ts";
+import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import type { Trainable, Tuned } from "../lora/mod.ts";
@@ -10,13 +13,72 @@ import type { Trainable, Tuned } from "../lora/mod.ts";
 /** An adapted model, whatever it reads and returns. */
 type AnyTuned<P> = Pick<Tuned<P, any, any>, "merge" | "mergeErrors" | "frozen">;
 
-/** The parameters with an adapter merged in: new tensors where a weight changed, the base's own everywhere else. */
-export function mergeParams<P>(tuned: AnyTuned<P>, trainable: Trainable): P {
-  const merged = flatten<Leaf>(tuned.merge(trainable, tuned.frozen));
-  const changed = merged.leaves.filter((leaf) => leaf instanceof Value);
-  const tensors: Tensor[] = jit(() => changed)();
+/** How weights are merged. */
+export interface MergeOptions {
+  /** Where one use of a tied weight is adapted: give it a weight of its own (the default), or change both uses as PEFT does. */
+  readonly tied?: "split" | "peft";
+}
+
+/**
+ * The parameters with an adapter merged in: new tensors where a weight changed, the base's own everywhere else. Sums are f32
+ * and rounded once to the dtype that a weight is held in.
+ */
+export function mergeParams<P>(tuned: AnyTuned<P>, trainable: Trainable, options: MergeOptions = {}): P {
+  return computed(tuned.merge(trainable, tuned.frozen, options));
+}
+
+/**
+ * {@link mergeParams}, refused where a merged weight is not finite, as PEFT's `safe_merge`: an adapter that diverged, or a sum
+ * that f16 can't hold.
+ *
+ * @throws {DataError} that names the weights
+ */
+export async function mergeSafely<P>(tuned: AnyTuned<P>, trainable: Trainable, options: MergeOptions = {}): Promise<P> {
+  const merged = mergeParams(tuned, trainable, options);
+  const bad = await notFinite(merged, tuned.frozen);
+  if (bad.length === 0) return merged;
+  const own = new Set(flatten<Leaf>(tuned.frozen).leaves);
+  for (const leaf of flatten<Leaf>(merged).leaves) if (leaf instanceof Tensor && !own.has(leaf)) leaf.dispose();
+  throw new DataError(
+    `the adapter is not merged: ${bad.slice(0, 12).join(", ")}${
+      bad.length > 12 ? ` and ${bad.length - 12} more` : ""
+    } ` +
+      `would hold values that are not finite; use an earlier adapter, or a wider dtype`,
+  );
+}
+
+/** Paths of the changed leaves that hold an infinity or a NaN. */
+async function notFinite(merged: unknown, frozen: unknown): Promise<string[]> {
+  const { leaves, paths } = flatten<Tensor>(merged);
+  const own = new Set<unknown>(flatten<Leaf>(frozen).leaves);
+  const changed = paths.filter((_, i) => !own.has(leaves[i]));
+  const flags = jit((xs: Operand[]) => xs.map((x) => reduceMax(select(isFiniteValue(convert(x, "f32")), 0, 1))));
+  const found: number[] = await read(flags(changed.map((path) => leaves[paths.indexOf(path)])), { release: true });
+  return changed.filter((_, i) => found[i] !== 0);
+}
+
+/**
+ * The parameters with a merged adapter taken out again, up to rounding.
+ *
+ * @param lost what `tuned.overwritten(trainable, frozen)` gave before merging, for adapters that have more than A and B
+ * @throws {OptionError} when it is needed and missing
+ */
+export function unmergeParams<P>(
+  tuned: Pick<Tuned<P, any, any>, "unmerge">,
+  trainable: Trainable,
+  merged: P,
+  lost?: Parameters<Tuned<P, any, any>["unmerge"]>[2],
+): P {
+  return computed(tuned.unmerge(trainable, merged, lost));
+}
+
+/** A tree whose values are computed; tensors stay the objects that they are. */
+function computed<P>(tree: P): P {
+  const flat = flatten<Leaf>(tree);
+  const values = flat.leaves.filter((leaf) => leaf instanceof Value);
+  const tensors: Tensor[] = jit(() => values)();
   let i = 0;
-  return merged.unflatten(merged.leaves.map((leaf) => leaf instanceof Value ? tensors[i++] : leaf)) as P;
+  return flat.unflatten(flat.leaves.map((leaf) => leaf instanceof Value ? tensors[i++] : leaf)) as P;
 }
 
 /** How far a merged layer is from the adapted one. */
@@ -31,9 +93,9 @@ export interface MergeCheck {
  * rounding allows ({@link Tuned.mergeErrors}).
  */
 export async function checkMerge<P>(tuned: AnyTuned<P>, trainable: Trainable, merged: P): Promise<MergeCheck[]> {
-  const key = upload((Object.values(trainable)[0].A as Tensor).home, randomKey(0));
+  const { home } = flatten<Tensor>(tuned.frozen).leaves[0];
+  using key = upload(home, randomKey(0));
   const ratios = jit((t: Trainable, frozen: P, merged: P, key: Operand) => tuned.mergeErrors(t, frozen, merged, key));
   const found: Record<string, number> = await read(ratios(trainable, tuned.frozen, merged, key), { release: true });
-  key.dispose();
   return Object.entries(found).map(([path, ratio]) => ({ path, ratio }));
 }

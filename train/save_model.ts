@@ -1,43 +1,207 @@
 /** Writes a whole model, such as one with an adapter merged in, as a folder that Hugging Face's libraries and `loadModel` read. */
-
-import type { HostTensor, Tensor } from "../core/tensor.ts";
+import { sizeOf } from "../core/aval.ts";
+import { byteSize, type DType, isFloat } from "../core/dtype.ts";
+import { FileError, OptionError } from "../core/errors.ts";
+import { asNumbers } from "../core/ops/quantize.ts";
+import type { HostTensor, Operand, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { read } from "../kernels/jit.ts";
-import type { LoadedModel } from "../models/loader.ts";
-import { writeFileAtomic } from "../models/load/atomic_file.ts";
-import { writeSafetensors } from "../models/load/safetensors.ts";
-import type { TokenizerFiles } from "../models/load/tokenizer.ts";
+import { jit, read } from "../kernels/jit.ts";
+import type { Model } from "../core/model.ts";
+import type { Loaded } from "../models/loader.ts";
+import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
+import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { encodeSafetensors } from "../models/load/safetensors.ts";
+import { isFinite, toDType } from "./host_tensors.ts";
 
-const dtypeNames: Record<string, string> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
+/** Any model that came from files. */
+type AnyLoaded<P> = Loaded<Model<P, any, any>>;
 
-/**
- * Saves `params` (by default the model's own) with the model's configuration and tokenizer: config.json, model.safetensors,
- * tokenizer.json, tokenizer_config.json. Weights are written in the dtypes they are held in.
- *
- * @throws {FileError} when the folder can't be written
- */
-export async function saveModel<P>(folder: string, model: LoadedModel<P>, params: P = model.params): Promise<void> {
-  const { leaves, paths } = flatten<Tensor>(params);
-  const contents: HostTensor[] = await read(leaves);
-  const tensors = new Map(contents.map((tensor, i) => [model.hubName(paths[i]), tensor]));
-  writeSafetensors(`${folder}/model.safetensors`, tensors);
-  writeJson(`${folder}/config.json`, {
-    ...model.config.raw,
-    // Merging into one use of a tied weight splits it.
-    tie_word_embeddings: !paths.includes("lm_head.weight"),
-    dtype: dtypeNames[contents.reduce((a, b) => b.data.length > a.data.length ? b : a).dtype],
-  });
-  writeTokenizer(folder, model.tokenizer().files);
+/** How a model is written. */
+export interface SaveModelOptions {
+  /** The dtype of every matrix: by default the one that it is held in, f32 for packed ones. */
+  readonly dtype?: "f32" | "f16" | "bf16";
+  /** The most bytes of a file of weights; a larger model is written as several. 2 GB by default. */
+  readonly shardBytes?: number;
 }
 
-function writeTokenizer(folder: string, { tokenizer, config, chatTemplate }: TokenizerFiles): void {
+const dtypeNames: Readonly<Record<string, string>> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
+
+/** Files that belong to a model beside its weights and config.json; copied where the base has them. */
+const companions = [
+  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"],
+  ...["vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"],
+];
+
+/** Transformers' class of each architecture, for models whose files do not name it. */
+const classNames: Readonly<Record<string, string>> = {
+  gpt2: "GPT2LMHeadModel",
+  llama: "LlamaForCausalLM",
+  mistral: "MistralForCausalLM",
+  qwen2: "Qwen2ForCausalLM",
+  qwen3: "Qwen3ForCausalLM",
+};
+
+/**
+ * Saves `params` (by default the model's own) with the model's configuration and its tokenizer's files. Everything is written
+ * and flushed beside the folder's old contents first and then put in place, the weights last: a folder that is cut off in the
+ * middle holds the old model, or none, but never a mixture.
+ *
+ * @returns the names of the files that were written
+ * @throws {FileError} when the folder can't be written, is the base's own, or a value is not finite
+ */
+export async function saveModel<P>(
+  folder: string,
+  model: AnyLoaded<P>,
+  params: P = model.params,
+  options: SaveModelOptions = {},
+): Promise<string[]> {
+  refuseOwnFolder(folder, model.path);
+  const staging = `${folder}/.new`;
+  if (pathKind(staging) !== null) Deno.removeSync(staging, { recursive: true });
+  try {
+    const weights = await writeShards(staging, namedLeaves(model, params), options);
+    const others = writeCompanions(staging, model);
+    writeJson(`${staging}/config.json`, configOf(model, params, options));
+    return putInPlace(staging, folder, [...others, "config.json"], weights);
+  } finally {
+    if (pathKind(staging) !== null) Deno.removeSync(staging, { recursive: true });
+  }
+}
+
+/** A model is not written over the one that it was made of. */
+function refuseOwnFolder(folder: string, base: string): void {
+  if (pathKind(folder) === null || pathKind(base) !== "folder") return;
+  if (Deno.realPathSync(folder) === Deno.realPathSync(base)) {
+    throw new FileError(`${folder} is the folder of the base model, which is not written over: choose another folder.`);
+  }
+}
+
+/** A leaf by its name in the file, with the dtype that it is written in. */
+interface NamedLeaf {
+  readonly name: string;
+  readonly leaf: Tensor;
+}
+
+function namedLeaves<P>(model: AnyLoaded<P>, params: P): NamedLeaf[] {
+  const { leaves, paths } = flatten<Tensor>(params);
+  return leaves.map((leaf, i) => ({ name: model.hubName?.(paths[i]) ?? paths[i], leaf }));
+}
+
+function writtenDType({ leaf }: NamedLeaf, { dtype }: SaveModelOptions): DType {
+  if (dtype !== undefined && leaf.shape.length > 1) return dtype;
+  return isFloat(leaf.dtype) ? leaf.dtype : "f32";
+}
+
+/** Writes the weights, one shard in memory at a time; the names of the files, an index last. */
+async function writeShards(folder: string, all: readonly NamedLeaf[], options: SaveModelOptions): Promise<string[]> {
+  const { shardBytes = 2e9 } = options;
+  if (!(shardBytes > 0)) throw new OptionError(`shardBytes is ${shardBytes}, where a positive number is expected`);
+  const bytesOf = (named: NamedLeaf) => sizeOf(named.leaf.shape) * byteSize[writtenDType(named, options)];
+  const shards: NamedLeaf[][] = [[]];
+  let held = 0;
+  for (const named of all) {
+    if (held > 0 && held + bytesOf(named) > shardBytes) {
+      shards.push([]);
+      held = 0;
+    }
+    shards.at(-1)!.push(named);
+    held += bytesOf(named);
+  }
+  const five = (n: number) => String(n).padStart(5, "0");
+  const files = shards.map((_, i) =>
+    shards.length === 1 ? "model.safetensors" : `model-${five(i + 1)}-of-${five(shards.length)}.safetensors`
+  );
+  for (const [i, shard] of shards.entries()) {
+    writeFlushed(`${folder}/${files[i]}`, encodeSafetensors(await contentsOf(shard, options)));
+  }
+  if (shards.length === 1) return files;
+  const map = shards.flatMap((shard, i) => shard.map(({ name }) => [name, files[i]] as const));
+  writeJson(`${folder}/model.safetensors.index.json`, {
+    metadata: { total_size: all.reduce((sum, named) => sum + bytesOf(named), 0) },
+    weight_map: Object.fromEntries(map.sort(([a], [b]) => a < b ? -1 : 1)),
+  });
+  return [...files, "model.safetensors.index.json"];
+}
+
+async function contentsOf(shard: readonly NamedLeaf[], options: SaveModelOptions): Promise<Map<string, HostTensor>> {
+  const packed = shard.map(({ leaf }) => leaf).filter((leaf) => !isFloat(leaf.dtype));
+  const opened: Tensor[] = packed.length === 0 ? [] : jit((xs: Operand[]) => xs.map((x) => asNumbers(x)))(packed);
+  const contents: HostTensor[] = await read(shard.map(({ leaf }) => opened[packed.indexOf(leaf)] ?? leaf));
+  for (const tensor of opened) tensor.dispose();
+  return new Map(shard.map((named, i) => {
+    const host = toDType(contents[i], writtenDType(named, options));
+    if (!isFinite(host)) {
+      throw new FileError(
+        `The model is not saved: ${named.name} holds values that are not finite as ${host.dtype}; use an earlier adapter, ` +
+          `or a wider dtype.`,
+      );
+    }
+    return [named.name, host];
+  }));
+}
+
+/** The base's own configuration where it has one, so that every version of its library still understands it. */
+function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions): Record<string, unknown> {
+  const { raw } = model.config;
+  const isFolder = pathKind(model.path) === "folder";
+  const { quantization_config: _, torch_dtype: __, ...kept } = isFolder
+    ? readJsonObject(`${model.path}/config.json`)
+    : fromGguf(model);
+  const all = namedLeaves(model, params);
+  const names = new Set(all.map(({ name }) => name));
+  const largest = all.reduce((a, b) => sizeOf(b.leaf.shape) > sizeOf(a.leaf.shape) ? b : a);
+  const labels = Object.fromEntries(["id2label", "label2id"].filter((key) => key in raw).map((key) => [key, raw[key]]));
+  return {
+    ...kept,
+    ...(names.has("classifier.weight") && { ...labels, architectures: ["BertForSequenceClassification"] }),
+    // Merging into one use of a tied weight splits it.
+    ...(model.tied?.lm_head !== undefined && { tie_word_embeddings: !names.has("lm_head.weight") }),
+    dtype: dtypeNames[writtenDType(largest, options)],
+  };
+}
+
+/** A GGUF's configuration as config.json has it, in the old spelling of its rotary embedding beside the new one. */
+function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<any>): Record<string, unknown> {
+  const rope = raw.rope_parameters as { rope_theta?: number; rope_type?: string } | undefined;
+  if (rope?.rope_type === "factors") {
+    throw new FileError(
+      `${path} has rotary factors of its own, which a config.json can't say: merge into the model's own folder from the hub.`,
+    );
+  }
+  return {
+    architectures: classNames[modelType] === undefined ? undefined : [classNames[modelType]],
+    ...raw,
+    ...(rope?.rope_theta !== undefined && { rope_theta: rope.rope_theta }),
+  };
+}
+
+/** Copies what belongs to the model; a GGUF's tokenizer is written as files. The names. */
+function writeCompanions(folder: string, model: AnyLoaded<any>): string[] {
+  const base = model.path;
+  const own = pathKind(base) === "folder" ? companions.filter((name) => pathKind(`${base}/${name}`) === "file") : [];
+  for (const name of own) writeFlushed(`${folder}/${name}`, [Deno.readFileSync(`${base}/${name}`)]);
+  if (pathKind(base) === "folder") return own;
+  const { tokenizer, config, chatTemplate } = model.tokenizer().files;
   writeJson(`${folder}/tokenizer.json`, tokenizer);
   writeJson(`${folder}/tokenizer_config.json`, {
     ...config,
     ...(chatTemplate !== undefined && { chat_template: chatTemplate }),
   });
+  return ["tokenizer.json", "tokenizer_config.json"];
 }
 
 function writeJson(path: string, value: unknown): void {
-  writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
+  writeFlushed(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
+}
+
+/** Takes the old weights away, then puts the new files there, what makes the folder a model last. */
+function putInPlace(staging: string, folder: string, others: readonly string[], weights: readonly string[]): string[] {
+  const isWeights = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/;
+  const old = [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => isWeights.test(name));
+  // The index, or the one file, first: without it the folder holds no model.
+  for (const name of old.sort((a, b) => Number(/\d{5}/.test(a)) - Number(/\d{5}/.test(b)))) {
+    Deno.removeSync(`${folder}/${name}`);
+  }
+  for (const name of [...others, ...weights]) replaceFile(`${staging}/${name}`, `${folder}/${name}`);
+  return [...weights, ...others];
 }

@@ -1,8 +1,12 @@
 /** Adapters and GGUF weights of the golden cases as files; what they compute is the other test's part. */
 import { assert, assertEquals } from "@std/assert";
+import type { Model } from "../../core/model.ts";
+import type { Device } from "../../kernels/device/device.ts";
 import { openCpu } from "../../kernels/device/cpu.ts";
 import { pathKind } from "../../models/load/byte_source.ts";
+import { loadClassifier } from "../../models/classifier.ts";
 import { loadModel } from "../../models/load_model.ts";
+import type { Loaded } from "../../models/loader.ts";
 import { loadAdapter, saveAdapter } from "../../train/adapter.ts";
 import { readAdapter, tensorsByKey, writeAdapter } from "../../train/adapter_files.ts";
 import { checkGgufWeights } from "./file_cases.ts";
@@ -33,13 +37,19 @@ for (const golden of [...casesUnder(folder), ...real]) {
     Deno.test(`${name}: put on its model and saved, the same bytes`, () =>
       inFolder(async (copy) => {
         using device = await openCpu();
-        using model = await loadModel(base, { device });
+        using model = await open(base, device);
         const loaded = loadAdapter(adapter, model);
         assertEquals(loaded.notes, []);
         await saveAdapter(copy, model, loaded, loaded.trainable);
         assertSameAdapter(copy, adapter);
       }));
   }
+}
+
+/** The model of an adapter: BERT's are on classifiers. */
+function open(base: string, device: Device): Promise<Loaded<Model<any, any, any>>> {
+  const { model_type: type } = JSON.parse(Deno.readTextFileSync(`${base}/config.json`));
+  return type === "bert" ? loadClassifier(base, { device }) : loadModel(base, { device });
 }
 
 /** Every folder below that holds an adapter. */
