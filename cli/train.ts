@@ -14,7 +14,7 @@ import {
   trainOptions,
   writeConfig,
 } from "../train/config.ts";
-import { type DataSet, findSplits, labelsOf } from "../train/data_files.ts";
+import { findSplits, labelsOf } from "../train/data_files.ts";
 import { evaluator } from "../train/evaluate.ts";
 import { fingerprintModel } from "../train/fingerprint.ts";
 import { type Checkpoints, train, type TrainResult } from "../train/loop.ts";
@@ -99,7 +99,7 @@ async function runTraining(
     identity: {
       base: { fingerprint: fingerprintModel(model.path) },
       data: { rows: data.length, sha256: data.hash },
-      options: { ...fixedOptions({ ...config, steps, epochs: undefined, model: undefined, data: undefined }) },
+      ...fixedOptions({ ...config, steps }),
     },
     // A whole model lies in the checkpoint's state already.
     writeMore: tuned ? writeResult : undefined,

@@ -44,7 +44,7 @@ const stateName = "state.safetensors", runName = "run.json", format = 1;
 
 /**
  * The checkpoints in a folder. Each is a folder of its own, written under another name, flushed and then renamed: at no
- * moment is there a half one under a checkpoint's name. The state is kept with its SHA-256.
+ * moment is there a half one under a checkpoint's name. Both files are kept with their SHA-256.
  */
 export function checkpointStore(options: CheckpointOptions): CheckpointStore {
   const { folder, identity, keep = 3, writeMore, write = writeFlushed } = options;
@@ -74,8 +74,9 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
       const state = [...encodeSafetensors(snapshot.tensors)];
       const { tensors: _, best: __, ...rest } = snapshot;
       const run = { format, ...rest, bestStep: best, stateHash: hashOf(state), identity };
+      const text = JSON.stringify({ ...run, hash: hashOfJson(run) }, null, 2);
       write(`${part}/${stateName}`, state);
-      write(`${part}/${runName}`, [new TextEncoder().encode(JSON.stringify(run, null, 2) + "\n")]);
+      write(`${part}/${runName}`, [new TextEncoder().encode(`${text}\n`)]);
       await writeMore?.(part, params);
       flushFolder(part);
       if (pathKind(at(snapshot.step)) !== null) remove(snapshot.step); // a damaged one that was passed over
@@ -137,9 +138,10 @@ function readCheckpoint(path: string, identity: RunIdentity): Omit<Snapshot, "be
 /** The two files of a checkpoint, checked against each other. */
 function readState(path: string): { run: any; tensors: ReadonlyMap<string, HostTensor> } {
   const damaged = (reason: string) => new FileError(`The checkpoint ${path} is damaged: ${reason}.`);
-  let run: any;
   try {
-    run = readJsonObject(`${path}/${runName}`);
+    const { hash, ...rest } = readJsonObject(`${path}/${runName}`);
+    if (hashOfJson(rest) !== hash) throw damaged(`${runName} is not what was written`);
+    const run: any = rest;
     if (run.format !== format) throw damaged(`${runName} is of the format ${run.format}, and ${format} is read`);
     const bytes = Deno.readFileSync(`${path}/${stateName}`);
     if (hashOf([bytes]) !== run.stateHash) throw damaged(`${stateName} is not what was written`);
@@ -150,6 +152,11 @@ function readState(path: string): { run: any; tensors: ReadonlyMap<string, HostT
     if (error instanceof LowrankError && !error.message.startsWith("The checkpoint")) throw damaged(error.message);
     throw error;
   }
+}
+
+/** The same for an object and for what its JSON is read as. */
+function hashOfJson(value: unknown): string {
+  return hashOf([new TextEncoder().encode(JSON.stringify(value))]);
 }
 
 function hashOf(parts: Iterable<Uint8Array>): string {

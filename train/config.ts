@@ -17,11 +17,18 @@ import { scheduleNames } from "./schedule.ts";
 
 /** Every option of a run. Those that are `free` may change when a run is resumed: they do not change what it computes. */
 export const trainOptions = {
-  model: { kind: "text", value: "PATH", help: "The base: a folder in Hugging Face's layout or a .gguf file" },
+  // What they hold is compared when a run is resumed, not where they lie.
+  model: {
+    kind: "text",
+    value: "PATH",
+    help: "The base: a folder in Hugging Face's layout or a .gguf file",
+    free: true,
+  },
   data: {
     kind: "text",
     value: "PATH",
     help: "A .jsonl or .txt file, or a folder with train, valid and test as such files",
+    free: true,
   },
   out: { kind: "text", value: "FOLDER", default: "out/adapter", help: "Where the adapter goes", free: true },
   full: {
@@ -45,7 +52,12 @@ export const trainOptions = {
   },
   rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
   steps: { kind: "whole", least: 1, help: "Updates; in place of it give epochs", value: "N" },
-  epochs: { kind: "number", least: 0, help: "Rounds over the data; without steps and epochs one round" },
+  epochs: {
+    kind: "number",
+    least: 0,
+    help: "Rounds over the data; without steps and epochs one round",
+    free: true,
+  },
   batch: { kind: "whole", least: 1, default: 4, help: "Rows that go through the model at once" },
   accumulate: { kind: "whole", least: 1, default: 1, help: "Batches whose gradients are added up for one update" },
   lr: { kind: "number", least: 0, default: 2e-4, help: "The highest learning rate" },
@@ -116,10 +128,12 @@ export function writeConfig(path: string, config: TrainConfig): void {
   ]);
 }
 
-/** The options that decide what a run computes. */
+/** The options that decide what a run computes, as users write them. */
 export function fixedOptions(config: TrainConfig): Record<string, unknown> {
   const table: OptionTable = trainOptions;
-  return Object.fromEntries(Object.entries(config).filter(([name]) => !table[name].free));
+  return Object.fromEntries(
+    Object.entries(config).filter(([name]) => !table[name].free).map(([name, value]) => [writtenName(name), value]),
+  );
 }
 
 /** The table as rows of Markdown: key, value, default, meaning. */

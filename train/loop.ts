@@ -106,7 +106,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   let state: TrainState<P> = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable);
   if (resume) {
     const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");
-    watch?.restore?.(resume.watch, best);
+    if (resume.watch !== undefined) watch?.restore?.(resume.watch, best);
     state = restoreTensors(home, state, resume.tensors);
   }
   using key = upload(home, resume?.tensors.get("key") ?? randomKey(plan.seed));
@@ -147,7 +147,10 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   };
 
   let step = resume?.step ?? 0;
-  if (step === 0 && watch?.due(0)) going = heed(await watch.look(0, state.params));
+  if (step === 0 && watch?.due(0)) {
+    going = heed(await watch.look(0, state.params));
+    if (watch.best?.step === 0 && checkpoints?.due(0, true)) await save(0);
+  }
   while (step < plan.steps && going) {
     if (signal?.aborted) {
       end = { reason: "interrupted", step };
