@@ -1,0 +1,67 @@
+/**
+ * How long does a training step take, and how much memory? LoRA of rank 8 with AdamW, random weights, f32, on one of
+ * gpt2-small (4 x 128 tokens), gpt2-tiny (8 x 128), smollm2 (2 x 128).
+ *
+ * `deno run --allow-read --allow-env --allow-ffi bench/training_step.ts MODEL [--full] [--no-blas] [--threads N] [--serve]`:
+ * one JSON line in the form of the side-by-side tables. With --serve, a step for each line of standard input and its
+ * milliseconds as the answer: what bench/against.ts alternates.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { openCpu } from "../kernels/device/cpu.ts";
+import { median } from "./alternate.ts";
+import { answerLines } from "./lines.ts";
+import { type ModelName, models, trainingStep } from "./training.ts";
+
+const flags = parseArgs(Deno.args, {
+  boolean: ["blas", "full", "serve"],
+  negatable: ["blas"],
+  string: ["threads", "rounds"],
+  default: { blas: true, rounds: "7" },
+});
+const name = String(flags._[0] ?? "gpt2-small") as ModelName;
+if (!(name in models)) {
+  console.error(`error: there is no model ${name}: choose one of ${Object.keys(models).join(", ")}`);
+  Deno.exit(2);
+}
+using device = await openCpu({ blas: flags.blas, threads: flags.threads ? Number(flags.threads) : undefined });
+const began = performance.now();
+const made = trainingStep(device, name, flags.full);
+const ready = performance.now();
+await made.once();
+const first = performance.now() - ready;
+
+async function timed(): Promise<number> {
+  const start = performance.now();
+  await made.once();
+  return performance.now() - start;
+}
+
+if (flags.serve) await answerLines(timed);
+else {
+  const times: number[] = [];
+  for (let i = 0; i < Number(flags.rounds); i++) times.push(await timed());
+  const [batch, tokens] = models[name].batch;
+  console.log(JSON.stringify({
+    peer: flags.full ? "lowrank full" : "lowrank",
+    workload: name,
+    shape: `${batch}x${tokens}`,
+    ms_min: Math.min(...times),
+    ms_median: median(times),
+    tokens_s: batch * tokens / median(times) * 1000,
+    first_step_s: first / 1000,
+    load_s: (ready - began) / 1000,
+    rss_mb: peakMegabytes(),
+    device_mb: device.memory.peak / 1e6,
+    note: device.description,
+  }));
+}
+
+/** The most memory that the process ever held; what it holds now where the system does not say. */
+function peakMegabytes(): number {
+  try {
+    const status = Deno.readTextFileSync("/proc/self/status");
+    return Number(/VmHWM:\s+(\d+)/.exec(status)![1]) * 1024 / 1e6;
+  } catch {
+    return Deno.memoryUsage().rss / 1e6;
+  }
+}
