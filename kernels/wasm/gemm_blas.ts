@@ -9,7 +9,7 @@ import { evenBlock, type GemmPlan, planSegment, roundUp, type SegmentPlan, type 
 import { storesRunAlongRows } from "./gemm_plan.ts";
 
 /** Multiply-adds from which a product gains by a BLAS; measured by bench/blas.ts. */
-export const blasCrossover = 1 << 18;
+export const blasCrossover = 1 << 15;
 
 /** What a kernel that calls a BLAS imports, as function 0. */
 export const blasImport: ImportedFunction = { module: "b", name: "product", parameters: new Array(12).fill("i32") };
