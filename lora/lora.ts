@@ -35,6 +35,8 @@ export interface Tuned<P, I, O> {
   readonly model: Model<P, I, O>;
   /** Everything settled about the adapter, for what combines several. */
   readonly plan: Plan;
+  /** @throws {OptionError} when an adapter is not one of this model and these options */
+  check(trainable: Trainable): void;
   /** The adapted function. Without a key nothing is dropped. */
   apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;
   /** The adapted function as a model of the same parameters, with these values for good: to be adapted by another `lora`. */
@@ -98,25 +100,32 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
   return tunedOf(model, { adapted, edits, dropout }, firstValues(params, { adapted, edits, dropout }, init, seed));
 }
 
-/** A model with an adapter that is already settled. */
-export function tunedOf<P, I, O>(model: Model<P, I, O>, plan: Plan, trainable: Trainable): Tuned<P, I, O> {
+/** A model with an adapter that is already settled, over its own parameters or others. */
+export function tunedOf<P, I, O>(
+  model: Model<P, I, O>,
+  plan: Plan,
+  trainable: Trainable,
+  frozen: P = model.params,
+): Tuned<P, I, O> {
   const { adapted, edits } = plan;
+  const check = (given: Trainable) => checkTrainable(given, trainable);
   const active = (given: Trainable) => {
-    checkTrainable(given, trainable);
+    check(given);
     return { plan, trainable: given };
   };
   const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key } = {}) =>
     applyActive(model, [active(given)], frozen, inputs, key);
   return {
     trainable,
-    frozen: model.params,
+    frozen,
     matched: adapted.map((m) => m.match),
     saved: edits.map(({ path, part, by, shape, tokens }) => ({ path, part, by, shape, ...(tokens && { tokens }) })),
     unties: untiedBy(plan),
     model,
     plan,
+    check,
     apply,
-    with: (given) => ({ ...model, apply: (params, inputs) => apply(given, params, inputs) }),
+    with: (given) => ({ ...model, params: frozen, apply: (params, inputs) => apply(given, params, inputs) }),
     merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, [active(given)], tied === "split"),
     overwritten: (given, frozen) => overwrittenBy(active(given), frozen),
     unmerge: (given, merged, lost = {}) => unmergeFrom(merged, active(given), lost),

@@ -70,6 +70,8 @@ export interface Match {
   readonly layout: "in,out" | "out,in";
   /** How many numbers are trained here. */
   readonly trainable: number;
+  /** Present where the scaling is alpha / √r. */
+  readonly rslora?: true;
   /** Present where a magnitude is trained. */
   readonly dora?: true;
   /** Present where only outputs `start` to `end` of the module `of` are adapted. */

@@ -73,6 +73,7 @@ function settle(m: Module, options: LoraOptions<any>): Pick<Adapted, "match" | "
       shape,
       layout: m.inAxis === 0 ? "in,out" : "out,in",
       trainable: r * (sizes.in + sizes.out) + vectors * sizes.out,
+      ...(rslora && { rslora: true as const }),
       ...(dora && { dora: true as const }),
       ...(m.part !== null && { part: m.part }),
     },

@@ -4,6 +4,7 @@ import type { OpenRuntime } from "../runtimes.ts";
 import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runAdapterCase } from "./adapter_cases.ts";
+import { runPissaCase, runSeveralCase } from "./combined_cases.ts";
 import { runClassifierCase, runEncoderCase } from "./bert_cases.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 import { runNumbersCase } from "./numbers_case.ts";
@@ -24,6 +25,8 @@ const kinds: readonly Kind[] = [
   { name: "GGUF models", matches: (c) => c.has("llama-F32.gguf"), run: runGgufCase },
   { name: "numbers", matches: (c) => c.has("numbers.json"), files: runNumbersCase },
   { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
+  { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
+  { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
   { name: "encoders", matches: (c) => c.has("model") && isBert(c) && !c.has("grads.safetensors"), run: runEncoderCase },
   { name: "classifiers", matches: (c) => c.has("model") && isBert(c), run: runClassifierCase },
@@ -39,8 +42,6 @@ export function kindOf(golden: GoldenCase): Kind | null {
 const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
   ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
   ["4-bit weights are not built yet", (c) => ["nf4", "loftq", "packed"].some((file) => c.has(`${file}.safetensors`))],
-  ["PiSSA is not built yet", (c) => c.has("pissa_init")],
-  ["several adapters at once are not built yet", (c) => c.has("adapters")],
   [
     "LoRA+ is not built yet",
     (c) => c.has("trace.json") && c.json("trace.json").hyperparameters.loraplus_lr_ratio !== null,
