@@ -29,6 +29,13 @@ export interface CheckpointStore {
   save(snapshot: Snapshot, params: unknown, best: number | null): Promise<void>;
   /** The steps of the checkpoints that are there, rising. */
   steps(): number[];
+  /**
+   * The checkpoint of one step, without the best one's tensors.
+   *
+   * @throws {FileError} when it is damaged
+   * @throws {OptionError} when it is of another run, naming what differs
+   */
+  read(step: number): Snapshot;
   /** Removes all of them. */
   clear(): void;
   /**
@@ -116,7 +123,8 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
       if (/^\.step-\d+\.(part|gone)$/.test(name)) removeFolder(`${folder}/${name}`); // of a run that was killed
     }
   }
-  return { save, steps, clear: () => steps().forEach(remove), newest };
+  const read = (step: number): Snapshot => ({ ...readCheckpoint(at(step), identity), best: undefined });
+  return { save, steps, read, clear: () => steps().forEach(remove), newest };
 }
 
 /** A checkpoint's folder as a snapshot. */
