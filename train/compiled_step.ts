@@ -36,28 +36,31 @@ interface Micro {
   readonly serial: Operand;
 }
 
-/** Compiles the step of a trainee, anew for each length that batches have. The state is donated. */
-export function compileStep<P, F>(
-  trainee: Trainee<P, F>,
-  { optimiser, clip, normalise }: CompiledStepOptions,
-): CompiledStep<P> {
-  const update = { optimiser, clip };
+/** What is compiled of a step: all of it for one batch; for several the first, each further one, and the update. */
+export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<CompiledStepOptions, "optimiser" | "clip">) {
   const loss = (params: P, frozen: F, { inputs, count, serial }: Micro, key: Value) => {
     const { labels, ...rest } = inputs;
     const own = foldIn(key, convert(serial, "u32"));
     return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, asValue(count));
   };
+  const { first, more } = makeAccumulation(loss);
+  const finish = (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
+    guardedUpdate(state, sum.loss, sum.grads, lr, update);
+  return { whole: makeStep(loss, update), first, more, finish };
+}
+
+/** Compiles the step of a trainee, anew for each length that batches have. The state is donated. */
+export function compileStep<P, F>(
+  trainee: Trainee<P, F>,
+  { optimiser, clip, normalise }: CompiledStepOptions,
+): CompiledStep<P> {
+  const functions = stepFunctions(trainee, { optimiser, clip });
   // Each length is a program, of which there are as many as was asked for: nothing to warn of.
   const quiet = { warn: () => {} };
-  const whole = jit(makeStep(loss, update), { donate: [0], ...quiet });
-  const { first, more } = makeAccumulation(loss);
-  const begin = jit(first, quiet);
-  const add = jit(more, { donate: [0], ...quiet });
-  const finish = jit(
-    (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
-      guardedUpdate(state, sum.loss, sum.grads, lr, update),
-    { donate: [0, 1] },
-  );
+  const whole = jit(functions.whole, { donate: [0], ...quiet });
+  const begin = jit(functions.first, quiet);
+  const add = jit(functions.more, { donate: [0], ...quiet });
+  const finish = jit(functions.finish, { donate: [0, 1] });
   return (state, { step, lr, batches, key }) => {
     const counts = batches.map(countLabelled);
     const total = counts.reduce((a, b) => a + b);

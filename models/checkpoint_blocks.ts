@@ -1,0 +1,18 @@
+/** Less memory for a longer backward pass: of each block only the input is kept. */
+
+/** What can be computed by blocks. */
+interface ByBlocks {
+  readonly apply: unknown;
+  readonly applyByBlocks: unknown;
+}
+
+/**
+ * The same model, of which training keeps only the input of each block; the rest of a block is computed again on the way
+ * back. Values and gradients are the same bit for bit. A step takes about a third longer, since the forward pass of every
+ * block is done twice.
+ *
+ * Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+ */
+export function checkpointBlocks<M extends ByBlocks>(model: M): M {
+  return { ...model, apply: model.applyByBlocks };
+}
