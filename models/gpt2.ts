@@ -1,8 +1,6 @@
 /** GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", in Hugging Face's layout. */
 import type { Leaf } from "../core/model.ts";
-import { FileError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
-import { gelu, geluTanh } from "../core/nn/activation.ts";
 import { layerNorm } from "../core/nn/norm.ts";
 import { reshape } from "../core/ops/broadcast.ts";
 import { matmul } from "../core/ops/contract.ts";
@@ -10,17 +8,19 @@ import { add, convert } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { split } from "../core/ops/structure.ts";
 import { type Architecture, languageModel, type LayeredModel } from "./language_model.ts";
+import {
+  type ActivationName,
+  activationOf,
+  demand,
+  headWidth,
+  type LayerNormParams,
+  readActivation,
+} from "./layers.ts";
 import type { ModelConfig } from "./load/config.ts";
 import { type Loader, loaderOf } from "./loader.ts";
 
 /** A linear layer as GPT-2 stores it: weight [in, out] (Hugging Face's Conv1D), bias [out]. */
 export interface Conv1D {
-  readonly weight: Leaf;
-  readonly bias: Leaf;
-}
-
-/** Scale and shift, [D] each. */
-export interface LayerNormParams {
   readonly weight: Leaf;
   readonly bias: Leaf;
 }
@@ -55,43 +55,24 @@ export interface Gpt2Config {
   readonly layers: number;
   readonly heads: number;
   readonly innerWidth: number;
-  readonly activation: "gelu_new" | "gelu";
+  readonly activation: ActivationName;
   readonly eps: number;
   readonly tiedHead: boolean;
 }
 
 /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
 export function gpt2Config(config: ModelConfig): Gpt2Config {
-  const activation = config.text("activation_function", "gelu_new");
-  const known: Record<string, Gpt2Config["activation"]> = {
-    gelu_new: "gelu_new",
-    gelu_pytorch_tanh: "gelu_new",
-    gelu: "gelu",
-  };
-  if (!Object.hasOwn(known, activation)) {
-    throw new FileError(
-      `${config.path} asks for the activation ${activation}, and known are ${Object.keys(known).join(", ")}.`,
-    );
-  }
-  const expected = { scale_attn_weights: true, scale_attn_by_inverse_layer_idx: false, add_cross_attention: false };
-  for (const [key, value] of Object.entries(expected)) {
-    if (config.flag(key, value) !== value) {
-      throw new FileError(`${config.path} says ${key} is ${!value}, and only models with ${value} can be built.`);
-    }
-  }
+  demand(config, { scale_attn_weights: true, scale_attn_by_inverse_layer_idx: false, add_cross_attention: false });
+  headWidth(config, "n_embd", "n_head");
   const width = config.integer("n_embd");
-  const heads = config.integer("n_head");
-  if (width % heads !== 0) {
-    throw new FileError(`${config.path} says n_embd is ${width} and n_head ${heads}: heads must divide the width.`);
-  }
   return {
     vocabSize: config.integer("vocab_size"),
     contextLength: config.integer("n_positions"),
     width,
     layers: config.integer("n_layer"),
-    heads,
+    heads: config.integer("n_head"),
     innerWidth: config.integer("n_inner", 4 * width),
-    activation: known[activation],
+    activation: readActivation(config, "activation_function", "gelu_new"),
     eps: config.number("layer_norm_epsilon", 1e-5),
     tiedHead: config.flag("tie_word_embeddings", true),
   };
@@ -121,7 +102,7 @@ const linear = (x: Value, { weight, bias }: Conv1D) => add(matmul(x, weight), co
 function architecture(config: Gpt2Config): Architecture<Gpt2Params> {
   const { width, heads, eps } = config;
   const headDim = width / heads;
-  const activate = config.activation === "gelu" ? gelu : geluTanh;
+  const activate = activationOf(config.activation);
   return {
     name: "gpt2",
     sizes: config,

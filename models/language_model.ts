@@ -6,7 +6,7 @@ import { newInput, type Value } from "../core/ir/graph.ts";
 import { attention } from "../core/nn/attention.ts";
 import { broadcastTo, reshape } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { max, ne, sub } from "../core/ops/elementwise.ts";
+import { add, max, ne, sub } from "../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../core/ops/indexing.ts";
 import { argmax } from "../core/ops/reduce.ts";
 import { iota, slice } from "../core/ops/structure.ts";
@@ -23,6 +23,8 @@ export interface Architecture<P> {
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** How many tokens back, itself among them, a token sees in each layer; null, or no list, where it sees all. */
+  readonly windows?: readonly (number | null)[];
   readonly tied: Readonly<Record<string, string>>;
   readonly parts?: Readonly<Record<string, readonly string[]>>;
   /** Hugging Face's name of a module or weight, in the class with a language-model head. */
@@ -48,20 +50,21 @@ export interface LayeredModel<P> extends LanguageModel<P> {
 
 /** Makes a model of an architecture and parameters for it. */
 export function languageModel<P>(architecture: Architecture<P>, params: P): LayeredModel<P> {
-  const { layers, kvHeads, headDim, name, sizes, tied, parts } = architecture;
+  const { layers, kvHeads, headDim, windows, name, sizes, tied, parts } = architecture;
 
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const ids = asValue(inputs.inputIds);
     checkIds(ids, sizes);
     const mask = inputs.attentionMask === undefined ? undefined : asValue(inputs.attentionMask);
-    const first = inputs.documentStart === undefined ? undefined : asValue(inputs.documentStart);
+    const starts = inputs.documentStart === undefined ? undefined : asValue(inputs.documentStart);
     const positions = inputs.positionIds === undefined
-      ? defaultPositions(ids, mask, first)
+      ? defaultPositions(ids, mask, starts)
       : asValue(inputs.positionIds);
     const seen = mask && ne(mask, 0);
     const { embedded, layer } = architecture.start(params, ids, positions);
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
+      const first = firstKeys(ids, 0, windows?.[i] ?? null, starts);
       const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask: seen, first, causal: true }));
       states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
@@ -82,7 +85,8 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
           k: dynamicUpdateSlice(inputs.cache[i].k, k, place),
           v: dynamicUpdateSlice(inputs.cache[i].v, v, place),
         };
-        return attention(q, cache[i].k, cache[i].v, { mask, offset: inputs.index, causal: true });
+        const first = firstKeys(ids, inputs.index, windows?.[i] ?? null);
+        return attention(q, cache[i].k, cache[i].v, { mask, offset: inputs.index, first, causal: true });
       });
     }
     const [b, t] = ids.shape;
@@ -122,6 +126,14 @@ export function checkIds(ids: Value, { contextLength }: LanguageModelSizes): voi
         `with a longer context`,
     );
   }
+}
+
+/** The first key that each of the tokens from `index` on may see, i32[B,T]: the start of its window or of its document. */
+function firstKeys(ids: Value, index: Operand, window: number | null, documentStart?: Value): Value | undefined {
+  if (window === null) return documentStart;
+  const shape = ids.shape;
+  const start = add(iota(shape, 1), broadcastTo(sub(asValue(index, "i32"), window - 1), shape));
+  return documentStart === undefined ? start : max(start, documentStart);
 }
 
 /**

@@ -1,6 +1,5 @@
-/** Llama and its like (SmolLM2, …): Touvron et al. 2023, "LLaMA", in Hugging Face's layout. */
+/** Llama and its like (SmolLM2, Mistral, Qwen2, Qwen3, …), in Hugging Face's layout: see llama_config.ts for their differences. */
 import type { Leaf } from "../core/model.ts";
-import { FileError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { swiglu } from "../core/nn/activation.ts";
 import { rmsNorm } from "../core/nn/norm.ts";
@@ -9,15 +8,10 @@ import { reshape } from "../core/ops/broadcast.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { add, convert } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
+import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type Architecture, languageModel, type LayeredModel } from "./language_model.ts";
-import { type ModelConfig, ropeFrequencies } from "./load/config.ts";
+import { type LlamaConfig, llamaConfig, type LlamaType } from "./llama_config.ts";
 import { type Loader, loaderOf } from "./loader.ts";
-
-/** A linear layer: weight [out, in], bias [out] where the model has biases. */
-export interface Linear {
-  readonly weight: Leaf;
-  readonly bias?: Leaf;
-}
 
 /** One block. D is the width, F the feed-forward width, Q = heads · headDim, K = kvHeads · headDim. */
 export interface LlamaLayer {
@@ -28,6 +22,9 @@ export interface LlamaLayer {
     readonly k_proj: Linear;
     readonly v_proj: Linear;
     readonly o_proj: Linear;
+    /** [headDim], where queries and keys are normed. */
+    readonly q_norm?: { readonly weight: Leaf };
+    readonly k_norm?: { readonly weight: Leaf };
   };
   readonly post_attention_layernorm: { readonly weight: Leaf };
   /** `gate_proj` and `up_proj` [F, D], `down_proj` [D, F]. */
@@ -44,78 +41,26 @@ export interface LlamaParams {
   readonly lm_head?: { readonly weight: Leaf };
 }
 
-/** The sizes of one Llama. */
-export interface LlamaConfig {
-  readonly vocabSize: number;
-  readonly contextLength: number;
-  readonly width: number;
-  readonly layers: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly innerWidth: number;
-  readonly eps: number;
-  /** Radians per token, [headDim / 2]. */
-  readonly inverseFrequencies: ArrayLike<number>;
-  readonly tiedHead: boolean;
-  readonly attentionBias: boolean;
-  readonly mlpBias: boolean;
-}
-
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
-export function llamaConfig(config: ModelConfig): LlamaConfig {
-  const activation = config.text("hidden_act", "silu");
-  if (activation !== "silu") {
-    throw new FileError(`${config.path} asks for the activation ${activation}, and known is silu.`);
-  }
-  const width = config.integer("hidden_size");
-  const heads = config.integer("num_attention_heads");
-  const kvHeads = config.integer("num_key_value_heads", heads);
-  if (heads % kvHeads !== 0) {
-    throw new FileError(
-      `${config.path} says num_attention_heads is ${heads} and num_key_value_heads ${kvHeads}: the second must divide ` +
-        `the first.`,
-    );
-  }
-  const headDim = config.integer("head_dim", Math.floor(width / heads));
-  return {
-    vocabSize: config.integer("vocab_size"),
-    contextLength: config.integer("max_position_embeddings", 2048),
-    width,
-    layers: config.integer("num_hidden_layers"),
-    heads,
-    kvHeads,
-    headDim,
-    innerWidth: config.integer("intermediate_size"),
-    eps: config.number("rms_norm_eps", 1e-6),
-    inverseFrequencies: ropeFrequencies(config, headDim),
-    tiedHead: config.flag("tie_word_embeddings", false),
-    attentionBias: config.flag("attention_bias", false),
-    mlpBias: config.flag("mlp_bias", false),
-  };
-}
-
 /** The shape of every weight, in the tree of {@link LlamaParams}. */
 export function llamaShapes(config: LlamaConfig): unknown {
-  const { vocabSize, width, layers, innerWidth, tiedHead, attentionBias, mlpBias, headDim } = config;
+  const { vocabSize, width, layers, innerWidth, tiedHead, biases, headDim, headNorms } = config;
   const [queries, keys] = [config.heads * headDim, config.kvHeads * headDim];
-  const linear = (bias: boolean, from: number, to: number) =>
-    bias ? { weight: [to, from], bias: [to] } : { weight: [to, from] };
   return {
     embed_tokens: { weight: [vocabSize, width] },
     layers: Array.from({ length: layers }, () => ({
       input_layernorm: { weight: [width] },
       self_attn: {
-        q_proj: linear(attentionBias, width, queries),
-        k_proj: linear(attentionBias, width, keys),
-        v_proj: linear(attentionBias, width, keys),
-        o_proj: linear(attentionBias, queries, width),
+        q_proj: linearShapes(width, queries, biases.qkv),
+        k_proj: linearShapes(width, keys, biases.qkv),
+        v_proj: linearShapes(width, keys, biases.qkv),
+        o_proj: linearShapes(queries, width, biases.out),
+        ...(headNorms ? { q_norm: { weight: [headDim] }, k_norm: { weight: [headDim] } } : {}),
       },
       post_attention_layernorm: { weight: [width] },
       mlp: {
-        gate_proj: linear(mlpBias, width, innerWidth),
-        up_proj: linear(mlpBias, width, innerWidth),
-        down_proj: linear(mlpBias, innerWidth, width),
+        gate_proj: linearShapes(width, innerWidth, biases.mlp),
+        up_proj: linearShapes(width, innerWidth, biases.mlp),
+        down_proj: linearShapes(innerWidth, width, biases.mlp),
       },
     })),
     norm: { weight: [width] },
@@ -123,19 +68,15 @@ export function llamaShapes(config: LlamaConfig): unknown {
   };
 }
 
-function linear(x: Value, { weight, bias }: Linear): Value {
-  const y = matmul(x, weight, { transposeB: true });
-  return bias === undefined ? y : add(y, convert(bias, "f32"));
-}
-
-function architecture(config: LlamaConfig): Architecture<LlamaParams> {
+function architecture(config: LlamaConfig, name: LlamaType): Architecture<LlamaParams> {
   const { heads, kvHeads, headDim, eps } = config;
   return {
-    name: "llama",
+    name,
     sizes: config,
     layers: config.layers,
     kvHeads,
     headDim,
+    windows: config.windows,
     tied: config.tiedHead ? { lm_head: "embed_tokens" } : {},
     hubName: (path) => /^lm_head(\.|$)/.test(path) ? path : `model.${path}`,
     start: (params, inputIds, positions) => {
@@ -147,8 +88,9 @@ function architecture(config: LlamaConfig): Architecture<LlamaParams> {
           const [b, t] = x.shape;
           const seen = rmsNorm(x, input_layernorm.weight, eps);
           const project = (to: Linear, count: number) => reshape(linear(seen, to), [b, t, count, headDim]);
-          const q = rope(project(self_attn.q_proj, heads), angles);
-          const k = rope(project(self_attn.k_proj, kvHeads), angles);
+          const normed = (y: Value, norm?: { readonly weight: Leaf }) => norm ? rmsNorm(y, norm.weight, eps) : y;
+          const q = rope(normed(project(self_attn.q_proj, heads), self_attn.q_norm), angles);
+          const k = rope(normed(project(self_attn.k_proj, kvHeads), self_attn.k_norm), angles);
           const v = project(self_attn.v_proj, kvHeads);
           const mixed = add(x, linear(reshape(attend(q, k, v), [b, t, heads * headDim]), self_attn.o_proj));
           const inner = rmsNorm(mixed, post_attention_layernorm.weight, eps);
@@ -161,21 +103,34 @@ function architecture(config: LlamaConfig): Architecture<LlamaParams> {
   };
 }
 
-/** A Llama over parameters that are already there. */
-export function makeLlama(config: LlamaConfig, params: LlamaParams): LayeredModel<LlamaParams> {
-  return languageModel(architecture(config), params);
+/** A Llama, Mistral, Qwen2 or Qwen3 over parameters that are already there. */
+export function makeLlama(
+  config: LlamaConfig,
+  params: LlamaParams,
+  name: LlamaType = "llama",
+): LayeredModel<LlamaParams> {
+  return languageModel(architecture(config, name), params);
 }
 
+const loader = (modelType: LlamaType): Loader<LlamaParams> =>
+  loaderOf({
+    modelType,
+    read: (config) => {
+      const sizes = llamaConfig(config);
+      return {
+        shapes: llamaShapes(sizes),
+        make: (params) => makeLlama(sizes, params as LlamaParams, modelType),
+        // Buffers of old files; a tied head that was written all the same.
+        ignore: [/rotary_emb\.inv_freq$/, ...(sizes.tiedHead ? [/^lm_head\.weight$/] : [])],
+      };
+    },
+  });
+
 /** How a Llama is loaded: `await llama.load("path/to/model", { device })`. */
-export const llama: Loader<LlamaParams> = loaderOf({
-  modelType: "llama",
-  read: (config) => {
-    const sizes = llamaConfig(config);
-    return {
-      shapes: llamaShapes(sizes),
-      make: (params) => makeLlama(sizes, params as LlamaParams),
-      // Buffers of old files; a tied head that was written all the same.
-      ignore: [/rotary_emb\.inv_freq$/, ...(sizes.tiedHead ? [/^lm_head\.weight$/] : [])],
-    };
-  },
-});
+export const llama: Loader<LlamaParams> = loader("llama");
+/** How a Mistral is loaded. */
+export const mistral: Loader<LlamaParams> = loader("mistral");
+/** How a Qwen2 or Qwen2.5 is loaded. */
+export const qwen2: Loader<LlamaParams> = loader("qwen2");
+/** How a Qwen3 is loaded. */
+export const qwen3: Loader<LlamaParams> = loader("qwen3");

@@ -1,10 +1,10 @@
 /** Any model whose architecture is known here, by the name in its configuration. */
 import { gpt2 } from "./gpt2.ts";
-import { llama } from "./llama.ts";
+import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
 import { type ModelPlace, openModel } from "./load/place.ts";
 import type { LoadedModel, Loader, LoadOptions } from "./loader.ts";
 
-const loaders: readonly Loader<unknown>[] = [gpt2, llama];
+const loaders: readonly Loader<unknown>[] = [gpt2, llama, mistral, qwen2, qwen3];
 
 /** The architectures that can be loaded, as configurations name them. */
 export const architectures: readonly string[] = loaders.map((l) => l.modelType);

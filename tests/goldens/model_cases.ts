@@ -14,7 +14,8 @@ import { parseConfig } from "../../models/load/config.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 import { openSafetensors } from "../../models/load/safetensors.ts";
 import { gpt2 } from "../../models/gpt2.ts";
-import { llama, llamaConfig, makeLlama } from "../../models/llama.ts";
+import { llama, makeLlama } from "../../models/llama.ts";
+import { llamaConfig } from "../../models/llama_config.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 
