@@ -24,6 +24,15 @@ export interface AdamWOptions {
   readonly eps?: number;
   /** The share of a parameter, times the learning rate, that each step takes off. Default 0.01. */
   readonly weightDecay?: number;
+  /** Leaves that learn otherwise, by their path in the tree of parameters and their shape. */
+  readonly groups?: (path: string, shape: readonly number[]) => Group | undefined;
+}
+
+/** How a leaf learns where it is not as the others. */
+export interface Group {
+  /** A factor on the learning rate. */
+  readonly rate?: number;
+  readonly weightDecay?: number;
 }
 
 /** AdamW's state: both averages of the gradients, and what their first steps are short of. */
@@ -43,7 +52,7 @@ export interface AdamWState {
  * @throws {OptionError} when an option is out of its range
  */
 export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
-  const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01 } = options;
+  const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, groups = () => undefined } = options;
   for (const beta of betas) {
     if (!(beta >= 0 && beta < 1)) throw new OptionError(`a beta of AdamW is ${beta}: give two numbers in [0, 1)`);
   }
@@ -53,16 +62,24 @@ export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
     init: (params) => ({ mean: zerosLike(params), square: zerosLike(params), corrections: [full([], 0), full([], 0)] }),
     update: (params, grads, state, lr) => {
       const corrections = betas.map((beta, i) => add(mul(state.corrections[i], beta), 1 - beta)) as [Value, Value];
-      const step = div(lr, corrections[0]);
       const root = sqrt(corrections[1]);
-      const kept = sub(1, mul(lr, weightDecay));
+      const steps = new Map<string, { step: Value; kept: Value | null }>();
+      const stepOf = ({ rate = 1, weightDecay: decay = weightDecay }: Group = {}) => {
+        const key = `${rate} ${decay}`;
+        const own = rate === 1 ? asValue(lr) : mul(lr, rate);
+        if (!steps.has(key)) {
+          steps.set(key, { step: div(own, corrections[0]), kept: decay === 0 ? null : sub(1, mul(own, decay)) });
+        }
+        return steps.get(key)!;
+      };
       const flat = flatten<Leaf>(params);
       const [g, means, squares] = [grads, state.mean, state.square].map((tree) => flatten<Leaf>(tree).leaves);
       const next = flat.leaves.map((w, i) => {
         const mean = add(means[i], mul(sub(g[i], means[i]), 1 - betas[0]));
         const square = add(mul(squares[i], betas[1]), mul(mul(g[i], g[i]), 1 - betas[1]));
         const scale = add(div(sqrt(square), root), eps);
-        const decayed = weightDecay === 0 ? w : mul(w, kept);
+        const { step, kept } = stepOf(groups(flat.paths[i], w.shape));
+        const decayed = kept === null ? w : mul(w, kept);
         return { weight: sub(decayed, mul(step, div(mean, scale))), mean, square };
       });
       return {
@@ -74,6 +91,55 @@ export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
         },
       };
     },
+  };
+}
+
+/** LoRA+'s rates: see {@link loraPlus}. */
+export interface LoraPlusOptions {
+  /** How much faster B learns than A, at least 1. The paper starts at 16. */
+  readonly ratio: number;
+  /** The learning rate of the run: only needed where an embedding is adapted, whose own rate is given as such. */
+  readonly lr?: number;
+  /** The learning rate of adapted embeddings. Default 1e-6, as in PEFT. */
+  readonly embeddingLr?: number;
+}
+
+/**
+ * LoRA+ as groups of {@link adamw}: B and all that is one-dimensional learns `ratio` times as fast as A, adapted embeddings at
+ * a rate of their own, and biases do not decay. Source: Hayou, Ghosh and Yu 2024, "LoRA+: Efficient Low Rank Adaptation of
+ * Large Models", in the groups of PEFT's `create_loraplus_optimizer`.
+ *
+ * @param matched the adapted modules: `tuned.matched`
+ * @throws {OptionError} when the ratio is below 1, or an embedding is adapted and `lr` is not given
+ *
+ * @example
+ * ```ts
+ * import { adamw, loraPlus } from "@lowrank/lowrank/train";
+ *
+ * const matched = [{ path: "h.0.attn.c_attn", kind: "linear" as const }];
+ * const optimiser = adamw({ groups: loraPlus(matched, { ratio: 16 }) });
+ * ```
+ */
+export function loraPlus(
+  matched: readonly { readonly path: string; readonly kind: "linear" | "embedding" }[],
+  { ratio, lr, embeddingLr = 1e-6 }: LoraPlusOptions,
+): NonNullable<AdamWOptions["groups"]> {
+  if (!(ratio >= 1)) {
+    throw new OptionError(`the ratio of LoRA+ is ${ratio}: B learns at least as fast as A, so give 1 or more`);
+  }
+  const embeddings = matched.filter((m) => m.kind === "embedding");
+  if (embeddings.length > 0 && !(lr !== undefined && lr > 0)) {
+    throw new OptionError(
+      `LoRA+ gives "${
+        embeddings[0].path
+      }" the learning rate ${embeddingLr}, and needs the run's as lr beside it, not ${lr}`,
+    );
+  }
+  const slow = new Set(embeddings.flatMap(({ path }) => ["A", "B"].map((part) => `${path}.${part}`)));
+  return (path, shape) => {
+    if (slow.has(path)) return { rate: embeddingLr / lr! };
+    if (!path.endsWith(".B") && shape.length !== 1) return undefined;
+    return /\.(B|magnitude)$/.test(path) ? { rate: ratio } : { rate: ratio, weightDecay: 0 };
   };
 }
 

@@ -1,7 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { OptionError } from "../core/errors.ts";
 import { oracleTensor, runOracle } from "../tests/reference/oracle.ts";
-import { adamw, allFinite, clipByGlobalNorm, globalNorm, selectTree } from "./optimiser.ts";
+import { adamw, allFinite, clipByGlobalNorm, globalNorm, loraPlus, selectTree } from "./optimiser.ts";
 
 const vector = (...numbers: number[]) => oracleTensor([numbers.length], numbers);
 const numbers = (tensor: unknown) => [...(tensor as { data: Float64Array }).data];
@@ -58,4 +58,35 @@ Deno.test("AdamW refuses options out of range", () => {
   assertThrows(() => adamw({ betas: [0.9, 1] }), OptionError, "a beta of AdamW is 1");
   assertThrows(() => adamw({ eps: -1 }), OptionError, "eps");
   assertThrows(() => adamw({ weightDecay: NaN }), OptionError, "weightDecay");
+});
+
+Deno.test("LoRA+ gives B and vectors the higher rate, embeddings their own, and biases no decay", () => {
+  const matched = [{ path: "h.0.c_attn", kind: "linear" as const }, { path: "wte", kind: "embedding" as const }];
+  const groups = loraPlus(matched, { ratio: 16, lr: 1e-4 });
+  assertEquals(groups("h.0.c_attn.A", [4, 8]), undefined);
+  assertEquals(groups("h.0.c_attn.B", [8, 4]), { rate: 16 });
+  assertEquals(groups("h.0.c_attn.magnitude", [8]), { rate: 16 });
+  assertEquals(groups("h.0.c_attn.bias", [8]), { rate: 16, weightDecay: 0 });
+  assertEquals(groups("lm_head.weight", [9, 8]), undefined);
+  assertEquals([groups("wte.A", [4, 9]), groups("wte.B", [8, 4])], [{ rate: 1e-6 / 1e-4 }, { rate: 1e-6 / 1e-4 }]);
+  const refusal = (options: { ratio: number; lr?: number }) =>
+    assertThrows(() => loraPlus(matched, options), OptionError).message;
+  assertStringIncludes(refusal({ ratio: 0.5, lr: 1 }), "the ratio of LoRA+ is 0.5");
+  assertStringIncludes(
+    refusal({ ratio: 16 }),
+    'LoRA+ gives "wte" the learning rate 0.000001, and needs the run\'s as lr',
+  );
+});
+
+Deno.test("a group's leaf moves by its own rate and decay", () => {
+  const optimiser = adamw({
+    weightDecay: 0.5,
+    groups: (path) => path === "b" ? { rate: 4, weightDecay: 0 } : undefined,
+  });
+  const step = (params: any, grads: any) => optimiser.update(params, grads, optimiser.init(params), 0.125).params;
+  const { a, b } = runOracle(step, { a: vector(2), b: vector(2) }, { a: vector(3), b: vector(3) });
+  // The first step of AdamW is the learning rate along the gradient over |gradient| + eps; decay takes lr·0.5·2 more.
+  const along = 3 / (3 + 1e-8);
+  assertNear(numbers(a), [2 - 0.125 * 0.5 * 2 - 0.125 * along]);
+  assertNear(numbers(b), [2 - 4 * 0.125 * along]);
 });

@@ -7,6 +7,7 @@ import { runAdapterCase } from "./adapter_cases.ts";
 import { runPissaCase, runSeveralCase } from "./combined_cases.ts";
 import { runClassifierCase, runEncoderCase } from "./bert_cases.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
+import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { runTrainCase } from "./train_cases.ts";
 
@@ -23,6 +24,9 @@ const kinds: readonly Kind[] = [
   { name: "GGUF types", matches: (c) => c.has("quants.gguf"), files: runQuantsCase },
   { name: "shards", matches: (c) => c.has("model/model.safetensors.index.json"), run: runShardedCase },
   { name: "GGUF models", matches: (c) => c.has("llama-F32.gguf"), run: runGgufCase },
+  { name: "NF4", matches: (c) => c.has("nf4.safetensors"), run: runNf4Case },
+  { name: "LoftQ", matches: (c) => c.has("loftq.safetensors"), files: runLoftqCase },
+  { name: "QLoRA", matches: (c) => c.has("packed.safetensors"), run: runQloraCase },
   { name: "numbers", matches: (c) => c.has("numbers.json"), files: runNumbersCase },
   { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
@@ -41,11 +45,6 @@ export function kindOf(golden: GoldenCase): Kind | null {
 /** What is not built yet, by what tells that a case needs it. */
 const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
   ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
-  ["4-bit weights are not built yet", (c) => ["nf4", "loftq", "packed"].some((file) => c.has(`${file}.safetensors`))],
-  [
-    "LoRA+ is not built yet",
-    (c) => c.has("trace.json") && c.json("trace.json").hyperparameters.loraplus_lr_ratio !== null,
-  ],
 ];
 
 function modelType(golden: GoldenCase): string | null {

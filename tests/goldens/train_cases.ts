@@ -4,7 +4,7 @@ import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { loadModel } from "../../models/load_model.ts";
 import type { LoadedModel } from "../../models/loader.ts";
-import { adamw } from "../../train/optimiser.ts";
+import { adamw, loraPlus } from "../../train/optimiser.ts";
 import { makeSchedule } from "../../train/schedule.ts";
 import { guardedUpdate, makeAccumulation } from "../../train/step.ts";
 import type { OpenRuntime } from "../runtimes.ts";
@@ -22,7 +22,13 @@ function batchesOf(golden: GoldenCase): (k: number) => HostTensor {
 /** What a trace.json says of the run. */
 interface Trace {
   readonly hyperparameters: Record<string, any>;
-  readonly steps: readonly { step: number; loss: number; grad_norm: number; lr: number; micro_losses?: number[] }[];
+  readonly steps: readonly {
+    step: number;
+    loss: number;
+    grad_norm: number;
+    lr: number | number[];
+    micro_losses?: number[];
+  }[];
 }
 
 /** How far a run is followed, and how near it must stay. */
@@ -65,7 +71,10 @@ export async function followTrace(
       const found = byKey((await runtime.read(sum)).grads, keyOf);
       assertAllNear("the gradient of", found, optional("grads_step1.safetensors"), rtol.gradient);
     }
-    assertNear(`the rate of step ${i + 1}`, lrAt(i), expected.lr, 1e-12);
+    // With LoRA+ there are two rates, of A and of B.
+    for (const [k, rate] of [expected.lr].flat().entries()) {
+      assertNear(`the rate of step ${i + 1}`, lrAt(i) * (k === 0 ? 1 : h.loraplus_lr_ratio), rate, 1e-12);
+    }
     let report;
     ({ state, report } = finish(state, sum, lrAt(i)));
     const { loss, gradNorm } = await runtime.read(report);
@@ -84,7 +93,9 @@ export async function followTrace(
 
 /** The compiled parts of a step, and the schedule, that hyperparameters ask for. */
 function programsOf(tuned: any, h: Record<string, any>, steps: number, runtime: OpenRuntime) {
-  const optimiser = adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay });
+  const ratio = h.loraplus_lr_ratio ?? null;
+  const groups = ratio === null ? undefined : loraPlus(tuned.matched, { ratio });
+  const optimiser = adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay, groups });
   const loss = (trainable: any, frozen: any, ids: any) =>
     mul(causalLoss(tuned.apply(trainable, frozen, { inputIds: ids }), ids), 1 / h.gradient_accumulation_steps);
   const accumulate = makeAccumulation(loss);
