@@ -4,6 +4,7 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { lora, type Trainable, type Tuned } from "../lora/mod.ts";
 import { checkWritable, saveAdapter } from "../train/adapter.ts";
+import { recordBase } from "../train/base_record.ts";
 import { countSteps, planLengths } from "../train/batches.ts";
 import { type CheckpointStore, checkpointStore } from "../train/checkpoint.ts";
 import {
@@ -16,9 +17,8 @@ import {
 } from "../train/config.ts";
 import { findSplits, labelsOf } from "../train/data_files.ts";
 import { evaluator } from "../train/evaluate.ts";
-import { fingerprintModel } from "../train/fingerprint.ts";
 import { type Checkpoints, train, type TrainResult } from "../train/loop.ts";
-import { metricsFile, openMetrics } from "../train/metrics.ts";
+import { metricsFile, type MetricsLog, openMetrics } from "../train/metrics.ts";
 import { adamw } from "../train/optimiser.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { progressBar } from "../train/progress.ts";
@@ -86,18 +86,19 @@ async function runTraining(
   const lengths = planLengths(data, { ...config, context });
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
   checkWritable(out);
+  const base = recordBase(model);
   const writeResult = async (folder: string, params: unknown) => {
     if (tuned === null) await saveModel(folder, model as any, params);
     else {
       const { model: baseModel, dropout } = config;
-      await saveAdapter(folder, model, tuned, params as Trainable, { baseModel, dropout });
+      await saveAdapter(folder, model, tuned, params as Trainable, { baseModel, dropout, base });
     }
   };
   const store = checkpointStore({
     folder: `${out}/checkpoints`,
     keep: config.keep,
     identity: {
-      base: { fingerprint: fingerprintModel(model.path) },
+      base: { ...base, name: undefined },
       data: { rows: data.length, sha256: data.hash },
       ...fixedOptions({ ...config, steps }),
     },
@@ -112,7 +113,7 @@ async function runTraining(
   }
   writeConfig(`${out}/config.yaml`, config);
 
-  using metrics = openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined });
+  using metrics = lastingMetrics(openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined }), terminal);
   metrics.write({
     event: "run",
     started: new Date().toISOString(),
@@ -215,6 +216,24 @@ function findStart(
   for (const note of found.notes) terminal.warn(note);
   terminal.say(`resuming  after step ${found.snapshot.step}`);
   return found.snapshot;
+}
+
+/** Metrics that can't be written end with a warning, not with the run. */
+function lastingMetrics(log: MetricsLog, terminal: Terminal): MetricsLog {
+  let failed = false;
+  return {
+    write(event) {
+      if (failed) return;
+      try {
+        log.write(event);
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        failed = true;
+        terminal.warn(`${error.message} No more metrics are written; the run goes on.`);
+      }
+    },
+    [Symbol.dispose]: () => log[Symbol.dispose](),
+  };
 }
 
 /** When to save, and what is said where that fails: a run goes on without a checkpoint rather than end. */

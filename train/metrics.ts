@@ -61,7 +61,7 @@ export interface MetricsLog extends Disposable {
 }
 
 /**
- * Opens `path` for metrics. With `append` what is there stays: a run that goes on adds to it.
+ * Opens `path` for metrics. With `append` what is there stays: a run that goes on adds to it, after the last whole line.
  *
  * @throws {FileError} when the file can't be written, now or later
  */
@@ -75,6 +75,7 @@ export function openMetrics(path: string, { append = false } = {}): MetricsLog {
       throw error instanceof Deno.errors.NotCapable ? error : refused(error);
     }
   };
+  if (append) attempt(() => cutTornLine(path));
   const file = attempt(() => Deno.openSync(path, { write: true, create: true, append, truncate: !append }));
   return {
     write(event) {
@@ -85,6 +86,15 @@ export function openMetrics(path: string, { append = false } = {}): MetricsLog {
     },
     [Symbol.dispose]: () => file.close(),
   };
+}
+
+/** Takes a last line without its end off a file: the run was cut off while it was written. */
+function cutTornLine(path: string): void {
+  try {
+    Deno.truncateSync(path, Deno.readFileSync(path).lastIndexOf(10) + 1);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 /** A run as its metrics tell it, in the order of steps. */
