@@ -61,11 +61,7 @@ export function evaluator<P, F>(
     while (rows.length < Math.min(batch, data.length)) rows.push(empty);
     return makeBatch(rows, { padId, seq });
   });
-  const measure = jit(
-    (params: P, frozen: F, { labels, ...inputs }: TokenInputs & { labels: Operand }) =>
-      sums(trainee.apply(params, frozen, inputs), labels),
-    { cache: 256, warn: () => {} },
-  );
+  const measure = jit(measureFunction(trainee), { cache: 256, warn: () => {} });
   return async (params) => {
     const [{ home }] = flatten<Tensor>(params).leaves;
     const total = { loss: 0, count: 0, right: 0 };
@@ -86,7 +82,14 @@ export function evaluator<P, F>(
   };
 }
 
+/** A row without a label. */
 const empty: Example = { ids: [0], labels: [IGNORED] };
+
+/** What is compiled of an evaluation: the sums of a batch. */
+export function measureFunction<P, F>(trainee: Trainee<P, F>) {
+  return (params: P, frozen: F, { labels, ...inputs }: TokenInputs & { readonly labels: Operand }) =>
+    sums(trainee.apply(params, frozen, inputs), labels);
+}
 
 /** The sums of a batch: of a language model's logits [B,T,V] with labels [B,T], of a classifier's [B,C] with labels [B]. */
 function sums(logits: Value, labels: Operand): { loss: Value; count: Value; right?: Value } {
