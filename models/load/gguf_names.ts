@@ -65,3 +65,26 @@ export function huggingFaceName(architecture: string, name: string): { name: str
   const prefix = block === undefined ? "" : `${table.block}${block}.`;
   return { name: `${prefix}${rule.to}.${kind}`, layout: rule.layout };
 }
+
+/**
+ * The modules of a model of `layers` layers by Hugging Face's path, with the weight that each is in a GGUF file:
+ * `model.layers.3.self_attn.q_proj` → `blk.3.attn_q.weight`. Null for an architecture that is not known.
+ */
+export function ggufModules(
+  architecture: string,
+  layers: number,
+): Map<string, { readonly tensor: string; readonly layout: GgufLayout }> | null {
+  if (!Object.hasOwn(tables, architecture)) return null;
+  const { block, rules } = tables[architecture];
+  return new Map(
+    Object.entries(rules).flatMap(([stem, { to, layout }]) => {
+      const outside = /^(token_|position_|output)/.test(stem);
+      const all = outside ? [""] : Array.from({ length: layers }, (_, i) => `${i}`);
+      return all.map((i) =>
+        i === ""
+          ? [to, { tensor: `${stem}.weight`, layout }] as const
+          : [`${block}${i}.${to}`, { tensor: `blk.${i}.${stem}.weight`, layout }] as const
+      );
+    }),
+  );
+}

@@ -109,7 +109,7 @@ function headsOf(header: GgufHeader, architecture: string, layout: GgufLayout, p
 }
 
 /** Where each row of a q or k matrix in the file belongs for rotate-half attention. */
-function rotateHalfRows(rows: number, heads: number, name: string): (row: number) => number {
+export function rotateHalfRows(rows: number, heads: number, name: string): (row: number) => number {
   const d = rows / heads;
   if (!Number.isInteger(d) || d % 2 !== 0) {
     throw new FileError(`${name} has ${rows} rows, which ${heads} heads can't share in pairs: the file is damaged.`);
