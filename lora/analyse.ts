@@ -2,6 +2,7 @@ import { type Aval, formatAval } from "../core/aval.ts";
 import { isFloat } from "../core/dtype.ts";
 import { newInput, nodesOf } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
+import { isPacked } from "../core/packed.ts";
 import { Tensor, tensorPrim } from "../core/tensor.ts";
 import { trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
@@ -50,7 +51,7 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
   const reports = params.leaves.map((): Report => ({ uses: [], dead: new Set() }));
   const weights = new Map<number, readonly Followed[]>();
   params.leaves.forEach(({ aval }, i) => {
-    if (aval.shape.length !== 2 || !isFloat(aval.dtype)) return;
+    if (aval.shape.length !== 2 || !isWeight(aval)) return;
     const [rows, columns] = aval.shape;
     const u = newInput({ shape: [rows, 1], dtype: "f32" }), v = newInput({ shape: [1, columns], dtype: "f32" });
     weights.set(i, [{
@@ -112,9 +113,12 @@ function partsOf(module: Module, parts: NonNullable<Model["parts"]>): Module[] {
   }));
 }
 
+/** Whether a leaf holds numbers, quantised or not. */
+const isWeight = ({ dtype }: Aval) => isFloat(dtype) || isPacked(dtype);
+
 function refusalOf(leaf: Leaf, path: string, uses: number, dead: Set<string>, captured: Set<Tensor>): string | null {
   if (leaf.aval.shape.length !== 2) return `${path} is ${formatAval(leaf.aval)}, and LoRA adapts matrices`;
-  if (!isFloat(leaf.aval.dtype)) return `${path} is ${formatAval(leaf.aval)}, and LoRA adapts weights of floats`;
+  if (!isWeight(leaf.aval)) return `${path} is ${formatAval(leaf.aval)}, and LoRA adapts weights of floats`;
   if (leaf instanceof Tensor && captured.has(leaf)) {
     return `the model mentions ${path} itself instead of reading it from the params that apply is given`;
   }

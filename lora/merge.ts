@@ -119,14 +119,16 @@ export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P 
   const norms = (m: Adapted) => m.match.dora ? kept(lost, m.path, "norms") : undefined;
   const all = changesOf([active], paths, leaves, split, norms);
   const splits = new Set(adapted.map((m) => m.split));
+  const replaced = new Set(edits.map((e) => e.into));
+  // The name of a tied weight that was not adapted holds the weight as it was.
+  const holds = (path: string, { effects }: Changes) => splits.has(path) && effects.length === 0 && !replaced.has(path);
   let base: unknown = merged;
-  for (const [path, { of, effects }] of all) {
+  for (const [path, changes] of all) {
     if (split && splits.has(path)) {
       base = withLeaf(base, path.split("."), undefined);
-      // The name that was not adapted holds the weight as it was.
-      if (effects.length === 0) base = withLeaf(base, of.split("."), leafAt(path));
-    } else if (!(split && [...all].some(([p, x]) => p !== path && x.of === of && x.effects.length === 0))) {
-      base = withLeaf(base, path.split("."), restored(leafAt(path), effects));
+      if (holds(path, changes)) base = withLeaf(base, changes.of.split("."), leafAt(path));
+    } else if (!(split && [...all].some(([p, x]) => x.of === changes.of && holds(p, x)))) {
+      base = withLeaf(base, path.split("."), restored(leafAt(path), changes.effects));
     }
   }
   for (const m of adapted.filter((m) => trainable[m.path].biasB !== undefined)) {
