@@ -1,6 +1,7 @@
 /** What a back end offers: buffers and programs. Nothing above this line knows WebAssembly from WebGPU. */
 import type { DType, HostArray } from "../../core/dtype.ts";
-import type { Program } from "../kernel.ts";
+import type { Kernel, Program } from "../kernel.ts";
+import type { TileConfig } from "../wgsl/tile.ts";
 
 /** Memory that a device owns. Freed once, by the tensor that holds it. */
 export interface DeviceBuffer {
@@ -14,6 +15,8 @@ export interface Executable {
    * argument's own). Returns once queued, not once done.
    */
   run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void;
+  /** Runs once and gives the milliseconds of each step by the device's own clock, where it has one. */
+  time?(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): Promise<readonly number[]>;
   /** Frees what the executable holds (its arena, its pipelines). */
   free(): void;
 }
@@ -34,6 +37,8 @@ export interface Device extends Disposable {
   write(buffer: DeviceBuffer, data: HostArray): void;
   /** Copies buffers to the host once everything queued has run: one wait for the whole list. */
   read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]>;
+  /** How a kernel is cut into invocations, on a device that has them. */
+  readonly tileFor?: (kernel: Kernel) => TileConfig;
   /** Generates and compiles a program, at once. Kernels are shared between programs by their printed structure. */
   compile(program: Program): Executable;
   /** Bytes now held by buffers and arenas, and the most that ever were. */

@@ -1,18 +1,20 @@
 import { type DType, type HostArray, hostArray, storageBytes } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
-import type { Program } from "../kernel.ts";
+import type { Kernel, Program } from "../kernel.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import { tileOf, type TileTable, withinWindow } from "../wgsl/tile_table.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
 import { findAdapter, type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
 import { Failures } from "./webgpu_failures.ts";
 import { WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
 import { Pipelines } from "./webgpu_pipelines.ts";
 import { WebGpuProgram } from "./webgpu_program.ts";
+import { takeContents } from "./webgpu_readback.ts";
 
 /** How a WebGPU device is opened. */
 export interface WebGpuOptions {
-  /** How kernels are cut; by default as the adapter, real or software, likes it. */
-  readonly tile?: TileConfig;
+  /** How all kernels are cut, or each class of them: nothing is measured, so that runs can be repeated to the bit. */
+  readonly tile?: TileConfig | TileTable;
 }
 
 /**
@@ -34,8 +36,9 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDev
 /** Opens an adapter that was found. */
 export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = {}): Promise<WebGpuDevice> {
   const gpu = await requestDevice(found);
-  const window = gpu.limits.maxStorageBufferBindingSize;
-  return new WebGpuDevice(gpu, found, options.tile ?? { ...(found.software ? softwareTile : gpuTile), window });
+  const { tile = found.software ? softwareTile : gpuTile } = options;
+  const table = "default" in tile ? tile : { default: tile, classes: {} };
+  return new WebGpuDevice(gpu, found, withinWindow(table, gpu.limits.maxStorageBufferBindingSize));
 }
 
 /** `navigator.gpu` as a {@link Device}. */
@@ -47,13 +50,16 @@ export class WebGpuDevice implements Device {
   readonly failures: Failures;
   readonly pipelines: Pipelines;
 
-  constructor(readonly gpu: GPUDevice, { name, software }: FoundAdapter, readonly tile: TileConfig) {
+  constructor(readonly gpu: GPUDevice, { name, software }: FoundAdapter, readonly tiles: TileTable) {
     this.description = `webgpu (${name}${software ? ", a software adapter" : ""})`;
-    this.key = `webgpu:${JSON.stringify(tile)}`;
+    this.key = `webgpu:${JSON.stringify(tiles)}`;
     this.failures = new Failures(gpu, this.description);
     this.memory = new WebGpuMemory(gpu, this.description);
     this.pipelines = new Pipelines(gpu, this.failures);
   }
+
+  /** How this device cuts a kernel. */
+  readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.tiles, kernel);
 
   allocate(bytes: number): WebGpuBuffer {
     return this.memory.allocate(bytes);
@@ -74,10 +80,6 @@ export class WebGpuDevice implements Device {
     this.gpu.queue.writeBuffer(own(buffer).gpu, 0, bytes as Uint8Array<ArrayBuffer>);
   }
 
-  /**
-   * The only place where the device is waited for and where buffers are mapped. A range is taken only after `mapAsync`
-   * has resolved: before, Deno aborts the process.
-   */
   async read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
     await this.failures.check();
     const encoder = this.gpu.createCommandEncoder();
@@ -89,18 +91,14 @@ export class WebGpuDevice implements Device {
       return staging;
     });
     this.failures.watch(() => this.gpu.queue.submit([encoder.finish()]));
-    try {
-      // All maps share one wait. One that fails does so because of something before it, which is what to report.
-      const maps = await Promise.allSettled(staged.map((staging) => staging.mapAsync(GPUMapMode.READ)));
-      const failed = maps.find((map) => map.status === "rejected");
-      // That a device was lost is told a turn later than the maps it fails.
-      if (failed) await new Promise((resolve) => setTimeout(resolve, 0));
-      await this.failures.check();
-      if (failed) throw new DeviceError(`The device ${this.description} could not be read: ${failed.reason}`);
-      return requests.map(({ dtype, size }, i) => hostArray(dtype, size, staged[i].getMappedRange().slice(0)));
-    } finally {
-      staged.forEach((staging) => staging.destroy());
+    const contents = await takeContents(staged);
+    // A map fails because of something before it, which is what to report; a lost device is told a turn later.
+    if ("failed" in contents) await new Promise((resolve) => setTimeout(resolve, 0));
+    await this.failures.check();
+    if ("failed" in contents) {
+      throw new DeviceError(`The device ${this.description} could not be read: ${contents.failed}`);
     }
+    return requests.map(({ dtype, size }, i) => hostArray(dtype, size, contents[i]));
   }
 
   compile(program: Program): Executable {

@@ -34,11 +34,15 @@ const limitNames = [
   "maxComputeWorkgroupSizeX",
 ] as const;
 
+/** What is used where an adapter has it: single kernels are timed by timestamps. */
+const featureNames = ["timestamp-query"] as const;
+
 /** A device of the adapter with the greatest limits it has. */
 export async function requestDevice({ adapter, name }: FoundAdapter): Promise<GPUDevice> {
   const requiredLimits = Object.fromEntries(limitNames.map((limit) => [limit, adapter.limits[limit]]));
+  const requiredFeatures = featureNames.filter((feature) => adapter.features.has(feature));
   try {
-    return await adapter.requestDevice({ requiredLimits });
+    return await adapter.requestDevice({ requiredLimits, requiredFeatures });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new DeviceError(`The GPU adapter ${name} gave no device (${why}): use --device cpu`, { cause });

@@ -1,6 +1,6 @@
-import { storageBytes } from "../../core/dtype.ts";
+import { type DType, storageBytes } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
-import type { BufferRef, Program, Step } from "../kernel.ts";
+import type { BufferRef, Kernel, Program, Step } from "../kernel.ts";
 import { emitWgsl } from "../wgsl/emit.ts";
 import type { WgslShader } from "../wgsl/shader.ts";
 import type { DeviceBuffer, Executable } from "./device.ts";
@@ -8,12 +8,13 @@ import type { TileConfig } from "../wgsl/tile.ts";
 import type { Failures } from "./webgpu_failures.ts";
 import { formatMiB, roundUp, type WebGpuBuffer, type WebGpuMemory } from "./webgpu_memory.ts";
 import type { Pipelines } from "./webgpu_pipelines.ts";
+import { timePasses } from "./webgpu_clock.ts";
 
 /** What a program needs of its device. */
-interface Home {
+export interface Home {
   readonly gpu: GPUDevice;
   readonly description: string;
-  readonly tile: TileConfig;
+  readonly tileFor: (kernel: Kernel) => TileConfig;
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
   readonly pipelines: Pipelines;
@@ -47,11 +48,30 @@ export class WebGpuProgram implements Executable {
 
   run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void {
     this.device.failures.checkNow();
+    const [dispatches, given] = this.#resolve(args, outputs);
+    this.device.failures.watch(() => this.#encode(dispatches, given));
+  }
+
+  /** A run in which every dispatch is a pass of its own, between two timestamps. */
+  async time(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): Promise<readonly number[]> {
+    const [dispatches, given] = this.#resolve(args, outputs);
+    const times = await timePasses(this.device.gpu, dispatches.length, (encoder, i, timestampWrites) => {
+      this.#clear(encoder, dispatches[i], given);
+      const pass = encoder.beginComputePass({ timestampWrites });
+      this.#dispatch(pass, dispatches[i], given);
+      pass.end();
+    });
+    await this.device.failures.check();
+    let at = 0;
+    return this.program.steps.map((step) => isEmpty(step) ? 0 : times[at++]);
+  }
+
+  /** The dispatches of a run, and its arguments followed by its outputs. */
+  #resolve(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]) {
     const given = [...args, ...outputs] as WebGpuBuffer[];
     const first = new Map<WebGpuBuffer, number>();
     given.forEach((buffer, i) => first.has(buffer) || first.set(buffer, i));
-    const dispatches = this.#variant(given.map((buffer) => first.get(buffer)!));
-    this.device.failures.watch(() => this.#encode(dispatches, given));
+    return [this.#variant(given.map((buffer) => first.get(buffer)!)), given] as const;
   }
 
   #encode(dispatches: readonly Dispatch[], given: readonly WebGpuBuffer[]): void {
@@ -61,16 +81,25 @@ export class WebGpuProgram implements Executable {
       if (dispatch.clear) {
         pass?.end();
         pass = null;
-        const { ref, bytes } = dispatch.clear;
-        encoder.clearBuffer(this.#buffer(ref, given).gpu, ref.kind === "arena" ? ref.offset : 0, bytes);
+        this.#clear(encoder, dispatch, given);
       }
       pass ??= encoder.beginComputePass();
-      pass.setPipeline(dispatch.pipeline);
-      pass.setBindGroup(0, this.#bindGroup(dispatch, given));
-      pass.dispatchWorkgroups(...dispatch.shader.grid);
+      this.#dispatch(pass, dispatch, given);
     }
     pass?.end();
     this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  #clear(encoder: GPUCommandEncoder, { clear }: Dispatch, given: readonly WebGpuBuffer[]): void {
+    if (!clear) return;
+    const { ref, bytes } = clear;
+    encoder.clearBuffer(this.#buffer(ref, given).gpu, ref.kind === "arena" ? ref.offset : 0, bytes);
+  }
+
+  #dispatch(pass: GPUComputePassEncoder, dispatch: Dispatch, given: readonly WebGpuBuffer[]): void {
+    pass.setPipeline(dispatch.pipeline);
+    pass.setBindGroup(0, this.#bindGroup(dispatch, given));
+    pass.dispatchWorkgroups(...dispatch.shader.grid);
   }
 
   free(): void {
@@ -92,7 +121,8 @@ export class WebGpuProgram implements Executable {
 
   #prepare({ kernel, buffers }: Step, first: readonly number[]): Dispatch {
     const places = buffers.map((ref) => this.#place(ref, first));
-    const shader = emitWgsl(kernel, this.device.tile, places.map((place) => places.indexOf(place)));
+    const tile = this.device.tileFor(kernel);
+    const shader = emitWgsl(kernel, tile, places.map((place) => places.indexOf(place)));
     const { limits } = this.device.gpu;
     const bindings = shader.bindings.map(({ operand, start }, i) => {
       const sharing = kernel.operands.filter((_, j) => places[j] === places[operand]);
@@ -106,7 +136,7 @@ export class WebGpuProgram implements Executable {
       throw new DeviceError(
         `Cannot run "${shader.name}" on ${this.device.description}: it has ${bindings.length} bindings and the device ` +
           `has ${limits.maxStorageBuffersPerShaderStage} (operands beyond ` +
-          `${formatMiB(this.device.tile.window)} take several): use a smaller batch or --device cpu`,
+          `${formatMiB(tile.window)} take several): use a smaller batch or --device cpu`,
       );
     }
     const clear = shader.clear === undefined ? null : exact(kernel.operands[shader.clear], buffers[shader.clear]);
@@ -163,6 +193,6 @@ function isEmpty({ kernel }: Step): boolean {
   }
 }
 
-function exact({ dtype, size }: { dtype: keyof typeof byteSize; size: number }, ref: BufferRef) {
+function exact({ dtype, size }: { dtype: DType; size: number }, ref: BufferRef) {
   return { ref, bytes: storageBytes(dtype, size) };
 }

@@ -99,6 +99,6 @@ const steps = [0, 1, 2, 3];
 
 /** Four vectors as the columns of a matrix, or as its rows. */
 function returnMatrix(shader: ShaderWriter, vectors: readonly string[], transposed: boolean): void {
-  const columns = `${vectors.slice(0, 2).join(", ")},\n  ${vectors.slice(2).join(", ")}`;
-  shader.line(`return ${transposed ? "transpose(" : ""}mat4x4<f32>(\n  ${columns})${transposed ? ")" : ""};`);
+  const matrix = `mat4x4<f32>(${vectors.join(", ")})`;
+  shader.line(`return ${transposed ? `transpose(${matrix})` : matrix};`);
 }

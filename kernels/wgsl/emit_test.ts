@@ -58,9 +58,8 @@ Deno.test("a map over whole arrays reads, computes and writes four elements at a
   assertEquals(
     emitWgsl(kernel, gpuTile).text,
     `// map [10]
-// in0: f16[10], read
+// in0: f16[10]; in1: f32[10], inout
 @group(0) @binding(0) var<storage, read_write> in0: array<vec2<u32>>;
-// in1: f32[10], inout
 @group(0) @binding(1) var<storage, read_write> in1: array<vec4<f32>>;
 
 // Four f16 in two words.
@@ -69,10 +68,8 @@ fn halves(words: vec2<u32>) -> vec4<f32> {
 }
 
 @compute @workgroup_size(64)
-fn main(
-  @builtin(workgroup_id) at: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
+fn main(@builtin(workgroup_id) at: vec3<u32>,
+        @builtin(local_invocation_index) lane: u32) {
   let group = at.x;
   let i = group * 64u + lane;
   if (i >= 3u) { return; }

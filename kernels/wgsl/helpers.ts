@@ -271,9 +271,9 @@ export class HelperSet {
     return wide;
   }
 
-  /** The functions' text. */
-  print(): string {
-    return [...this.#texts.values()].map((text) => `${text}\n`).join("");
+  /** The functions' texts. */
+  print(): string[] {
+    return [...this.#texts.values()].map((text) => `${text}\n`);
   }
 }
 

@@ -45,6 +45,7 @@ export function multiplyThin(frame: ProductFrame): WgslShader {
     : blockAccess(b.index, sizes.length, k, n) === "across";
   const single = m === 1;
   const type = single ? "vec4<f32>" : "mat4x4<f32>";
+  shader.cut = `${single ? "one row" : "a block of 4 x 4"} and one of ${slices} slices of k a lane`;
   return shader.main(groups * count, [lanes], () => {
     // Of a block of a single row only the first vector is used: whatever the other three load falls away.
     const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * slices);

@@ -1,4 +1,5 @@
 import { blockAccess } from "./block.ts";
+import { declareMultiply } from "./multiply.ts";
 import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
 import type { WgslShader } from "./shader.ts";
 import { mostRounds } from "./tile.ts";
@@ -15,6 +16,8 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   const tiles = { m: Math.ceil(m / span.m), n: Math.ceil(n / span.n) };
   return shader.main(tiles.m * tiles.n * count, [columns * rows], () => {
     const step = Math.max(4, tile.depth);
+    shader.cut = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ` +
+      (tile.depth > 0 ? `${tile.depth} of k staged` : "in place");
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
     const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => step * unrollOf(k, step));
 
@@ -24,9 +27,8 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
     shader.line(`let n0 = ${tiles.n > 1 ? `(group % ${tiles.n}u) * ${span.n}u` : "0u"};`);
     if (rows > 1) shader.line(`let row = ${columns > 1 ? `lane / ${columns}u` : "lane"};`);
     if (columns > 1) shader.line(`let column = ${rows > 1 ? `lane % ${columns}u` : "lane"};`);
-    declareMultiply(frame);
-    const sums = grid(frame, (r, c) => `c${r}${c}`);
-    shader.line(sums.map((c) => `var ${c} = mat4x4<f32>();`).join("\n"));
+    declareMultiply(shader);
+    declareSums(frame, "c");
     segments.forEach((_, s) => (tile.depth > 0 ? stagedLoop : directLoop)(frame, s, batchArguments(batch)));
     shader.line(
       grid(frame, (r, c) => `${store}(${batchArguments(batch)}${rowOf(frame, r)}, ${columnOf(frame, c)}, c${r}${c});`)
@@ -38,6 +40,13 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
 /** One text for each block of an invocation, row by row. */
 function grid({ tile: { blocks: [across, down] } }: ProductFrame, text: (r: number, c: number) => string): string[] {
   return Array.from({ length: across * down }, (_, i) => text(Math.floor(i / across), i % across));
+}
+
+/** Declares the sums of all blocks, those of a row on a line. */
+function declareSums(frame: ProductFrame, prefix: string): void {
+  const texts = grid(frame, (r, c) => `var ${prefix}${r}${c} = mat4x4<f32>();`);
+  const [across, down] = frame.tile.blocks;
+  for (let r = 0; r < down; r++) frame.shader.line(texts.slice(r * across, (r + 1) * across).join(" "));
 }
 
 /** `m0 + (8u + row) * 4u`: the first row of block r, whose neighbours are those of the neighbouring lanes. */
@@ -52,24 +61,6 @@ function columnOf({ tile: { workgroup: [columns] } }: ProductFrame, c: number): 
 function offset(lanes: number, block: number, lane: string): string {
   if (lanes === 1) return block === 0 ? "" : ` + ${block * 4}u`;
   return block === 0 ? ` + ${lane} * 4u` : ` + (${block * lanes}u + ${lane}) * 4u`;
-}
-
-/** Declares the product of two blocks: fused multiply-adds, which `c + q * p` would leave to the compiler. */
-function declareMultiply({ shader }: ProductFrame): void {
-  shader.declare(
-    "multiply",
-    `
-fn multiply_row(c: vec4<f32>, p: vec4<f32>, q: mat4x4<f32>) -> vec4<f32> {
-  let half = fma(q[1], p.yyyy, fma(q[0], p.xxxx, c));
-  return fma(q[3], p.wwww, fma(q[2], p.zzzz, half));
-}
-// c plus four rows of p, each along k, times four k of q, each along columns.
-fn multiply(c: mat4x4<f32>, p: mat4x4<f32>, q: mat4x4<f32>) -> mat4x4<f32> {
-  return mat4x4<f32>(
-    multiply_row(c[0], p[0], q), multiply_row(c[1], p[1], q),
-    multiply_row(c[2], p[2], q), multiply_row(c[3], p[3], q));
-}`,
-  );
 }
 
 /** Steps of the K loop that one round takes, so that no invocation runs more rounds than every adapter allows. */
@@ -88,7 +79,7 @@ function loopOverK(frame: ProductFrame, k: number, step: number, body: (sums: st
   if (k <= longDepth) return shader.block(`for (var k = 0u; k < ${k}u; k += ${step * unroll}u)`, () => round("c"));
   const part = Math.ceil(partDepth / (step * unroll)) * step * unroll;
   shader.block(`for (var first = 0u; first < ${k}u; first += ${part}u)`, () => {
-    shader.line(grid(frame, (r, c) => `var s${r}${c} = mat4x4<f32>();`).join("\n"));
+    declareSums(frame, "s");
     const end = k % part === 0 ? `first + ${part}u` : `min(first + ${part}u, ${k}u)`;
     shader.line(`let end = ${end};`);
     shader.block(`for (var k = first; k < end; k += ${step * unroll}u)`, () => round("s"));
@@ -107,7 +98,8 @@ function multiplyBlocks(
   for (let c = 0; c < across; c++) shader.line(`let q${c} = ${q(c)};`);
   for (let r = 0; r < down; r++) {
     shader.line(`let p${r} = ${p(r)};`);
-    for (let c = 0; c < across; c++) shader.line(`${sums}${r}${c} = multiply(${sums}${r}${c}, p${r}, q${c});`);
+    const row = Array.from({ length: across }, (_, c) => `${sums}${r}${c}`);
+    shader.line(row.map((sum, c) => `${sum} = multiply(${sum}, p${r}, q${c});`).join(" "));
   }
 }
 

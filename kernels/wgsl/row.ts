@@ -53,6 +53,7 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
   const used = axesUsed(indices, exprs);
   const lanes = lanesOf(kernel, indices, tile);
 
+  shader.cut = lanes === 1 ? "a row a lane" : "a row a workgroup";
   const groups = lanes === 1 ? Math.ceil(count / tile.mapLanes) : count;
   return shader.main(groups, [lanes === 1 ? tile.mapLanes : lanes], () => {
     if (lanes === 1) {

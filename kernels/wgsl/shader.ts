@@ -11,6 +11,10 @@ export interface WgslShader {
   readonly name: string;
   /** The WGSL module; its entry point is `main`. */
   readonly text: string;
+  /** The module cut before each function and after its bindings: kernels of one program share many of these. */
+  readonly parts: readonly string[];
+  /** How the tile cut this kernel, in words: `2 x 4 blocks a lane, 8 x 1 lanes, operands in place`. */
+  readonly cut: string;
   /** Workgroups to dispatch. */
   readonly grid: readonly [x: number, y: number];
   /** Binding i is the buffer of an operand, or the window on it that begins at byte `start`. */
@@ -64,6 +68,8 @@ const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
  */
 export class ShaderWriter {
   readonly helpers = new HelperSet();
+  /** How the kernel is cut, where there is more to say than the lanes of a workgroup. */
+  cut = "";
   #lines: string[] = [];
   readonly #declarations = new Map<string, string>();
   readonly #bindings: Binding[] = [];
@@ -194,15 +200,18 @@ export class ShaderWriter {
   main(groups: number, size: readonly number[], body: () => void): WgslShader {
     const folded = groups > maxGroups;
     this.line(`@compute @workgroup_size(${size.join(", ")})`);
-    this.line("fn main(\n  @builtin(workgroup_id) at: vec3<u32>,\n  @builtin(local_invocation_index) lane: u32,\n) {");
+    this.line("fn main(@builtin(workgroup_id) at: vec3<u32>,\n        @builtin(local_invocation_index) lane: u32) {");
     this.#indent++;
     this.line(folded ? `let group = at.y * ${maxGroups}u + at.x;` : "let group = at.x;");
     body();
     this.#indent--;
     this.line("}");
+    const parts = this.#parts();
     return {
       name: this.name,
-      text: this.#print(),
+      text: parts.join(""),
+      parts,
+      cut: this.cut.includes("lanes") ? this.cut : `${this.cut}${this.cut ? ", " : ""}${size.join(" x ")} lanes`,
       grid: folded ? [maxGroups, Math.ceil(groups / maxGroups)] : [groups, 1],
       bindings: this.#bound(),
     };
@@ -216,25 +225,26 @@ export class ShaderWriter {
     );
   }
 
-  #print(): string {
-    const bindings = this.#bound().map(({ operand, start }, i) => {
+  #parts(): string[] {
+    const bound = this.#bound().map(({ operand, start }, i) => {
       const { name, dtype, wide, atomic } = this.#bindings[operand];
       const { size, access } = this.operands[operand];
       const binding = windowName(name, start / this.#windowBytes);
-      const part = start > 0 ? `, from byte ${start}` : "";
-      return `// ${binding}: ${dtype}[${size}], ${access}${part}\n` +
-        `@group(0) @binding(${i}) var<storage, read_write> ${binding}: array<${
-          atomic ? "atomic<u32>" : elementType[dtype][wide ? 1 : 0]
-        }>;\n`;
+      const type = atomic ? "atomic<u32>" : elementType[dtype][wide ? 1 : 0];
+      return {
+        note: `${binding}: ${dtype}[${size}]${access === "read" ? "" : `, ${access}`}${
+          start > 0 ? ` from byte ${start}` : ""
+        }`,
+        declaration: `@group(0) @binding(${i}) var<storage, read_write> ${binding}: array<${type}>;\n`,
+      };
     });
-    const parts = [
-      `// ${this.name}\n`,
-      ...bindings,
+    const notes = wrap(`// ${bound.map(({ note }) => note).join("; ")}`, "// ").join("\n");
+    return [
+      `// ${this.name}\n${notes}\n${bound.map(({ declaration }) => declaration).join("")}`,
       ...[...this.#declarations.values()].map((text) => `${text}\n`),
-      this.helpers.print(),
+      ...this.helpers.print(),
       `\n${this.#lines.join("\n")}\n`,
     ];
-    return parts.join("");
   }
 }
 
@@ -243,15 +253,15 @@ function windowName(name: string, w: number): string {
   return w === 0 ? name : `${name}_${w}`;
 }
 
-/** A line broken, where it is longer than a page is wide, at a comma or before an operator. */
-function wrap(line: string): string[] {
+/** A line broken, where it is longer than a page is wide, at a comma or else before an operator; the rest begins with `lead`. */
+function wrap(line: string, lead = "    "): string[] {
   const lines: string[] = [];
-  const indent = `${line.match(/^ */)![0]}    `;
+  const indent = `${line.match(/^ */)![0]}${lead}`;
   while (line.length > pageWidth) {
-    const breaks = [...line.slice(0, pageWidth).matchAll(/(?<=,) | (?=(\|\||&&|[-+*&|^]|[!=]=) )/g)].map((m) =>
-      m.index
-    );
-    const at = breaks.at(-1) ?? 0;
+    const page = line.slice(0, pageWidth);
+    const last = (pattern: RegExp) => [...page.matchAll(pattern)].at(-1)?.index ?? 0;
+    const [comma, operator] = [last(/(?<=[,;]) /g), last(/ (?=(\|\||&&|[-+*&|^]|[!=]=) )/g)];
+    const at = comma > pageWidth / 2 ? comma : Math.max(comma, operator);
     if (at <= indent.length) break;
     lines.push(line.slice(0, at));
     line = indent + line.slice(at + 1);

@@ -1,3 +1,5 @@
+import type { AttentionKernel } from "../kernel.ts";
+
 /**
  * How kernels are cut into invocations: a plain value, so that every choice can be tested against every other. Nothing
  * of what a kernel computes depends on it but the order of its sums.
@@ -17,12 +19,14 @@ export interface TileConfig {
   readonly depth: number;
   /** Most lanes that share the K of a block where a product is too thin or small for tiles, a power of two. */
   readonly slices: number;
-  /** Bytes that one binding may have; larger operands take several. A device puts its own limit here. */
+  /** Lanes of attention's workgroup, of which each has a 4 x 4 block of scores: along the columns and along the rows. */
+  readonly attention: readonly [columns: number, rows: number];
+  /** Bytes that one binding may have; larger operands take several. A device puts its own limit here where it is less. */
   readonly window: number;
 }
 
-/** What every WebGPU device binds at once. */
-const leastWindow = 2 ** 27;
+/** No device binds more at once. */
+const mostWindow = 2 ** 32;
 
 /** For a real GPU: 64 x 64 x 16 tiles in workgroup memory, 8 x 8 in registers. Usual practice, not measured here. */
 export const gpuTile: TileConfig = {
@@ -33,7 +37,8 @@ export const gpuTile: TileConfig = {
   blocks: [2, 2],
   depth: 16,
   slices: 16,
-  window: leastWindow,
+  attention: [8, 8],
+  window: mostWindow,
 };
 
 /** For a software adapter, where barriers cost and workgroup memory brings nothing. */
@@ -45,7 +50,8 @@ export const softwareTile: TileConfig = {
   blocks: [2, 4],
   depth: 0,
   slices: 1,
-  window: leastWindow,
+  attention: [8, 1],
+  window: mostWindow,
 };
 
 /** Workgroups that a grid may have along one axis on every WebGPU device; longer grids fold into a second axis. */
@@ -79,4 +85,20 @@ export function fitTile(tile: TileConfig, m: number, k: number, n: number): Tile
   let depth = tile.depth;
   while (depth > 4 && (columns * across + rows * down) * (depth / 4) * blockBytes > workgroupBytes) depth /= 2;
   return { ...tile, workgroup: [columns, rows], blocks: [across, down], depth };
+}
+
+/**
+ * Attention's lanes for a kernel: no more rows of them than there are tokens to own, and so many columns that no lane runs
+ * more rounds than every adapter allows.
+ */
+export function fitAttention(
+  { attention }: TileConfig,
+  { pass, heads, kvHeads, queries, keys, width }: AttentionKernel,
+): readonly [columns: number, rows: number] {
+  const [owned, walked] = pass === "backward-kv" ? [keys, queries * (heads / kvHeads)] : [queries, keys];
+  let [columns, rows] = attention;
+  while (rows > 1 && (rows / 2) * 4 >= owned) rows /= 2;
+  const rounds = () => Math.ceil(walked / (columns * 4)) * (1 + 2 * Math.ceil(width / 4) + 2 * columns);
+  while (rounds() > mostRounds && columns < 64) columns *= 2;
+  return [columns, rows];
 }

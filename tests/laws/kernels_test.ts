@@ -21,6 +21,7 @@ const tiles: readonly TileConfig[] = [
     blocks: [1, 2],
     depth: 8,
     slices: 1,
+    attention: [4, 2],
     window: 98_304,
   },
 ];
