@@ -13,10 +13,11 @@ const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const ints = (shape: number[], data: number[]) =>
   upload(runtime.home, { shape, dtype: "i32", data: Int32Array.from(data) });
 
-for (const id of ["gpt2-base", "llama-untied"]) {
+// The windows of the last two are shorter than what is generated from.
+for (const id of ["gpt2-base", "llama-untied", "mistral-base", "qwen2-base"]) {
   const model = await loadModel(`${cases}/${id}/model`, { device: runtime.home });
   const generate = generator(model, runtime);
-  const prompts = [[5, 17, 90], [44], Array.from({ length: 40 }, (_, i) => (i * 7) % 100)];
+  const prompts = [[5, 17, 89], [44], Array.from({ length: 40 }, (_, i) => (i * 7) % 90)];
 
   /** The next token by the whole sequence, without a cache. */
   const next = async (ids: number[]) => {
@@ -38,7 +39,8 @@ for (const id of ["gpt2-base", "llama-untied"]) {
 
   Deno.test(`${id}: a row stops at a stop id, which it does not keep, or when it is complete`, async () => {
     const [free] = await generate(model.params, [prompts[0]], { maxNewTokens: 4 });
-    const at = free.ids.findIndex((token, i) => i > 0 && free.ids.indexOf(token) === i);
+    // The first new token of another kind; the very first where all are one.
+    const at = Math.max(0, free.ids.findIndex((token, i) => i > 0 && free.ids.indexOf(token) === i));
     const stopped = await generate(model.params, [prompts[0]], { maxNewTokens: 4, stopIds: [free.ids[at]] });
     assertEquals(stopped, [{ ids: free.ids.slice(0, at), finish: "stop" }]);
     const complete = await generate(model.params, [prompts[0]], {
