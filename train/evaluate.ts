@@ -9,7 +9,7 @@ import { argmax } from "../core/ops/reduce.ts";
 import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { type Example, IGNORED, makeBatch } from "./data.ts";
+import { type Batch, type Example, IGNORED, makeBatch } from "./data.ts";
 import { uploadBatch } from "./compiled_step.ts";
 import type { Trainee } from "./trainee.ts";
 
@@ -48,19 +48,7 @@ export function evaluator<P, F>(
   data: readonly Example[],
   options: EvaluateOptions = {},
 ): (params: P) => Promise<Evaluation> {
-  const { batch = 8, bucket = 32, context = Infinity, padId = 0 } = options;
-  if (!Number.isInteger(batch) || batch < 1) {
-    throw new OptionError(`batch is ${batch}: give a whole number of at least 1`);
-  }
-  if (data.length === 0) throw new DataError("there are no rows to evaluate on: give at least one");
-  const sorted = data.toSorted((a, b) => a.ids.length - b.ids.length);
-  const batches = Array.from({ length: Math.ceil(data.length / batch) }, (_, i) => {
-    const rows = sorted.slice(i * batch, (i + 1) * batch);
-    const seq = Math.min(context, Math.ceil(rows.at(-1)!.ids.length / bucket) * bucket);
-    // Rows without a label make the last batch as tall as the others: one program less, the same sums.
-    while (rows.length < Math.min(batch, data.length)) rows.push(empty);
-    return makeBatch(rows, { padId, seq });
-  });
+  const batches = evaluationBatches(data, options);
   const measure = jit(measureFunction(trainee), { cache: 256, warn: () => {} });
   return async (params) => {
     const [{ home }] = flatten<Tensor>(params).leaves;
@@ -80,6 +68,27 @@ export function evaluator<P, F>(
     const loss = total.loss / count;
     return { loss, count, ...(classes ? { accuracy: total.right / count } : { perplexity: Math.exp(loss) }) };
   };
+}
+
+/**
+ * The batches of an evaluation: rows of like length together.
+ *
+ * @throws {DataError} when there are no rows
+ */
+export function evaluationBatches(data: readonly Example[], options: EvaluateOptions = {}): Batch[] {
+  const { batch = 8, bucket = 32, context = Infinity, padId = 0 } = options;
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new OptionError(`batch is ${batch}: give a whole number of at least 1`);
+  }
+  if (data.length === 0) throw new DataError("there are no rows to evaluate on: give at least one");
+  const sorted = data.toSorted((a, b) => a.ids.length - b.ids.length);
+  return Array.from({ length: Math.ceil(data.length / batch) }, (_, i) => {
+    const rows = sorted.slice(i * batch, (i + 1) * batch);
+    const seq = Math.min(context, Math.ceil(rows.at(-1)!.ids.length / bucket) * bucket);
+    // Rows without a label make the last batch as tall as the others: one program less, the same sums.
+    while (rows.length < Math.min(batch, data.length)) rows.push(empty);
+    return makeBatch(rows, { padId, seq });
+  });
 }
 
 /** A row without a label. */
