@@ -1,7 +1,9 @@
 /** From a model's files to a model on a device: the memory it needs is said before a weight is read. */
 import { sizeOf } from "../core/aval.ts";
-import { byteSize, type DType } from "../core/dtype.ts";
+import { type DType, storageBytes } from "../core/dtype.ts";
 import { DeviceError, OptionError } from "../core/errors.ts";
+import { isPacked } from "../core/packed.ts";
+import { packedGgufTypes } from "./load/gguf_packed.ts";
 import type { Model } from "../core/model.ts";
 import { type HostTensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
@@ -14,14 +16,18 @@ import { type ModelPlace, openModel } from "./load/place.ts";
 import type { Tokenizer } from "./load/tokenizer.ts";
 import { checkWeights, renameWeights, type WeightSource } from "./load/weights.ts";
 
-/** How a weight may be held: as f32, or as the 16 bits that it is stored in. */
-export type WeightDType = "f32" | "f16" | "bf16";
+/** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
+export type WeightDType = typeof weightDTypes[number];
+const weightDTypes = ["f32", "f16", "bf16", "packed"] as const;
 
 /** Where a model is to live, and how its weights are held. */
 export interface LoadOptions extends HubOptions {
   /** The device, as `openDevice` returns it. */
   readonly device: TensorHome;
-  /** How matrices are held. By default as the file stores them; quantised ones become f32. Vectors are always f32. */
+  /**
+   * How matrices are held. By default as the file stores them; quantised ones become f32. With `packed` those stay as they
+   * are that kernels can read (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K). Vectors are always f32.
+   */
   readonly dtype?: WeightDType;
   /** Called after each weight, with the bytes now held and the bytes in all. */
   readonly onProgress?: (held: number, total: number) => void;
@@ -108,17 +114,30 @@ function loadWeights(
   fresh: ReadonlyMap<string, HostTensor> = new Map(),
 ) {
   const { device, dtype, onProgress } = options;
-  if (dtype !== undefined && !["f32", "f16", "bf16"].includes(dtype)) {
-    throw new OptionError(`weights can't be held as ${dtype}: choose f32, f16 or bf16`);
+  if (dtype !== undefined && !weightDTypes.includes(dtype)) {
+    throw new OptionError(
+      `weights can't be held as ${dtype}: choose ${weightDTypes.slice(0, -1).join(", ")} or packed`,
+    );
   }
   const flat = flatten<number[]>(shapes, (x) => isShape(x) && x.length > 0);
   const expected = new Map(flat.paths.map((path, i) => [path, flat.leaves[i]]));
   const inFile = new Map([...expected].filter(([path]) => !fresh.has(path)));
   const found = checkWeights(inFile, source, ignore);
-  const held = (path: string, as = dtype): DType =>
-    fresh.get(path)?.dtype ??
-      (expected.get(path)!.length < 2 ? "f32" : as ?? source.entry(found.get(path)!).dtype);
-  const bytes = (as = dtype) => flat.paths.reduce((n, p, i) => n + sizeOf(flat.leaves[i]) * byteSize[held(p, as)], 0);
+  const held = (path: string, as = dtype): DType => {
+    const made = fresh.get(path);
+    if (made !== undefined) return made.dtype;
+    if (expected.get(path)!.length < 2) return "f32";
+    const entry = source.entry(found.get(path)!);
+    return as === "packed" ? entry.packed ?? entry.dtype : as ?? entry.dtype;
+  };
+  if (dtype === "packed" && !flat.paths.some((path) => isPacked(held(path)))) {
+    throw new OptionError(
+      `no weight of ${source.path} can stay packed: give a Llama's .gguf file of the type ` +
+        `${Object.keys(packedGgufTypes).join(", ")}, or quantize the weights after loading them`,
+    );
+  }
+  const bytes = (as = dtype) =>
+    flat.paths.reduce((n, p, i) => n + storageBytes(held(p, as), sizeOf(flat.leaves[i])), 0);
   const total = bytes();
   checkCapacity(source.path, device, total, bytes("bf16"));
 
@@ -127,7 +146,7 @@ function loadWeights(
   try {
     for (const path of flat.paths) {
       tensors.push(upload(device, fresh.get(path) ?? source.read(found.get(path)!, held(path))));
-      done += tensors.at(-1)!.size * byteSize[tensors.at(-1)!.dtype];
+      done += storageBytes(tensors.at(-1)!.dtype, tensors.at(-1)!.size);
       onProgress?.(done, total);
     }
   } catch (error) {

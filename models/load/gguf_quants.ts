@@ -201,12 +201,12 @@ const iq4_XS = blocks("IQ4_XS", 256, 136, (b, halves, at, out, o) => {
 });
 
 /** The 6-bit scale of a group of Q4_K and Q5_K: groups 4 to 7 have their two upper bits in the bytes of groups 0 to 3. */
-function scaleK4(b: Uint8Array, at: number, group: number): number {
+export function scaleK4(b: Uint8Array, at: number, group: number): number {
   return group < 4 ? b[at + group] & 63 : b[at + group + 4] & 15 | b[at + group - 4] >> 6 << 4;
 }
 
 /** The 6-bit minimum of a group, laid out the same way. */
-function minimumK4(b: Uint8Array, at: number, group: number): number {
+export function minimumK4(b: Uint8Array, at: number, group: number): number {
   return group < 4 ? b[at + group + 4] & 63 : b[at + group + 4] >> 4 | b[at + group] >> 6 << 4;
 }
 

@@ -2,9 +2,12 @@ import { sizeOf } from "../../core/aval.ts";
 import { type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
+import { isPacked, type PackedType } from "../../core/packed.ts";
+import { PackedWriter } from "../../core/packed_writer.ts";
 import { type ByteSource, openBytes } from "./byte_source.ts";
 import { narrowInto } from "./convert.ts";
 import { type GgufHeader, type GgufTensor, type GgufValue, readGguf } from "./gguf.ts";
+import { packedGgufTypes, writeBlocks } from "./gguf_packed.ts";
 import { ggufArchitectures, type GgufLayout, huggingFaceName } from "./gguf_names.ts";
 import { destination, type WeightEntry, type WeightSource } from "./weights.ts";
 
@@ -76,19 +79,25 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
       return out;
     },
     entry(name): WeightEntry {
-      const { tensor, shape } = find(name);
-      return { shape, dtype: defaultDType(tensor), stored: tensor.type.name, bytes: tensor.bytes };
+      const { tensor, shape, layout } = find(name);
+      // Blocks run along rows: what has to be transposed can't stay packed.
+      const packed = layout === "transposed" ? undefined : packedGgufTypes[tensor.type.name];
+      const entry = { shape, dtype: defaultDType(tensor), stored: tensor.type.name, bytes: tensor.bytes };
+      return packed === undefined ? entry : { ...entry, packed };
     },
     read(name, dtype, into): HostTensor {
       const { tensor, shape, layout } = find(name);
       const aval = { shape, dtype: dtype ?? defaultDType(tensor) };
+      const rowOf = layout === "heads" || layout === "kvHeads"
+        ? rotateHalfRows(tensor.shape[0], headsOf(header, architecture, layout, source.name), name)
+        : null;
+      if (isPacked(aval.dtype) && aval.dtype === this.entry(name).packed) {
+        return { ...aval, data: readPacked(source, tensor, aval.dtype, name, rowOf) };
+      }
       if (!isFloat(aval.dtype)) {
         throw new FileError(`${name} in ${source.name} is ${tensor.type.name}, no ${aval.dtype}.`);
       }
       const data = destination(source.name, name, aval, into);
-      const rowOf = layout === "heads" || layout === "kvHeads"
-        ? rotateHalfRows(tensor.shape[0], headsOf(header, architecture, layout, source.name), name)
-        : null;
       if (layout === "transposed") readTransposed(source, tensor, aval.dtype, data);
       else readRows(source, tensor, aval.dtype, data, rowOf);
       return { ...aval, data };
@@ -155,6 +164,34 @@ function readRows(
       narrowInto(values.subarray(i, i + width), dtype, out, rowOf((begin + i) / width) * width);
     }
   });
+}
+
+/** The blocks of a matrix as packed words, its rows in their new order. */
+function readPacked(
+  source: ByteSource,
+  tensor: GgufTensor,
+  type: PackedType,
+  name: string,
+  rowOf: ((row: number) => number) | null,
+): Uint32Array<ArrayBuffer> {
+  const size = sizeOf(tensor.shape), width = tensor.shape.at(-1)!;
+  const writer = new PackedWriter(type, size);
+  const rowBytes = width / tensor.type.values * tensor.type.bytes;
+  const rows = size / width, most = Math.max(1, Math.floor(pieceValues / width));
+  const bytes = new Uint8Array(Math.min(rows, most) * rowBytes);
+  for (let first = 0; first < rows; first += most) {
+    const piece = bytes.subarray(0, Math.min(most, rows - first) * rowBytes);
+    source.read(tensor.begin + first * rowBytes, piece);
+    for (let at = 0, row = first; at < piece.length; at += rowBytes, row++) {
+      writeBlocks(
+        writer,
+        piece.subarray(at, at + rowBytes),
+        (rowOf?.(row) ?? row) * width,
+        `${name} in ${source.name}`,
+      );
+    }
+  }
+  return writer.words;
 }
 
 function readTransposed(source: ByteSource, tensor: GgufTensor, dtype: DType, out: HostArray): void {

@@ -1,5 +1,6 @@
 import { type Aval, formatAval, sameShape, sizeOf } from "../../core/aval.ts";
 import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
+import type { PackedType } from "../../core/packed.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 
@@ -11,6 +12,8 @@ export interface WeightEntry extends Aval {
   readonly stored: string;
   /** Bytes in the file. */
   readonly bytes: number;
+  /** The packed type that `read` gives it in where it is asked for that: the same codes and scales. */
+  readonly packed?: PackedType;
 }
 
 /** The weights of a model, whatever file format holds them. Only names and shapes are in memory until `read`. */

@@ -1,10 +1,13 @@
 /** Golden cases of file formats: values bit for bit. No device has a part in them. */
 import { assertEquals, assertThrows } from "@std/assert";
+import { PackedWriter } from "../../core/packed_writer.ts";
 import { FileError } from "../../core/errors.ts";
 import { openBytes } from "../../models/load/byte_source.ts";
 import { readGguf } from "../../models/load/gguf.ts";
+import { packedGgufTypes, writeBlocks } from "../../models/load/gguf_packed.ts";
 import { openGguf } from "../../models/load/gguf_source.ts";
 import { openSafetensors } from "../../models/load/safetensors.ts";
+import { decodePacked } from "../reference/packed_reference.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
 /** Every dtype as bytes and as values, and files that are to be refused. */
@@ -55,6 +58,11 @@ export function runQuantsCase(golden: GoldenCase): void {
     const values = new Float32Array(want.data.length);
     type.dequantize(packed, values);
     assertEquals({ name, shape, values }, { name, shape: want.shape, values: want.data as Float32Array });
+    const kept = packedGgufTypes[type.name];
+    if (kept === undefined) continue;
+    const writer = new PackedWriter(kept, values.length);
+    writeBlocks(writer, packed, 0, name);
+    assertEquals(Float32Array.from(decodePacked(kept, values.length, writer.words).values), values, `${name} packed`);
   }
 }
 

@@ -165,9 +165,12 @@ export async function runGgufCase(golden: GoldenCase, runtime: OpenRuntime): Pro
   for (const [key, expected] of io) {
     const type = /^(.+)\.a\.logits$/.exec(key)?.[1];
     if (type === undefined) continue;
-    using model = await llama.load(`${golden.folder}/llama-${type}.gguf`, { device: runtime.home });
-    const logits = await runtime.read(runtime.jit(model.apply)(model.params, batch.inputs));
-    assertNear(key, logits, expected, golden.rtol.values);
+    const kept = type.startsWith("Q") ? ["f32", "packed"] as const : [undefined];
+    for (const dtype of kept) {
+      using model = await llama.load(`${golden.folder}/llama-${type}.gguf`, { device: runtime.home, dtype });
+      const logits = await runtime.read(runtime.jit(model.apply)(model.params, batch.inputs));
+      assertNear(`${key} as ${dtype}`, logits, expected, golden.rtol.values);
+    }
   }
 }
 

@@ -38,7 +38,8 @@ export function decodePacked(
   const values = new Float64Array(size), terms = new Float64Array(size);
   for (let i = 0; i < size; i++) {
     const [scaled, added] = parts[type](i);
-    values[i] = scaled + added;
+    // A shift of 0 would make 0 of -0.
+    values[i] = packedFormats[type].shifted ? scaled + added : scaled;
     terms[i] = Math.abs(scaled) + Math.abs(added);
   }
   return { values, terms };
