@@ -8,56 +8,59 @@ import { flatten, mapTree } from "../core/tree.ts";
 import type { CpuDevice } from "../kernels/device/cpu.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
-import { gpt2Shapes, makeGpt2 } from "../models/gpt2.ts";
+import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/gpt2.ts";
 import { llamaShapes, makeLlama } from "../models/llama.ts";
+import { llamaConfig } from "../models/llama_config.ts";
+import { parseConfig } from "../models/load/config.ts";
 import type { LayeredModel } from "../models/language_model.ts";
 import { adamw } from "../train/optimiser.ts";
 import { makeStep } from "../train/step.ts";
 
-const gpt2Of = (sizes: { vocabSize: number; width: number; layers: number; heads: number }) => {
-  const config = {
-    ...sizes,
-    contextLength: 1024,
-    innerWidth: 4 * sizes.width,
-    activation: "gelu_new",
-    eps: 1e-5,
-    tiedHead: true,
-  } as const;
-  return { shapes: gpt2Shapes(config), make: (params: unknown) => makeGpt2(config, params as never), config };
+/** A model from what its configuration file would say. */
+const gpt2Of = (sizes: { vocab_size: number; n_embd: number; n_layer: number; n_head: number }) => {
+  const config = gpt2Config(parseConfig({ model_type: "gpt2", n_positions: 1024, ...sizes }, "config.json"));
+  return {
+    vocabulary: config.vocabSize,
+    shapes: gpt2Shapes(config),
+    make: (p: unknown) => makeGpt2(config, p as never),
+  };
 };
 
-const llamaOf = () => {
-  const config = {
-    vocabSize: 49152,
-    contextLength: 2048,
-    width: 576,
-    layers: 30,
-    heads: 9,
-    kvHeads: 3,
-    headDim: 64,
-    innerWidth: 1536,
-    eps: 1e-5,
-    inverseFrequencies: Float32Array.from({ length: 32 }, (_, i) => 100000 ** (-i / 32)),
-    tiedHead: true,
-    attentionBias: false,
-    mlpBias: false,
+const smollm2Of = () => {
+  const file = {
+    model_type: "llama",
+    vocab_size: 49152,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    num_hidden_layers: 30,
+    num_attention_heads: 9,
+    num_key_value_heads: 3,
+    max_position_embeddings: 2048,
+    rope_theta: 100000,
+    rms_norm_eps: 1e-5,
+    tie_word_embeddings: true,
   };
-  return { shapes: llamaShapes(config), make: (params: unknown) => makeLlama(config, params as never), config };
+  const config = llamaConfig(parseConfig(file, "config.json"));
+  return {
+    vocabulary: config.vocabSize,
+    shapes: llamaShapes(config),
+    make: (p: unknown) => makeLlama(config, p as never),
+  };
 };
 
 /** The models by name: their sizes, the layers that adapters go to, and the batch of a step. */
 export const models = {
   "gpt2-small": {
-    ...gpt2Of({ vocabSize: 50257, width: 768, layers: 12, heads: 12 }),
+    ...gpt2Of({ vocab_size: 50257, n_embd: 768, n_layer: 12, n_head: 12 }),
     targets: ["c_attn"],
     batch: [4, 128],
   },
   "gpt2-tiny": {
-    ...gpt2Of({ vocabSize: 4096, width: 256, layers: 4, heads: 4 }),
+    ...gpt2Of({ vocab_size: 4096, n_embd: 256, n_layer: 4, n_head: 4 }),
     targets: ["c_attn"],
     batch: [8, 128],
   },
-  "smollm2": { ...llamaOf(), targets: ["q_proj", "v_proj"], batch: [2, 128] },
+  "smollm2": { ...smollm2Of(), targets: ["q_proj", "v_proj"], batch: [2, 128] },
 } as const;
 
 export type ModelName = keyof typeof models;
@@ -85,7 +88,7 @@ export function randomIds(device: CpuDevice, name: ModelName, [batch, tokens] = 
   let state = 7;
   const data = Int32Array.from({ length: batch * tokens }, () => {
     state = (state * 48271) % 2147483647;
-    return state % models[name].config.vocabSize;
+    return state % models[name].vocabulary;
   });
   return upload(device, { shape: [batch, tokens], dtype: "i32", data });
 }

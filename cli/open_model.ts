@@ -16,6 +16,7 @@ export const modelOptions = {
   device: trainOptions.device,
   dtype: trainOptions.dtype,
   threads: trainOptions.threads,
+  blas: trainOptions.blas,
 } as const satisfies OptionTable;
 
 /** A model that predicts tokens or classes. */
@@ -23,10 +24,10 @@ export type AnyModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
 
 /** Opens the device that is asked for, and says which it is. */
 export async function openDeviceFor(
-  { device, threads }: Given<typeof modelOptions>,
+  { device, threads, blas }: Given<typeof modelOptions>,
   terminal: Terminal,
 ): Promise<OpenedDevice> {
-  const opened = await openDevice(device ?? "auto", { threads });
+  const opened = await openDevice(device ?? "auto", { threads, blas });
   terminal.say(`device    ${opened.description}: ${opened.reason}`);
   return opened;
 }

@@ -1,5 +1,5 @@
 /** The options of a training run: one table from which flags, configuration files, help and docs follow. */
-import { LineCounter, parseDocument, stringify } from "yaml";
+import { dump, load, YAMLException } from "js-yaml";
 import { OptionError } from "../core/errors.ts";
 import { writeFileAtomic } from "../models/load/atomic_file.ts";
 import { readText } from "../models/load/byte_source.ts";
@@ -78,6 +78,12 @@ export const trainOptions = {
   device: { kind: "text", choices: ["auto", "cpu", "webgpu"], default: "auto", help: "Where to compute", free: true },
   dtype: { kind: "text", choices: ["f32", "f16", "bf16"], help: "How the base is held; by default as it is stored" },
   threads: { kind: "whole", least: 1, help: "Threads of the CPU", value: "N", free: true },
+  blas: {
+    kind: "switch",
+    default: true,
+    help: "Large products by the system's BLAS, where --allow-ffi is given",
+    free: true,
+  },
 } as const satisfies OptionTable;
 
 /** What is said of a run, by option. */
@@ -92,26 +98,33 @@ export type TrainConfig = Settled<typeof trainOptions>;
  * @throws {OptionError} naming the line of an unknown key or a value that an option does not take
  */
 export function readConfig(path: string, table: OptionTable = trainOptions): GivenConfig {
-  const lines = new LineCounter();
-  const document = parseDocument(readText(path), { lineCounter: lines });
-  const lineOf = (offset = 0) => `${path} line ${lines.linePos(offset).line}`;
-  const [error] = document.errors;
-  if (error) throw new OptionError(`${lineOf(error.pos[0])} is not YAML (${error.message.split("\n")[0]}).`);
-  const values: unknown = document.toJS() ?? {};
-  if (typeof values !== "object" || values === null || Array.isArray(values)) {
-    throw new OptionError(`${path} is no list of options: give one "key: value" a line.`);
-  }
-  const places = new Map(
-    (document.contents as any)?.items?.map((item: any) => [String(item.key), item.key?.range?.[0]]),
-  );
+  const text = readText(path);
+  const values = parseYaml(text, path);
   const config: Record<string, unknown> = {};
   for (const [written, value] of Object.entries(values)) {
-    const place = lineOf(places.get(written) as number | undefined);
+    const place = `${path} line ${lineOf(text, written)}`;
     const name = tableName(table, written);
     if (name === null) throw new OptionError(`${place}: there is no option ${written}${suggestion(table, written)}`);
     if (value !== null) config[name] = checkValue(table[name], value, `${place}: ${written}`);
   }
   return config as GivenConfig;
+}
+
+function parseYaml(text: string, path: string): Record<string, unknown> {
+  let values: unknown;
+  try {
+    values = load(text) ?? {};
+  } catch (error) {
+    if (!(error instanceof YAMLException)) throw error;
+    throw new OptionError(`${path} line ${(error.mark?.line ?? 0) + 1} is not YAML (${error.reason}).`);
+  }
+  if (typeof values === "object" && values !== null && !Array.isArray(values)) return values as Record<string, unknown>;
+  throw new OptionError(`${path} is no list of options: give one "key: value" a line.`);
+}
+
+/** The line of a key, from 1. Options are never nested, so it stands at a line's beginning. */
+function lineOf(text: string, key: string): number {
+  return text.split("\n").findIndex((line) => /^["']?([^"':]+?)["']?\s*:/.exec(line)?.[1] === key) + 1;
 }
 
 /** The options of a run: defaults, over them the file's, over them the flags. */
@@ -122,7 +135,7 @@ export function settleConfig(file: GivenConfig, flags: GivenConfig): TrainConfig
 /** Writes the options of a run as a file that {@link readConfig} reads. */
 export function writeConfig(path: string, config: TrainConfig): void {
   const entries = Object.entries(config).filter(([, value]) => value !== undefined);
-  const text = stringify(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
+  const text = dump(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
   writeFileAtomic(path, [
     new TextEncoder().encode(`# The options of this run: lowrank train --config ${path}\n${text}`),
   ]);

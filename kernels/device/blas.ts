@@ -120,8 +120,15 @@ function tryLibrary(path: string): BlasLibrary | string {
     };
     return isRight(library) ? library : `${path} gives wrong products`;
   } catch (error) {
-    return `${path} can't be used: ${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`;
+    return `${path} ${whatIsWrong(error instanceof Error ? error.message : String(error))}`;
   }
+}
+
+/** What follows a library's path in a sentence. */
+function whatIsWrong(message: string): string {
+  if (message.includes("undefined symbol: cblas_sgemm")) return "is no CBLAS: it has no cblas_sgemm";
+  const reason = message.replaceAll("Could not open library: ", "").split("\n")[0];
+  return `can't be loaded: ${reason}`;
 }
 
 type Versions = Deno.DynamicLibrary<typeof versions>["symbols"];

@@ -109,7 +109,7 @@ async function run(device: CpuDevice, made: Program, times = 1): Promise<{ input
 }
 
 Deno.test("a program through the arena agrees with the interpreter", async () => {
-  using device = await openCpu({ threads: 2 });
+  using device = await openCpu({ threads: 2, blas: false });
   const made = program(37, 130);
   const { inputs, output } = await run(device, made);
   const expected = new Float32Array(output.length);
@@ -120,7 +120,7 @@ Deno.test("a program through the arena agrees with the interpreter", async () =>
 Deno.test("results have the same bits for 1, 2 and 3 threads", async () => {
   const outputs: HostArray[] = [];
   for (const threads of [1, 2, 3]) {
-    using device = await openCpu({ threads });
+    using device = await openCpu({ threads, blas: false });
     assertEquals(device.threads, threads);
     outputs.push((await run(device, program(301, 260))).output);
   }
@@ -131,7 +131,7 @@ Deno.test("results have the same bits for 1, 2 and 3 threads", async () => {
 Deno.test("every unit of work is done once, over many short programs and more threads than processors", async () => {
   const runs = 3000;
   for (const threads of [2, 4]) {
-    using device = await openCpu({ threads });
+    using device = await openCpu({ threads, blas: false });
     const size = 5 * 16384 + 3;
     const one: Expr = { kind: "const", type: "f32", value: 1 };
     const count = (size: number): Kernel => ({
@@ -159,7 +159,7 @@ Deno.test("every unit of work is done once, over many short programs and more th
 });
 
 Deno.test("a trap in any thread is an error, and the device works on afterwards", async () => {
-  using device = await openCpu({ threads: 2 });
+  using device = await openCpu({ threads: 2, blas: false });
   const size = 1 << 18;
   // Reads far past the end of the memory in the last blocks only.
   const index: Expr = {
@@ -208,7 +208,7 @@ Deno.test("without worker threads the same programs run on a memory of the devic
     supportsRelaxedSimd(),
     ", no worker threads here",
   );
-  using shared = await openCpu({ threads: 2 });
+  using shared = await openCpu({ threads: 2, blas: false });
   const made = program(70, 90);
   assertEquals((await run(lone, made)).output, (await run(shared, made)).output);
   assert(lone.description.includes("no worker threads here"));
