@@ -1,6 +1,5 @@
 /** Every option of an adapter, in every way a weight is used: adapted and merged are one function, and nothing changes at first. */
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { OptionError } from "../core/errors.ts";
+import { assert, assertEquals } from "@std/assert";
 import type { Value } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
@@ -15,7 +14,6 @@ import type { LoraOptions } from "./options.ts";
 
 const x = randomTensor([3, 4], 99);
 const ids = { shape: [3], dtype: "i32" as const, data: Float64Array.of(1, 3, 1) };
-const message = (f: () => unknown) => assertThrows(f, OptionError).message;
 
 /** Apart by no more than 2^10 roundings of float64, which is more than any sum here has. */
 function assertSame(a: OracleTensor, b: OracleTensor) {
