@@ -296,5 +296,6 @@ async function finish(
     ...(watch.evaluations.length > 0 && { evaluations: watch.evaluations }),
     ...(useBest && { best: { step: watch.best!.step, loss: watch.best!.loss } }),
   });
+  if (interrupted) terminal.say(`resuming  the same command with --resume goes on after step ${step}`);
   reportEnd(end, steps, out);
 }

@@ -8,15 +8,18 @@ export function errorsPage(): string {
   );
   return `# What can go wrong, and what is said then
 
-A mistake ends a command with one sentence on standard error and exit code 1. Exit code 70 is a bug in lowrank: the
+A mistake ends a command with one sentence on standard error and exit code 1; a command line that can't be read with
+exit code 2. Exit code 70 is a bug in lowrank: the
 stack is shown, and \`--debug\` shows it for mistakes, too. Exit code 130 is Ctrl-C. In the sentences, … stands for what
 varies. This page is written by \`deno task docs:errors\` from the table that the tests run.
 
 ${parts.join("\n")}`;
 }
 
-function formatEntry({ name, args, program, sentence, code }: BadInput): string {
-  const command = program ?? `train.ts ${args.join(" ")}`;
+function formatEntry({ name, args, before, program, sentence, code }: BadInput): string {
+  const written = (words: readonly string[]) =>
+    words[0] === "lowrank" ? words.join(" ") : `train.ts ${words.join(" ")}`;
+  const command = program ?? [before, args].flatMap((words) => words ? [written(words)] : []).join("\n");
   const exit = code === 1 ? "" : `\nExit code ${code}.\n`;
   return `### ${name}\n\n${fence(program === undefined ? "sh" : "ts", command)}\n${fence("text", sentence)}${exit}`;
 }

@@ -111,9 +111,11 @@ export function readConfig(path: string, table: OptionTable = trainOptions): Giv
 }
 
 function parseYaml(text: string, path: string): Record<string, unknown> {
+  // Nothing but comments is no document of YAML.
+  if (text.split("\n").every((line) => /^\s*(#|$)/.test(line))) return {};
   let values: unknown;
   try {
-    values = load(text) ?? {};
+    values = load(text);
   } catch (error) {
     if (!(error instanceof YAMLException)) throw error;
     throw new OptionError(`${path} line ${(error.mark?.line ?? 0) + 1} is not YAML (${error.reason}).`);

@@ -19,7 +19,7 @@ Deno.test("keys are flags without dashes; null is as if not given", () => {
   const text = "# a run\nmodel: base\nmask-prompt: false\nlr: 1e-3\ntargets: [c_attn, h.*.mlp.c_fc]\nsteps: ~\n";
   assertEquals(read(text), { model: "base", maskPrompt: false, lr: 1e-3, targets: ["c_attn", "h.*.mlp.c_fc"] });
   assertEquals(read("targets: c_attn, c_proj"), { targets: ["c_attn", "c_proj"] });
-  assertEquals(read(""), {});
+  for (const nothing of ["", "\n", "# nothing\n\n  # yet"]) assertEquals(read(nothing), {});
 });
 
 Deno.test("flags override the file, the file overrides the defaults, and what is written is read again", () => {
@@ -40,9 +40,9 @@ Deno.test("mistakes are named with their line", () => {
     ["schedule: step", "schedule is step: give one of constant, linear, cosine"],
     ["pack: yes please", "pack is yes please: give true or false"],
     ["dropout: 1", "dropout is 1: give a number from 0 to 0.99"],
-    ["targets: [1]", "targets is [1]: give one or more names"],
-    ["model: [a", "run.yaml line 1 is not YAML"],
-    ["r: 1\nr: 2", "run.yaml line 2 is not YAML (Map keys must be unique"],
+    ["targets: [1]", "targets is a list: give one or more names"],
+    ["model: [a", "is not YAML (unexpected end"],
+    ["r: 1\nr: 2", "run.yaml line 2 is not YAML (duplicated mapping key"],
     ["- a\n- b", "run.yaml is no list of options"],
     ["just text", "run.yaml is no list of options"],
   ];

@@ -67,9 +67,7 @@ export function checkValue(
   place: string,
 ) {
   const refuse = (wanted: string): never => {
-    throw new OptionError(
-      `${place} is ${typeof value === "string" ? value || "empty" : JSON.stringify(value)}: give ${wanted}`,
-    );
+    throw new OptionError(`${place} is ${describeValue(value)}: give ${wanted}`);
   };
   if (kind === "switch") return typeof value === "boolean" ? value : refuse("true or false");
   if (kind === "list") {
@@ -87,6 +85,12 @@ export function checkValue(
     (kind === "number" || Number.isSafeInteger(number)) &&
     number >= least && number <= most;
   return fits ? number as number : refuse(describeNumber(kind, least, most));
+}
+
+/** A value for a sentence. What is nested is not written out: a few lines of YAML can stand for gigabytes. */
+function describeValue(value: unknown): string {
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "a mapping";
+  return value === "" ? "empty" : String(value);
 }
 
 function describeNumber(kind: "whole" | "number", least: number, most: number): string {

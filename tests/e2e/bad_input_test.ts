@@ -26,6 +26,10 @@ async function check(entry: BadInput): Promise<void> {
   try {
     await writeTinyModel(`${folder}/model`);
     await Deno.writeTextFile(`${folder}/rows.jsonl`, '{"text":"one row"}\n{"prompt":"another ","completion":"row"}\n');
+    if (entry.before) {
+      const { code, output } = await runIn(folder, { args: entry.before });
+      assertEquals(code, 0, output);
+    }
     await entry.files?.(folder);
     const { code, output } = await runIn(folder, entry);
     assertMatch(output, patternOf(entry.sentence), `${entry.name} printed:\n${output}`);
@@ -40,9 +44,12 @@ function patternOf(sentence: string): RegExp {
   return new RegExp(sentence.split("…").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("[^]*?"));
 }
 
+type Call = Pick<BadInput, "args" | "program" | "env" | "interrupt">;
+
 /** Runs the command in `folder`, where relative paths begin; gives its exit code and what it printed to standard error. */
-async function runIn(folder: string, entry: BadInput): Promise<{ code: number; output: string }> {
-  let script = new URL("train.ts", root).href;
+async function runIn(folder: string, entry: Call): Promise<{ code: number; output: string }> {
+  const [program, args] = entry.args[0] === "lowrank" ? ["cli.ts", entry.args.slice(1)] : ["train.ts", entry.args];
+  let script = new URL(program, root).href;
   if (entry.program !== undefined) {
     script = `${folder}/program.ts`;
     await Deno.writeTextFile(script, entry.program);
@@ -50,7 +57,7 @@ async function runIn(folder: string, entry: BadInput): Promise<{ code: number; o
   // Bare names are mapped by a file, so that they are the same for a program outside the project.
   const map = new URL("offline.json", root).href;
   const child = new Deno.Command("deno", {
-    args: ["run", "--quiet", "--no-prompt", "--no-lock", "--import-map", map, ...permissions, script, ...entry.args],
+    args: ["run", "--quiet", "--no-prompt", "--no-lock", "--import-map", map, ...permissions, script, ...args],
     cwd: folder,
     env: { NO_COLOR: "1", ...entry.env },
     stdout: "null",
