@@ -1,17 +1,20 @@
 /** Between an adapted model on a device and an adapter's folder as PEFT keeps it. */
 import { isFloat } from "../core/dtype.ts";
-import { OptionError } from "../core/errors.ts";
+import { FileError, OptionError } from "../core/errors.ts";
 import type { Leaf, Model } from "../core/model.ts";
+import { asNumbers } from "../core/ops/quantize.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
-import { lora, type Match, type Trainable, type Tuned } from "../lora/mod.ts";
-import { makeAdapterConfig } from "./adapter_config.ts";
+import { lora, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
+import { makeAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
-import { adapterOptions, entriesOf, fitAdapter, type HostEntry, type ModuleNames, partOf } from "./adapter_fit.ts";
+import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
+import { adapterOptions, entriesOf, fitAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
+import { computed } from "./merge.ts";
 
 /** What an adapter's files say beside the adapter itself. */
 export interface SaveOptions {
@@ -41,20 +44,21 @@ export interface AdapterOrigin {
   readonly spelled: ReadonlyMap<string, string>;
 }
 
-/** An adapted model, as far as saving needs it. */
-export type Savable = Pick<Tuned<any, any, any>, "matched" | "frozen"> & { readonly origin?: AdapterOrigin };
+/** An adapted model that may have come from files. */
+export type Savable<P> = Tuned<P, any, any> & { readonly origin?: AdapterOrigin };
 
 /**
  * Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT does: PEFT's `from_pretrained` reads the folder. One
  * adapter always gives the same bytes, and a run that is cut short leaves the folder's old contents or the new ones. An
- * adapter that was loaded keeps the configuration that it had, keys of others included.
+ * adapter that was loaded keeps the configuration that it had, keys of others included. Parts of a fused projection are
+ * written as the whole one, with zeros between; a PiSSA adapter as the plain one of twice the rank that it is on the base.
  *
  * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
  */
 export async function saveAdapter<P>(
   folder: string,
   model: Model<P, any, any>,
-  tuned: Savable,
+  tuned: Savable<P>,
   trainable: Trainable,
   options: SaveOptions = {},
 ): Promise<void> {
@@ -64,18 +68,19 @@ export async function saveAdapter<P>(
 /** What {@link saveAdapter} writes. */
 export async function adapterContents<P>(
   model: Model<P, any, any>,
-  tuned: Savable,
-  trainable: Trainable,
+  given: Savable<P>,
+  values: Trainable,
   { baseModel, dropout, base: record }: SaveOptions = {},
 ): Promise<AdapterContents> {
-  const { matched, frozen, origin } = tuned;
-  const base = flatten<Leaf>(frozen);
-  const copied = matched.map((m) => m.path).filter(savesBase);
-  const weightOf = (path: string) => base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)];
-  const onDevice = { trainable, copied: copied.map(weightOf) };
+  const { origin } = given;
+  const tuned = wholeAndPlain(given, values);
+  const copied = tuned.matched.map((m) => m.path).filter(savesBase);
+  const base = flatten<Leaf>(given.frozen);
+  const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
+  const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
   const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
   const spell = (path: string) => origin?.spelled.get(path) ?? hubNameOf(model)(path);
-  const kinds = new Map(matched.map((m) => [m.path, m.kind]));
+  const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   const tensors = tensorsByKey([
     ...Object.entries(host.trainable).flatMap(([path, entry]) =>
       Object.entries(entry).map(([leaf, tensor]) => ({
@@ -87,11 +92,25 @@ export async function adapterContents<P>(
     ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
   ]);
   const config = origin === undefined
-    ? makeAdapterConfig({ ...describeTuned(model, tuned, trainable), dropout, baseModel: baseModel ?? null })
+    ? makeAdapterConfig({ ...describeTuned(model, tuned), dropout, baseModel: baseModel ?? null })
     : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
   const described = record ?? (isFromFiles(model) ? recordBase(model, baseModel) : null);
   const metadata = origin?.metadata ?? { format: "pt", ...(described && toMetadata(described)) };
   return { config, tensors, metadata };
+}
+
+/** The same function as PEFT can say it: whole modules, on the model's own weights. */
+function wholeAndPlain<P>(tuned: Savable<P>, values: Trainable): Tuned<P, any, any> {
+  const plain = isResidual(tuned) ? pissaToLora(tuned, values) : { ...tuned, trainable: values };
+  const inParts = plain.matched.some(({ part }) => part !== undefined);
+  return inParts ? wholeModules(plain, plain.trainable) : plain;
+}
+
+/** Whether adapted weights are what PiSSA left of the model's. */
+function isResidual<P>({ model, frozen, origin, plan }: Savable<P>): boolean {
+  if (origin !== undefined) return false;
+  const [own, now] = [flatten<Leaf>(model.params), flatten<Leaf>(frozen)];
+  return plan.adapted.some(({ leaf }) => own.leaves[leaf] !== now.leaves[leaf]);
 }
 
 /** Whether PEFT saves the base's weight beside the adapter of this module. */
@@ -118,72 +137,12 @@ export function checkWritable(folder: string): void {
   Deno.removeSync(probe);
 }
 
-/** The modules of a model: those of its weights, and further names of tied ones. */
-export function moduleNames(model: Model<any, any, any>): ModuleNames[] {
-  const { paths, leaves } = flatten<Leaf>(model.params);
-  const hub = hubNameOf(model);
-  const matrices = new Map<string, boolean>();
-  paths.forEach((leafPath, i) => {
-    const path = leafPath.replace(/\.(weight|bias)$/, "");
-    matrices.set(path, matrices.get(path) || (leafPath.endsWith(".weight") && leaves[i].aval.shape.length === 2));
-  });
-  for (const [alias, module] of Object.entries(model.tied ?? {})) matrices.set(alias, matrices.get(module) ?? false);
-  return [...matrices].map(([path, matrix]) => ({ path, hub: hub(path), matrix }));
-}
-
-/** PEFT's options for just what is trained. */
-function describeTuned(model: Model<any, any, any>, { matched }: Savable, trainable: Trainable) {
-  const hub = hubNameOf(model);
-  const r = mostFrequent(matched.map((m) => m.r)), alpha = mostFrequent(matched.map((m) => m.alpha));
-  const others = <K extends "r" | "alpha">(key: K, usual: number) =>
-    Object.fromEntries(matched.filter((m) => m[key] !== usual).map((m) => [hub(m.path), m[key]]));
-  const adapted = new Set(matched.map((m) => m.path));
-  const having = (leaf: keyof HostEntry) => Object.keys(trainable).filter((path) => leaf in trainable[path]);
-  const biases = having("bias").filter((path) => !("weight" in trainable[path]));
-  return {
-    r,
-    alpha,
-    targets: targetNames(model, matched),
-    rslora: matched.some((m) => m.scaling !== m.alpha / m.r),
-    rankPattern: others("r", r),
-    alphaPattern: others("alpha", alpha),
-    dora: having("magnitude").length > 0,
-    loraBias: having("biasB").length > 0,
-    bias: biases.length === 0
-      ? "none" as const
-      : biases.every((p) => adapted.has(p))
-      ? "lora_only" as const
-      : "all" as const,
-    modulesToSave: having("weight").map(hub),
-    fanInFanOut: matched.some((m) => m.kind === "linear" && m.layout === "in,out"),
-  };
-}
-
-/** The adapted modules as PEFT's target_modules: last names, or whole paths where those would mean more modules. */
-function targetNames(model: Model<any, any, any>, matched: readonly Match[]): string[] {
-  const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);
-  const names = new Set(matched.map((m) => lastName(m.path)));
-  const adapted = new Set(matched.map((m) => m.path));
-  const exact = moduleNames(model).every(({ path, matrix }) =>
-    !matrix || !names.has(lastName(path)) || adapted.has(path)
-  );
-  return exact ? [...names].sort() : matched.map((m) => hubNameOf(model)(m.path));
-}
-
-/** A module's name in Hugging Face's class: the path itself where a model says nothing of it. */
-function hubNameOf(model: Model<any, any, any>): (path: string) => string {
-  return (path) => model.hubName?.(path) ?? path;
-}
-
-function mostFrequent(numbers: readonly number[]): number {
-  const count = (n: number) => numbers.filter((m) => m === n).length;
-  return numbers.reduce((best, n) => count(n) > count(best) ? n : best);
-}
-
 /** How an adapter is loaded. */
 export interface LoadAdapterOptions {
   /** Take a base other than the one that the adapter was trained on. */
   readonly anyBase?: boolean;
+  /** The model's weights are already what PiSSA left of them, so that a PiSSA adapter belongs to them as it is. */
+  readonly residual?: boolean;
 }
 
 /**
@@ -205,8 +164,14 @@ export function loadAdapter<P, I, O>(
 export function putAdapter<P, I, O>(
   files: AdapterFiles,
   model: Model<P, I, O>,
-  { anyBase = false }: LoadAdapterOptions = {},
+  { anyBase = false, residual = false }: LoadAdapterOptions = {},
 ): LoadedAdapter<P, I, O> {
+  if (!residual && startsFromPissa(files.config)) {
+    throw new FileError(
+      `${files.path} was started by PiSSA and belongs to what that left of the base's weights: make it a plain adapter of the ` +
+        `base first (lowrank convert ADAPTER --to plain).`,
+    );
+  }
   const recorded = fromMetadata(files.metadata);
   const about = recorded === null || anyBase || !isFromFiles(model)
     ? []

@@ -126,7 +126,7 @@ export interface AdapterConfigOptions {
   /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to be told. */
   readonly fanInFanOut: boolean;
   /** What the model is for, in PEFT's words. By default a causal language model. */
-  readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | null;
+  readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | "FEATURE_EXTRACTION" | null;
 }
 
 /**
@@ -233,4 +233,9 @@ function layerRule({ target_modules, layers_to_transform: layers, layers_pattern
     const index = found.find((digits) => digits !== undefined);
     return index !== undefined && wanted.includes(Number(index));
   };
+}
+
+/** Whether an adapter was started by PiSSA, and so belongs to what that left of the base's weights. */
+export function startsFromPissa({ init_lora_weights: init }: AdapterConfig): boolean {
+  return typeof init === "string" && init.startsWith("pissa");
 }

@@ -2,7 +2,7 @@
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import { listed } from "../models/load/weights.ts";
-import { adapterScaling, makeAdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
+import { adapterScaling, makeAdapterConfig, parseAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./adapter_files.ts";
 import type { AdapterPart } from "./adapter_keys.ts";
 import { toF32 } from "./host_tensors.ts";
@@ -30,7 +30,7 @@ export function scaledPairs(
   { path, config, tensors }: AdapterFiles,
   { format, magnitudes }: { readonly format: string; readonly magnitudes: boolean },
 ): ScaledPair[] {
-  if (/^pissa/.test(String(config.init_lora_weights))) {
+  if (startsFromPissa(config)) {
     throw new FileError(
       `${path} is a PiSSA adapter, which belongs to changed base weights and not to the base: make it a plain one first ` +
         `(lowrank convert --to plain).`,

@@ -1,9 +1,11 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
-import type { HostTensor } from "../core/tensor.ts";
+import { type HostTensor, type Tensor, tensor } from "../core/tensor.ts";
+import { mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
-import { read } from "../kernels/jit.ts";
-import { lora } from "../lora/mod.ts";
+import type { Device } from "../kernels/device/device.ts";
+import { evaluate, read } from "../kernels/jit.ts";
+import { lora, type LoraOptions, pissa } from "../lora/mod.ts";
 import { loadModel } from "../models/load_model.ts";
 import type { LoadedModel } from "../models/loader.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
@@ -11,7 +13,9 @@ import { loadAdapter, saveAdapter } from "./adapter.ts";
 import { adapterNames, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 
 /** A tiny model with an adapter saved beside it. */
-async function withAdapter(body: (folder: string, model: LoadedModel) => Promise<void> | void): Promise<void> {
+async function withAdapter(
+  body: (folder: string, model: LoadedModel, device: Device) => Promise<void> | void,
+): Promise<void> {
   const folder = await Deno.makeTempDir();
   try {
     await writeTinyModel(`${folder}/model`);
@@ -19,7 +23,7 @@ async function withAdapter(body: (folder: string, model: LoadedModel) => Promise
     using model = await loadModel(`${folder}/model`, { device });
     const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "mlp.c_proj"], rankPattern: { c_attn: 3 } });
     await saveAdapter(`${folder}/adapter`, model, tuned, tuned.trainable, { baseModel: "model" });
-    await body(folder, model);
+    await body(folder, model, device);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -109,3 +113,73 @@ Deno.test("an adapter of a name lies in a folder of its own", () =>
       await assertRejects(() => saveAdapter(folder, model, loaded, loaded.trainable, { name }), OptionError, "named");
     }
   }));
+
+Deno.test("every option is told in the files, and read back as it was", () =>
+  withAdapter(async (folder, model, device) => {
+    const params = model.params as any;
+    const more: Partial<LoraOptions>[] = [
+      { rslora: true, alphaPattern: { "mlp.c_proj": 8 } },
+      { dora: true },
+      { loraBias: true },
+      { bias: "lora" },
+      { bias: "all" },
+      { modulesToSave: ["ln_f"] } as Partial<LoraOptions>,
+      { modulesToSave: ["lm_head"] } as Partial<LoraOptions>,
+      { trainableTokens: [1, 5] },
+      { targets: ["c_attn", "wte"] },
+      { targets: ["wte"], tie: "all" },
+      { exclude: ["mlp.c_proj"], targets: ["c_attn", "c_proj"] },
+    ];
+    for (const options of more) {
+      const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn", "mlp.c_proj"], ...options } as any);
+      const trainable = filled(tuned, device);
+      await saveAdapter(`${folder}/each`, model, tuned, trainable);
+      const loaded = loadAdapter(`${folder}/each`, model);
+      const what = JSON.stringify(options);
+      assertEquals([loaded.notes, loaded.matched, loaded.saved], [[], tuned.matched, tuned.saved], what);
+      assertEquals(await read(loaded.trainable), await read(trainable), what);
+      assert(loaded.frozen === params, what);
+    }
+  }));
+
+Deno.test("parts of a fused projection are saved as the whole one, with zeros between, and mean the same", () =>
+  withAdapter(async (folder, model, device) => {
+    const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn[q,v]"] } as any) as any;
+    const trainable = filled(tuned, device);
+    await saveAdapter(`${folder}/parts`, model, tuned, trainable);
+    const loaded = loadAdapter(`${folder}/parts`, model) as any;
+    assertEquals(loaded.matched.map((m: any) => [m.path, m.r, m.scaling]), [["h.0.attn.c_attn", 4, 2]]);
+    const { B } = (await read(loaded.trainable))["h.0.attn.c_attn"];
+    assert(B.data.subarray(16 * 4, 32 * 4).every((x: number) => x === 0), "the keys are not adapted");
+    const logits = async (t: any, values: any) => {
+      const inputIds = tensor(device, [[1, 2, 3]], "i32");
+      return (await evaluate(t.apply(values, t.frozen, { inputIds })) as HostTensor).data;
+    };
+    const [a, b] = [await logits(tuned, trainable), await logits(loaded, loaded.trainable)];
+    a.forEach((x, i) => assert(Math.abs(x - b[i]) <= 1e-6, `${i}`));
+  }));
+
+Deno.test("a PiSSA adapter is saved as the plain one that it is on the base", () =>
+  withAdapter(async (folder, model, device) => {
+    const tuned = await pissa(model as any, { r: 2, alpha: 4, targets: ["c_attn"] } as any, { read }) as any;
+    const trainable = filled(tuned, device);
+    await saveAdapter(`${folder}/pissa`, model, tuned, trainable);
+    const loaded = loadAdapter(`${folder}/pissa`, model) as any;
+    assertEquals(loaded.matched.map((m: any) => [m.r, m.scaling]), [[4, 2]]);
+    const inputIds = tensor(device, [[1, 2, 3]], "i32");
+    const [a, b] = await Promise.all(
+      [[tuned, trainable], [loaded, loaded.trainable]].map(([t, values]) =>
+        evaluate(t.apply(values, t.frozen, { inputIds })) as Promise<HostTensor>
+      ),
+    );
+    a.data.forEach((x, i) => assert(Math.abs(x - b.data[i]) <= 1e-5, `${i}`));
+  }));
+
+/** An adapter whose every leaf is filled with numbers. */
+function filled(tuned: { trainable: any }, device: Device): any {
+  let i = 0;
+  return mapTree(tuned.trainable, ({ aval: { shape } }: Tensor) => {
+    const row = (n: number): any => Array.from({ length: n }, () => 0.1 * Math.sin(++i));
+    return tensor(device, shape.length === 1 ? row(shape[0]) : Array.from({ length: shape[0] }, () => row(shape[1])));
+  });
+}

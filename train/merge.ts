@@ -73,9 +73,10 @@ export function unmergeParams<P>(
 }
 
 /** A tree whose values are computed; tensors stay the objects that they are. */
-function computed<P>(tree: P): P {
+export function computed<P>(tree: P): P {
   const flat = flatten<Leaf>(tree);
   const values = flat.leaves.filter((leaf) => leaf instanceof Value);
+  if (values.length === 0) return tree;
   const tensors: Tensor[] = jit(() => values)();
   let i = 0;
   return flat.unflatten(flat.leaves.map((leaf) => leaf instanceof Value ? tensors[i++] : leaf)) as P;

@@ -19,7 +19,8 @@ const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
 
 /** A model with an adapter as PEFT saved it. */
 export function adapted(model: LoadedModel, folder: string) {
-  const tuned = loadAdapter(folder, model);
+  // A golden says itself which weights a PiSSA adapter belongs to.
+  const tuned = loadAdapter(folder, model, { residual: true });
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   /** PEFT's key of one leaf of a module. */
   const keyOf = (path: string, leaf: LeafName) => {
