@@ -58,6 +58,7 @@ export {
   xor,
 } from "./core/ops/elementwise.ts";
 export { dynamicSlice, dynamicUpdateSlice, gather, scatterAdd } from "./core/ops/indexing.ts";
+export { dequantize } from "./core/ops/quantize.ts";
 export { dropout, foldIn, randomBits, randomNormal, randomUniform } from "./core/ops/random.ts";
 export { argmax, cumsum, mean, reduceMax } from "./core/ops/reduce.ts";
 export { concat, iota, pad, slice, split, transpose } from "./core/ops/structure.ts";
@@ -73,4 +74,5 @@ export type { Device } from "./kernels/device/device.ts";
 export { type DeviceChoice, type DeviceOptions, openDevice, type OpenedDevice } from "./kernels/device/open.ts";
 export { explain, type ExplainOptions } from "./kernels/explain.ts";
 export { evaluate, jit, type JitOptions, read } from "./kernels/jit.ts";
+export { describeQuantization, quantize, type QuantizeOptions } from "./kernels/quantize.ts";
 export * from "./lora/mod.ts";

@@ -95,12 +95,15 @@ function scaled(
       shader.line(
         `let scale = ${float(`${map}u + byte`)} * ${float(`${supers}u + run / 512u`)} + ${float(`${map + 256}u`)};`,
       );
-      shader.declareBlock("nf4", "fn nf4(code: u32) -> f32", () => {
-        const values = [...nf4Values].map((x) => Number.isInteger(x) ? x.toFixed(1) : String(x));
-        shader.line(`var values = array<f32, 16>(${values.join(", ")});\nreturn values[code];`);
-      });
-      const lanes = wide ? `vec4<f32>(${[..."xyzw"].map((lane) => `nf4(code.${lane})`).join(", ")})` : "nf4(code)";
+      const values = [...nf4Values].map((x) => Number.isInteger(x) ? x.toFixed(1) : String(x));
+      shader.declare("nf4", `\nvar<private> nf4: array<f32, 16> = array<f32, 16>(\n  ${chunks(values)});`);
+      const lanes = wide ? `vec4<f32>(${[..."xyzw"].map((lane) => `nf4[code.${lane}]`).join(", ")})` : "nf4[code]";
       return `${lanes} * scale`;
     }
   }
+}
+
+/** Numbers on lines of four. */
+function chunks(values: readonly string[]): string {
+  return [0, 4, 8, 12].map((i) => values.slice(i, i + 4).join(", ")).join(",\n  ");
 }
