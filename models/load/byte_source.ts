@@ -80,6 +80,7 @@ export function parseJsonObject(text: string, path: string): Record<string, unkn
 
 /** Whether a path is there, as a file or a folder. */
 export function pathKind(path: string): "file" | "folder" | null {
+  if (typeof Deno === "undefined") return null; // a page has no files
   try {
     return Deno.statSync(path).isDirectory ? "folder" : "file";
   } catch (error) {

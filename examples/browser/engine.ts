@@ -1,0 +1,116 @@
+/** The engine: opens a device and the small model, trains, answers. Runs in a worker, with threads of its own. */
+import { zipSync } from "fflate";
+import { lora, openDevice, type OpenedDevice, type Trainable } from "../../mod.ts";
+import { type LoadedModel, loadModel } from "../../models/mod.ts";
+import { encodeSafetensors } from "../../models/load/safetensors.ts";
+import { adapterContents } from "../../train/adapter.ts";
+import { answerer } from "../../train/answers.ts";
+import { encodeRow } from "../../train/data.ts";
+import { scoreAnswers } from "../../train/letters_score.ts";
+import { train } from "../../train/loop.ts";
+import { mergeParams } from "../../train/merge.ts";
+import { sizeOfTree } from "../../train/report.ts";
+import { lettersTask } from "../../train/tasks.ts";
+import type { Order, PairRow, Report, WorkerScope } from "./messages.ts";
+
+/** Letters of the test that are scored here: enough to see the difference, few enough to wait for. */
+const scored = 25;
+
+const scope = self as unknown as WorkerScope<Order, Report>;
+const report = (message: Report) => scope.postMessage(message);
+
+let session: Session | undefined;
+let stopping = new AbortController();
+
+/** One model on one device, and what it has learned. */
+class Session {
+  readonly tokenizer;
+  readonly letters;
+  readonly answer;
+  merged: unknown;
+  scoredBefore = false;
+
+  constructor(readonly device: OpenedDevice, readonly model: LoadedModel) {
+    this.tokenizer = model.tokenizer();
+    this.letters = lettersTask(this.tokenizer);
+    this.answer = answerer(model, this.tokenizer, this.letters);
+  }
+
+  async score(when: "before" | "after", params: unknown): Promise<void> {
+    report({ kind: "doing", what: `answering ${scored} letters it has never seen` });
+    const rows = this.letters.test.slice(0, scored);
+    const answers = await this.answer(params, rows.map((row) => row.prompt));
+    report({ kind: "score", when, score: scoreAnswers(answers, rows) });
+  }
+
+  async train(steps: number, rows?: readonly PairRow[]): Promise<void> {
+    const { model, tokenizer, letters } = this;
+    if (!rows && !this.scoredBefore) await this.score("before", model.params);
+    this.scoredBefore = true;
+    report({ kind: "doing", what: "compiling the training step" });
+    const tuned = lora(model, { r: 8, alpha: 16, targets: "all-linear" });
+    const data = rows ? rows.map((row) => encodeRow(row, tokenizer)) : letters.examples;
+    const settings = rows ? { batch: Math.min(8, rows.length), lr: 5e-3, warmup: 5 } : letters.settings;
+    const began = performance.now();
+    const run = await train(tuned, {
+      ...settings,
+      data,
+      steps,
+      context: model.sizes.contextLength,
+      signal: stopping.signal,
+      onStep: ({ step, loss }) => report({ kind: "step", step, steps, loss }),
+    });
+    const seconds = (performance.now() - began) / 1000;
+    this.merged = mergeParams(tuned, run.trainable);
+    if (!rows) await this.score("after", this.merged);
+    const trainable = tuned.matched.reduce((sum, match) => sum + match.trainable, 0);
+    report({ kind: "trained", adapter: await this.pack(tuned, run.trainable), seconds, trainable });
+  }
+
+  /** The folder that PEFT reads, as a .zip. */
+  async pack(tuned: Parameters<typeof adapterContents>[1], trainable: Trainable): Promise<Uint8Array> {
+    const { config, tensors, metadata } = await adapterContents(this.model, tuned, trainable, {
+      baseModel: "letters-base",
+    });
+    const weights = await new Response(new Blob([...encodeSafetensors(tensors, metadata)] as BlobPart[])).arrayBuffer();
+    return zipSync({
+      "adapter_config.json": new TextEncoder().encode(JSON.stringify(config, null, 2)),
+      "adapter_model.safetensors": new Uint8Array(weights),
+    });
+  }
+
+  async ask(text: string): Promise<void> {
+    const prompt = this.tokenizer.encode(text);
+    const [base] = await this.answer(this.model.params, [prompt]);
+    const tuned = this.merged === undefined ? null : (await this.answer(this.merged, [prompt]))[0];
+    report({ kind: "answer", base, tuned });
+  }
+}
+
+async function obey(order: Order): Promise<void> {
+  switch (order.kind) {
+    case "open": {
+      const device = await openDevice(order.device);
+      report({ kind: "doing", what: "fetching the model" });
+      const model = await loadModel(order.model, { device });
+      session = new Session(device, model);
+      const { description, reason } = device;
+      return report({ kind: "opened", device: description, reason, parameters: sizeOfTree(model.params).count });
+    }
+    case "train":
+      stopping = new AbortController();
+      return await session!.train(order.steps, order.rows);
+    case "ask":
+      return await session!.ask(order.text);
+    case "stop":
+      return stopping.abort();
+  }
+}
+
+// Orders are obeyed one after another, but for a stop, which can't wait.
+let queue = Promise.resolve();
+scope.onmessage = ({ data }) => {
+  const work = () => obey(data).catch((error) => report({ kind: "failed", message: (error as Error).message }));
+  if (data.kind === "stop") void work();
+  else queue = queue.then(work);
+};

@@ -1,0 +1,69 @@
+/**
+ * `browser.ts [--serve [PORT]]`: builds examples/browser into out/browser, which any static server can serve. With `--serve`
+ * this does, with the two headers that let a page share memory between threads.
+ */
+import { parseArgs } from "node:util";
+import plotStyle from "npm:uplot@1.6.32/dist/uPlot.min.css" with { type: "text" };
+
+/** Where the page is built. */
+export const site = "out/browser";
+
+const headers = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+const types: Record<string, string> = {
+  html: "text/html; charset=utf-8",
+  js: "text/javascript",
+  css: "text/css",
+  json: "application/json",
+};
+
+/** Bundles a module for browsers, with what they lack replaced. */
+export async function bundle(module: string, out: string): Promise<void> {
+  const map = await Deno.makeTempFile({ suffix: ".json" });
+  const { imports } = JSON.parse(await Deno.readTextFile("offline.json")); // its stand-ins need no registry
+  for (const [name, target] of Object.entries<string>(imports)) {
+    if (target.startsWith("./")) imports[name] = new URL(`.${target}`, import.meta.url).href;
+  }
+  const lacking = new URL("../examples/browser/no_system.ts", import.meta.url).href;
+  await Deno.writeTextFile(map, JSON.stringify({ imports: { ...imports, "node:crypto": lacking } }));
+  const args = ["bundle", "--quiet", "--platform=browser", "--minify", "--import-map", map, "--output", out, module];
+  const { success, stderr } = await new Deno.Command("deno", { args, env: { NO_COLOR: "1" } }).output();
+  await Deno.remove(map);
+  if (!success) throw new Error(`${module} could not be bundled:\n${new TextDecoder().decode(stderr)}`);
+}
+
+/** Builds the page. */
+export async function buildSite(): Promise<void> {
+  await Deno.mkdir(`${site}/letters-base`, { recursive: true });
+  for (const name of ["page", "engine"]) await bundle(`examples/browser/${name}.ts`, `${site}/${name}.js`);
+  for (const name of ["index.html", "style.css"]) await Deno.copyFile(`examples/browser/${name}`, `${site}/${name}`);
+  await Deno.writeTextFile(`${site}/uplot.css`, plotStyle);
+  for (const { name } of Deno.readDirSync("assets/letters-base")) {
+    await Deno.copyFile(`assets/letters-base/${name}`, `${site}/letters-base/${name}`);
+  }
+}
+
+/** Serves a folder; without `isolated`, as a server that knows of no headers. */
+export function serveFolder(folder: string, port: number, isolated = true): Deno.HttpServer<Deno.NetAddr> {
+  return Deno.serve({ port, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
+    const path = decodeURIComponent(new URL(request.url).pathname);
+    const file = path.endsWith("/") ? `${path}index.html` : path;
+    if (file.includes("..")) return new Response("no", { status: 400 });
+    try {
+      const type = types[file.slice(file.lastIndexOf(".") + 1)] ?? "application/octet-stream";
+      const body = await Deno.readFile(folder + file);
+      return new Response(body, { headers: { "content-type": type, ...(isolated && headers) } });
+    } catch {
+      return new Response("not found", { status: 404 });
+    }
+  });
+}
+
+if (import.meta.main) {
+  const { values, positionals } = parseArgs({ options: { serve: { type: "boolean" } }, allowPositionals: true });
+  await buildSite();
+  console.log(`built ${site}: any static server can serve it`);
+  if (values.serve) {
+    const { addr } = serveFolder(site, Number(positionals[0] ?? 8000));
+    console.log(`open http://localhost:${addr.port}`);
+  }
+}
