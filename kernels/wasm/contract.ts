@@ -119,9 +119,10 @@ class GemmEmitter {
         outer.forEach((axis, i) => code.get(axis).i32(index.strides[i]).op("i32.mul", "i32.add"));
         code.i32(4).op("i32.mul", "i32.add");
       };
-      return emitBlasProducts(this.#operands, area, pushTo, row);
+      return emitBlasProducts(this.#operands, area, pushTo, row, (bytes) => this.#reserve(bytes));
     }
-    emitBlasProducts(this.#operands, area, () => code.get(block), this.#plan.columnBlock);
+    const { columnBlock } = this.#plan;
+    emitBlasProducts(this.#operands, area, () => code.get(block), columnBlock, (bytes) => this.#reserve(bytes));
     this.#stores(area, block);
   }
 

@@ -1,12 +1,24 @@
-/** Large products by the system's BLAS: each unit of work is one of its products, stored like any other. */
+/**
+ * Large products by the system's BLAS: each unit of work is one of its products, stored like any other. Weights that are
+ * stored narrower than f32 are unpacked for it, a block of k at a time, into the thread's scratch.
+ */
 import { sizeOf } from "../../core/aval.ts";
+import { isPacked } from "../../core/packed.ts";
 import type { ContractKernel, Store } from "../kernel.ts";
-import type { ImportedFunction } from "./assembler.ts";
+import type { ImportedFunction, Local } from "./assembler.ts";
+import { emitStaged } from "./gemm_blas_stage.ts";
 import type { Area } from "./gemm_loops.ts";
 import type { GemmOperands } from "./gemm_operands.ts";
 import type { Depth } from "./gemm_pack.ts";
-import { evenBlock, type GemmPlan, planSegment, roundUp, type SegmentPlan, type Side } from "./gemm_plan.ts";
-import { storesRunAlongRows } from "./gemm_plan.ts";
+import {
+  evenBlock,
+  type GemmPlan,
+  planSegment,
+  roundUp,
+  type SegmentPlan,
+  type Side,
+  storesRunAlongRows,
+} from "./gemm_plan.ts";
 
 /** Multiply-adds from which a product gains by a BLAS; measured by bench/blas.ts. */
 export const blasCrossover = 1 << 15;
@@ -16,7 +28,13 @@ export const blasImport: ImportedFunction = { module: "b", name: "product", para
 
 /** Rows and columns of a unit, at most: the largest that leave enough units to share out. */
 const tiles = [[256, 256], [256, 192], [256, 128], [128, 128], [128, 96]] as const;
+/** The same where the columns' side has to be unpacked, which more rows use. */
+const stagedTiles = [[512, 256], [512, 128], [512, 96]] as const;
 const wantedUnits = 8;
+/** Rows from which unpacking pays, unless every product is to go to the BLAS. */
+const stagedRows = 32;
+/** Depth of k that is unpacked at once: with 256 columns, 768 KB. */
+const stagedDepth = 768;
 
 /** The plan of a product that a BLAS is to compute, or null where the kernels built in are faster or alone can. */
 export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null {
@@ -27,11 +45,20 @@ export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null 
   const segments = kernel.segments.map((s): SegmentPlan => {
     return { ...planSegment(s, kernel.operands, swapped), splatMode: "inPlace", panelMode: "inPlace" };
   });
-  const fits = segments.every(({ k, splat, panel }) => form(splat, rows, k) && form(panel, columns, k));
+  const fits = segments.every(({ k, splat, panel }, i) =>
+    form(splat, rows, k) && form(panel, columns, k) && (i === 0 || (isWide(splat) && isWide(panel)))
+  );
   if (!fits) return null;
-  const blocks = tiles.map(([most, wide]) => [evenBlock(rows, most), evenBlock(columns, wide)]);
+  const [{ k, splat, panel }] = segments;
+  const staged = !isWide(splat) || !isWide(panel);
+  if (staged && from > 0 && Math.min(m, n) < stagedRows) return null;
+  const blocks = (isWide(panel) ? tiles : stagedTiles)
+    .map(([high, wide]) => [evenBlock(rows, high), evenBlock(columns, wide)])
+    // Packed weights are read in whole runs of 32.
+    .map(([high, wide]) => staged ? [roundUp(high, 32), roundUp(wide, 32)] : [high, roundUp(wide, 4)]);
   const units = ([high, wide]: number[]) => sizeOf(batch) * Math.ceil(rows / high) * Math.ceil(columns / wide);
   const [rowBlock, columnBlock] = blocks.find((block) => units(block) >= wantedUnits) ?? blocks[blocks.length - 1];
+  const depthBlock = staged ? roundUp(evenBlock(k, stagedDepth), 32) : k;
   return {
     by: "blas",
     swapped,
@@ -42,22 +69,29 @@ export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null 
     tileRows: rowBlock,
     vectors: 1,
     rowBlock,
-    columnBlock: roundUp(columnBlock, 4),
+    columnBlock,
     group: rowBlock,
-    depthBlock: segments[0].k,
-    pass: segments[0].k,
+    depthBlock,
+    pass: depthBlock,
   };
 }
 
+/** Whether a side can be read where it lies. */
+function isWide({ dtype }: Side): boolean {
+  return dtype === "f32";
+}
+
 /** How a side lies in memory as a row-major matrix: its row length, and whether its rows run along k. Null if it does not. */
-function form(
-  { dtype, index, free, k: alongK }: Side,
-  size: number,
-  k: number,
-): { length: number; byK: boolean } | null {
-  if (dtype !== "f32" || index.dynamic?.length) return null;
-  if (alongK === 1 && (free >= k || size === 1)) return { length: Math.max(free, k), byK: true };
-  if (free === 1 && (alongK >= size || k === 1)) return { length: Math.max(alongK, size), byK: false };
+function form(side: Side, size: number, k: number): { length: number; byK: boolean } | null {
+  const { dtype, index, free, k: alongK } = side;
+  if (index.dynamic?.length || (isPacked(dtype) && side.runs === null)) return null;
+  if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16" && !isPacked(dtype)) return null;
+  if (side.runs !== "free" && alongK === 1 && (free >= k || size === 1)) {
+    return { length: Math.max(free, k), byK: true };
+  }
+  if (side.runs !== "k" && free === 1 && (alongK >= size || k === 1)) {
+    return { length: Math.max(alongK, size), byK: false };
+  }
   return null;
 }
 
@@ -70,18 +104,64 @@ export function soleStore({ stores, batch, operands }: ContractKernel, plan: Gem
   return plain && store.index.strides[column] === 1 && store.index.strides[row] >= plan.columns ? store : null;
 }
 
-/** Multiplies an area into the rows of `row` elements at the address that `pushTo` pushes. */
-export function emitBlasProducts(operands: GemmOperands, area: Area, pushTo: () => void, row: number): void {
-  const { code, plan: { rows, columns, segments } } = operands;
+/** A matrix as a BLAS is told of it. */
+interface Matrix {
+  readonly address: Local;
+  readonly length: number;
+  readonly byK: boolean;
+}
+
+/**
+ * Multiplies an area into the rows of `row` elements at the address that `pushTo` pushes. `reserve` gives bytes of scratch.
+ */
+export function emitBlasProducts(
+  operands: GemmOperands,
+  area: Area,
+  pushTo: () => void,
+  row: number,
+  reserve: (bytes: number) => Local,
+): void {
+  const { code, plan } = operands, { rows, columns, segments, rowBlock, columnBlock, depthBlock } = plan;
   const { outer, first, last, column, columnEnd } = area;
-  const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
-  segments.forEach(({ splat, panel, k }, i) => {
-    const left = form(splat, rows, k)!, right = form(panel, columns, k)!;
-    const a = operands.address(splat, outer, first, all), b = operands.address(panel, outer, column, all);
-    code.i32(left.byK ? 0 : 1).i32(right.byK ? 1 : 0);
-    code.get(last).get(first).op("i32.sub").get(columnEnd).get(column).op("i32.sub").i32(k);
-    code.get(a).i32(left.length).get(b).i32(right.length).i32(i > 0 ? 1 : 0);
+  const [high, wide] = operands.counters(2);
+  code.get(last).get(first).op("i32.sub").set(high).get(columnEnd).get(column).op("i32.sub").set(wide);
+  const sides = segments.map(({ splat, panel, k }) => ({
+    k,
+    left: { side: splat, ...form(splat, rows, k)!, first, count: high, most: rowBlock },
+    right: { side: panel, ...form(panel, columns, k)!, first: column, count: wide, most: columnBlock },
+  }));
+  type Part = typeof sides[number]["left"];
+  const stages = [sides[0].left, sides[0].right].map(({ side, most }) =>
+    isWide(side) ? null : reserve(most * depthBlock * 4)
+  );
+  const matrix = ({ side, length, byK, first, count, most }: Part, depth: Depth, stage: Local | null): Matrix => {
+    if (stage === null) return { address: operands.address(side, outer, first, depth), length, byK };
+    const rowLength = byK ? depthBlock : most;
+    emitStaged(operands, { side, outer, first, count, depth }, byK, stage, rowLength);
+    return { address: stage, length: rowLength, byK };
+  };
+  const call = (a: Matrix, b: Matrix, depth: Depth, pushBeta: () => void) => {
+    code.i32(a.byK ? 0 : 1).i32(b.byK ? 1 : 0).get(high).get(wide).push(depth.length);
+    code.get(a.address).i32(a.length).get(b.address).i32(b.length);
+    pushBeta();
     pushTo();
     code.i32(row).call(0);
+  };
+  sides.forEach(({ k, left, right }, i) => {
+    if (i > 0 || depthBlock >= k) {
+      const all: Depth = { start: null, length: { constant: k }, end: { constant: k }, most: k };
+      const [a, b] = [left, right].map((part, s) => matrix(part, all, i === 0 ? stages[s] : null));
+      return call(a, b, all, () => code.i32(i > 0 ? 1 : 0));
+    }
+    const [start, end, length] = operands.counters(3);
+    code.i32(0).set(start);
+    code.loopUpTo(start, { constant: k }, 1, () => {
+      code.get(start).i32(depthBlock).op("i32.add").set(end).limit(end, { constant: k });
+      code.get(end).get(start).op("i32.sub").set(length);
+      const part: Depth = { start, length, end, most: depthBlock };
+      const [a, b] = [left, right].map((side, s) => matrix(side, part, stages[s]));
+      call(a, b, part, () => code.get(start).i32(0).op("i32.ne"));
+      code.get(end).set(start);
+    }, 0);
   });
 }
