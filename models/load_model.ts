@@ -1,22 +1,50 @@
 /** Any model whose architecture is known here, by the name in its configuration. */
+import { FileError } from "../core/errors.ts";
+import type { ClassifierModel, EncoderModel } from "../core/model.ts";
+import { bert } from "./bert.ts";
+import { bertClassifier } from "./classifier.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
+import type { ModelConfig } from "./load/config.ts";
 import { type ModelPlace, openModel } from "./load/place.ts";
-import type { LoadedModel, Loader, LoadOptions } from "./loader.ts";
+import type { Loaded, LoadedModel, Loader, LoadOptions } from "./loader.ts";
 
-const loaders: readonly Loader<unknown>[] = [gpt2, llama, mistral, qwen2, qwen3];
+const languageModels: readonly Loader<unknown>[] = [gpt2, llama, mistral, qwen2, qwen3];
 
 /** The architectures that can be loaded, as configurations name them. */
-export const architectures: readonly string[] = loaders.map((l) => l.modelType);
+export const architectures: readonly string[] = [...languageModels, bert].map((l) => l.modelType);
+
+const loaderOf = (config: ModelConfig) => languageModels.find((l) => l.modelType === config.modelType);
 
 /**
- * Loads a model of any known architecture: names in its tree of parameters are checked when they are used. `gpt2.load` and
- * `llama.load` know theirs when the program is compiled.
+ * Loads a language model of any known architecture: names in its tree of parameters are checked when they are used.
+ * `gpt2.load` and `llama.load` know theirs when the program is compiled.
  *
  * @throws {FileError} when the files are missing, damaged, of an unknown architecture, or do not fit each other
  * @throws {DeviceError} when the device can't hold the weights
  */
 export async function loadModel(place: ModelPlace, options: LoadOptions): Promise<LoadedModel> {
   const files = await openModel(place, architectures, options);
-  return await loaders.find((l) => l.modelType === files.config.modelType)!.fromFiles(files, options);
+  const loader = loaderOf(files.config);
+  if (loader !== undefined) return await loader.fromFiles(files, options);
+  files[Symbol.dispose]();
+  throw new FileError(
+    `${files.config.path} is of the architecture ${files.config.modelType}, which reads whole texts and continues none: ` +
+      `load it with bert.load, or loadClassifier for labels, or choose a model of ` +
+      `${languageModels.map((l) => l.modelType).join(", ")}.`,
+  );
+}
+
+/** A model of any kind: one that continues text, one that reads it, one that labels it. */
+export type AnyModel = LoadedModel | Loaded<EncoderModel> | Loaded<ClassifierModel>;
+
+/** Loads a model of any known architecture, as what its file says it is. Throws as {@link loadModel} does. */
+export async function loadAnyModel(place: ModelPlace, options: LoadOptions): Promise<AnyModel> {
+  const files = await openModel(place, architectures, options);
+  const loader = loaderOf(files.config);
+  if (loader !== undefined) return await loader.fromFiles(files, options);
+  const named = files.config.raw.architectures;
+  const labels = Array.isArray(named) && named.includes("BertForSequenceClassification");
+  const model = await (labels ? bertClassifier : bert).fromFiles(files, options);
+  return model as Loaded<EncoderModel<any> | ClassifierModel<any>>;
 }

@@ -1,7 +1,7 @@
 /** From a model's files to a model on a device: the memory it needs is said before a weight is read. */
 import { sizeOf } from "../core/aval.ts";
 import { type DType, storageBytes } from "../core/dtype.ts";
-import { DeviceError, OptionError } from "../core/errors.ts";
+import { DeviceError, FileError, OptionError } from "../core/errors.ts";
 import { isPacked } from "../core/packed.ts";
 import { packedGgufTypes } from "./load/gguf_packed.ts";
 import type { Model } from "../core/model.ts";
@@ -86,6 +86,7 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
   // deno-lint-ignore require-await -- a promise, so that reading may become asynchronous without a change of the interface
   const fromFiles = async (files: ModelFiles, options: O): Promise<Loaded<M>> => {
     using source = rename === undefined ? files.source : renameWeights(files.source, rename);
+    refuseQuantised(files.config);
     const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
     const params = loadWeights(source, shapes, ignore, options, fresh);
     return {
@@ -101,6 +102,18 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
     fromFiles,
     load: async (place, options) => fromFiles(await openModel(place, [modelType], options), options),
   };
+}
+
+/** Refuses checkpoints whose matrices another tool has packed: they would look like tensors of odd shapes. */
+function refuseQuantised({ path, raw }: ModelConfig): void {
+  const packing = raw.quantization_config as { readonly quant_method?: unknown } | null | undefined;
+  if (packing === null || packing === undefined) return;
+  throw new FileError(
+    `${path} says the weights were quantised by ${
+      packing.quant_method ?? "another tool"
+    }, which is not read: choose the ` +
+      `model's own weights, or a .gguf file of it.`,
+  );
 }
 
 const isShape = (x: unknown): x is number[] => Array.isArray(x) && x.every((d) => typeof d === "number");

@@ -8,7 +8,7 @@ import type { Tensor } from "../tensor.ts";
 import { grad } from "../transforms/grad.ts";
 import { gelu, geluTanh, silu, swiglu } from "./activation.ts";
 import { attention } from "./attention.ts";
-import { causalLoss, crossEntropyRows, labelledTokens } from "./loss.ts";
+import { causalLoss, classificationLoss, crossEntropyRows, labelledTokens } from "./loss.ts";
 import { layerNorm, rmsNorm } from "./norm.ts";
 import { rope, ropeAngles } from "./rope.ts";
 import { logSoftmax, softmax } from "./softmax.ts";
@@ -93,6 +93,11 @@ const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[];
     wrt: 3,
   },
   crossEntropyRows: { f: crossEntropyRows, args: [random([3, 5], 1), ints([3], [4, -100, 0])], wrt: 1 },
+  classificationLoss: {
+    f: (x, y) => classificationLoss(x, y),
+    args: [random([3, 4], 1), ints([3], [2, -100, 0])],
+    wrt: 1,
+  },
   causalLoss: {
     f: (x, y) => causalLoss(x, y),
     args: [random([2, 3, 5], 1), ints([2, 3], [1, 2, -100, 0, 4, 3])],

@@ -52,7 +52,8 @@ export function parseConfig(file: Readonly<Record<string, unknown>>, path: strin
  */
 export function ropeFrequencies(config: ModelConfig, headDim: number): Float64Array {
   const found = config.raw.rope_parameters;
-  const rope = parseRope(isObject(found) ? found : {}, config.path);
+  const whole = { partial_rotary_factor: config.raw.partial_rotary_factor };
+  const rope = parseRope({ ...whole, ...(isObject(found) ? found : {}) }, config.path);
   // Rounded where transformers' float32 is: angles are frequencies times positions, so that a last bit is soon a large one.
   const power = (i: number) => Math.fround(rope.theta ** Math.fround(2 * i / headDim));
   const frequencies = Float64Array.from({ length: headDim / 2 }, (_, i) => Math.fround(1 / power(i)));
@@ -75,7 +76,8 @@ export function ropeFrequencies(config: ModelConfig, headDim: number): Float64Ar
   }
 }
 
-const ropeTypes = ["default", "linear", "llama3", "factors"];
+/** The kinds that a configuration may ask for; `factors` is only what GGUF files are read as. */
+const ropeTypes = ["default", "linear", "llama3"];
 
 function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
   const number = (key: string, fallback?: number): number => {
@@ -86,9 +88,17 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
     );
   };
   const type = raw.rope_type ?? "default";
-  if (typeof type !== "string" || !ropeTypes.includes(type)) {
+  if (typeof type !== "string" || !(ropeTypes.includes(type) || type === "factors")) {
     throw new FileError(
       `${path} asks for rope scaling of type ${JSON.stringify(type)}, and known are ${ropeTypes.join(", ")}.`,
+    );
+  }
+  const share = raw.partial_rotary_factor ?? 1;
+  if (share !== 1) {
+    throw new FileError(
+      `${path} says partial_rotary_factor is ${
+        JSON.stringify(share)
+      }, and only models that rotate whole heads can be built.`,
     );
   }
   const factors = Array.isArray(raw.factors) ? raw.factors as unknown[] : [];
