@@ -1,0 +1,54 @@
+/** `train()` itself along the golden runs of PyTorch and PEFT: losses, norms and rates of every step, and the end. */
+import { assertEquals } from "@std/assert";
+import { openCpu } from "../../kernels/device/cpu.ts";
+import { read } from "../../kernels/jit.ts";
+import { loadModel } from "../../models/load_model.ts";
+import type { Example } from "../../train/data.ts";
+import { train } from "../../train/loop.ts";
+import { adamw, loraPlus } from "../../train/optimiser.ts";
+import type { StepLine } from "../../train/watch.ts";
+import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
+import { assertNear, type GoldenCase, goldenCase } from "./golden_case.ts";
+
+const root = "tests/goldens/cases";
+
+/** The rows of a case in the order in which its batches take them; the loop's own order is asked for and passed over. */
+function rowsInOrder(golden: GoldenCase): { length: number; at(): Example } {
+  const { shape: [count, height, seq], data } = golden.tensors("batches.safetensors").get("input_ids")!;
+  const rows = Array.from({ length: count * height }, (_, i) => {
+    const ids = [...data.slice(i * seq, (i + 1) * seq)];
+    return { ids, labels: ids };
+  });
+  let next = 0;
+  return { length: rows.length, at: () => rows[next++ % rows.length] };
+}
+
+for (const name of ["basic", "accum", "clip", "highlr", "loraplus"]) {
+  Deno.test(`train() follows the golden run gpt2-train-${name}`, async () => {
+    const golden = goldenCase(root, `gpt2-train-${name}`);
+    const { hyperparameters: h, steps } = golden.json("trace.json");
+    using device = await openCpu({ threads: 1 });
+    using model = await loadModel(`${root}/${golden.info.base}`, { device });
+    const { tuned, keyOf } = adapted(model, `${golden.folder}/adapter_init`);
+    const { shape: [, batch, seq] } = golden.tensors("batches.safetensors").get("input_ids")!;
+    const ratio = h.loraplus_lr_ratio;
+    const groups = ratio === null ? undefined : loraPlus(tuned.matched, { ratio });
+    const lines: StepLine[] = [];
+    const run = await train(tuned, {
+      data: rowsInOrder(golden),
+      ...{ steps: steps.length, batch, seq, accumulate: h.gradient_accumulation_steps, lr: h.lr, schedule: h.schedule },
+      ...{ warmup: h.warmup_steps, clip: h.max_grad_norm },
+      optimiser: adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay, groups }),
+      onStep: (line) => lines.push(line),
+    });
+    assertEquals(run.end, "done");
+    const { values, long } = golden.rtol;
+    for (const [i, { loss, grad_norm, lr }] of steps.entries()) {
+      assertNear(`the loss of step ${i + 1}`, lines[i].loss, loss, values);
+      assertNear(`the norm of step ${i + 1}`, lines[i].gradNorm, grad_norm, long);
+      assertNear(`the rate of step ${i + 1}`, lines[i].lr, [lr].flat()[0], 1e-12);
+    }
+    const end = byKey(await read(run.trainable), keyOf);
+    assertAllNear("at the end,", end, golden.tensors("adapter_final/adapter_model.safetensors"), long);
+  });
+}
