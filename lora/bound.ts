@@ -45,7 +45,7 @@ export function mergeBound(
  * How far two computations of DoRA's gain may be apart, as a share of it, f32[out]: the squared norm is a sum of terms that
  * may cancel, and its root halves what rounding did to it: γₙ·Σ|terms| / ‖W + s·B·A‖².
  */
-function gainError(m: Adapted, entry: AdapterEntry, weight: Value): Value {
+export function gainError(m: Adapted, entry: AdapterEntry, weight: Value): Value {
   const sizes = { A: abs(asValue(entry.A!)), B: abs(asValue(entry.B!)) };
   const norms = normsOf(m, entry, weight), terms = normsOf(m, sizes, abs(widened(weight)));
   const { start, end, of } = outputsOf(m);
