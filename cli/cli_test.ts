@@ -1,0 +1,154 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import project from "../deno.json" with { type: "json" };
+import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
+import { readMetrics } from "../train/metrics.ts";
+
+const root = new URL("../", import.meta.url);
+/** The permissions that the documents give the command line; what is not among them must not be needed. */
+const permissions: string[] = project.tasks.lowrank.command.match(/--allow-\S+/g)!;
+
+/** Runs `lowrank` in a folder. */
+async function lowrank(folder: string, args: readonly string[], env: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await new Deno.Command("deno", {
+    args: [
+      ...["run", "--quiet", "--no-prompt", "--no-lock", "--import-map", new URL("offline.json", root).href],
+      ...[...permissions, new URL("cli.ts", root).href, ...args],
+    ],
+    cwd: folder,
+    env,
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, out: text(stdout), err: text(stderr) };
+}
+
+/** A folder with the tiny model and data in three files. */
+async function withWork(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await writeTinyModel(`${folder}/model`);
+    await Deno.mkdir(`${folder}/data`);
+    for (const [name, count] of [["train", 24], ["valid", 4], ["test", 4]] as const) {
+      const rows = Array.from(
+        { length: count },
+        (_, i) => ({ prompt: "q".repeat(1 + 5 * i % 17), completion: `a${i}` }),
+      );
+      await Deno.writeTextFile(`${folder}/data/${name}.jsonl`, rows.map((row) => JSON.stringify(row)).join("\n"));
+    }
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const onCpu = ["--device", "cpu", "--threads", "1"];
+const training = ["train", "--model", "model", "--data", "data", "--steps", "6", "--lr", "0.01", ...onCpu];
+
+Deno.test("every verb has help with its options and an example, and says so on standard output", async () => {
+  const { code, out, err } = await lowrank(".", ["--help"]);
+  assertEquals([code, err], [0, ""]);
+  const verbs = [...out.matchAll(/^ {2}([a-z]+) {2,}\S/gm)].map(([, verb]) => verb).filter((verb) =>
+    verb !== "lowrank"
+  );
+  assert(["train", "eval", "generate"].every((verb) => verbs.includes(verb)), out);
+  for (const verb of verbs) {
+    const help = await lowrank(".", [verb, "--help"]);
+    assertEquals([help.code, help.err], [0, ""], verb);
+    assertStringIncludes(help.out, `Usage: lowrank ${verb}`);
+    assertStringIncludes(help.out, `Example:\n  lowrank ${verb}`);
+    for (const line of help.out.split("\n")) assert(line.length <= 120, line);
+  }
+  assertEquals((await lowrank(".", ["help", "train"])).out, (await lowrank(".", ["train", "--help"])).out);
+  assertEquals((await lowrank(".", ["--version"])).out, `${project.version}\n`);
+});
+
+Deno.test("train, eval and generate: what goes on is on standard error, results on standard output", () =>
+  withWork(async (folder) => {
+    const run = await lowrank(folder, [...training, "--save-every", "2", "--evaluate-every", "3"]);
+    assertEquals(run.code, 0, run.err);
+    assertStringIncludes(run.err, "train     24 rows of prompt and completion in data/train.jsonl");
+    assertMatch(run.err, /batches {3}\d programs? compiled: 4 x /);
+    assert(!run.err.includes("\x1b") && !run.err.includes("\r"), "a pipe gets plain lines");
+    assertMatch(run.out, /^loss {6}\d\.\d{4} at step 1, \d\.\d{4} at step 6\nbest .*\nsaved {5}out\/adapter\n/);
+    const { steps, evaluations } = readMetrics(`${folder}/out/adapter/metrics.jsonl`);
+    assertEquals([steps.length, evaluations.map(({ step }) => step)], [6, [0, 3, 6]]);
+    assertStringIncludes(await Deno.readTextFile(`${folder}/out/adapter/config.yaml`), "mask-prompt: true");
+
+    const measured = await lowrank(folder, ["eval", "--adapter", "out/adapter", "--data", "data", "--json", ...onCpu]);
+    assertEquals(measured.code, 0, measured.err);
+    const { loss, perplexity, count, data } = JSON.parse(measured.out);
+    assertEquals([data, Math.exp(loss)], ["data/test.jsonl", perplexity]);
+    assert(count > 0);
+
+    const made = await lowrank(folder, [
+      "generate",
+      "--adapter",
+      "out/adapter",
+      "--quiet",
+      "--max-tokens",
+      "4",
+      ...onCpu,
+      "qq",
+    ]);
+    assertEquals([made.code, made.err], [0, ""]);
+    assert(made.out.endsWith("\n"));
+  }));
+
+Deno.test("the saved configuration repeats the run; flags override it; --json and --quiet", () =>
+  withWork(async (folder) => {
+    const first = await lowrank(folder, [...training, "--json", "--quiet"]);
+    assertEquals([first.code, first.err], [0, ""]);
+    const again = await lowrank(folder, [
+      "train",
+      "--config",
+      "out/adapter/config.yaml",
+      "--out",
+      "out/again",
+      "--json",
+    ]);
+    assertEquals(again.code, 0, again.err);
+    const [a, b] = [first, again].map(({ out }) => JSON.parse(out));
+    assertEquals(a.losses.length, 6);
+    assertEquals({ ...b, out: a.out }, a);
+    assertEquals(b.out, "out/again");
+  }));
+
+Deno.test("an interrupted and resumed run ends as an undisturbed one; a finished one says so", () =>
+  withWork(async (folder) => {
+    const whole = await lowrank(folder, [...training, "--json"]);
+    // The first half, as an interruption after a checkpoint leaves it: the second is taken away.
+    const half = [...training, "--out", "out/half", "--save-every", "3", "--json"];
+    await lowrank(folder, half);
+    await Deno.remove(`${folder}/out/half/checkpoints/step-00000006`, { recursive: true });
+    const rest = await lowrank(folder, [...half, "--resume"]);
+    assertEquals(rest.code, 0, rest.err);
+    assertStringIncludes(rest.err, "resuming  after step 3");
+    assertEquals(JSON.parse(rest.out).losses, JSON.parse(whole.out).losses.slice(3));
+    const [a, b] = await Promise.all(
+      ["adapter", "half"].map((name) => Deno.readFile(`${folder}/out/${name}/adapter_model.safetensors`)),
+    );
+    assertEquals(a, b);
+    const done = await lowrank(folder, [...half, "--resume"]);
+    assertEquals([done.code, JSON.parse(done.out).end], [0, "done"]);
+  }));
+
+Deno.test("all of a model can be trained, and is saved as one", () =>
+  withWork(async (folder) => {
+    const run = await lowrank(folder, [...training, "--full", "--out", "out/full", "--json"]);
+    assertEquals(run.code, 0, run.err);
+    assertStringIncludes(run.err, "training  all 8,448 parameters");
+    const { losses } = JSON.parse(run.out);
+    const measured = await lowrank(folder, ["eval", "--model", "out/full", "--data", "data", "--json", ...onCpu]);
+    assertEquals(measured.code, 0, measured.err);
+    assert(JSON.parse(measured.out).loss < losses[0]);
+  }));
+
+Deno.test("bad rows are left out where that is asked for, and that is said even when quiet", () =>
+  withWork(async (folder) => {
+    await Deno.writeTextFile(`${folder}/data/train.jsonl`, '{"text":"fine"}\n{"text":\n{"text":"fine, too"}\n');
+    const run = await lowrank(folder, [...training, "--skip-bad-rows", "--quiet"]);
+    assertEquals(run.code, 0, run.err);
+    assertStringIncludes(
+      run.err,
+      "data/train.jsonl: 1 bad row was left out, such as: data/train.jsonl line 2 is not JSON",
+    );
+  }));
