@@ -19,8 +19,11 @@ export function optimise(graph: Graph): Graph {
   return simplify(expand(graph, (node) => node.prim.lowering.kind === "expand"));
 }
 
-/** Builds the program of a traced graph; `donated` names the inputs whose memory it may reuse. */
-export function build(graph: Graph, donated: ReadonlySet<number> = new Set()): Built {
+/**
+ * Builds the program of a traced graph; `donated` names the inputs whose memory it may reuse. Without `fuse` each node is a
+ * kernel of its own: what fusion is measured against.
+ */
+export function build(graph: Graph, donated: ReadonlySet<number> = new Set(), fuse = true): Built {
   const optimised = optimise(graph);
   const captures = new Map<Tensor, Value>();
   for (const node of nodesOf(optimised.outputs)) {
@@ -32,5 +35,5 @@ export function build(graph: Graph, donated: ReadonlySet<number> = new Set()): B
     size: v.shape.reduce((n, d) => n * d, 1),
     donated: donated.has(i),
   }));
-  return { graph: optimised, program: plan(lower(optimised, values), args), captured: [...captures.keys()] };
+  return { graph: optimised, program: plan(lower(optimised, values, fuse), args), captured: [...captures.keys()] };
 }

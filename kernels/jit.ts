@@ -15,6 +15,8 @@ export interface JitOptions {
   readonly donate?: readonly number[];
   /** Programs kept, one per structure and shapes of arguments; the oldest goes first. Default 64. */
   readonly cache?: number;
+  /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
+  readonly fuse?: boolean;
   /** Told when the eighth program is compiled, which most often means that a shape changes with every call. */
   readonly warn?: (message: string) => void;
 }
@@ -38,7 +40,7 @@ type Leaf = Tensor | number;
  * @throws {DeviceError} when no argument is a tensor, or two live on different devices
  */
 export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions = {}): (...args: any[]) => any {
-  const { donate = [], cache = 64, warn = console.warn } = options;
+  const { donate = [], cache = 64, fuse = true, warn = console.warn } = options;
   const programs = new Map<string, Compiled>();
   let compiled = 0;
   return (...args: unknown[]) => {
@@ -49,7 +51,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     const key = `${device?.key} ${avals} ${flat.structure}`;
     let program = programs.get(key);
     if (!program) {
-      program = compile(f, args, donate, device);
+      program = compile(f, args, donate, device, fuse);
       programs.set(key, program);
       if (++compiled === 8) warn(manyPrograms(f.name, programs, program));
       if (programs.size > cache) {
@@ -69,7 +71,9 @@ function computed(tree: unknown): unknown {
   const values = flat.leaves.filter((x) => x instanceof Value);
   if (values.length === 0) return tree;
   const open = values.find((value) => nodesOf([value]).some((node) => node.prim === inputPrim));
-  if (open) throw new LowrankError(`a jitted function was called with ${open} while tracing: call it without jit there`);
+  if (open) {
+    throw new LowrankError(`a jitted function was called with ${open} while tracing: call it without jit there`);
+  }
   const tensors: Tensor[] = jit(() => values)();
   let i = 0;
   return flat.unflatten(flat.leaves.map((x) => x instanceof Value ? tensors[i++] : x));
@@ -92,13 +96,14 @@ function compile(
   args: readonly unknown[],
   donate: readonly number[],
   device: Device | undefined,
+  fuse: boolean,
 ): Compiled {
   const traced = trace(f, args);
   checkInputs(traced.graph, f.name || undefined);
   const flat = flatten<Leaf>(args);
   const donated = donatedLeaves(args, donate);
   const owned = new Set([...donated].filter((i) => flat.leaves[i] instanceof Tensor));
-  const { program, captured } = build(traced.graph, owned);
+  const { program, captured } = build(traced.graph, owned, fuse);
   const home = device ?? captured[0]?.home as Device | undefined;
   if (!home) {
     throw new DeviceError(

@@ -22,18 +22,22 @@ const fusable = new Set(["scalar", "random", "gather", "dynamicSlice"]);
 
 /**
  * Lowers a graph whose composites have been expanded but for those with kernels of their own. `args` are the values that
- * become arguments 0, 1, …: inputs and tensors.
+ * become arguments 0, 1, …: inputs and tensors. Without `fuse` every node is launched as soon as it is met.
  */
-export function lower(graph: Graph, args: readonly Value[]): Lowered {
+export function lower(graph: Graph, args: readonly Value[], fuse = true): Lowered {
   const ctx = new Context(graph);
   const groups = new Groups(ctx);
   args.forEach((v, i) => {
     const buffer = ctx.newBuffer(v.dtype, sizeOf(v.shape), i);
     ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
   });
-  markInlined(ctx);
+  if (fuse) markInlined(ctx);
   placePieces(ctx);
-  for (const node of ctx.nodes) lowerNode(ctx, groups, node);
+  for (const node of ctx.nodes) {
+    lowerNode(ctx, groups, node);
+    const { kind } = node.prim.lowering;
+    if (!fuse && (kind === "contract" || fusable.has(kind))) groups.repr(node.outs[0]);
+  }
   const taken = new Set<Buffer>();
   const outputs = graph.outputs.map((value) => {
     const v = ctx.resolve(value);

@@ -61,7 +61,7 @@ export const maxGroups = 65_535;
 export const mostRounds = 2 ** 15;
 
 /** Multiplications below which a software adapter takes longer to compile a large tile than a small one takes to run. */
-const smallProduct = 2 ** 22;
+const smallProduct = 2 ** 20;
 
 /** Workgroup memory that every WebGPU device has, and that a block of 4 x 4 takes. */
 const workgroupBytes = 16_384;
