@@ -84,7 +84,9 @@ class GemmEmitter {
     const units = sizeOf(batch) * rowBlocks * columnBlocks;
     const products = Math.min(rowBlock, rows) * Math.min(columnBlock, columns) * depth;
     const functions = [...this.#loops.functions, code], imported = by === "blas" ? [blasImport] : [];
-    return this.#frame.finish(units, productsPerCall / products, this.#scratchBytes, functions, imported);
+    // Few rows take memory's time, not that of multiplying.
+    const perCall = by === "dots" ? productsPerCall / 8 : productsPerCall;
+    return this.#frame.finish(units, perCall / products, this.#scratchBytes, functions, imported);
   }
 
   /** A local with the address of so many bytes of the scratch. */

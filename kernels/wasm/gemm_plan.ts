@@ -107,7 +107,8 @@ function planDots(kernel: ContractKernel): GemmPlan | null {
     tileRows: m,
     vectors: 1,
     rowBlock: m,
-    columnBlock: Math.min(64, roundUp(n, 4)),
+    // Short products in twice as many units, so that threads end together.
+    columnBlock: Math.min(n < 4096 ? 32 : 64, roundUp(n, 4)),
     group: m,
     depthBlock: segments[0].k,
     pass: segments[0].k,

@@ -60,6 +60,11 @@ export class PackedReader {
   scales(run: Local, group: number | { readonly at: Local }, step: number | null = null, last = 3): void {
     const { code } = this, { scales, supers, map } = this.#layout;
     const fetch = (bytes: 1 | 2 | 4, at: number, shift: number, per = 1, more = 0, within: Local | null = null) => {
+      // Neighbours that lie side by side are one load.
+      if (step === 1 && last === 3 && bytes > 1 && shift === 0 && per === 1) {
+        code.get(this.pointer).get(run).i32(Math.log2(bytes)).op("i32.shl", "i32.add");
+        return code.memory(bytes === 4 ? "v128.load" : "v128.load16x4_u", at * 4);
+      }
       for (let lane = 0; lane < (step === null ? 1 : 4); lane++) {
         code.get(this.pointer).get(run);
         const offset = (step ?? 0) * Math.min(lane, last);
@@ -227,6 +232,46 @@ export class PackedReader {
     if (this.groups === 1) flush?.();
     code.release("v128", words, ...(high ? [high.words] : []));
     code.release("i32", at, ...(high ? [high.from] : []));
+  }
+
+  /** A local with the address of the codes of run `run`. */
+  #codesAt(run: Local): Local {
+    const at = this.code.local("i32");
+    this.code.get(this.pointer).get(run).i32(this.runBytes).op("i32.mul", "i32.add").set(at);
+    return at;
+  }
+
+  /** The numbers of the codes of the run `more` after `run`, as {@link run} gives them, for formats of whole runs a scale. */
+  unscaled(run: Local, more: number, visit: (i: number) => void): void {
+    const { code } = this, words = code.local("v128"), at = this.#codesAt(run);
+    for (let part = 0; part < this.runBytes / 16; part++) {
+      code.get(at).memory("v128.load", more * this.runBytes + 16 * part).set(words);
+      this.codes(words, (j) => visit(16 * part + 4 * j));
+    }
+    code.release("v128", words);
+    code.release("i32", at);
+  }
+
+  /**
+   * The numbers of the 4-bit codes of the run `more` after `run`, each times 16ʲ: one operation less than moving it to its
+   * place. `visit(i, j)` is called with values i … i + 3 on the stack.
+   */
+  nibbles(run: Local, more: number, visit: (i: number, j: number) => void): void {
+    const { code, format } = this, words = code.local("v128"), at = this.#codesAt(run);
+    code.get(at).memory("v128.load", more * this.runBytes).set(words);
+    for (const half of [0, 1]) {
+      if (half === 1) code.get(words).i32(16).op("i32x4.shr_u").set(words);
+      for (let j = 0; j < 4; j++) {
+        code.get(words).i32x4(...four(15 << 4 * j)).op("v128.and");
+        if (typeof format.code === "object" && format.code.minus !== 0) {
+          code.i32x4(...four(format.code.minus << 4 * j)).op("i32x4.sub");
+        }
+        code.op("f32x4.convert_i32x4_s");
+        visit(16 * half + 4 * j, j);
+      }
+    }
+    code.release("v128", words);
+    code.release("i32", at);
   }
 
   /**
