@@ -47,7 +47,7 @@ Deno.test("a dtype is honoured, and one that is none is refused", async () => {
   await assertRejects(
     () => gpt2.load(`${cases}/gpt2-base/model`, { device: place, dtype: "f64" as "f32" }),
     OptionError,
-    "weights can't be held as f64: choose f32, f16 or bf16",
+    "weights can't be held as f64: choose f32, f16, bf16 or packed",
   );
 });
 

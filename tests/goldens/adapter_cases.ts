@@ -1,6 +1,7 @@
 /** Golden cases of adapters: what PEFT computed with them, merged them into, and their gradients. */
 import { assertEquals, assertExists } from "@std/assert";
 import { sizeOf } from "../../core/aval.ts";
+import type { Model } from "../../core/model.ts";
 import { causalLoss } from "../../core/nn/loss.ts";
 import { type HostTensor, Tensor } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
@@ -18,7 +19,7 @@ import { batchOf, checkBatches } from "./model_cases.ts";
 const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
 
 /** A model with an adapter as PEFT saved it. */
-export function adapted(model: LoadedModel, folder: string) {
+export function adapted(model: Model<any, any, any> & { hubName(path: string): string }, folder: string) {
   // A golden says itself which weights a PiSSA adapter belongs to.
   const tuned = loadAdapter(folder, model, { residual: true });
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));

@@ -5,7 +5,7 @@ import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runAdapterCase } from "./adapter_cases.ts";
 import { runPissaCase, runSeveralCase } from "./combined_cases.ts";
-import { runClassifierCase, runEncoderCase } from "./bert_cases.ts";
+import { runClassifierCase, runClassifierLoraCase, runEncoderCase } from "./bert_cases.ts";
 import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
 import { runNumbersCase } from "./numbers_case.ts";
@@ -31,6 +31,7 @@ const kinds: readonly Kind[] = [
   { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
   { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
+  { name: "classifiers' adapters", matches: (c) => c.has("adapter") && isBert(c), run: runClassifierLoraCase },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
   { name: "encoders", matches: (c) => c.has("model") && isBert(c) && !c.has("grads.safetensors"), run: runEncoderCase },
   { name: "classifiers", matches: (c) => c.has("model") && isBert(c), run: runClassifierCase },
