@@ -18,36 +18,41 @@ export interface Line {
  * @throws {DataError} for a line of more than 64 MB
  */
 export function* linesOf(source: ByteSource, onChunk: (bytes: Uint8Array) => void = () => {}): Generator<Line> {
-  let carried = new Uint8Array(0);
+  let buffer = new Uint8Array(2 * chunkBytes);
+  let carried = 0; // bytes at the buffer's beginning that belong to a line whose end was not read yet
   let number = 0;
   for (let offset = 0; offset < source.size;) {
-    const chunk = new Uint8Array(Math.min(chunkBytes, source.size - offset));
-    source.read(offset, chunk);
-    onChunk(chunk);
-    const bytes = concatBytes(carried, chunk);
-    const base = offset - carried.length;
+    if (buffer.length < carried + chunkBytes) buffer = enlarged(buffer);
+    const end = carried + Math.min(chunkBytes, source.size - offset);
+    source.read(offset, buffer.subarray(carried, end));
+    onChunk(buffer.subarray(carried, end));
+    const base = offset - carried;
     let start = 0;
-    for (let end = bytes.indexOf(10, carried.length); end >= 0; end = bytes.indexOf(10, start)) {
-      yield { bytes: bytes.subarray(start, end), offset: base + start, number: ++number };
-      start = end + 1;
+    for (let at = indexOfEnd(buffer, carried, end); at >= 0; at = indexOfEnd(buffer, start, end)) {
+      yield { bytes: buffer.subarray(start, at), offset: base + start, number: ++number };
+      start = at + 1;
     }
-    carried = bytes.slice(start);
-    offset += chunk.length;
-    if (carried.length > mostLineBytes) {
+    buffer.copyWithin(0, start, end);
+    offset += end - carried;
+    carried = end - start;
+    if (carried > mostLineBytes) {
       throw new DataError(
         `${source.name} line ${number + 1} has more than ${mostLineBytes / 2 ** 20} MB: give one row a line.`,
       );
     }
   }
-  if (carried.length > 0) yield { bytes: carried, offset: source.size - carried.length, number: ++number };
+  if (carried > 0) yield { bytes: buffer.subarray(0, carried), offset: source.size - carried, number: ++number };
 }
 
-function concatBytes(a: Uint8Array, b: Uint8Array): Uint8Array {
-  if (a.length === 0) return b;
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
+function indexOfEnd(bytes: Uint8Array, from: number, end: number): number {
+  const at = bytes.indexOf(10, from);
+  return at < end ? at : -1;
+}
+
+function enlarged(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(2 * bytes.length);
+  larger.set(bytes);
+  return larger;
 }
 
 /** A list of numbers that grows, 8 bytes each: offsets of a file's lines. */
