@@ -5,7 +5,7 @@
  * `deno run --allow-run bench/against.ts ROUNDS "COMMAND A" "COMMAND B" …`; bench/README.md has the commands.
  */
 import { median, row } from "./alternate.ts";
-import { linesOf } from "./lines.ts";
+import { type Contender, startContender } from "./contender.ts";
 
 const [rounds, ...commands] = Deno.args;
 if (!(Number(rounds) >= 1) || commands.length === 0) {
@@ -13,33 +13,11 @@ if (!(Number(rounds) >= 1) || commands.length === 0) {
   Deno.exit(2);
 }
 
-interface Contender {
-  readonly process: Deno.ChildProcess;
-  sample(): Promise<number>;
-}
-
-async function start(command: string): Promise<Contender> {
-  const [program, ...args] = command.split(" ");
-  const process = new Deno.Command(program, { args, stdin: "piped", stdout: "piped" }).spawn();
-  const answers = linesOf(process.stdout);
-  const writer = process.stdin.getWriter();
-  const next = async () => {
-    const { value, done } = await answers.next();
-    if (done) throw new Error(`${command} ended before its answer`);
-    return value;
-  };
-  while (await next() !== "ready");
-  return {
-    process,
-    sample: async () => {
-      await writer.write(new TextEncoder().encode("\n"));
-      return Number(await next());
-    },
-  };
-}
-
 const contenders: Contender[] = [];
-for (const command of commands) contenders.push(await start(command));
+for (const command of commands) {
+  const [program, ...args] = command.split(" ");
+  contenders.push(await startContender(program, args));
+}
 /** A round; before each turn a pause, in which the others' threads stop spinning. */
 async function round(): Promise<number[]> {
   const times: number[] = [];

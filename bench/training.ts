@@ -84,13 +84,13 @@ export function randomModel(device: CpuDevice, name: ModelName): LayeredModel<ne
 }
 
 /** Random token ids i32[batch, tokens]. */
-export function randomIds(device: CpuDevice, name: ModelName, [batch, tokens] = models[name].batch): Tensor {
+export function randomIds(device: CpuDevice, name: ModelName, shape: readonly number[] = models[name].batch): Tensor {
   let state = 7;
-  const data = Int32Array.from({ length: batch * tokens }, () => {
+  const data = Int32Array.from({ length: shape[0] * shape[1] }, () => {
     state = (state * 48271) % 2147483647;
     return state % models[name].vocabulary;
   });
-  return upload(device, { shape: [batch, tokens], dtype: "i32", data });
+  return upload(device, { shape, dtype: "i32", data });
 }
 
 /** A training step that can be repeated, and what it holds. */

@@ -36,32 +36,34 @@ async function timed(): Promise<number> {
   return performance.now() - start;
 }
 
-if (flags.serve) await answerLines(timed);
-else {
+const [batch, tokens] = models[name].batch;
+const facts = { shape: `${batch}x${tokens}`, first_step_s: first / 1000, load_s: (ready - began) / 1000 };
+if (flags.serve) {
+  await answerLines(timed);
+  const { trainable, optimiserBytes: optimiser, savedBytes: saved } = made;
+  const note = device.description;
+  console.log(JSON.stringify({ ...facts, note, peak: peakBytes(), optimiser, saved, trainable }));
+} else {
   const times: number[] = [];
   for (let i = 0; i < Number(flags.rounds); i++) times.push(await timed());
-  const [batch, tokens] = models[name].batch;
   console.log(JSON.stringify({
     peer: flags.full ? "lowrank full" : "lowrank",
     workload: name,
-    shape: `${batch}x${tokens}`,
+    ...facts,
     ms_min: Math.min(...times),
     ms_median: median(times),
     tokens_s: batch * tokens / median(times) * 1000,
-    first_step_s: first / 1000,
-    load_s: (ready - began) / 1000,
-    rss_mb: peakMegabytes(),
+    rss_mb: peakBytes() / 1e6,
     device_mb: device.memory.peak / 1e6,
     note: device.description,
   }));
 }
 
 /** The most memory that the process ever held; what it holds now where the system does not say. */
-function peakMegabytes(): number {
+function peakBytes(): number {
   try {
-    const status = Deno.readTextFileSync("/proc/self/status");
-    return Number(/VmHWM:\s+(\d+)/.exec(status)![1]) * 1024 / 1e6;
+    return Number(/VmHWM:\s+(\d+)/.exec(Deno.readTextFileSync("/proc/self/status"))![1]) * 1024;
   } catch {
-    return Deno.memoryUsage().rss / 1e6;
+    return Deno.memoryUsage().rss;
   }
 }
