@@ -39,6 +39,16 @@ export interface BadInput {
 const onModel = ["--model", "model", "--data", "rows.jsonl"];
 const onGguf = ["--model", "model.gguf", "--data", "rows.jsonl"];
 
+/** As much of a Qwen's configuration as is read before what is wrong with it. */
+const tinyQwen = {
+  model_type: "qwen2",
+  vocab_size: 8,
+  hidden_size: 8,
+  intermediate_size: 8,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+};
+
 const cliTrain = ["lowrank", "train", ...onModel, "--device", "cpu"];
 
 /** Mistakes on the command line of `lowrank`. */
@@ -267,6 +277,41 @@ const models: BadInput[] = [
     files: config('{"model_type":"gpt3"}'),
     sentence:
       "error: model/config.json is of the architecture gpt3, and known are …gpt2…: choose a model of one of these.",
+    code: 1,
+  },
+  {
+    name: "A model that continues no text",
+    args: onModel,
+    files: config('{"model_type":"bert"}'),
+    sentence: "error: model/config.json is of the architecture bert, which reads whole texts and continues none: …",
+    code: 1,
+  },
+  {
+    name: "An activation that is not built",
+    args: onModel,
+    files: config('{"model_type":"mistral","hidden_act":"gelu"}'),
+    sentence: "error: model/config.json says hidden_act is gelu, and known is silu.",
+    code: 1,
+  },
+  {
+    name: "A scaling of rotations that is not built",
+    args: onModel,
+    files: config(JSON.stringify({ ...tinyQwen, rope_scaling: { type: "yarn", factor: 4 } })),
+    sentence: 'error: model/config.json asks for rope scaling of type "yarn", and known are default, linear, llama3.',
+    code: 1,
+  },
+  {
+    name: "Layers of a kind that is not built",
+    args: onModel,
+    files: config(JSON.stringify({ ...tinyQwen, use_sliding_window: true, layer_types: ["chunked_attention"] })),
+    sentence: 'error: model/config.json asks for layer_types of "chunked_attention", and known are full_attention, …',
+    code: 1,
+  },
+  {
+    name: "Weights that another tool has quantised",
+    args: onModel,
+    files: config('{"model_type":"gpt2","quantization_config":{"quant_method":"gptq"}}'),
+    sentence: "error: model/config.json says the weights were quantised by gptq, which is not read: …",
     code: 1,
   },
   {
