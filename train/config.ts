@@ -70,11 +70,24 @@ export const trainOptions = {
   pack: { kind: "switch", default: false, help: "Put several rows into one, none of which sees another" },
   maskPrompt: { kind: "switch", default: true, help: "Learn completions and last messages only, not prompts" },
   skipBadRows: { kind: "switch", default: false, help: "Leave rows that can't be used out, in place of refusing them" },
+  checkpointBlocks: {
+    kind: "switch",
+    default: false,
+    help: "Keep only the input of each block for the backward pass: less memory, a longer step",
+    free: true,
+  },
   seed: { kind: "whole", least: 0, default: 0, help: "Decides first values, the order of the rows and dropout" },
   saveEvery: { kind: "whole", least: 1, default: 100, help: "Steps between two checkpoints", free: true },
   keep: { kind: "whole", least: 1, default: 3, help: "Checkpoints that stay beside the best one", free: true },
   evaluateEvery: { kind: "whole", least: 1, default: 100, help: "Steps between two evaluations on the valid rows" },
   patience: { kind: "whole", least: 1, help: "Evaluations without a new best that end the run", value: "N" },
+  samples: {
+    kind: "whole",
+    least: 0,
+    default: 3,
+    help: "Rows whose prompts are continued at every evaluation, for the report",
+    free: true,
+  },
   device: { kind: "text", choices: ["auto", "cpu", "webgpu"], default: "auto", help: "Where to compute", free: true },
   dtype: { kind: "text", choices: ["f32", "f16", "bf16"], help: "How the base is held; by default as it is stored" },
   threads: { kind: "whole", least: 1, help: "Threads of the CPU", value: "N", free: true },
@@ -151,15 +164,18 @@ export function fixedOptions(config: TrainConfig): Record<string, unknown> {
   );
 }
 
-/** The table as rows of Markdown: key, value, default, meaning. */
-export function configPage(table: OptionTable = trainOptions): string {
-  const rows = Object.entries(table).map(([name, { kind, choices, default: value, help }]) => {
-    const takes = choices
-      ? choices.join(", ")
-      : { whole: "whole number", switch: "true, false", list: "names", text: "text", number: "number" }[kind];
-    return `| \`${writtenName(name)}\` | ${takes} | ${
-      value === undefined || value === null ? "" : `\`${value}\``
-    } | ${help} |`;
-  });
-  return ["| key | takes | default | meaning |", "| --- | --- | --- | --- |", ...rows].join("\n");
+const takes = { text: "text", list: "names", whole: "whole number", number: "number", switch: "true, false" };
+
+/** The table in Markdown: key, what it takes, default, meaning. */
+export function optionsTable(table: OptionTable = trainOptions): string {
+  const rows = Object.entries(table).map(([name, { kind, choices, default: value, help, free }]) => [
+    `\`${writtenName(name)}\``,
+    choices?.join(", ") ?? takes[kind],
+    value === undefined || value === null ? "" : `\`${value}\``,
+    free ? `${help} (free)` : help,
+  ]);
+  const all = [["key", "takes", "default", "meaning"], ...rows];
+  const widths = all[0].map((_, i) => Math.max(...all.map((row) => row[i].length)));
+  const lines = all.map((row) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`);
+  return [lines[0], `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...lines.slice(1)].join("\n");
 }

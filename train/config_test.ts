@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { fixedOptions, readConfig, settleConfig, trainOptions, writeConfig } from "./config.ts";
+import { withOptions } from "../tools/write_options_table.ts";
 import { describeOptions, type OptionTable, settleOptions } from "./option_table.ts";
 
 function withConfig<T>(text: string, use: (path: string) => T): T {
@@ -69,4 +70,9 @@ Deno.test("help is right at 80 columns and names defaults and choices", () => {
     "  --batch N  Rows (default 4)\n  --[no-]on  On (on by default)",
   );
   assertEquals(settleOptions(table, { on: false }), { batch: 4, on: false });
+});
+
+Deno.test("the page on training has the table of options as it is", async () => {
+  const page = await Deno.readTextFile(new URL("../docs/training.md", import.meta.url));
+  assertEquals(page, withOptions(page), "run: deno task docs:options");
 });
