@@ -54,7 +54,16 @@ export function gainError(m: Adapted, entry: AdapterEntry, weight: Value): Value
   return pad(own, [start], [of - end]);
 }
 
-/** The greatest |adapted - merged| / bound over `rows` random inputs of one module, f32[]. At most 1 if merging is right. */
+/** How far a merged module is from the adapted one over random inputs, each f32[]. */
+export interface MergeError {
+  /** The greatest |adapted - merged| / bound. At most 1 if merging is right. */
+  readonly ratio: Value;
+  /** The greatest |adapted - merged|, and the greatest bound. */
+  readonly difference: Value;
+  readonly bound: Value;
+}
+
+/** Feeds one module `rows` random inputs, adapted and merged. */
 export function mergeError(
   m: Adapted,
   entry: AdapterEntry,
@@ -62,7 +71,7 @@ export function mergeError(
   merged: Leaf,
   key: Operand,
   rows: number,
-): Value {
+): MergeError {
   const w = asValue(weight);
   const { inAxis, match: { r } } = m;
   const k = w.shape[inAxis];
@@ -80,5 +89,5 @@ export function mergeError(
   const { ofTerms, ofInputs } = mergeBound({ k, r, dtype: w.dtype });
   const share = gain === null ? asValue(ofTerms) : add(gainError(m, entry, w), ofTerms);
   const bound = add(mul(terms, share), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));
-  return reduceMax(div(apart, add(bound, 1e-30)));
+  return { ratio: reduceMax(div(apart, add(bound, 1e-30))), difference: reduceMax(apart), bound: reduceMax(bound) };
 }

@@ -9,7 +9,7 @@ import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { applyActive } from "./active.ts";
 import { analyse } from "./analyse.ts";
-import { mergeError } from "./bound.ts";
+import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
 import { leafOf, type Plan, tokenIds } from "./edit.ts";
 import { normsOf, outputsOf, widened } from "./effect.ts";
@@ -56,12 +56,12 @@ export interface Tuned<P, I, O> {
    */
   unmerge(trainable: Trainable, merged: P, lost?: Overwritten): P;
   /**
-   * How well merged weights keep the adapted function, by module: the greatest |adapted - merged| over random inputs, as a
-   * share of the bound that rounding allows, f32[]. At most 1 for what {@link merge} gives.
+   * How well merged weights keep the adapted function, by module: |adapted - merged| over random inputs beside the bound that
+   * rounding allows; the ratio is at most 1 for what {@link merge} gives.
    *
    * @param key u32[2], what the inputs are drawn from
    */
-  mergeErrors(trainable: Trainable, frozen: P, merged: P, key: Operand): Record<string, Value>;
+  mergeErrors(trainable: Trainable, frozen: P, merged: P, key: Operand): Record<string, MergeError>;
 }
 
 /**

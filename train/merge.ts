@@ -85,8 +85,11 @@ export function computed<P>(tree: P): P {
 /** How far a merged layer is from the adapted one. */
 export interface MergeCheck {
   readonly path: string;
-  /** The largest |adapted - merged| of any output, in units of its rounding bound: at most 1 where merging is right. */
+  /** The greatest |adapted - merged| of any output in units of its rounding bound: at most 1 where merging is right. */
   readonly ratio: number;
+  /** The greatest |adapted - merged|, and the greatest bound. */
+  readonly difference: number;
+  readonly bound: number;
 }
 
 /**
@@ -96,7 +99,9 @@ export interface MergeCheck {
 export async function checkMerge<P>(tuned: AnyTuned<P>, trainable: Trainable, merged: P): Promise<MergeCheck[]> {
   const { home } = flatten<Tensor>(tuned.frozen).leaves[0];
   using key = upload(home, randomKey(0));
-  const ratios = jit((t: Trainable, frozen: P, merged: P, key: Operand) => tuned.mergeErrors(t, frozen, merged, key));
-  const found: Record<string, number> = await read(ratios(trainable, tuned.frozen, merged, key), { release: true });
-  return Object.entries(found).map(([path, ratio]) => ({ path, ratio }));
+  const errors = jit((t: Trainable, frozen: P, merged: P, key: Operand) => tuned.mergeErrors(t, frozen, merged, key));
+  const found: Record<string, Omit<MergeCheck, "path">> = await read(errors(trainable, tuned.frozen, merged, key), {
+    release: true,
+  });
+  return Object.entries(found).map(([path, errors]) => ({ path, ...errors }));
 }
