@@ -1,0 +1,36 @@
+"""Logits of transformers, with an adapter by real PEFT where one is named. Reads a list of {model, adapter?, kind, inputs,
+out} as JSON from standard input (kind: causal or classifier; inputs: lists by name) and writes each one's logits to
+its `out` as float32. Prints what PEFT warned of, by `out`, as JSON."""
+
+import json
+import sys
+import warnings
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+CLASSES = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
+
+
+def main():
+    torch.set_num_threads(2)
+    heard = {}
+    for job in json.load(sys.stdin):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            kind = CLASSES[job["kind"]]
+            model = kind.from_pretrained(job["model"], dtype=torch.float32, attn_implementation="eager")
+            if job.get("adapter"):
+                model = PeftModel.from_pretrained(model, job["adapter"])
+            model.eval()
+        with torch.no_grad():
+            inputs = {name: torch.tensor(values) for name, values in job["inputs"].items()}
+            logits = model(**inputs).logits
+        logits.to(torch.float32).numpy().astype(np.float32).tofile(job["out"])
+        heard[job["out"]] = [str(w.message) for w in caught if "adapter" in str(w.message) or "missing" in str(w.message)]
+    json.dump(heard, sys.stdout)
+
+
+main()
