@@ -11,7 +11,7 @@ import { applyActive } from "./active.ts";
 import { analyse } from "./analyse.ts";
 import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
-import { leafOf, type Plan, tokenIds } from "./edit.ts";
+import { editTree, leafOf, type Plan, tokenIds } from "./edit.ts";
 import { normsOf, outputsOf, widened } from "./effect.ts";
 import { initialPair } from "./init.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
@@ -130,7 +130,8 @@ export function tunedOf<P, I, O>(
     overwritten: (given, frozen) => overwrittenBy(active(given), frozen),
     unmerge: (given, merged, lost = {}) => unmergeFrom(merged, active(given), lost),
     mergeErrors: (given, frozen, merged, key) => {
-      const [before, after] = [flatten<Leaf>(frozen), flatten<Leaf>(merged)];
+      // Rows that are trained themselves are part of what the adapter stands beside.
+      const [before, after] = [editTree(frozen, [active(given)], "stored"), merged].map((p) => flatten<Leaf>(p));
       return Object.fromEntries(adapted.map((m, i) => {
         const [from, to] = [before.leaves[leafOf(before.paths, m)], after.leaves[leafOf(after.paths, m)]];
         return [m.path, mergeError(m, given[m.path], from, to, foldIn(key, i), 8)];

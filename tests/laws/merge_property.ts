@@ -1,118 +1,38 @@
 /**
- * Adapted and merged are the same function, within what rounding allows: a bound that is derived (in lora/bound.ts), not tuned. Shared by the laws, which run it on every device, and by the seeded faults, which must break it.
+ * Adapted and merged are the same function, within what rounding allows: a bound that is derived (in lora/bound.ts), not
+ * tuned. Shared by the laws, which run it on every device, and by the seeded faults, which must break it.
  */
-import { sizeOf } from "../../core/aval.ts";
-import type { DType } from "../../core/dtype.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
-import type { Leaf, Model } from "../../core/model.ts";
-import { full } from "../../core/ops/broadcast.ts";
-import { matmul } from "../../core/ops/contract.ts";
-import { add } from "../../core/ops/elementwise.ts";
+import { asValue } from "../../core/ops/constant.ts";
+import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
-import { flatten } from "../../core/tree.ts";
-import { gamma, mergeBound, roundoff } from "../../lora/bound.ts";
-import { lora, type Trainable, type Tuned } from "../../lora/mod.ts";
-import fc from "fast-check";
-import { convertTo } from "../reference/oracle_scalar.ts";
-import { evaluateTerms, fromHost, type OracleTensor, toHost } from "../reference/oracle.ts";
-import { noise } from "../reference/toy_models.ts";
+import { flatten, mapTree } from "../../core/tree.ts";
+import { gainError, gamma, mergeBound, roundoff } from "../../lora/bound.ts";
+import { leafOf } from "../../lora/edit.ts";
+import { deltaOf, effectOf } from "../../lora/effect.ts";
+import type { Trainable } from "../../lora/mod.ts";
+import { evaluateTerms, fromHost, type OracleTensor } from "../reference/oracle.ts";
 import type { OpenRuntime } from "../runtimes.ts";
-
-/** One trial: two linears q and k of one shape, with a bias on q, over `rows` inputs. */
-export interface MergeTrial {
-  readonly rows: number;
-  readonly k: number;
-  readonly n: number;
-  readonly r: number;
-  readonly alpha: number;
-  readonly rslora: boolean;
-  readonly layout: "in,out" | "out,in";
-  readonly dtype: DType;
-  readonly seed: number;
-}
-
-/** Trials from the smallest up, so that a failing one shrinks to the smallest shape that fails. */
-export const trials: fc.Arbitrary<MergeTrial> = fc.record({
-  rows: fc.integer({ min: 1, max: 5 }),
-  k: fc.integer({ min: 1, max: 24 }),
-  n: fc.integer({ min: 1, max: 24 }),
-  rank: fc.nat(),
-  alpha: fc.integer({ min: 1, max: 64 }),
-  rslora: fc.boolean(),
-  layout: fc.constantFrom("in,out" as const, "out,in" as const),
-  dtype: fc.constantFrom<DType>("f32", "f32", "bf16", "f16"),
-  seed: fc.nat(),
-}).map(({ rank, ...rest }) => ({ ...rest, r: 1 + rank % Math.min(rest.k, rest.n) }));
-
-type Params = { q: { weight: Leaf; bias: Leaf }; k: { weight: Leaf } };
-type Toy = Model<Params, Value, Value[]>;
-export type ToyTuned = Tuned<Params, Value, Value[]>;
-
-/** What a trial is made of, on the host. */
-export interface MergeSubject {
-  readonly trial: MergeTrial;
-  readonly model: Toy;
-  readonly tuned: ToyTuned;
-  readonly frozen: Params;
-  readonly trainable: Trainable;
-  readonly x: HostTensor;
-}
-
-function draw(shape: readonly number[], dtype: DType, seed: number, scale = 1): HostTensor {
-  const next = noise(seed);
-  const data = Float64Array.from(
-    { length: sizeOf(shape) },
-    () => convertTo(Math.fround(scale * next()), dtype, "f32"),
-  );
-  return toHost({ shape, dtype, data });
-}
-
-/** Random weights, and an adapter whose B is not zero and whose change is of the weights' own size. */
-export function makeSubject(trial: MergeTrial): MergeSubject {
-  const { rows, k, n, r, alpha, rslora, layout, dtype, seed } = trial;
-  const shape = layout === "in,out" ? [k, n] : [n, k];
-  const apply = (p: Params, x: Value) => {
-    const product = (w: Leaf) => matmul(x, w, { transposeB: layout === "out,in" });
-    return [add(product(p.q.weight), p.q.bias), product(p.k.weight)];
-  };
-  const placeholder = (shape: number[], dtype: DType) => newInput({ shape, dtype });
-  const params: Params = {
-    q: { weight: placeholder(shape, dtype), bias: placeholder([n], "f32") },
-    k: { weight: placeholder(shape, dtype) },
-  };
-  const model: Toy = { architecture: "toy", params, apply, sample: placeholder([rows, k], "f32") };
-  const tuned = lora(model, { r, alpha, targets: ["q", "k"], rslora });
-  const scaling = tuned.matched[0].scaling;
-  const pair = (seed: number) => ({
-    A: draw([r, k], "f32", seed) as unknown as Leaf,
-    B: draw([n, r], "f32", seed + 1, 1 / (scaling * Math.sqrt(r))) as unknown as Leaf,
-  });
-  const weight = (seed: number) => draw(shape, dtype, seed) as unknown as Leaf;
-  return {
-    trial,
-    model,
-    tuned,
-    frozen: {
-      q: { weight: weight(seed), bias: draw([n], "f32", seed + 1) as unknown as Leaf },
-      k: { weight: weight(seed + 2) },
-    },
-    trainable: { q: pair(seed + 3), k: pair(seed + 5) },
-    x: draw([rows, k], "f32", seed + 7),
-  };
-}
-
-const isHost = (x: unknown) => typeof x === "object" && x !== null && "data" in x && "shape" in x;
+import { isHost, type MergeSubject, type Params, stack, type ToyTuned } from "./merge_subjects.ts";
 
 /** A tree of host arrays as tensors of a runtime. */
 export function uploadTree<T>(runtime: OpenRuntime, tree: T): T {
-  const flat = flatten<HostTensor>(tree, isHost);
-  return flat.unflatten(flat.leaves.map((host) => upload(runtime.home, host))) as T;
+  return mapTree<HostTensor, unknown>(tree, (host) => upload(runtime.home, host), isHost) as T;
 }
 
 /** Ways to do it wrong: each replaces one part of what the property uses. */
 export interface Wrong {
-  readonly merge?: (subject: MergeSubject, trainable: Trainable, frozen: Params) => Params;
-  readonly unmerge?: (subject: MergeSubject, trainable: Trainable, merged: Params) => Params;
+  readonly merge?: (subject: MergeSubject, values: readonly Trainable[], frozen: Params) => Params;
+  readonly unmerge?: (subject: MergeSubject, values: readonly Trainable[], merged: Params) => Params;
+}
+
+const valuesOf = ({ layers }: MergeSubject) => layers.map((layer) => layer.trainable);
+
+/** `f` of placeholders for trees of host arrays, by the oracle: each output with Σ|terms|. */
+function terms<A extends readonly unknown[]>(f: (...args: any[]) => readonly Value[], ...args: A) {
+  const flat = flatten<HostTensor>(args, isHost);
+  const inputs = flat.leaves.map((host) => newInput({ shape: host.shape, dtype: host.dtype }));
+  return evaluateTerms({ inputs, outputs: f(...flat.unflatten(inputs) as unknown[]) }, flat.leaves.map(fromHost));
 }
 
 /**
@@ -124,75 +44,122 @@ export async function mergeRatio(
   subject: MergeSubject,
   wrong: Wrong = {},
 ): Promise<{ ratio: number; alarm: number }> {
-  const { tuned, model, trial } = subject;
-  const [t, p, x] = uploadTree(runtime, [subject.trainable, subject.frozen, subject.x] as const);
-  const merge = wrong.merge ? (t: any, p: any) => wrong.merge!(subject, t, p) : (t: any, p: any) => tuned.merge(t, p);
-  const adapted = await hostList(runtime, runtime.jit((t: any, p: any, x: any) => tuned.apply(t, p, x))(t, p, x));
-  const mergedParams = runtime.jit(merge)(t, p);
-  const merged = await hostList(runtime, runtime.jit((p: any, x: any) => model.apply(p, x))(mergedParams, x));
+  const { model, trial } = subject;
+  const [v, p, x] = uploadTree(runtime, [valuesOf(subject), subject.frozen, subject.x] as const);
+  const merge = (v: any, p: any) => wrong.merge ? wrong.merge(subject, v, p) : stack(subject, v).merge(p);
+  const run = runtime.jit((v: any, p: any, x: any) => stack(subject, v).apply(p, x));
+  const adapted = await hostList(runtime, run(v, p, x));
+  const merged = await hostList(
+    runtime,
+    runtime.jit((p: any, x: any) => model.apply(p, x))(runtime.jit(merge)(v, p), x),
+  );
 
-  const terms = termsOf(subject);
-  const { ofTerms, ofInputs } = mergeBound({ k: trial.k, r: trial.r, dtype: trial.dtype });
-  const inputs = fromHost(subject.x);
+  const sizes = terms((v, p, x) => stack(subject, v).apply(p, x), valuesOf(subject), subject.frozen, subject.x);
+  const gain = gainShare(subject);
+  const ranks = subject.layers.map((layer) => Math.max(...layer.over(model).matched.map((m) => m.r)));
+  const { ofTerms, ofInputs } = mergeBound({
+    k: Math.max(trial.k, trial.n),
+    r: ranks.reduce((sum, r) => sum + r + 4, 0),
+    dtype: trial.dtype,
+  });
+  // Each adapter that is merged rounds once.
+  const share = ofTerms * subject.layers.length + gain;
+  const inputs = fromHost(subject.x.x);
+  const width = inputs.shape[1];
   let ratio = 0, alarm = 0;
-  terms.forEach((sizes, output) =>
-    sizes.forEach((size, i) => {
-      const row = Math.floor(i / trial.n);
-      let sum = 0;
-      for (let j = 0; j < trial.k; j++) sum += Math.abs(inputs.data[row * trial.k + j]);
+  sizes.forEach(({ value, terms }, output) =>
+    terms.forEach((size, i) => {
+      const row = Math.floor(i / value.shape[1]);
+      // A row that is looked up is one number of the table, as if multiplied by 1.
+      let sum = 1;
+      for (let j = 0; j < width; j++) sum += Math.abs(inputs.data[row * width + j]);
       const apart = Math.abs(adapted[output].data[i] - merged[output].data[i]);
-      ratio = Math.max(ratio, apart / (ofTerms * size + ofInputs * sum));
-      if (trial.dtype === "f32") alarm = Math.max(alarm, apart / (16 * roundoff.f32 * size));
+      ratio = Math.max(ratio, apart / (share * size + ofInputs * sum * subject.layers.length));
+      if (trial.dtype === "f32") alarm = Math.max(alarm, apart / ((16 * roundoff.f32 + gain) * size));
     })
   );
   return { ratio, alarm };
 }
 
-/** |x||W| + s|x||A||B| (+ |bias|), by the oracle. */
-function termsOf({ tuned, trainable, frozen, x }: MergeSubject): Float64Array[] {
-  const flat = flatten<HostTensor>([trainable, frozen, x], isHost);
-  const inputs = flat.leaves.map((host) => newInput({ shape: host.shape, dtype: host.dtype }));
-  const [t, p, value] = flat.unflatten(inputs) as [Trainable, Params, Value];
-  return evaluateTerms({ inputs, outputs: tuned.apply(t, p, value) }, flat.leaves.map(fromHost)).map((v) => v.terms);
+/** By how much of itself a gain of DoRA may differ between two computations: the most of any output of any layer. */
+function gainShare(subject: MergeSubject): number {
+  const doras = subject.layers.map((layer, i) => ({ i, dora: layer.over(subject.model).matched.some((m) => m.dora) }));
+  return doras.filter((x) => x.dora).reduce((sum, { i }) => {
+    const found = terms(
+      (values: Trainable[], frozen: Params) => {
+        const { tuned } = stack(subject, values);
+        const outer = tuned.slice(i + 1).reduceRight((p, one, j) => one.merge(values[i + 1 + j], p), frozen);
+        const { leaves, paths } = flatten<any>(outer);
+        return tuned[i].plan.adapted.map((m) => gainError(m, values[i][m.path], asValue(leaves[leafOf(paths, m)])));
+      },
+      valuesOf(subject),
+      subject.frozen,
+    );
+    return sum + Math.max(...found.map(({ value }) => Math.max(...value.data)));
+  }, 0);
 }
 
-/** The worst |W - unmerged| / (u(|W| + |W'|) + 2γ(s|A||B|)) of a trial, for weights that are f32: at most 1. */
+/**
+ * The worst |W - unmerged| / bound of a trial, for weights that are f32: at most 1. The bound is u(|W| + |W'|) and
+ * 2γ·s|A||B|, and where DoRA's gain is divided out again, what it may be off by times |W| + s|A||B|.
+ */
 export async function unmergeRatio(runtime: OpenRuntime, subject: MergeSubject, wrong: Wrong = {}): Promise<number> {
-  const { tuned, trial } = subject;
-  const [t, p] = uploadTree(runtime, [subject.trainable, subject.frozen] as const);
-  const unmerge = wrong.unmerge
-    ? (t: any, p: any) => wrong.unmerge!(subject, t, p)
-    : (t: any, p: any) => tuned.unmerge(t, p);
-  const merged = runtime.jit((t: any, p: any) => tuned.merge(t, p))(t, p);
-  const back = runtime.jit(unmerge)(t, merged);
-  const [weights, mergedWeights] = await runtime.read([back, merged]) as [any, any];
-  const flatInputs = flatten<HostTensor>(subject.trainable, isHost);
-  const inputs = flatInputs.leaves.map((host) => newInput({ shape: host.shape, dtype: host.dtype }));
-  const trainable = flatInputs.unflatten(inputs) as Trainable;
-  const zeros = {
-    q: { weight: zeroLike(subject), bias: zeroBias(subject) },
-    k: { weight: zeroLike(subject) },
-  } as Params;
-  const changed = tuned.merge(trainable, zeros);
-  const deltas = evaluateTerms(
-    { inputs, outputs: [changed.q.weight as Value, changed.k.weight as Value] },
-    flatInputs.leaves.map(fromHost),
-  );
+  const [v, p] = uploadTree(runtime, [valuesOf(subject), subject.frozen] as const);
+  const unmerge = (v: any, p: any, merged: any) => {
+    if (wrong.unmerge) return wrong.unmerge(subject, v, merged);
+    return unmergeAll(stack(subject, v).tuned, v, p, merged);
+  };
+  const merged = runtime.jit((v: any, p: any) => stack(subject, v).merge(p))(v, p);
+  const back = runtime.jit(unmerge)(v, p, merged);
+  const [weights, mergedWeights] = await runtime.read([back, merged]);
+  const gain = gainShare(subject);
+  const base = flatten<HostTensor>(subject.frozen, isHost);
+  const [after, between] = [weights, mergedWeights].map((tree) => flatten<HostTensor>(tree, isHost));
+  if (after.paths.join() !== base.paths.join()) return Infinity;
+  const deltas = deltaTerms(subject, base.paths);
+  const { r, k } = subject.trial;
   let worst = 0;
-  (["q", "k"] as const).forEach((name, which) => {
-    const base = fromHost(subject.frozen[name].weight as unknown as HostTensor).data;
-    base.forEach((w, i) => {
-      const [got, between] = [weights[name].weight.data[i], mergedWeights[name].weight.data[i]];
-      const bound = roundoff.f32 * (Math.abs(w) + Math.abs(between)) + 2 * gamma(trial.r + 2) * deltas[which].terms[i];
-      worst = Math.max(worst, Math.abs(got - w) / bound);
+  base.leaves.forEach(({ data }, i) => {
+    const through = between.leaves[between.paths.indexOf(base.paths[i])].data;
+    data.forEach((w, j) => {
+      const apart = Math.abs(after.leaves[i].data[j] - w);
+      const delta = deltas[i]?.[j] ?? 0;
+      const whole = Math.abs(w) + delta;
+      const bound = roundoff.f32 * (Math.abs(w) + Math.abs(through[j])) * subject.layers.length +
+        2 * gamma(2 * r + 10) * delta + (gain > 0 ? (gain + 2 * gamma(k + 10)) * whole : 0);
+      worst = Math.max(worst, apart === 0 ? 0 : apart / bound);
     });
   });
   return worst;
 }
 
-const zeroLike = ({ frozen }: MergeSubject): Leaf => zeros(frozen.q.weight as unknown as HostTensor);
-const zeroBias = ({ frozen }: MergeSubject): Leaf => zeros(frozen.q.bias as unknown as HostTensor);
-const zeros = ({ shape, dtype }: HostTensor) => full(shape, 0, dtype);
+/** The adapters taken out in the order in which they were merged, innermost last in and first out. */
+export function unmergeAll(tuned: readonly ToyTuned[], values: readonly Trainable[], frozen: Params, merged: Params) {
+  return tuned.reduce((p, one, i) => {
+    const before = tuned.slice(i + 1).reduceRight((q, outer, j) => outer.merge(values[i + 1 + j], q), frozen);
+    return one.unmerge(values[i], p, one.overwritten(values[i], before));
+  }, merged);
+}
+
+/** Σ|terms| of every change of every leaf, or null where nothing is added to one. */
+function deltaTerms(subject: MergeSubject, paths: readonly string[]): (Float64Array | null)[] {
+  const { tuned } = stack(
+    subject,
+    valuesOf(subject).map((t) => mapTree(t, (x: any) => newInput(x), isHost) as Trainable),
+  );
+  const sums: (Float64Array | null)[] = paths.map(() => null);
+  tuned.forEach(({ plan: { adapted } }, i) => {
+    for (const m of adapted) {
+      const at = paths.indexOf(m.leafPath);
+      const [{ terms: own }] = terms((entry) => {
+        const { magnitude: _, ...pair } = entry;
+        return [mul(deltaOf(effectOf(m, pair, newInput(m.aval)), m.inAxis), 1)];
+      }, subject.layers[i].trainable[m.path]);
+      sums[at] = sums[at] === null ? own : sums[at]!.map((x, j) => x + own[j]);
+    }
+  });
+  return sums;
+}
 
 async function hostList(runtime: OpenRuntime, tensors: unknown): Promise<OracleTensor[]> {
   return (await runtime.read(tensors) as HostTensor[]).map(fromHost);
