@@ -152,3 +152,30 @@ Deno.test("bad rows are left out where that is asked for, and that is said even 
       "data/train.jsonl: 1 bad row was left out, such as: data/train.jsonl line 2 is not JSON",
     );
   }));
+
+Deno.test("rows with labels teach a classifier, whose classes are kept with it", () =>
+  withWork(async (folder) => {
+    const golden = new URL("tests/goldens/cases/bert-base/model/", root);
+    for (const name of ["config.json", "model.safetensors"]) {
+      await Deno.copyFile(new URL(name, golden), `${folder}/model/${name}`);
+    }
+    const rows = (of: number) =>
+      Array.from({ length: of }, (_, i) => ({ text: i % 3 ? "hello you" : "win win", label: i % 3 ? "ham" : "spam" }));
+    const write = (name: string, of: number) =>
+      Deno.writeTextFile(
+        `${folder}/data/${name}.jsonl`,
+        rows(of).map((row) => JSON.stringify(row)).join("\n"),
+      );
+    await Promise.all([write("train", 24), write("valid", 6), write("test", 2)]);
+    const run = await lowrank(folder, [...training, "--steps", "24", "--targets", "query,value", "--json"]);
+    assertEquals(run.code, 0, run.err);
+    assertStringIncludes(run.err, "24 rows of text and label (2 classes) in data/train.jsonl");
+    assertEquals(JSON.parse(run.out).evaluations.at(-1).evaluation.accuracy, 1);
+    // The test rows happen to have both classes in another order than the alphabet's.
+    const measured = await lowrank(folder, ["eval", "--adapter", "out/adapter", "--data", "data", "--json", ...onCpu]);
+    assertEquals(measured.code, 0, measured.err);
+    assertEquals(JSON.parse(measured.out).accuracy, 1);
+    const base = await lowrank(folder, ["eval", "--model", "model", "--data", "data", ...onCpu]);
+    assertEquals(base.code, 1);
+    assertStringIncludes(base.err, "has no trained classifying head to measure");
+  }));
