@@ -155,6 +155,9 @@ function packer(examples: Examples, { batch, accumulate, seed, padId, lengths }:
   const nextPack = (): Example[] => {
     while (true) {
       const { index, example } = taken.take();
+      if (example.label !== undefined) {
+        throw new DataError("rows with a label can't share a row, which has one class: leave pack out.");
+      }
       const size = example.ids.length;
       let pack = fullest(open.filter((pack) => pack.size + size <= seq));
       let full: Example[] | null = null;

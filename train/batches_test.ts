@@ -77,6 +77,12 @@ Deno.test("rows that are left out are passed over; with nothing left that is an 
   assertThrows(() => makeBatcher({ length: 3, at: () => undefined }, plan).next(), DataError, "none of the 3 rows");
 });
 
+Deno.test("rows with a class are not packed", () => {
+  const rows = [{ ids: [1, 2], labels: [], label: 0 }];
+  const plan = { batch: 1, accumulate: 1, seed: 0, padId: 0, lengths: [16], pack: true };
+  assertThrows(() => makeBatcher(rows, plan).next(), DataError, "rows with a label can't share a row");
+});
+
 Deno.test("the lengths pad least, and the longest row always fits", () => {
   const rows = (...sizes: number[]) => sizes.map((size, i) => row(size, i));
   assertEquals(chooseLengths(rows(3, 5, 16, 17, 90), 1, 128), [96]);
