@@ -14,23 +14,35 @@ interface Rule {
 const same = (to: string): Rule => ({ to, layout: "same" });
 const transposed = (to: string): Rule => ({ to, layout: "transposed" });
 
+/** What Qwen has in common with Llama: all but the order of the rows of q and k, which it keeps. */
+const blockRules = {
+  token_embd: same("model.embed_tokens"),
+  output_norm: same("model.norm"),
+  output: same("lm_head"),
+  attn_norm: same("input_layernorm"),
+  attn_q: same("self_attn.q_proj"),
+  attn_k: same("self_attn.k_proj"),
+  attn_v: same("self_attn.v_proj"),
+  attn_output: same("self_attn.o_proj"),
+  ffn_norm: same("post_attention_layernorm"),
+  ffn_gate: same("mlp.gate_proj"),
+  ffn_up: same("mlp.up_proj"),
+  ffn_down: same("mlp.down_proj"),
+};
+
 const tables: Readonly<Record<string, { readonly block: string; readonly rules: Readonly<Record<string, Rule>> }>> = {
   llama: {
     block: "model.layers.",
     rules: {
-      token_embd: same("model.embed_tokens"),
-      output_norm: same("model.norm"),
-      output: same("lm_head"),
-      attn_norm: same("input_layernorm"),
+      ...blockRules,
       attn_q: { to: "self_attn.q_proj", layout: "heads" },
       attn_k: { to: "self_attn.k_proj", layout: "kvHeads" },
-      attn_v: same("self_attn.v_proj"),
-      attn_output: same("self_attn.o_proj"),
-      ffn_norm: same("post_attention_layernorm"),
-      ffn_gate: same("mlp.gate_proj"),
-      ffn_up: same("mlp.up_proj"),
-      ffn_down: same("mlp.down_proj"),
     },
+  },
+  qwen2: { block: "model.layers.", rules: blockRules },
+  qwen3: {
+    block: "model.layers.",
+    rules: { ...blockRules, attn_q_norm: same("self_attn.q_norm"), attn_k_norm: same("self_attn.k_norm") },
   },
   gpt2: {
     block: "h.",

@@ -49,7 +49,7 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
   if (typeof architecture !== "string" || !ggufArchitectures.includes(architecture)) {
     throw new FileError(
       `${source.name} is of the architecture ${architecture ?? "(none named)"}, and GGUF files are read of ` +
-        `${ggufArchitectures.join(" and ")}.`,
+        `${ggufArchitectures.join(", ")}.`,
     );
   }
   const located = new Map<string, Located>();

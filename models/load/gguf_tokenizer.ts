@@ -4,28 +4,35 @@ import { digitSplit, makeTokenizer, type Tokenizer } from "./tokenizer.ts";
 
 const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
 
+/** Words, punctuation, line ends and spaces apart, and digits by the pattern given. */
+const words = (digits: string) => ({
+  type: "Sequence",
+  pretokenizers: [
+    {
+      type: "Split",
+      pattern: {
+        Regex: "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" +
+          `${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+      },
+      behavior: "Isolated",
+      invert: false,
+    },
+    { ...byteLevel, use_regex: false },
+  ],
+});
+
 /** Splits of a text before byte-pair merging, by `tokenizer.ggml.pre` (llama.cpp `llama_vocab_pre_type`). */
 const preTokenizers: Readonly<Record<string, unknown>> = {
   "default": byteLevel,
   "gpt-2": byteLevel,
   // Every digit by itself, then GPT-2's split.
   "smollm": { type: "Sequence", pretokenizers: [digitSplit(true), byteLevel] },
-  "llama-bpe": {
-    type: "Sequence",
-    pretokenizers: [
-      {
-        type: "Split",
-        pattern: {
-          Regex: "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" +
-            "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-        },
-        behavior: "Isolated",
-        invert: false,
-      },
-      { ...byteLevel, use_regex: false },
-    ],
-  },
+  "llama-bpe": words("\\p{N}{1,3}"),
+  "qwen2": words("\\p{N}"),
 };
+
+/** What is done to a text before it is split: composed characters, for the tokenizers that were trained on them. */
+const normalizers: Readonly<Record<string, unknown>> = { "qwen2": { type: "NFC" } };
 
 /** Token types in GGUF metadata that are matched in the text before anything else: control (3) and user-defined (4). */
 const control = 3, userDefined = 4;
@@ -89,7 +96,7 @@ export function tokenizerFromGguf(source: GgufSource): Tokenizer {
     path,
     tokenizer: {
       added_tokens: added,
-      normalizer: null,
+      normalizer: normalizers[pre as string] ?? null,
       pre_tokenizer: preTokenizers[pre as string],
       post_processor: key("add_bos_token") === true && bos !== undefined ? prepend(bos, tokens.indexOf(bos)) : null,
       decoder: byteLevel,

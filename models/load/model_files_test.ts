@@ -87,29 +87,31 @@ Deno.test("a path that is no model is refused with the mend", () =>
     refused(folder, "is of the architecture gpt3, and known are gpt2, llama (did you mean gpt2?)");
   }));
 
+/** A GGUF with bytes for tokens, two merges, and the given rule of splitting texts. */
+function ggufWithTokenizer(pre: string): Uint8Array<ArrayBuffer> {
+  const { vocab } = byteTokenizerFile().model as { vocab: Record<string, number> };
+  const letters = Object.keys(vocab).sort((a, b) => vocab[a] - vocab[b]).slice(0, 256);
+  return makeGguf({
+    "general.architecture": { text: "gpt2" },
+    "gpt2.embedding_length": { u32: 2 },
+    "gpt2.block_count": { u32: 1 },
+    "gpt2.attention.head_count": { u32: 1 },
+    "gpt2.context_length": { u32: 8 },
+    "gpt2.attention.layer_norm_epsilon": { f32: 0.5 },
+    "tokenizer.ggml.model": { text: "gpt2" },
+    "tokenizer.ggml.pre": { text: pre },
+    "tokenizer.ggml.tokens": { texts: [...letters, "12", "he", "<|end|>"] },
+    "tokenizer.ggml.token_type": { i32s: [...letters.map(() => 1), 1, 1, 3] },
+    "tokenizer.ggml.merges": { texts: ["1 2", "h e"] },
+    "tokenizer.ggml.eos_token_id": { u32: 258 },
+    "tokenizer.ggml.bos_token_id": { u32: 258 },
+    "tokenizer.ggml.add_bos_token": { bool: true },
+  }, { "token_embd.weight": f32Tensor([259, 2], new Float32Array(518)) });
+}
+
 Deno.test("a GGUF file brings its own tokenizer, unless one lies beside it", () =>
   inFolder((folder, write) => {
-    const { vocab } = byteTokenizerFile().model as { vocab: Record<string, number> };
-    const letters = Object.keys(vocab).sort((a, b) => vocab[a] - vocab[b]).slice(0, 256);
-    write(
-      "m.gguf",
-      makeGguf({
-        "general.architecture": { text: "gpt2" },
-        "gpt2.embedding_length": { u32: 2 },
-        "gpt2.block_count": { u32: 1 },
-        "gpt2.attention.head_count": { u32: 1 },
-        "gpt2.context_length": { u32: 8 },
-        "gpt2.attention.layer_norm_epsilon": { f32: 0.5 },
-        "tokenizer.ggml.model": { text: "gpt2" },
-        "tokenizer.ggml.pre": { text: "smollm" },
-        "tokenizer.ggml.tokens": { texts: [...letters, "12", "he", "<|end|>"] },
-        "tokenizer.ggml.token_type": { i32s: [...letters.map(() => 1), 1, 1, 3] },
-        "tokenizer.ggml.merges": { texts: ["1 2", "h e"] },
-        "tokenizer.ggml.eos_token_id": { u32: 258 },
-        "tokenizer.ggml.bos_token_id": { u32: 258 },
-        "tokenizer.ggml.add_bos_token": { bool: true },
-      }, { "token_embd.weight": f32Tensor([259, 2], new Float32Array(518)) }),
-    );
+    write("m.gguf", ggufWithTokenizer("smollm"));
     using files = openModelFiles(`${folder}/m.gguf`, known);
     assertEquals(files.config.integer("vocab_size"), 259);
     const tokenizer = files.tokenizer();
@@ -119,4 +121,19 @@ Deno.test("a GGUF file brings its own tokenizer, unless one lies beside it", () 
     assertEquals(tokenizer.encode("he", { addSpecialTokens: false }), [257]);
     write("tokenizer.json", byteTokenizerFile());
     assertEquals(files.tokenizer().encode("12he"), [49, 50, 104, 101]);
+  }));
+
+Deno.test("a GGUF's rule of splitting decides what merges, and which characters are composed first", () =>
+  inFolder((folder, write) => {
+    const encode = (pre: string, text: string) => {
+      write(`${pre}.gguf`, ggufWithTokenizer(pre));
+      using files = openModelFiles(`${folder}/${pre}.gguf`, known);
+      return files.tokenizer().encode(text).slice(1);
+    };
+    const [composed, apart] = ["\u00e9", "e\u0301"].map((text) => [...new TextEncoder().encode(text)]);
+    assertEquals(encode("llama-bpe", "he12"), [257, 256]);
+    assertEquals(encode("qwen2", "he12"), [257, 49, 50]);
+    assertEquals(encode("llama-bpe", "e\u0301"), apart);
+    assertEquals(encode("qwen2", "e\u0301"), composed);
+    assertThrows(() => encode("tekken", "x"), FileError, "known are default, gpt-2, smollm, llama-bpe, qwen2");
   }));

@@ -12,6 +12,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":  # peft keeps target_modules in a se
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.filterwarnings("ignore")
 
+import gguf
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -28,7 +29,7 @@ TOLERANCE = ("Compare per tensor: max|a-b| <= rtol * max|ref| + 1e-7 (the last t
 
 
 def versions():
-    packages = ("torch", "transformers", "peft", "safetensors")
+    packages = ("torch", "transformers", "peft", "safetensors", "gguf")
     return {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}}
 
 
@@ -127,7 +128,44 @@ def tidy(path):
                 os.remove(os.path.join(at, name))
 
 
-def base_case(root, case, what, seed, model, data):
+def write_gguf(path, model, arch):
+    """The weights in float32 under the names that the gguf library gives them. Rows of q and k stay as they are: only
+    models of the architecture llama have theirs put into another order."""
+    config = model.config
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    w = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
+    w.add_context_length(config.max_position_embeddings)
+    w.add_embedding_length(config.hidden_size)
+    w.add_block_count(config.num_hidden_layers)
+    w.add_feed_forward_length(config.intermediate_size)
+    w.add_head_count(config.num_attention_heads)
+    w.add_head_count_kv(config.num_key_value_heads)
+    if getattr(config, "head_dim", None):
+        w.add_key_length(config.head_dim)
+        w.add_value_length(config.head_dim)
+    w.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    w.add_layer_norm_rms_eps(config.rms_norm_eps)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        w.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), tensor.numpy())
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def without_windows(model):
+    """The same weights where every token sees all before it: GGUF files of this architecture say nothing of windows."""
+    config = copy.deepcopy(model.config)
+    config.use_sliding_window, config.sliding_window = False, None
+    config.layer_types = ["full_attention"] * config.num_hidden_layers
+    plain = type(model)(config).eval()
+    plain.load_state_dict(model.state_dict())
+    return plain
+
+
+def base_case(root, case, what, seed, model, data, arch=None):
     path = folder(root, case)
     model.save_pretrained(f"{path}/model")
     tidy(path)
@@ -140,6 +178,10 @@ def base_case(root, case, what, seed, model, data):
             gap = min(gap, (best.values[:, 0] - best.values[:, 1]).min().item())
             ids = torch.cat([ids, best.indices[:, :1]], dim=1)
     io.update({"greedy.prompt": prompt, "greedy.ids": ids})
+    if arch is not None:
+        write_gguf(f"{path}/model.gguf", model, arch)
+        with torch.no_grad():
+            io["gguf.a.logits"] = without_windows(model)(input_ids=data["a"]["input_ids"]).logits
     save(f"{path}/io.safetensors", io)
     save(f"{path}/grads.safetensors", grads)
     dump({"id": case, "what": what, "seed": seed, "precision": "float32 (CPU)", "losses": losses, "greedy_min_top2_gap": gap,
@@ -186,21 +228,21 @@ def public(root, wanted):
     rows = [
         ("mistral", MistralConfig, MistralForCausalLM, 6001,
          dict(num_hidden_layers=2, sliding_window=5, rope_theta=1e4, rope_scaling={"rope_type": "linear", "factor": 4.0}),
-         "tiny Mistral: a window of 5 tokens, shorter than the rows, and linear rope scaling by 4"),
+         "tiny Mistral: a window of 5 tokens, shorter than the rows, and linear rope scaling by 4", None),
         ("qwen2", Qwen2Config, Qwen2ForCausalLM, 6101,
          dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, rope_theta=1e6, tie_word_embeddings=True),
-         "tiny Qwen2: biases of q, k and v, tied head, a window of 6 tokens from layer 1 on"),
+         "tiny Qwen2: biases of q, k and v, tied head, a window of 6 tokens from layer 1 on", gguf.MODEL_ARCH.QWEN2),
         ("qwen3", Qwen3Config, Qwen3ForCausalLM, 6201,
          dict(num_hidden_layers=2, head_dim=16, rope_theta=1e6),
-         "tiny Qwen3: queries and keys normed head by head, heads of 16 where width / heads is 8"),
+         "tiny Qwen3: queries and keys normed head by head, heads of 16 where width / heads is 8", gguf.MODEL_ARCH.QWEN3),
     ]
-    for name, config_class, model_class, seed, keys, what in rows:
+    for name, config_class, model_class, seed, keys, what, arch in rows:
         config = config_class(**common, **keys)
         config._attn_implementation = "eager"
         model = randomise(model_class(config), seed)
         data = batches(90, seed + 1)
         if wanted(f"{name}-base"):
-            base_case(root, f"{name}-base", what, seed, model, data)
+            base_case(root, f"{name}-base", what, seed, model, data, arch)
         if wanted(f"{name}-lora"):
             lora = LoraConfig(r=4, lora_alpha=8, target_modules=every, lora_dropout=0.0, task_type="CAUSAL_LM")
             lora_case(root, f"{name}-lora", f"LoRA on all seven linear layers of the {what}", seed + 2, model, f"{name}-base/model", lora, data)

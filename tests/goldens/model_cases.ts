@@ -71,6 +71,7 @@ export async function runBaseCase(golden: GoldenCase, runtime: OpenRuntime): Pro
   if (golden.has("grads.safetensors")) await checkGradients(golden, io, model, runtime);
   if (io.has("greedy.ids")) await checkGreedy(golden, io, model, runtime);
   if (golden.has("model_hub_layout.safetensors")) await checkHubLayout(golden, io, runtime);
+  if (golden.has("model.gguf")) await checkGguf(golden, io, runtime);
   if (golden.has("config_legacy.json")) checkLegacyConfig(golden, model);
   const params = flatten<Tensor>(model.params).leaves.reduce((n, t) => n + t.size, 0);
   if (golden.info.n_params !== undefined) assertEquals(params, golden.info.n_params);
@@ -130,6 +131,14 @@ async function checkHubLayout(golden: GoldenCase, io: Map<string, HostTensor>, r
   const source = openSafetensors(`${golden.folder}/model_hub_layout.safetensors`);
   using model = await gpt2.fromFiles({ ...files, source }, { device: runtime.home });
   await checkBatches(golden, io, model.apply, model.params, runtime);
+}
+
+/** The same weights as a GGUF file, which says nothing of windows. */
+async function checkGguf(golden: GoldenCase, io: Map<string, HostTensor>, runtime: OpenRuntime) {
+  using model = await loadModel(`${golden.folder}/model.gguf`, { device: runtime.home });
+  const { inputs } = batchOf(io, "a", runtime)!;
+  const logits = await runtime.read(runtime.jit(model.apply)(model.params, inputs));
+  assertNear("gguf.a.logits", logits, io.get("gguf.a.logits")!, golden.rtol.values);
 }
 
 /** The older spelling of a configuration says the same. */
