@@ -55,9 +55,12 @@ export class Interrupted extends Error {
   override name = "Interrupted";
 }
 
+/** What asks a process to end: Ctrl-C, the system that shuts down, the terminal that is closed. Windows has the first. */
+const endSignals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+
 /**
- * Watches for Ctrl-C. After the first, `signal` is aborted: the loop is to finish its step, save and throw
- * {@link Interrupted}. The second ends the process at once. Disposing stops watching.
+ * Watches for Ctrl-C and other signals to end. After the first, `signal` is aborted: the loop is to finish its step, save and
+ * throw {@link Interrupted}. The second ends the process at once. Disposing stops watching.
  */
 export function onInterrupt(notify: (line: string) => void = console.error): Disposable & { signal: AbortSignal } {
   const controller = new AbortController();
@@ -66,9 +69,9 @@ export function onInterrupt(notify: (line: string) => void = console.error): Dis
     controller.abort();
     notify("Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.");
   };
-  Deno.addSignalListener("SIGINT", handle);
+  for (const signal of endSignals) Deno.addSignalListener(signal, handle);
   return {
     signal: controller.signal,
-    [Symbol.dispose]: () => Deno.removeSignalListener("SIGINT", handle),
+    [Symbol.dispose]: () => endSignals.forEach((signal) => Deno.removeSignalListener(signal, handle)),
   };
 }

@@ -39,8 +39,8 @@ Deno.test("an interrupted run says where it saved and exits with 130", () => {
   assertEquals(describeError(new Interrupted("Saved to out/adapter after step 7."), false).code, 130);
 });
 
-/** Runs a program that uses report_errors.ts, sending Ctrl-C each time it prints `ready`. */
-async function runProgram(body: string): Promise<{ code: number; output: string }> {
+/** Runs a program that uses report_errors.ts, sending a signal, by default Ctrl-C, each time it prints `ready`. */
+async function runProgram(body: string, signal: Deno.Signal = "SIGINT"): Promise<{ code: number; output: string }> {
   const folder = await Deno.makeTempDir();
   try {
     const at = new URL("./report_errors.ts", import.meta.url).href;
@@ -57,7 +57,7 @@ async function runProgram(body: string): Promise<{ code: number; output: string 
     const collect = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) => {
       for await (const text of stream.pipeThrough(new TextDecoderStream())) {
         output += text;
-        if (text.includes("ready")) child.kill("SIGINT");
+        if (text.includes("ready")) child.kill(signal);
       }
     };
     await Promise.all([collect(child.stdout), collect(child.stderr)]);
@@ -70,18 +70,23 @@ async function runProgram(body: string): Promise<{ code: number; output: string 
 // Windows has no way to send another process Ctrl-C from here.
 const ignore = Deno.build.os === "windows";
 
-Deno.test({ name: "Ctrl-C lets the loop save and exits with 130", ignore }, async () => {
-  const { code, output } = await runProgram(`
-    await reportErrors(async () => {
-      using interrupt = onInterrupt();
-      console.log("ready");
-      while (!interrupt.signal.aborted) await new Promise((done) => setTimeout(done, 5));
-      throw new Interrupted("Saved to out/adapter after step 7.");
-    });`);
-  assertEquals(code, 130);
-  assertStringIncludes(output, "finishing this step and saving");
-  assertStringIncludes(output, "Saved to out/adapter after step 7.");
-});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.test({ name: `${signal} lets the loop save and exits with 130`, ignore }, async () => {
+    const { code, output } = await runProgram(
+      `
+      await reportErrors(async () => {
+        using interrupt = onInterrupt();
+        console.log("ready");
+        while (!interrupt.signal.aborted) await new Promise((done) => setTimeout(done, 5));
+        throw new Interrupted("Saved to out/adapter after step 7.");
+      });`,
+      signal,
+    );
+    assertEquals(code, 130);
+    assertStringIncludes(output, "finishing this step and saving");
+    assertStringIncludes(output, "Saved to out/adapter after step 7.");
+  });
+}
 
 Deno.test({ name: "a second Ctrl-C ends the process at once", ignore }, async () => {
   const { code, output } = await runProgram(`
