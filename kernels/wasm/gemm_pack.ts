@@ -47,7 +47,9 @@ export function emitCopiedPanel(
     c += lanes;
   }
   code.loopUpTo(k, depth.end, 1, () => {
-    for (let c = Math.floor(count / 4) * 4; c < width; c += 4) code.get(at).f32x4(0).memory("v128.store", c * 4);
+    if (count < width) {
+      for (let c = Math.floor(count / 4) * 4; c < width; c += 4) code.get(at).f32x4(0).memory("v128.store", c * 4);
+    }
     for (const { lanes, offset, point } of pieces) {
       code.get(at);
       point.push(value, lanes);
