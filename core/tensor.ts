@@ -1,11 +1,13 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { storageBytes, type DType, type HostArray, hostArray, toBf16, toF16 } from "./dtype.ts";
+import { type DType, type HostArray, hostArray, storageBytes, toBf16, toF16 } from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
   readonly description: string;
+  /** What it is, where that decides how often it is waited for. */
+  readonly kind?: string;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
   allocate(bytes: number): unknown;

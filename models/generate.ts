@@ -1,32 +1,52 @@
-/** Greedy generation for a batch of prompts, over a cache of keys and values that stays on the device. */
+/** Generation for a batch of prompts, token by token, over a cache of keys and values that stays on the device. */
 import type { LanguageModel } from "../core/model.ts";
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { broadcastTo, full, reshape } from "../core/ops/broadcast.ts";
 import { add, ge, max, select, sub } from "../core/ops/elementwise.ts";
-import { argmax } from "../core/ops/reduce.ts";
 import { iota } from "../core/ops/structure.ts";
+import { randomKey } from "../core/random.ts";
 import type { Runtime } from "../core/runtime.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
+import {
+  countTokens,
+  drawKey,
+  sampleToken,
+  type SamplingNumbers,
+  samplingNumbers,
+  type SamplingOptions,
+} from "./sampling.ts";
 
-/** What is generated, and where it ends. */
-export interface GenerateOptions {
+/** What is generated, how tokens are chosen, and where it ends. */
+export interface GenerateOptions extends SamplingOptions {
   /** The most tokens a row may get; fewer where the model's context ends. */
   readonly maxNewTokens: number;
   /** Tokens after which a row is complete; they are not part of it. */
   readonly stopIds?: readonly number[];
   /** Whether a row's new tokens are complete as they are (a closing brace, a stop string). */
   readonly isComplete?: (ids: readonly number[]) => boolean;
-  /** How many tokens are computed before the host looks at them: reading costs the same for one as for many. 8 by default. */
+  /**
+   * How many tokens are computed before the host looks at them. By default 1 on the CPU, and 8 on a GPU, where reading costs
+   * the same for one as for many.
+   */
   readonly readEvery?: number;
 }
+
+/** Why a row ended: it stopped by itself, or was cut off at the greatest length. */
+export type Finish = "stop" | "length";
 
 /** One prompt's continuation. */
 export interface Generated {
   readonly ids: number[];
-  /** Whether it stopped by itself or was cut off at the greatest length. */
-  readonly finish: "stop" | "length";
+  readonly finish: Finish;
+}
+
+/** A new token of one row; the last event of a row says why it ended, and has no token where a stop token ended it. */
+export interface TokenEvent {
+  readonly row: number;
+  readonly id: number | null;
+  readonly finish: Finish | null;
 }
 
 /** Continues prompts (token ids) with a model's parameters. */
@@ -34,86 +54,136 @@ export type Generate = (params: any, prompts: readonly (readonly number[])[], op
   Generated[]
 >;
 
-// Prompts go in by chunks of one size, and caches come in multiples of one length, so that few programs are compiled.
-const chunk = 32;
+/** The same, token by token as they are made. */
+export type TokenStream = (
+  params: any,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions,
+) => AsyncGenerator<TokenEvent, void, void>;
+
+// Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
+const chunks = { short: 32, long: 128 } as const;
 const cacheBucket = 64;
 
-type State = { token: Value; cache: any; index: Value };
+/** What goes from step to step. */
+interface State {
+  readonly cache: any;
+  readonly index: Value;
+  /** How often each token was seen, where repetition is penalised. */
+  readonly seen?: Value;
+}
+
+/** What stays the same from step to step. */
+interface Fixed {
+  readonly pads: Value;
+  readonly key?: Value;
+}
 
 /**
- * Makes the generator of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for a
- * single token, for each batch and cache length.
+ * Makes the token stream of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for
+ * a single token, for each batch, cache length and set of sampling options; their numbers are data.
  */
-export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime): Generate {
+export function tokenStream(model: Omit<LanguageModel, "params">, runtime: Runtime): TokenStream {
+  const { vocabSize, contextLength } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
-  const advance = (params: any, ids: Value, cache: any, index: Value, pads: Value): State => {
+  const advance = (params: any, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
+    const { cache, index } = state;
     const [b, t] = ids.shape;
     const length = cache[0].k.shape[1];
     const padding = (n: number) => broadcastTo(reshape(pads, [b, 1]), [b, n]);
-    const positionIds = max(sub(add(iota([b, t], 1), index), padding(t)), 0);
+    const places = add(iota([b, t], 1), index);
+    const positionIds = max(sub(places, padding(t)), 0);
     const mask = select(ge(iota([b, length], 1), padding(length)), full([b, length], 1, "i32"), 0);
     const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache });
-    return { token: reshape(argmax(out.logits, 1), [b, 1]), cache: out.cache, index: add(index, t) };
+    const next = add(index, t);
+    const real = select(ge(places, padding(t)), ids, -1);
+    const seen = state.seen && add(state.seen, countTokens(real, vocabSize));
+    const token = sampleToken(out.logits, numbers, key ? drawKey(key, next) : null, seen ?? null);
+    return { token: reshape(token, [b, 1]), state: { cache: out.cache, index: next, ...(seen && { seen }) } };
   };
-  const makers = new Map<number, (pads: Tensor) => any>();
-  const emptyCache = (length: number, pads: Tensor) => {
-    const zeros = makers.get(length) ?? runtime.jit((pads: Value) => ({
+  const makers = new Map<string, (pads: Tensor) => any>();
+  const emptyState = (length: number, penalised: boolean, pads: Tensor) => {
+    const kind = `${length} ${penalised}`;
+    const make = makers.get(kind) ?? runtime.jit((pads: Value) => ({
       cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({ k: full(k.shape, 0), v: full(v.shape, 0) })),
       index: full([], 0, "i32"),
+      ...(penalised && { seen: full([pads.shape[0], vocabSize], 0) }),
     }));
-    makers.set(length, zeros);
-    return zeros(pads);
+    makers.set(kind, make);
+    return make(pads);
   };
-  const prefill = runtime.jit(
-    (params, ids: Value, cache, index: Value, pads: Value) => advance(params, ids, cache, index, pads),
-    { donate: [2, 3] },
-  );
-  const decode = runtime.jit(
-    (params, token: Value, cache, index: Value, pads: Value) => advance(params, token, cache, index, pads),
-    { donate: [2, 3] },
-  );
+  // Two functions of one meaning, so that what warns of many programs counts each by itself.
+  const prefill = runtime.jit((...args: Parameters<typeof advance>) => advance(...args), { donate: [2] });
+  const decode = runtime.jit((...args: Parameters<typeof advance>) => advance(...args), { donate: [2] });
 
-  return async (params, prompts, options) => {
-    const { maxNewTokens, stopIds = [], isComplete = () => false, readEvery = 8 } = options;
-    checkPrompts(prompts, model.sizes.contextLength, maxNewTokens);
-    if (prompts.length === 0) return [];
+  return async function* (params, prompts, options) {
+    const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0 } = options;
+    checkPrompts(prompts, contextLength, maxNewTokens);
+    const numbers = samplingNumbers(options);
+    if (prompts.length === 0) return;
     const longest = Math.max(...prompts.map((p) => p.length));
+    const chunk = longest > 2 * chunks.short ? chunks.long : chunks.short;
     const padded = Math.ceil(longest / chunk) * chunk;
-    const rounds = Math.min(maxNewTokens, model.sizes.contextLength - longest);
+    const rounds = Math.min(maxNewTokens, contextLength - longest);
     const length = Math.ceil((padded + rounds) / cacheBucket) * cacheBucket;
 
     const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    const readEvery = options.readEvery ?? (home.kind === "webgpu" ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
-    let { cache, index } = emptyCache(length, pads);
+    using key = numbers.temperature === undefined ? undefined : upload(home, randomKey(seed));
+    const fixed = { pads, ...(key && { key }) };
+    let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
     let token!: Tensor;
-    for (let at = 0; at < padded; at += chunk) {
-      const data = new Int32Array(prompts.length * chunk);
-      prompts.forEach((p, row) => {
-        for (let i = 0; i < chunk; i++) data[row * chunk + i] = p[at + i - (padded - p.length)] ?? 0;
-      });
-      using ids = ints([prompts.length, chunk], data);
-      ({ token, cache, index } = prefill(params, ids, cache, index, pads));
-    }
-
-    const rows = prompts.map(() => ({ ids: [] as number[], finish: null as Generated["finish"] | null }));
-    for (let made = 0; made < rounds && rows.some((r) => r.finish === null);) {
-      const group: Tensor[] = [];
-      while (group.length < readEvery && made < rounds) {
-        group.push(token);
-        if (++made < rounds) ({ token, cache, index } = decode(params, token, cache, index, pads));
-      }
-      for (const { data } of await runtime.read(group) as HostTensor[]) {
-        rows.forEach((row, i) => {
-          if (row.finish !== null) return;
-          if (!stopIds.includes(data[i])) row.ids.push(data[i]);
-          if (stopIds.includes(data[i]) || isComplete(row.ids)) row.finish = "stop";
+    const made: Tensor[] = [];
+    try {
+      for (let at = 0; at < padded; at += chunk) {
+        const data = new Int32Array(prompts.length * chunk);
+        prompts.forEach((p, row) => {
+          for (let i = 0; i < chunk; i++) data[row * chunk + i] = p[at + i - (padded - p.length)] ?? 0;
         });
+        using ids = ints([prompts.length, chunk], data);
+        token?.dispose();
+        ({ token, state } = prefill(params, ids, state, fixed, numbers));
       }
-      for (const read of group) if (read !== token) read.dispose();
+      const rows = prompts.map(() => ({ ids: [] as number[], open: true }));
+      for (let count = 0; count < rounds && rows.some((r) => r.open);) {
+        while (made.length < readEvery && count < rounds) {
+          made.push(token);
+          if (++count < rounds) ({ token, state } = decode(params, token, state, fixed, numbers));
+        }
+        const last = count === rounds;
+        const group = await runtime.read(made) as HostTensor[];
+        for (const tensor of made.splice(0)) if (tensor !== token) tensor.dispose();
+        for (const [i, { data }] of group.entries()) {
+          for (const [row, state] of rows.entries()) {
+            if (!state.open) continue;
+            const id = stopIds.includes(data[row]) ? null : data[row];
+            if (id !== null) state.ids.push(id);
+            const stopped = id === null || isComplete(state.ids);
+            const finish = stopped ? "stop" : last && i === group.length - 1 ? "length" : null;
+            state.open = finish === null;
+            yield { row, id, finish };
+          }
+        }
+      }
+    } finally {
+      // The reader may leave at any token.
+      for (const leaf of new Set([...made, ...flatten<Tensor>([token, state]).leaves])) leaf.dispose();
     }
-    for (const leaf of flatten<Tensor>({ token, cache, index }).leaves) leaf.dispose();
-    return rows.map(({ ids, finish }) => ({ ids, finish: finish ?? "length" }));
+  };
+}
+
+/** Makes the generator of a model: the tokens of {@link tokenStream}, all at once. */
+export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime): Generate {
+  const stream = tokenStream(model, runtime);
+  return async (params, prompts, options) => {
+    const rows = prompts.map((): { ids: number[]; finish: Finish } => ({ ids: [], finish: "length" }));
+    for await (const { row, id, finish } of stream(params, prompts, options)) {
+      if (id !== null) rows[row].ids.push(id);
+      if (finish !== null) rows[row].finish = finish;
+    }
+    return rows;
   };
 }
 

@@ -10,3 +10,5 @@ export type { ModelBytes } from "./load/model_files.ts";
 export { lettersBase, type ModelPlace } from "./load/place.ts";
 export * from "./load_model.ts";
 export * from "./loader.ts";
+export type { SamplingOptions } from "./sampling.ts";
+export * from "./text_stream.ts";
