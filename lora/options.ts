@@ -1,5 +1,5 @@
 import type { Leaf } from "../core/model.ts";
-import type { ModuleName, Target } from "./target_types.ts";
+import type { HolderName, ModuleName, Target } from "./target_types.ts";
 
 /** Module names and paths with `*` for any one segment, or a RegExp that matches whole paths. */
 export type Modules<P> = readonly Target<P>[] | RegExp;
@@ -37,7 +37,7 @@ export interface LoraOptions<P = unknown> {
   /** Whether each low-rank branch has a bias of its own, scaled as the branch is. */
   readonly loraBias?: boolean;
   /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
-  readonly modulesToSave?: readonly ModuleName<P>[];
+  readonly modulesToSave?: readonly HolderName<P>[];
   /**
    * Rows of an embedding that are trained, and nothing else of it: the tokens of the one embedding that is looked up by
    * input ids, or of the embeddings that are named.

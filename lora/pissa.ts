@@ -45,7 +45,7 @@ export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> 
  *   apply: (p: { up: { weight: Operand } }, x: Operand) => matmul(x, p.up.weight),
  * };
  * const tuned = await pissa(model, { r: 1, alpha: 1, targets: ["up"] }, { read });
- * console.log((await read(tuned.frozen)).up.weight.data); // [0, 0, 0, 1]: the greatest singular value is in A and B
+ * console.log((await read(tuned.frozen)).up.weight.data); // 0, 0, 0, 1 but for rounding: the greatest is in A and B
  * ```
  */
 export async function pissa<P, I, O>(

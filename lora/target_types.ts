@@ -23,5 +23,17 @@ export type ModuleName<P> = unknown extends P ? string
 /** What `targets` may name: a module, or parts of one whose outputs have names (`"c_attn[q,v]"`). */
 export type Target<P> = ModuleName<P> | `${ModuleName<P>}[${string}]`;
 
+/** Paths of everything that holds leaves: modules, and what holds modules. */
+type HolderPath<T> = T extends Leaf ? never
+  : T extends readonly (infer E)[] ? Holder<number | "*", E>
+  : { [K in keyof T & string]: Holder<K, NonNullable<T[K]>> }[keyof T & string];
+
+type Holder<K extends string | number, T> = T extends Leaf ? never : `${K}` | `${K}.${HolderPath<T>}`;
+
+/** What `modulesToSave` may name: a module, or all that is below a path (`"h.0.mlp"`). */
+export type HolderName<P> = unknown extends P ? string
+  : string extends keyof P ? string
+  : ModuleName<P> | Suffix<HolderPath<P>>;
+
 /** A head that is tied to the embedding has no leaf of its own but can be named. */
 type TiedHead<P> = P extends { readonly lm_head?: unknown } ? "lm_head" : never;

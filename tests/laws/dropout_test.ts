@@ -4,6 +4,7 @@ import { printGraph } from "../../core/ir/print.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { matmul } from "../../core/ops/contract.ts";
+import { add, div, mul, sub } from "../../core/ops/elementwise.ts";
 import { foldIn } from "../../core/ops/random.ts";
 import { randomKey } from "../../core/random.ts";
 import { upload } from "../../core/tensor.ts";
@@ -61,11 +62,12 @@ Deno.test("one key gives one mask; another key, step, layer or example another",
   assert(run(tuned, t, step(1))[0].some((v, i) => v !== run(tuned, t, step(2))[0][i]));
 });
 
+const identity = oracleTensor([n, n], Float64Array.from({ length: n * n }, (_, i) => i % (n + 1) === 0 ? 1 : 0));
+
 /** What the low-rank branch of each layer lets through: with W zero and A, B the identity it is the dropped input. */
 function masks(rate: number, key: any, rows = 8): { layers: Float64Array[]; input: Float64Array } {
   const still = pair(() => oracleTensor([n, n], new Float64Array(n * n)));
   const tuned = lora(still, { ...options, dropout: rate });
-  const identity = oracleTensor([n, n], Float64Array.from({ length: n * n }, (_, i) => i % (n + 1) === 0 ? 1 : 0));
   const input = randomTensor([rows, n], 5);
   const t = { a: { A: identity, B: identity }, b: { A: identity, B: identity } };
   const outputs = runOracle(
@@ -92,6 +94,37 @@ Deno.test("kept entries are scaled by 1 / (1 - p), the others are zero, and laye
 Deno.test("only the low-rank branch is dropped", () => {
   const tuned = lora(model, { ...options, dropout: 0.9 });
   assertEquals(run(tuned, tuned.trainable, keyOf(1)), run(tuned, tuned.trainable));
+});
+
+Deno.test("with DoRA all that it adds to the base is computed of the dropped input, as PEFT does", () => {
+  const tuned = lora(model, { ...options, dropout: 0.5, dora: true });
+  const t = randomised(tuned.trainable, 4);
+  // What the branch of a plain adapter lets through is the dropped input, whatever the adapter.
+  const dropped = run(lora(pair(() => oracleTensor([n, n], new Float64Array(n * n))), { ...options, dropout: 0.5 }), {
+    a: { A: identity, B: identity },
+    b: { A: identity, B: identity },
+  }, keyOf(1));
+  const norms = runOracle((t: any, p: any) => tuned.overwritten(t, p), t, tuned.frozen);
+  const formula = (t: any, w: any, x: any, y: any, norms: any) => {
+    const gain = div(t.magnitude, norms);
+    const low = matmul(matmul(y, t.A, { transposeB: true }), t.B, { transposeB: true });
+    return add(matmul(x, w), add(mul(sub(gain, 1), matmul(y, w)), mul(gain, low)));
+  };
+  run(tuned, t, keyOf(1)).forEach((got, i) => {
+    const path = (["a", "b"] as const)[i];
+    const y = { shape: [8, n], dtype: "f32" as const, data: dropped[i] };
+    const want = runOracle(formula, t[path], model.params[path].weight, x, y, norms[path].norms).data as Float64Array;
+    const scale = want.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+    got.forEach((v, k) => assert(Math.abs(v - want[k]) <= 2 ** -43 * scale, `${v} and ${want[k]} at ${k}`));
+  });
+  assert(run(tuned, t, keyOf(1))[0].some((v, i) => v !== run(tuned, t)[0][i]), "something is dropped");
+});
+
+Deno.test("biases and modules in full are not dropped", () => {
+  for (const more of [{ bias: "all" }, { modulesToSave: ["b"], targets: ["a"] }] as const) {
+    const tuned = lora(model, { ...options, dropout: 0.9, ...more });
+    assertEquals(run(tuned, tuned.trainable, keyOf(1)), run(tuned, tuned.trainable));
+  }
 });
 
 Deno.test("the mean over 4096 keys is the function without dropout, within 5 standard errors", () => {

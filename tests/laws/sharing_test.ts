@@ -32,8 +32,8 @@ for (const { name, open } of devices) {
     const tasks = [3, 5].map((seed) =>
       Object.fromEntries(
         Object.entries(tuned.trainable).map(([path, { A, B }]) => [path, {
-          A: onDevice([...A.shape], seed),
-          B: onDevice([...B.shape], seed + 1),
+          A: onDevice([...A!.shape], seed),
+          B: onDevice([...B!.shape], seed + 1),
         }]),
       )
     );

@@ -1,9 +1,10 @@
 /** Types are tested by compiling: a line under @ts-expect-error must not. */
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
+import type { Runtime } from "../../core/runtime.ts";
 import type { Gpt2Params } from "../../models/gpt2.ts";
 import type { LlamaParams } from "../../models/llama.ts";
-import { lora, type LoraOptions } from "../../lora/mod.ts";
+import { lora, type LoraOptions, pissa, together } from "../../lora/mod.ts";
 import type { Target } from "../../lora/target_types.ts";
 
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
@@ -18,7 +19,11 @@ Deno.test("targets are typed by the tree of parameters", () => {
     "wte",
     "lm_head",
     "c_proj",
+    "c_attn[q,v]",
+    "h.0.attn.c_attn[k]",
   ];
+  // @ts-expect-error parts of a module that there is none of
+  const part: Target<Gpt2Params> = "c_atn[q]";
   // @ts-expect-error no module of GPT-2 is called so
   const bad: Target<Gpt2Params> = "c_atn";
   // @ts-expect-error a weight is not a module
@@ -28,7 +33,7 @@ Deno.test("targets are typed by the tree of parameters", () => {
   const llama: Target<LlamaParams>[] = ["q_proj", "layers.3.self_attn.v_proj", "embed_tokens"];
   // @ts-expect-error GPT-2's name
   const other: Target<LlamaParams> = "c_attn";
-  void [good, bad, weight, wrong, llama, other];
+  void [good, part, bad, weight, wrong, llama, other];
 });
 
 Deno.test("a tree of unknown type takes any name", () => {
@@ -41,7 +46,12 @@ Deno.test("a tree of unknown type takes any name", () => {
 
 Deno.test("the options are typed through lora itself", () => {
   const options: LoraOptions<Gpt2Params> = { r: 8, alpha: 16, targets: ["c_attn"] };
-  const compiles = (model: Model<Gpt2Params, unknown, Value>, any: Model<unknown, unknown, Value>) => {
+  const compiles = (
+    model: Model<Gpt2Params, unknown, Value>,
+    any: Model<unknown, unknown, Value>,
+    runtime: Runtime,
+    inputs: unknown,
+  ) => {
     lora(model, options);
     lora(model, { r: 8, alpha: 16, targets: "all-linear" });
     lora(model, { r: 8, alpha: 16, targets: /.*\.c_attn/ });
@@ -49,7 +59,35 @@ Deno.test("the options are typed through lora itself", () => {
     lora(model, { r: 8, alpha: 16, targets: ["c_atn"] });
     // @ts-expect-error r has no default
     lora(model, { alpha: 16, targets: ["c_attn"] });
-    lora(any, { r: 8, alpha: 16, targets: ["whatever"] });
+    const plain = { r: 8, alpha: 16, targets: ["c_attn"] } as const;
+    lora(model, { ...plain, exclude: ["h.0.attn.c_attn"], layers: [1], layersPattern: "h" });
+    lora(model, { ...plain, exclude: /h\.0\..*/, layersPattern: ["h", "layers"], bias: "lora", loraBias: true });
+    lora(model, { ...plain, dora: true, init: "gaussian", modulesToSave: ["lm_head", "ln_f", "h.0.mlp"] });
+    lora(model, { ...plain, trainableTokens: { wte: [1, 2] }, tie: "all", init: false });
+    lora(model, { ...plain, trainableTokens: [1, 2] });
+    // @ts-expect-error what is excluded completes too
+    lora(model, { ...plain, exclude: ["c_atn"] });
+    // @ts-expect-error and what is trained in full
+    lora(model, { ...plain, modulesToSave: ["lm_haed"] });
+    // @ts-expect-error and whose tokens
+    lora(model, { ...plain, trainableTokens: { wtee: [1] } });
+    // @ts-expect-error PEFT's value of the option bias is called "lora" here
+    lora(model, { ...plain, bias: "lora_only" });
+    // @ts-expect-error a way to start that would have to be computed
+    lora(model, { ...plain, init: "eva" });
+    // @ts-expect-error PEFT's name of the option
+    lora(model, { ...plain, use_dora: true });
+    // @ts-expect-error layers are numbers
+    lora(model, { ...plain, layers: ["h.0"] });
+    pissa(model, { ...plain, niter: 4, dora: true }, runtime);
+    // @ts-expect-error how PiSSA starts is not to be chosen
+    pissa(model, { ...plain, init: "gaussian" }, runtime);
+    const both = together({ formal: lora(model, plain), brief: lora(model, plain) });
+    both.apply(both.trainable, both.frozen, inputs, { weights: { formal: 0.5 } });
+    both.apply({ brief: both.trainable.brief }, both.frozen, inputs);
+    // @ts-expect-error no adapter is called so
+    both.apply(both.trainable, both.frozen, inputs, { weights: { formel: 0.5 } });
+    lora(any, { r: 8, alpha: 16, targets: ["whatever"], modulesToSave: ["any"], trainableTokens: { of: [1] } });
     lora(any, { r: 8, alpha: 16, targets: ".*c_attn" });
   };
   void compiles;
