@@ -28,23 +28,35 @@ export class MathEmitter {
 
   exp(): void {
     const { code } = this;
-    this.#with(4, (x, n, r, p) => {
-      code.tee(x).f32x4(Math.LOG2E).op("f32x4.mul", "f32x4.nearest").set(n);
-      // r = x - n ln 2, ln 2 in two parts whose first has few enough bits for n times it to be exact.
-      code.get(n).f32x4(-0.693359375);
-      this.multiplyAdd(() => code.get(x));
-      code.set(r).get(n).f32x4(0.693359375 - Math.LN2);
-      this.multiplyAdd(() => code.get(r));
-      code.set(r);
-      this.#polynomial(r, [0.5, 0.166665181517601, 0.04166620597243309, 0.008368954062461853, 0.0013950599823147058]);
-      code.get(r).get(r).op("f32x4.mul");
-      this.multiplyAdd(() => code.get(r));
+    this.#with(4, (x, t, r, p) => {
+      code.set(x);
+      this.#expParts(x, t, r);
       code.f32x4(1).op("f32x4.add");
-      // 2^n goes straight into the exponent bits; what that breaks at both ends of the range is replaced.
-      code.get(n).op("i32x4.trunc_sat_f32x4_s").i32(23).op("i32x4.shl", "i32x4.add").set(p);
+      // 2^n goes straight into the exponent bits; what that breaks at both ends of the range, and of NaN, is replaced.
+      code.get(t).i32(23).op("i32x4.shl", "i32x4.add").set(p);
       code.f32x4(Infinity).get(p).get(x).f32x4(88.72283172607422).op("f32x4.gt", "v128.bitselect");
-      code.get(x).f32x4(-87.33654).op("f32x4.lt", "v128.andnot");
+      code.get(x).f32x4(-87.33654).op("f32x4.lt", "v128.andnot").get(x).get(x).op("f32x4.ne", "v128.or");
     });
+  }
+
+  /** Pushes e^r - 1, where x = n ln 2 + r, and leaves n in the low bits of `t`. */
+  #expParts(x: Local, t: Local, r: Local): void {
+    const { code } = this;
+    // Added to 1.5·2^23, a number is rounded to an integer, which is then in the low bits.
+    const rounder = 3 * 2 ** 22;
+    code.get(x).f32x4(Math.LOG2E);
+    this.multiplyAdd(() => code.f32x4(rounder));
+    // r = x - n ln 2, ln 2 in two parts whose first has few enough bits for n times it to be exact.
+    code.tee(t).f32x4(rounder).op("f32x4.sub").tee(r).f32x4(-0.693359375);
+    this.multiplyAdd(() => code.get(x));
+    const high = code.local("v128");
+    code.set(high).get(r).f32x4(0.693359375 - Math.LN2);
+    this.multiplyAdd(() => code.get(high));
+    code.set(r);
+    code.release("v128", high);
+    this.#polynomial(r, [0.5, 0.166665181517601, 0.04166620597243309, 0.008368954062461853, 0.0013950599823147058]);
+    code.get(r).get(r).op("f32x4.mul");
+    this.multiplyAdd(() => code.get(r));
   }
 
   log(): void {
@@ -83,28 +95,17 @@ export class MathEmitter {
     });
   }
 
+  /** (e^2a - 1) / (e^2a + 1) with the sign of x, and e^2a - 1 = 2^n (e^r - 1) + (2^n - 1), which loses nothing near 0. */
   tanh(): void {
     const { code } = this;
-    this.#with(4, (x, a, z, small) => {
-      code.tee(x).op("f32x4.abs").set(a).get(x).get(x).op("f32x4.mul").set(z);
-      this.#polynomial(z, [
-        -0.33333325386047363,
-        0.13332995772361755,
-        -0.053922124207019806,
-        0.021575840190052986,
-        -0.00789218582212925,
-        0.0019018013263121247,
-      ]);
-      code.get(x).get(z).op("f32x4.mul");
-      this.multiplyAdd(() => code.get(x));
-      code.set(small);
-      // 1 - 2 / (exp 2a + 1), with the sign of x; a is capped where the result rounds to 1.
-      code.f32x4(1).f32x4(2).get(a).f32x4(10).op("f32x4.pmin").f32x4(2).op("f32x4.mul");
-      this.exp();
-      code.f32x4(1).op("f32x4.add", "f32x4.div", "f32x4.sub");
-      code.get(x).i32x4(...four(-0x80000000)).op("v128.and", "v128.or").set(z);
-      code.get(small).get(z).get(a).f32x4(0.7).op("f32x4.lt", "v128.bitselect").set(z);
-      this.#keepNaN(x, z);
+    this.#with(4, (x, a, t, r) => {
+      // From there on it rounds to 1. pmin keeps NaN.
+      code.tee(x).op("f32x4.abs").f32x4(9.5).op("f32x4.pmin").f32x4(2).op("f32x4.mul").set(a);
+      this.#expParts(a, t, r);
+      code.get(t).i32(23).op("i32x4.shl").f32x4(1).op("i32x4.add").tee(t);
+      this.multiplyAdd(() => code.get(t).f32x4(1).op("f32x4.sub"));
+      code.tee(a).get(a).f32x4(2).op("f32x4.add", "f32x4.div");
+      code.get(x).i32x4(...four(-0x80000000)).op("v128.and", "v128.or");
     });
   }
 
