@@ -16,15 +16,15 @@ const types: Record<string, string> = {
   json: "application/json",
 };
 
-/** Bundles a module for browsers, with what they lack replaced. */
-export async function bundle(module: string, out: string): Promise<void> {
+/** Bundles a module for browsers; `replace` gives further modules in place of imports, by path from the root. */
+export async function bundle(module: string, out: string, replace: Record<string, string> = {}): Promise<void> {
   const map = await Deno.makeTempFile({ suffix: ".json" });
   const { imports } = JSON.parse(await Deno.readTextFile("offline.json")); // its stand-ins need no registry
+  Object.assign(imports, { "node:crypto": "./examples/browser/no_crypto.ts", ...replace });
   for (const [name, target] of Object.entries<string>(imports)) {
     if (target.startsWith("./")) imports[name] = new URL(`.${target}`, import.meta.url).href;
   }
-  const lacking = new URL("../examples/browser/no_system.ts", import.meta.url).href;
-  await Deno.writeTextFile(map, JSON.stringify({ imports: { ...imports, "node:crypto": lacking } }));
+  await Deno.writeTextFile(map, JSON.stringify({ imports }));
   const args = ["bundle", "--quiet", "--platform=browser", "--minify", "--import-map", map, "--output", out, module];
   const { success, stderr } = await new Deno.Command("deno", { args, env: { NO_COLOR: "1" } }).output();
   await Deno.remove(map);

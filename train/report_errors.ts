@@ -56,7 +56,8 @@ export class Interrupted extends Error {
 }
 
 /** What asks a process to end: Ctrl-C, the system that shuts down, the terminal that is closed. Windows has the first. */
-const endSignals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+const endSignals = (): readonly Deno.Signal[] =>
+  Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
  * Watches for Ctrl-C and other signals to end. After the first, `signal` is aborted: the loop is to finish its step, save and
@@ -69,7 +70,7 @@ export function onInterrupt(notify: (line: string) => void = console.error): Dis
     controller.abort();
     notify("Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.");
   };
-  for (const signal of endSignals) Deno.addSignalListener(signal, handle);
+  for (const signal of endSignals()) Deno.addSignalListener(signal, handle);
   return {
     signal: controller.signal,
     [Symbol.dispose]: () => endSignals.forEach((signal) => Deno.removeSignalListener(signal, handle)),
