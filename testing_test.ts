@@ -6,8 +6,8 @@ import { matmul } from "./core/ops/contract.ts";
 import { stopGradient } from "./core/ops/control.ts";
 import { mul, tanh } from "./core/ops/elementwise.ts";
 import { customVjp } from "./core/transforms/custom_vjp.ts";
-import { gpt2Shapes, makeGpt2 } from "./models/gpt2.ts";
-import { assertAllClose, assertMergeEquivalent, checkGrads, oracleTensor } from "./testing.ts";
+import { type Gpt2Params, gpt2Shapes, makeGpt2 } from "./models/gpt2.ts";
+import { assertAllClose, assertMergeEquivalent, checkGrads, type MergeOptions, oracleTensor } from "./testing.ts";
 
 const message = (f: () => unknown) => String(assertThrows(f));
 
@@ -92,14 +92,22 @@ Deno.test("assertMergeEquivalent holds for GPT-2, its tied head and its embeddin
       : Object.fromEntries(Object.entries(shapes).map(([key, x]) => [key, asPlaceholders(x)]));
   const model = makeGpt2(config, asPlaceholders(gpt2Shapes(config)));
   let seen = 0;
-  assertMergeEquivalent(model, {
-    targets: ["c_attn", "c_proj", "c_fc", "wte"],
-    runs: 10,
-    input: ({ shape }, random) => {
-      seen++;
-      return Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.floor((random() + 1) / 2 * 11));
-    },
-  });
-  assert(seen >= 10);
+  const variants: MergeOptions<Gpt2Params>[] = [
+    { targets: ["c_attn", "c_proj", "c_fc", "wte"] },
+    { targets: ["c_attn", "wte"], dora: true, bias: "all" },
+    { targets: ["c_attn[q,v]", "mlp.c_proj"], loraBias: true, modulesToSave: ["lm_head", "ln_f"] },
+    { targets: ["c_fc"], trainableTokens: [3, 1], rankPattern: { c_fc: 2 } },
+    { targets: ["wte", "c_fc"], tie: "all", dora: true },
+  ];
+  for (const options of variants) {
+    assertMergeEquivalent(model, {
+      ...options,
+      runs: 10,
+      input: ({ shape }, random) => {
+        seen++;
+        return Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => Math.floor((random() + 1) / 2 * 11));
+      },
+    });
+  }
+  assert(seen >= 50);
   assertEquals(model.tied, { lm_head: "wte" });
-});

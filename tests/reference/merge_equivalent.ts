@@ -30,8 +30,8 @@ interface Trial {
 
 /**
  * Checks that a model adapted by {@link lora} and the same model with merged weights are one function: random weights,
- * ranks, alphas and adapters (B not zero), on the model's sample inputs, in float64. A failure is shrunk to the smallest
- * size, rank and alpha that fail, and told.
+ * ranks, alphas and adapters (B not zero) of whatever kind the options ask for, on the model's sample inputs, in float64. A
+ * failure is shrunk to the smallest size, rank and alpha that fail, and told.
  *
  * @param model only its shapes are used; a function of a size gives models to shrink over
  * @throws {LowrankError} that names the smallest trial for which the two functions differ
@@ -93,7 +93,10 @@ function difference<P, I>(model: Model<P, I, unknown>, trial: Trial, options: Me
   const { targets = "all-linear", input = defaultInput, runs: _runs, ...rest } = options;
   const make = (r: number) => lora(model, { alpha: trial.alpha, rslora: trial.rslora, ...rest, r, targets });
   // The rank of a small layer is limited by its size.
-  const most = Math.min(...make(options.r ?? 1).matched.flatMap((m) => m.shape));
+  const sizes = make(options.r ?? 1).matched.flatMap(({ shape, part }) =>
+    part ? [...shape, part.end - part.start] : shape
+  );
+  const most = Math.min(...sizes);
   const tuned = make(options.r ?? Math.min(trial.rank, most));
   const random = (tree: unknown, seed: number, scale: (path: string) => number = () => 1) => {
     const flat = flatten<Leaf>(tree);
@@ -103,8 +106,8 @@ function difference<P, I>(model: Model<P, I, unknown>, trial: Trial, options: Me
   };
   const params = random(model.params, trial.seed);
   const adapters = random(tuned.trainable, trial.seed + 1, (path) => {
-    const m = tuned.matched.find((m) => path.startsWith(m.path))!;
-    return path.endsWith(".B") ? 1 / (Math.abs(m.scaling) * Math.sqrt(m.r)) : 1;
+    const m = tuned.matched.find((m) => path === `${m.path}.B` || path === `${m.path}.biasB`);
+    return m ? 1 / (Math.abs(m.scaling) * Math.sqrt(m.r)) : 1;
   });
   const next = noise(trial.seed + 2);
   const sample = flatten<Value>(model.sample);
