@@ -73,6 +73,6 @@ export function onInterrupt(notify: (line: string) => void = console.error): Dis
   for (const signal of endSignals()) Deno.addSignalListener(signal, handle);
   return {
     signal: controller.signal,
-    [Symbol.dispose]: () => endSignals.forEach((signal) => Deno.removeSignalListener(signal, handle)),
+    [Symbol.dispose]: () => endSignals().forEach((signal) => Deno.removeSignalListener(signal, handle)),
   };
 }
