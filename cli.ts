@@ -17,6 +17,12 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }
   train: () => import("./cli/train.ts"),
   eval: () => import("./cli/eval.ts"),
   generate: () => import("./cli/generate.ts"),
+  inspect: () => import("./cli/inspect.ts"),
+  merge: () => import("./cli/merge.ts"),
+  convert: () => import("./cli/convert.ts"),
+  diff: () => import("./cli/diff.ts"),
+  verify: () => import("./cli/verify.ts"),
+  report: () => import("./cli/report.ts"),
 };
 
 const shared = `Every verb takes

@@ -36,7 +36,8 @@ export function warnSkipped({ path, skipped }: DataSet, terminal: Terminal): voi
   terminal.warn(`${path}: ${rows} left out, such as: ${skipped.first.join(" ")}`);
 }
 
-/** All rows of a data set that can be used. */
-export function rowsOf(data: DataSet): Example[] {
-  return Array.from({ length: data.length }, (_, i) => data.at(i)).filter((row) => row !== undefined);
+/** All rows of a data set that can be used, or those among the first `most`. */
+export function rowsOf(data: DataSet, most = Infinity): Example[] {
+  const length = Math.min(most, data.length);
+  return Array.from({ length }, (_, i) => data.at(i)).filter((row) => row !== undefined);
 }

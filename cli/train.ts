@@ -16,7 +16,7 @@ import {
   writeConfig,
 } from "../train/config.ts";
 import { findSplits, labelsOf } from "../train/data_files.ts";
-import { evaluator } from "../train/evaluate.ts";
+import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { type Checkpoints, train, type TrainResult } from "../train/loop.ts";
 import { metricsFile, type MetricsLog, openMetrics } from "../train/metrics.ts";
 import { adamw } from "../train/optimiser.ts";
@@ -27,7 +27,12 @@ import { onInterrupt } from "../train/report_errors.ts";
 import { saveModel } from "../train/save_model.ts";
 import { type Trainee, wholeModel } from "../train/trainee.ts";
 import { type RunWatch, watchRun } from "../train/watch_run.ts";
+import { sampler } from "../train/sampler.ts";
+import { checkpointBlocks } from "../models/checkpoint_blocks.ts";
+import type { Example } from "../train/data.ts";
+import { mergeParams } from "../train/merge.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
+import { describeEvaluation, describeSurroundings, planMemory, reportFile, tryReport } from "./train_watch.ts";
 import { openRows, rowsOf, warnSkipped } from "./open_data.ts";
 import { type AnyModel, isClassifier, loadModelFor, openDeviceFor, writeLabels } from "./open_model.ts";
 
@@ -39,6 +44,7 @@ const ownOptions = {
     help: "Options from a YAML file: key: value, keys as here; flags override it",
   },
   resume: { kind: "switch", default: false, help: "Go on from the newest checkpoint in the output folder" },
+  dryRun: { kind: "switch", default: false, help: "Say what would be trained and how much memory it takes, and end" },
   overwrite: { kind: "switch", default: false, help: "Begin anew though the output folder holds a run" },
 } as const satisfies OptionTable;
 
@@ -53,18 +59,21 @@ export const command: Command = {
     example: "lowrank train --model models/SmolLM2 --data letters/ --epochs 2 --out out/letters",
   }),
   run: async (args, terminal) => {
-    const { options: { config: file, resume = false, overwrite = false, ...flags } } = readFlags(args, table);
+    const { options: { config: file, resume = false, dryRun = false, overwrite = false, ...flags } } = readFlags(
+      args,
+      table,
+    );
     const config = settleConfig(file === undefined ? {} : readConfig(file), flags);
     if (config.steps !== undefined && config.epochs !== undefined) {
       throw new UsageError("steps and epochs are both given: give one of them");
     }
-    await runTraining(config, { resume, overwrite }, terminal);
+    await runTraining(config, { resume, dryRun, overwrite }, terminal);
   },
 };
 
 async function runTraining(
   config: TrainConfig,
-  { resume, overwrite }: { resume: boolean; overwrite: boolean },
+  { resume, dryRun, overwrite }: { resume: boolean; dryRun: boolean; overwrite: boolean },
   terminal: Terminal,
 ): Promise<void> {
   const { out } = config;
@@ -80,11 +89,31 @@ async function runTraining(
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);
 
-  const { trainee, tuned } = chooseTrainee(model, config, terminal);
+  const { trainee, tuned } = chooseTrainee(model, config);
+  describeTrainee(model, tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
   const lengths = planLengths(data, { ...config, context });
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
+  const optimiser = adamw({ weightDecay: config.weightDecay });
+  const clip = config.clip === 0 ? null : config.clip;
+  const kept = valid && rowsOf(valid);
+  const memory = planMemory({
+    ...{ trainee, device, terminal },
+    byBlocks: !config.checkpointBlocks && "applyByBlocks" in model
+      ? () => chooseTrainee(model, { ...config, checkpointBlocks: true }).trainee
+      : null,
+    plan: {
+      ...{ device, lengths, optimiser, clip, batch: config.batch, accumulate: config.accumulate, pack: config.pack },
+      ...{ classes: classes !== undefined, keepBest: true },
+      evaluation: kept ? evaluationShapes(kept, { context, padId }) : undefined,
+    },
+  });
+  if (dryRun) {
+    terminal.print(`dry run   ${steps} steps of ${config.batch * config.accumulate} rows; nothing was written`);
+    terminal.result({ steps, lengths, memory });
+    return;
+  }
   checkWritable(out);
   const base = recordBase(model);
   const writeResult = async (folder: string, params: unknown) => {
@@ -119,7 +148,7 @@ async function runTraining(
     started: new Date().toISOString(),
     steps,
     from: snapshot?.step ?? 0,
-    environment: { model: config.model!, data: splits.train, device: device.description },
+    environment: describeSurroundings(model, splits.train, device),
     configuration: { ...config },
     adapter: tuned?.matched ?? [],
   });
@@ -130,14 +159,19 @@ async function runTraining(
     metrics,
     evaluateEvery: config.evaluateEvery,
     patience: config.patience,
-    evaluate: valid ? evaluator(trainee, rowsOf(valid), { context, padId }) : undefined,
-    onStep: (line) => bar?.update(line),
-    onEvaluation: (step, { loss, perplexity, accuracy }, best) => {
-      bar?.end();
-      const rest = perplexity === undefined ? `accuracy ${accuracy}` : `perplexity ${perplexity.toFixed(2)}`;
-      terminal.say(
-        `step ${step}: loss on the valid rows ${loss.toFixed(4)}, ${rest}${best ? ", the best so far" : ""}`,
-      );
+    evaluate: kept ? evaluator(trainee, kept, { context, padId }) : undefined,
+    sample: config.samples > 0 && !isClassifier(model)
+      ? sampler<any>({
+        ...{ model, tokenizer },
+        rows: (kept ?? rowsOf(data, config.samples)).slice(0, config.samples),
+        merge: (params) => tuned ? mergeParams(tuned as any, params) : params,
+      })
+      : undefined,
+    onStep: (line, speed) => bar?.update({ ...line, bytes: device.memory.current }, speed),
+    onEvaluation: (step, evaluation, best) => {
+      const line = describeEvaluation(step, evaluation, best);
+      if (bar) bar.say(line);
+      else terminal.say(line);
     },
   });
   using interrupt = onInterrupt(terminal.warn);
@@ -147,8 +181,7 @@ async function runTraining(
     data,
     steps,
     context,
-    clip: config.clip === 0 ? null : config.clip,
-    optimiser: adamw({ weightDecay: config.weightDecay }),
+    ...{ clip, optimiser },
     signal: interrupt.signal,
     watch,
     checkpoints: keepCheckpoints(store, config, watch, terminal),
@@ -165,16 +198,15 @@ async function runTraining(
 
 /** An adapter, or with `full` all of the model. */
 function chooseTrainee(
-  model: AnyModel,
+  whole: AnyModel,
   config: TrainConfig,
-  terminal: Terminal,
 ): { trainee: Trainee<unknown, unknown>; tuned: Tuned<unknown, TokenInputs, Value> | null } {
-  const any = model as Model<unknown, TokenInputs, Value>;
-  if (config.full) {
-    const { count, bytes } = sizeOfTree(model.params);
-    terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);
-    return { trainee: wholeModel(any), tuned: null };
+  if (config.checkpointBlocks && !("applyByBlocks" in whole)) {
+    throw new OptionError("checkpoint-blocks is for language models, and this is a classifier: leave it out.");
   }
+  const model = config.checkpointBlocks && "applyByBlocks" in whole ? checkpointBlocks(whole) : whole;
+  const any = model as Model<unknown, TokenInputs, Value>;
+  if (config.full) return { trainee: wholeModel(any), tuned: null };
   const { r, alpha, dropout, rslora, seed } = config;
   const all = config.targets.length === 1 && config.targets[0] === "all-linear";
   const tuned = lora<any, TokenInputs, Value>(any, {
@@ -183,9 +215,24 @@ function chooseTrainee(
     // A new head knows nothing: it is trained whole.
     modulesToSave: isClassifier(model) && model.fresh.length > 0 ? [...model.fresh] : undefined,
   });
+  return { trainee: tuned, tuned };
+}
+
+/** Says what is trained. */
+function describeTrainee(model: AnyModel, tuned: Tuned<unknown, TokenInputs, Value> | null, terminal: Terminal): void {
+  if (tuned === null) {
+    const { count, bytes } = sizeOfTree(model.params);
+    terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);
+    return;
+  }
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapting  ${line}`);
   terminal.say(describeTrainable(tuned.matched, model.params));
-  return { trainee: tuned, tuned };
+}
+
+/** The rows and lengths of the batches of an evaluation. */
+function evaluationShapes(rows: readonly Example[], options: EvaluateOptions) {
+  const shapes = evaluationBatches(rows, options).map(({ shape }) => shape);
+  return { batch: shapes[0][0], lengths: [...new Set(shapes.map(([, seq]) => seq))] };
 }
 
 /** The checkpoint to go on from; undefined for a run that begins. */
@@ -296,6 +343,7 @@ async function finish(
     ...(watch.evaluations.length > 0 && { evaluations: watch.evaluations }),
     ...(useBest && { best: { step: watch.best!.step, loss: watch.best!.loss } }),
   });
+  await tryReport(`${out}/${metricsFile}`, `${out}/${reportFile}`, terminal);
   if (interrupted) terminal.say(`resuming  the same command with --resume goes on after step ${step}`);
   reportEnd(end, steps, out);
 }

@@ -1,0 +1,42 @@
+/** `lowrank report`: a run's metrics as one page to read, print or send. */
+import { pathKind } from "../models/load/byte_source.ts";
+import { writeFileAtomic } from "../models/load/atomic_file.ts";
+import { metricsFile, readMetrics } from "../train/metrics.ts";
+import type { OptionTable } from "../train/option_table.ts";
+import { reportHtml } from "../train/report_html.ts";
+import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
+import { reportFile } from "./train_watch.ts";
+
+const table = {
+  out: { kind: "text", value: "FILE", help: `Where the page goes; by default ${reportFile} beside the metrics` },
+  title: { kind: "text", help: "What stands at the top; by default the model" },
+} as const satisfies OptionTable;
+
+export const command: Command = {
+  name: "report",
+  summary: "write a run's metrics as one page: curves, samples, configuration, adapter",
+  usage: formatUsage({
+    call: "report FOLDER [OPTIONS]",
+    table,
+    example: "lowrank report out/letters",
+    more:
+      `FOLDER is what train was told as --out, or a ${metricsFile} by itself. Train writes the page too, at its end.`,
+  }),
+  // deno-lint-ignore require-await -- a verb's interface
+  run: async (args, terminal) => {
+    const { options: { out, title }, rest: [place] } = readFlags(args, table, 1);
+    if (place === undefined) throw new UsageError("no run is named: give its folder");
+    const metrics = pathKind(place) === "file" ? place : `${place}/${metricsFile}`;
+    const page = out ?? metrics.replace(/[^/\\]*$/, reportFile);
+    const history = writeReport(metrics, page, title);
+    terminal.print(`written   ${page}`);
+    terminal.result({ page, steps: history.steps.at(-1)?.step ?? 0, evaluations: history.evaluations.length });
+  },
+};
+
+/** Writes the page of a file of metrics; its history. */
+export function writeReport(metrics: string, page: string, title?: string) {
+  const history = readMetrics(metrics);
+  writeFileAtomic(page, [new TextEncoder().encode(reportHtml(history, { title }))]);
+  return history;
+}

@@ -1,0 +1,75 @@
+/** What `lowrank train` plans and tells of a run: the memory that it takes, its surroundings, its report. */
+import project from "../deno.json" with { type: "json" };
+import { LowrankError } from "../core/errors.ts";
+import type { OpenedDevice } from "../kernels/device/open.ts";
+import type { Evaluation } from "../train/evaluate.ts";
+import { demandMemory, describeMemory, type Mend, smallerBatches } from "../train/memory_check.ts";
+import { estimateMemory, type MemoryEstimate, type MemoryPlan } from "../train/memory_estimate.ts";
+import type { RunFacts } from "../train/metrics.ts";
+import { describeModel } from "../train/report.ts";
+import type { Trainee } from "../train/trainee.ts";
+import type { Terminal } from "./command.ts";
+import type { AnyModel } from "./open_model.ts";
+
+/** The name of the report in a run's folder. */
+export const reportFile = "report.html";
+
+/**
+ * Says how much memory a run will take.
+ *
+ * @param byBlocks the same trainee with blocks that are computed twice, where the model can do so and does not yet
+ * @throws {DeviceError} with a mend, where the device can't hold the run
+ */
+export function planMemory(
+  { trainee, byBlocks, plan, device, terminal }: {
+    trainee: Trainee;
+    byBlocks: (() => Trainee) | null;
+    plan: MemoryPlan;
+    device: OpenedDevice;
+    terminal: Terminal;
+  },
+): MemoryEstimate {
+  const estimate = estimateMemory(trainee, plan);
+  terminal.say(`memory    ${describeMemory(estimate)}`);
+  const flag = "--checkpoint-blocks";
+  const smaller = smallerBatches(plan.batch, plan.accumulate).map((changed): Mend => ({
+    change: `${byBlocks ? `${flag} ` : ""}--batch ${changed.batch} --accumulate ${changed.accumulate}`,
+    estimate: () => estimateMemory(byBlocks?.() ?? trainee, { ...plan, ...changed }),
+  }));
+  const blocks: Mend[] = byBlocks ? [{ change: flag, estimate: () => estimateMemory(byBlocks(), plan) }] : [];
+  demandMemory(device, estimate, [...blocks, ...smaller]);
+  return estimate;
+}
+
+/** What a run's metrics and report say of where it ran. */
+export function describeSurroundings(model: AnyModel, data: string, device: OpenedDevice): RunFacts["environment"] {
+  const { os, arch } = Deno.build;
+  return {
+    model: `${model.path}: ${describeModel(model)}`,
+    data,
+    device: `${device.description}: ${device.reason}`,
+    system: `${os} ${arch}`,
+    deno: Deno.version.deno,
+    lowrank: project.version,
+  };
+}
+
+/** `step 100: loss on the valid rows 1.2345, perplexity 3.44, the best so far`. */
+export function describeEvaluation(step: number, { loss, perplexity, accuracy }: Evaluation, best: boolean): string {
+  const rest = accuracy === undefined
+    ? `perplexity ${perplexity!.toFixed(2)}`
+    : `accuracy ${(100 * accuracy).toFixed(2)} %`;
+  return `step ${step}: loss on the valid rows ${loss.toFixed(4)}, ${rest}${best ? ", the best so far" : ""}`;
+}
+
+/** Writes the report of a run that is over. Where that fails it is said, and nothing else is lost. */
+export async function tryReport(metrics: string, page: string, terminal: Terminal): Promise<void> {
+  try {
+    const { writeReport } = await import("./report.ts"); // it draws, which nothing else needs
+    writeReport(metrics, page);
+    terminal.print(`report    ${page}`);
+  } catch (error) {
+    if (!(error instanceof LowrankError)) throw error;
+    terminal.warn(`The report is not written: ${error.message}`);
+  }
+}
