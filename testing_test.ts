@@ -111,3 +111,4 @@ Deno.test("assertMergeEquivalent holds for GPT-2, its tied head and its embeddin
   }
   assert(seen >= 50);
   assertEquals(model.tied, { lm_head: "wte" });
+});
