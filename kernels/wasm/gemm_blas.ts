@@ -26,11 +26,14 @@ export const blasCrossover = 1 << 15;
 /** What a kernel that calls a BLAS imports, as function 0. */
 export const blasImport: ImportedFunction = { module: "b", name: "product", parameters: new Array(12).fill("i32") };
 
-/** Rows and columns of a unit, at most: the largest that leave enough units to share out. */
-const tiles = [[256, 256], [256, 192], [256, 128], [128, 128], [128, 96]] as const;
-/** The same where the columns' side has to be unpacked, which more rows use. */
-const stagedTiles = [[512, 256], [512, 128], [512, 96]] as const;
-const wantedUnits = 8;
+/**
+ * Rows and columns of a unit, at most: the largest that leave enough units to share out. Long rows are read and written by
+ * the epilogue as memory likes it; more rows than these gain nothing.
+ */
+const tiles = [[128, 1024], [128, 512], [128, 256], [128, 128], [128, 96]] as const;
+/** The same where a side has to be unpacked, which more rows use. */
+const stagedTiles = [[256, 512], [256, 256], [256, 128], [256, 96]] as const;
+const wantedUnits = 6;
 /** Rows from which unpacking pays, unless every product is to go to the BLAS. */
 const stagedRows = 32;
 /** Depth of k that is unpacked at once: with 256 columns, 768 KB. */
@@ -45,14 +48,12 @@ export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null 
   const segments = kernel.segments.map((s): SegmentPlan => {
     return { ...planSegment(s, kernel.operands, swapped), splatMode: "inPlace", panelMode: "inPlace" };
   });
-  const fits = segments.every(({ k, splat, panel }, i) =>
-    form(splat, rows, k) && form(panel, columns, k) && (i === 0 || (isWide(splat) && isWide(panel)))
-  );
+  const fits = segments.every(({ k, splat, panel }) => form(splat, rows, k) && form(panel, columns, k));
   if (!fits) return null;
-  const [{ k, splat, panel }] = segments;
-  const staged = !isWide(splat) || !isWide(panel);
+  const [{ k }] = segments;
+  const staged = segments.some(({ splat, panel }) => !isWide(splat) || !isWide(panel));
   if (staged && from > 0 && Math.min(m, n) < stagedRows) return null;
-  const blocks = (isWide(panel) ? tiles : stagedTiles)
+  const blocks = (staged ? stagedTiles : tiles)
     .map(([high, wide]) => [evenBlock(rows, high), evenBlock(columns, wide)])
     // Packed weights are read in whole runs of 32.
     .map(([high, wide]) => staged ? [roundUp(high, 32), roundUp(wide, 32)] : [high, roundUp(wide, 4)]);
@@ -131,11 +132,12 @@ export function emitBlasProducts(
     right: { side: panel, ...form(panel, columns, k)!, first: column, count: wide, most: columnBlock },
   }));
   type Part = typeof sides[number]["left"];
-  const stages = [sides[0].left, sides[0].right].map(({ side, most }) =>
-    isWide(side) ? null : reserve(most * depthBlock * 4)
+  // One place for each side, which the segments use in turn.
+  const stages = (["left", "right"] as const).map((name) =>
+    sides.every((s) => isWide(s[name].side)) ? null : reserve(sides[0][name].most * depthBlock * 4)
   );
   const matrix = ({ side, length, byK, first, count, most }: Part, depth: Depth, stage: Local | null): Matrix => {
-    if (stage === null) return { address: operands.address(side, outer, first, depth), length, byK };
+    if (stage === null || isWide(side)) return { address: operands.address(side, outer, first, depth), length, byK };
     const rowLength = byK ? depthBlock : most;
     emitStaged(operands, { side, outer, first, count, depth }, byK, stage, rowLength);
     return { address: stage, length: rowLength, byK };
@@ -148,9 +150,9 @@ export function emitBlasProducts(
     code.i32(row).call(0);
   };
   sides.forEach(({ k, left, right }, i) => {
-    if (i > 0 || depthBlock >= k) {
+    if (depthBlock >= k || (isWide(left.side) && isWide(right.side))) {
       const all: Depth = { start: null, length: { constant: k }, end: { constant: k }, most: k };
-      const [a, b] = [left, right].map((part, s) => matrix(part, all, i === 0 ? stages[s] : null));
+      const [a, b] = [left, right].map((part, s) => matrix(part, all, stages[s]));
       return call(a, b, all, () => code.i32(i > 0 ? 1 : 0));
     }
     const [start, end, length] = operands.counters(3);
@@ -160,7 +162,7 @@ export function emitBlasProducts(
       code.get(end).get(start).op("i32.sub").set(length);
       const part: Depth = { start, length, end, most: depthBlock };
       const [a, b] = [left, right].map((side, s) => matrix(side, part, stages[s]));
-      call(a, b, part, () => code.get(start).i32(0).op("i32.ne"));
+      call(a, b, part, () => i > 0 ? code.i32(1) : code.get(start).i32(0).op("i32.ne"));
       code.get(end).set(start);
     }, 0);
   });
