@@ -1,8 +1,8 @@
 import { type DType, type HostArray, hostArray, storageBytes } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Kernel, Program } from "../kernel.ts";
-import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
-import { tileOf, type TileTable, withinWindow } from "../wgsl/tile_table.ts";
+import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
+import { tileOf, withinWindow } from "../wgsl/tile_table.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
 import { findAdapter, type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
 import { Failures } from "./webgpu_failures.ts";
@@ -10,12 +10,10 @@ import { WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
 import { Pipelines } from "./webgpu_pipelines.ts";
 import { WebGpuProgram } from "./webgpu_program.ts";
 import { takeContents } from "./webgpu_readback.ts";
+import { chooseTiles, type TileOptions, type Tiles } from "./webgpu_tuning.ts";
 
 /** How a WebGPU device is opened. */
-export interface WebGpuOptions {
-  /** How all kernels are cut, or each class of them: nothing is measured, so that runs can be repeated to the bit. */
-  readonly tile?: TileConfig | TileTable;
-}
+export type WebGpuOptions = TileOptions;
 
 /**
  * Opens the machine's WebGPU adapter, be it a GPU or a software one.
@@ -35,31 +33,46 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDev
 
 /** Opens an adapter that was found. */
 export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = {}): Promise<WebGpuDevice> {
-  const gpu = await requestDevice(found);
-  const { tile = found.software ? softwareTile : gpuTile } = options;
-  const table = "default" in tile ? tile : { default: tile, classes: {} };
-  return new WebGpuDevice(gpu, found, withinWindow(table, gpu.limits.maxStorageBufferBindingSize));
+  const device = new WebGpuDevice(await requestDevice(found), found);
+  await device.choose(options);
+  return device;
 }
 
 /** `navigator.gpu` as a {@link Device}. */
 export class WebGpuDevice implements Device {
   readonly kind = "webgpu";
   readonly description: string;
-  readonly key: string;
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
   readonly pipelines: Pipelines;
+  readonly #found: FoundAdapter;
+  #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
 
-  constructor(readonly gpu: GPUDevice, { name, software }: FoundAdapter, readonly tiles: TileTable) {
-    this.description = `webgpu (${name}${software ? ", a software adapter" : ""})`;
-    this.key = `webgpu:${JSON.stringify(tiles)}`;
+  constructor(readonly gpu: GPUDevice, found: FoundAdapter) {
+    this.description = `webgpu (${found.name}${found.software ? ", a software adapter" : ""})`;
+    this.#found = found;
     this.failures = new Failures(gpu, this.description);
     this.memory = new WebGpuMemory(gpu, this.description);
     this.pipelines = new Pipelines(gpu, this.failures);
   }
 
+  get key(): string {
+    return `webgpu:${JSON.stringify(this.#tiles.table)}`;
+  }
+
+  /** Where the tiles come from: `tiles tuned in 1.3 s, kept in …`. */
+  get tiles(): string {
+    return this.#tiles.origin;
+  }
+
+  /** Decides how kernels are cut, before the first is compiled. */
+  async choose(options: WebGpuOptions): Promise<void> {
+    const { table, origin } = await chooseTiles(this, this.#found, options);
+    this.#tiles = { table: withinWindow(table, this.gpu.limits.maxStorageBufferBindingSize), origin };
+  }
+
   /** How this device cuts a kernel. */
-  readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.tiles, kernel);
+  readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.#tiles.table, kernel);
 
   allocate(bytes: number): WebGpuBuffer {
     return this.memory.allocate(bytes);

@@ -2,7 +2,10 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError } from "../../core/errors.ts";
 import type { Expr, Index, MapKernel, Operand, Program } from "../kernel.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import { candidates } from "../tune.ts";
+import { memoryStore, remember } from "../tune_cache.ts";
 import { openWebGpu, type WebGpuDevice } from "./webgpu.ts";
+import { adapterKey, Stopwatch } from "./webgpu_tuning.ts";
 import { findAdapter } from "./webgpu_adapter.ts";
 
 const ignore = "missing" in await findAdapter();
@@ -165,6 +168,36 @@ test("operands larger than one binding are bound in windows, as far as there are
   assertEquals(await get(device, out, long), Array.from({ length: long }, (_, i) => i * 1001));
   const error = assertThrows(() => device.compile(program(2 ** 17)), DeviceError);
   assert(/^Cannot run "map \[131072\]" on webgpu .*: it has \d+ bindings/.test(error.message), error.message);
+});
+
+test("tiles are timed on the device; one that it can't run takes for ever, and the device lives on", async () => {
+  using device = await openWebGpu();
+  const program: Program = {
+    arguments: [{ dtype: "f32", size: 64 }],
+    outputs: [],
+    arenaBytes: 0,
+    steps: [{ kernel: square(64), buffers: [{ kind: "argument", index: 0 }] }],
+  };
+  const stopwatch = new Stopwatch(device);
+  const held = device.memory.current;
+  assert(await stopwatch.time(program, softwareTile) < 1000);
+  assertEquals(await stopwatch.time(program, { ...softwareTile, mapLanes: 2 ** 16 }), Infinity);
+  assert(await stopwatch.time(program, softwareTile) < 1000);
+  assertEquals(device.memory.current, held);
+});
+
+test("a device says where its tiles come from; what was kept is used and not measured again", async () => {
+  const store = memoryStore();
+  const adapter = await findAdapter();
+  assert(!("missing" in adapter));
+  const base = adapter.software ? softwareTile : gpuTile;
+  const classes = { "row long": candidates("row long", base)[1] };
+  remember(store, adapterKey(adapter), { default: base, classes }, console.warn);
+  using tuned = await openWebGpu({ tune: true, store });
+  assertEquals(tuned.tiles, "tiles tuned before, from memory");
+  using fixed = await openWebGpu({ tune: false, store });
+  assertEquals(fixed.tiles, `the ${base.name} tile, not tuned`);
+  assert(tuned.key !== fixed.key);
 });
 
 test("grids beyond 65,535 workgroups fold", async () => {

@@ -1,7 +1,11 @@
 /** Every back end, however its kernels are cut, computes every kernel of the table as the interpreter does. */
 import { assert, assertEquals } from "@std/assert";
 import type { HostArray } from "../../core/dtype.ts";
+import type { Device } from "../../kernels/device/device.ts";
 import { openWebGpu } from "../../kernels/device/webgpu.ts";
+import { candidates } from "../../kernels/tune.ts";
+import { representatives } from "../../kernels/tune_kernels.ts";
+import { emitWgsl } from "../../kernels/wgsl/emit.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
 import { type DeviceCase, devices, withoutWebGpu } from "../devices.ts";
 import { runKernel, values } from "../reference/check_kernel.ts";
@@ -35,14 +39,50 @@ for (const { name, open } of [...cpus, ...(withoutWebGpu === null ? cut : [])]) 
   Deno.test(`kernels on ${name}`, async (t) => {
     using device = await open();
     for (const test of kernelCases()) {
-      await t.step(test.name, async () => {
-        const expected = test.buffers.map((buffer) => buffer.slice());
-        interpretKernel(test.kernel, expected);
-        const got = await runKernel(device, test.kernel, test.buffers);
-        test.kernel.operands.forEach((_, i) => compare(test, i, got[i], expected[i]));
-      });
+      await t.step(test.name, () => check(device, test));
     }
   });
+}
+
+/** The tiles that tuning chooses from, and the kinds of kernels that they are for. */
+function tunedTiles(): { readonly tile: TileConfig; readonly kinds: ReadonlySet<string> }[] {
+  const found = new Map<string, { tile: TileConfig; kinds: Set<string> }>();
+  for (const { shapeClass } of representatives()) {
+    for (const tile of [gpuTile, softwareTile].flatMap((base) => candidates(shapeClass, base))) {
+      const key = JSON.stringify({ ...tile, name: "" });
+      if (!found.has(key)) found.set(key, { tile, kinds: new Set() });
+      found.get(key)!.kinds.add(shapeClass.split(" ")[0]);
+    }
+  }
+  return [...found.values()];
+}
+
+// The rest of the law: no tile that tuning could choose computes anything else. Compiling is what takes time, so a shader
+// runs once, also where several tiles cut a kernel alike, and each tile meets every seventh of the kernels, another seventh
+// than the tile before; EVERY_TILE=1 is for all. How 16-bit and packed operands are read does not depend on the tile.
+const unpacked = new Set(["f32", "i32", "bool"]);
+const stride = Deno.env.get("EVERY_TILE") ? 1 : 7;
+Deno.test({ name: "kernels on webgpu with every tile of tuning", ignore: withoutWebGpu !== null }, async (t) => {
+  const done = new Set(kernelCases().flatMap(({ kernel }) => tiles.map((tile) => emitWgsl(kernel, tile).text)));
+  for (const [nth, { tile, kinds }] of tunedTiles().entries()) {
+    using device = await openWebGpu({ tile });
+    for (const [at, test] of kernelCases().entries()) {
+      if (at % stride !== nth % stride) continue;
+      const { operands, kind } = test.kernel;
+      if (!kinds.has(kind) || !operands.every(({ dtype }) => unpacked.has(dtype))) continue;
+      const { text } = emitWgsl(test.kernel, tile);
+      if (done.has(text)) continue;
+      done.add(text);
+      await t.step(`${tile.name}: ${test.name}`, () => check(device, test));
+    }
+  }
+});
+
+async function check(device: Device, test: KernelCase): Promise<void> {
+  const expected = test.buffers.map((buffer) => buffer.slice());
+  interpretKernel(test.kernel, expected);
+  const got = await runKernel(device, test.kernel, test.buffers);
+  test.kernel.operands.forEach((_, i) => compare(test, i, got[i], expected[i]));
 }
 
 /** Integers and moved elements agree exactly; floats within the case's bound. */
