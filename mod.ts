@@ -10,7 +10,7 @@ export { DataError, DeviceError, FileError, LowrankError, OptionError, ShapeErro
 export type { Graph, Primitive } from "./core/ir/graph.ts";
 export { newInput, Value } from "./core/ir/graph.ts";
 export { printGraph } from "./core/ir/print.ts";
-export type { LanguageModel, Model, TokenInputs } from "./core/model.ts";
+export type { ClassifierModel, EncoderModel, LanguageModel, Model, TokenInputs } from "./core/model.ts";
 export * from "./core/nn/mod.ts";
 export { broadcastTo, full, reduceSum, reshape } from "./core/ops/broadcast.ts";
 export { constant } from "./core/ops/constant.ts";
