@@ -11,7 +11,7 @@ const root = new URL("../../", import.meta.url);
 const options = [
   ...["--model", "model", "--data", "data", "--device", "cpu", "--threads", "1", "--quiet"],
   ...["--steps", "40", "--batch", "2", "--accumulate", "2", "--dropout", "0.1", "--buckets", "2", "--lr", "0.01"],
-  ...["--save-every", "1", "--evaluate-every", "4"],
+  ...["--save-every", "1", "--evaluate-every", "4", "--samples", "0"],
 ];
 
 /** What happened. */
