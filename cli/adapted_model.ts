@@ -1,0 +1,51 @@
+/** A model with an adapter on it, as `merge` and `verify` need it. */
+import type { Model } from "../core/model.ts";
+import type { OpenedDevice } from "../kernels/device/open.ts";
+import { type AnyModel, loadAnyModel, type WeightDType } from "../models/mod.ts";
+import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
+import { describeMatches, describeModel } from "../train/report.ts";
+import type { Given, OptionTable } from "../train/option_table.ts";
+import { basePath, readAnyAdapter } from "./adapter_input.ts";
+import type { Terminal } from "./command.ts";
+import { modelOptions, openDeviceFor } from "./open_model.ts";
+
+/** The options of verbs that put an adapter on its base. */
+export const adaptedOptions = {
+  model: { ...modelOptions.model, help: "The base; by default the one that the adapter names" },
+  device: modelOptions.device,
+  dtype: modelOptions.dtype,
+  threads: modelOptions.threads,
+  anyBase: { kind: "switch", default: false, help: "Take a base other than the one that the adapter was trained on" },
+} as const satisfies OptionTable;
+
+/** What is open until the verb is done. */
+export interface AdaptedModel extends Disposable {
+  readonly device: OpenedDevice;
+  readonly basePath: string;
+  readonly model: AnyModel;
+  readonly tuned: LoadedAdapter<any, any, any>;
+}
+
+/**
+ * Opens a device, the base and the adapter, and says what they are.
+ *
+ * @param hold how the base is held, where that is not what is asked for
+ */
+export async function openAdapted(
+  adapter: string,
+  options: Given<typeof adaptedOptions>,
+  terminal: Terminal,
+  hold = options.dtype as WeightDType | undefined,
+): Promise<AdaptedModel> {
+  const files = await readAnyAdapter(adapter, options.model);
+  const base = basePath(adapter, options.model);
+  using opened = new DisposableStack();
+  const device = opened.use(await openDeviceFor(options, terminal));
+  const model = opened.use(await loadAnyModel(base, { device, dtype: hold }));
+  terminal.say(`model     ${base}: ${describeModel(model)}`);
+  const tuned = putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
+  for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);
+  for (const note of tuned.notes) terminal.warn(`note: ${adapter}: ${note}`);
+  const all = opened.move();
+  return { device, basePath: base, model, tuned, [Symbol.dispose]: () => all.dispose() };
+}

@@ -1,0 +1,61 @@
+/** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
+import { OptionError } from "../core/errors.ts";
+import { architectures } from "../models/load_model.ts";
+import type { ModelConfig } from "../models/load/config.ts";
+import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { openModel } from "../models/load/place.ts";
+import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
+import { readGgufAdapter } from "../train/adapter_gguf.ts";
+import { isMlxAdapter, readMlxAdapter } from "../train/adapter_mlx.ts";
+
+/** The formats of adapters. */
+export type AdapterFormat = "peft" | "gguf" | "mlx";
+
+/** The format of what lies at a path, by the files that are there. */
+export function adapterFormat(path: string): AdapterFormat {
+  if (path.toLowerCase().endsWith(".gguf")) return "gguf";
+  return pathKind(path) === "folder" && isMlxAdapter(path) ? "mlx" : "peft";
+}
+
+/** Where the base of an adapter is: the model that is given, else the one that the adapter names. */
+export function basePath(path: string, model: string | undefined): string {
+  const format = adapterFormat(path);
+  const named = model ??
+    (format === "peft"
+      ? readAdapter(path).config.base_model_name_or_path
+      : format === "mlx"
+      ? readJsonObject(`${path}/adapter_config.json`).model
+      : null);
+  if (typeof named === "string" && named !== "") return named;
+  throw new OptionError(`${path} does not say which model it belongs to: give it with --model`);
+}
+
+/** The configuration of a model, of which nothing else is read. */
+export async function configOf(model: string): Promise<ModelConfig> {
+  using files = await openModel(model, architectures, {});
+  return files.config;
+}
+
+/** Reads an adapter in any format. Those of llama.cpp and mlx-lm are only understood with their base's configuration. */
+export async function readAnyAdapter(path: string, model: string | undefined): Promise<AdapterFiles> {
+  const format = adapterFormat(path);
+  if (format === "peft") return readAdapter(path);
+  const config = await configOf(basePath(path, model));
+  return format === "gguf" ? readGgufAdapter(path, config) : readMlxAdapter(path, config);
+}
+
+/** Keys that say nothing of an adapter, and values that are as good as none. */
+const dull = ["peft_type", "peft_version", "inference_mode", "auto_mapping", "revision"];
+const usual: Readonly<Record<string, unknown>> = {
+  init_lora_weights: true,
+  megatron_core: "megatron.core",
+  qalora_group_size: 16,
+};
+
+/** What an adapter's configuration says that is not as in most, r and alpha first. */
+export function toldOptions({ config: { r, lora_alpha, ...rest } }: Pick<AdapterFiles, "config">): [string, unknown][] {
+  const isEmpty = (v: unknown) =>
+    v === null || v === false || v === 0 || v === "none" || (typeof v === "object" && Object.keys(v!).length === 0);
+  const told = Object.entries(rest).filter(([key, v]) => !dull.includes(key) && !isEmpty(v) && usual[key] !== v);
+  return [["r", r], ["lora_alpha", lora_alpha], ...told];
+}

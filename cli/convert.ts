@@ -1,0 +1,66 @@
+/** `lowrank convert`: an adapter in another tool's format. */
+import { FileError } from "../core/errors.ts";
+import { openDevice } from "../kernels/device/open.ts";
+import { loadAnyModel } from "../models/mod.ts";
+import { pathKind } from "../models/load/byte_source.ts";
+import { tensorsByKey, writeAdapter } from "../train/adapter_files.ts";
+import { writeGgufAdapter } from "../train/adapter_gguf.ts";
+import { writeMlxAdapter } from "../train/adapter_mlx.ts";
+import type { OptionTable } from "../train/option_table.ts";
+import { plainFromPissa } from "../train/pissa_files.ts";
+import { adapterFormat, basePath, configOf, readAnyAdapter } from "./adapter_input.ts";
+import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
+
+const table = {
+  to: { kind: "text", choices: ["peft", "gguf", "mlx", "plain"], help: "The format" },
+  out: { kind: "text", value: "PATH", help: "The folder, or for gguf the file, to write" },
+  model: { kind: "text", value: "PATH", help: "The base; by default the one that the adapter names" },
+  initial: { kind: "text", value: "FOLDER", help: "To plain: the PiSSA adapter as it was at first" },
+} as const satisfies OptionTable;
+
+export const command: Command = {
+  name: "convert",
+  summary: "an adapter in another tool's format: PEFT, llama.cpp (gguf), mlx-lm; PiSSA as plain LoRA",
+  usage: formatUsage({
+    call: "convert ADAPTER --to FORMAT --out PATH [OPTIONS]",
+    table,
+    example: "lowrank convert out/adapter --to gguf --out letters.gguf",
+    more:
+      "ADAPTER is a folder of PEFT's or mlx-lm's, or llama.cpp's .gguf file. What a format can't say (a magnitude, a\n" +
+      "trained bias, a whole module) is refused by name: merge such an adapter first.",
+  }),
+  run: async (args, terminal) => {
+    const { options: { to, out, model, initial }, rest: [adapter] } = readFlags(args, table, 1);
+    if (adapter === undefined) throw new UsageError("no adapter is given: name its folder or file");
+    if (to === undefined) throw new UsageError("no --to is given: choose peft, gguf, mlx or plain");
+    if (out === undefined) throw new UsageError("no --out is given: name what to write");
+    refuseOverwriting(adapter, out, to);
+    const files = await readAnyAdapter(adapter, model);
+    if (to === "peft") {
+      const named = model ?? files.config.base_model_name_or_path;
+      const config = { ...files.raw, base_model_name_or_path: named };
+      writeAdapter(out, { config, tensors: tensorsByKey(files.tensors), metadata: files.metadata });
+    } else if (to === "plain") {
+      using device = await openDevice("cpu");
+      using base = await loadAnyModel(basePath(adapter, model), { device });
+      writeAdapter(out, await plainFromPissa<any>(files, base as any, initial));
+    } else {
+      const write = to === "gguf" ? writeGgufAdapter : writeMlxAdapter;
+      write(out, files, await configOf(basePath(adapter, model)));
+    }
+    terminal.print(`${out}: ${adapter} (${adapterFormat(adapter)}) as ${to}`);
+    terminal.result({ adapter, from: adapterFormat(adapter), to, out });
+  },
+};
+
+/** An adapter is not written over itself, nor a folder's two kinds of configuration over each other. */
+function refuseOverwriting(adapter: string, out: string, to: string): void {
+  if (pathKind(out) === null) return;
+  if (pathKind(adapter) !== null && Deno.realPathSync(adapter) === Deno.realPathSync(out)) {
+    throw new FileError(`${out} is the adapter itself, which is not written over: choose another place.`);
+  }
+  const other = pathKind(out) !== "folder" ? null : to === "mlx" ? "adapter_model.safetensors" : "adapters.safetensors";
+  if (other !== null && pathKind(`${out}/${other}`) !== null) {
+    throw new FileError(`${out} holds an adapter of another format (${other}): choose another folder.`);
+  }
+}

@@ -1,0 +1,51 @@
+/** PiSSA adapters that were made elsewhere, as plain ones for the base as it was. */
+import { FileError } from "../core/errors.ts";
+import type { Model } from "../core/model.ts";
+import { read } from "../kernels/jit.ts";
+import { pissa, pissaToLora, type Tuned } from "../lora/mod.ts";
+import { adapterContents, putAdapter } from "./adapter.ts";
+import { startsFromPissa } from "./adapter_config.ts";
+import { moduleNames } from "./adapter_describe.ts";
+import { type AdapterContents, type AdapterFiles, readAdapter } from "./adapter_files.ts";
+import { adapterOptions, fitAdapter } from "./adapter_fit.ts";
+
+/**
+ * A PiSSA adapter as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀ are what it started from.
+ * They are read from `initial`, the folder of the adapter as it was at first, or else computed anew from the base's weights,
+ * which is exact only where they were not approximated (`pissa_niter_N`).
+ *
+ * @throws {FileError} when the adapter is none of PiSSA's, or does not fit the model
+ */
+export async function plainFromPissa<P>(
+  adapter: AdapterFiles,
+  model: Model<P, any, any>,
+  initial?: string,
+): Promise<AdapterContents> {
+  const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
+  if (!startsFromPissa(adapter.config) && initial === undefined) {
+    throw new FileError(
+      `${adapter.path} was not started by PiSSA (init_lora_weights is ${JSON.stringify(init)}): it is plain.`,
+    );
+  }
+  if (initial === undefined && init !== "pissa") {
+    throw new FileError(
+      `${adapter.path} was started by ${init}, which draws its singular vectors: give the folder of the adapter as it was ` +
+        `at first (--initial FOLDER).`,
+    );
+  }
+  const trained = putAdapter(adapter, model, { residual: true });
+  // Only where it started from is asked of this: what the first values were, and which modules they belong to.
+  let started: Tuned<P, any, any>;
+  if (initial !== undefined) {
+    started = { ...trained, trainable: putAdapter(readAdapter(initial), model, { residual: true }).trainable };
+  } else {
+    started = await pissa<any, any, any>(model, adapterOptions(adapter, fitAdapter(adapter, moduleNames(model))), {
+      read,
+    });
+  }
+  const plain = pissaToLora(started, trained.trainable);
+  return await adapterContents(model, { ...plain, frozen: model.params }, plain.trainable, {
+    baseModel: baseModel ?? undefined,
+    dropout: adapter.config.lora_dropout,
+  });
+}
