@@ -148,7 +148,10 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   // A tile of the splat side that has to be packed, or comes from afar, should meet more panels.
   const wide = splatPacked || depthBlock < segments[0].k ? 128 : 64;
   const panels = Math.min(most, Math.max(1, Math.floor(wide / width)));
-  const columnBlock = width * Math.min(Math.ceil(columns / width), panels);
+  // Packed rows are unpacked in runs of 32 columns.
+  const inRuns = segments.some((s) => s.panel.runs === "free") && 32 % width === 0;
+  const least = inRuns ? 32 / width : 1;
+  const columnBlock = width * Math.min(Math.ceil(columns / width), Math.max(least, panels - panels % least));
   const columnBlocks = Math.ceil(columns / columnBlock);
   // Every block of rows packs its panels again: that pays for many rows, or where the panels are few.
   const leastRows = !panelPacked ? 24 : columns <= 16 ? 32 : 96;

@@ -52,11 +52,25 @@ export function packedCases(): KernelCase[] {
   );
   product("q4_1 NT M = 1 and a low-rank segment", matmulKernel([1, 512, 70], "NT", { dtype: "q4_1", lowRank: 3 }));
   product("q6_k NN with a low-rank segment", matmulKernel([30, 40, 512], "NN", { dtype: "q6_k", lowRank: 4 }));
+  for (const layout of ["NN", "NT"] as const) {
+    product(`q8_0 ${layout} of depth 1600`, matmulKernel([40, 1600, 96], layout, { dtype: "q8_0" }));
+    for (const k of [64, 1600]) {
+      product(`q4_1 ${layout}, two of depth ${k}`, twice(matmulKernel([40, k, 96], layout, { dtype: "q4_1" })));
+    }
+  }
   product("nf4 NT, blocks across rows", matmulKernel([5, 10, 13], "NT", { dtype: "nf4" }));
   product("nf4 NN, blocks across rows", matmulKernel([5, 10, 13], "NN", { dtype: "nf4" }));
   product("q8_0 NT of a long k", matmulKernel([3, 4608, 8], "NT", { dtype: "q8_0" }));
   product("q8_0 NT of a long k and many rows", matmulKernel([40, 4608, 12], "NT", { dtype: "q8_0" }));
   return cases;
+}
+
+/** A product added to another of the same shape, whose operands are the same kind. */
+function twice(kernel: ContractKernel): ContractKernel {
+  const [a, b, out] = kernel.operands;
+  const [first] = kernel.segments;
+  const second = { k: first.k, a: { ...first.a, operand: 3 }, b: { ...first.b, operand: 4 } };
+  return { ...kernel, operands: [a, b, out, a, b], segments: [first, second] };
 }
 
 /** The same product transposed: out[n, m] = b'·a'. */
