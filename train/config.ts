@@ -50,7 +50,15 @@ export const trainOptions = {
     default: ["all-linear"],
     help: "Modules to adapt: names, paths with * for any one part, or all-linear",
   },
+  adapter: { kind: "text", value: "FOLDER", help: "Begin with this adapter, its rank, targets and values" },
   rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
+  dora: {
+    kind: "switch",
+    default: false,
+    help: "Train the length of each output's weights apart from their direction",
+  },
+  modulesToSave: { kind: "list", help: "Modules that are trained whole beside the adapter" },
+  loraplus: { kind: "number", least: 1, help: "How much faster B learns than A (LoRA+; its paper starts at 16)" },
   steps: { kind: "whole", least: 1, help: "Updates; in place of it give epochs", value: "N" },
   epochs: {
     kind: "number",

@@ -1,0 +1,64 @@
+/** What `lowrank train` trains: an adapter, new or one that is there, or all of the model. */
+import { OptionError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { Model, TokenInputs } from "../core/model.ts";
+import { lora, type Tuned } from "../lora/mod.ts";
+import { checkpointBlocks } from "../models/checkpoint_blocks.ts";
+import { loadAdapter } from "../train/adapter.ts";
+import type { TrainConfig } from "../train/config.ts";
+import { adamw, loraPlus, type Optimiser } from "../train/optimiser.ts";
+import { describeMatches, describeTrainable, formatBytes, sizeOfTree } from "../train/report.ts";
+import { type Trainee, wholeModel } from "../train/trainee.ts";
+import type { Terminal } from "./command.ts";
+import { type AnyModel, isClassifier } from "./open_model.ts";
+
+/** A model with an adapter; null where all of the model is trained. */
+export type TunedOrNot = Tuned<unknown, TokenInputs, Value> | null;
+
+/** An adapter, or with `full` all of the model. */
+export function chooseTrainee(
+  whole: AnyModel,
+  config: TrainConfig,
+): { trainee: Trainee<unknown, unknown>; tuned: TunedOrNot } {
+  if (config.checkpointBlocks && !("applyByBlocks" in whole)) {
+    throw new OptionError("checkpoint-blocks is for language models, and this is a classifier: leave it out.");
+  }
+  const model = config.checkpointBlocks && "applyByBlocks" in whole ? checkpointBlocks(whole) : whole;
+  const any = model as Model<unknown, TokenInputs, Value>;
+  if (config.full) return { trainee: wholeModel(any), tuned: null };
+  const tuned = config.adapter === undefined
+    ? newAdapter(any, model, config)
+    : loadAdapter<any, TokenInputs, Value>(config.adapter, any);
+  return { trainee: tuned, tuned };
+}
+
+function newAdapter(any: Model<any, TokenInputs, Value>, model: AnyModel, config: TrainConfig) {
+  const { r, alpha, dropout, rslora, dora, seed } = config;
+  const all = config.targets.length === 1 && config.targets[0] === "all-linear";
+  // A new head knows nothing: it is trained whole.
+  const heads = isClassifier(model) ? model.fresh : [];
+  const saved = [...new Set([...config.modulesToSave ?? [], ...heads])];
+  return lora<any, TokenInputs, Value>(any, {
+    ...{ r, alpha, dropout, rslora, dora, seed },
+    targets: all ? "all-linear" : [...config.targets],
+    modulesToSave: saved.length > 0 ? saved : undefined,
+  });
+}
+
+/** AdamW, for an adapter with LoRA+'s rates where these are asked for. */
+export function chooseOptimiser(tuned: TunedOrNot, { weightDecay, loraplus, lr }: TrainConfig): Optimiser {
+  if (loraplus === undefined) return adamw({ weightDecay });
+  if (tuned === null) throw new OptionError("loraplus is for adapters, and all of the model is trained: leave it out.");
+  return adamw({ weightDecay, groups: loraPlus(tuned.matched, { ratio: loraplus, lr }) });
+}
+
+/** Says what is trained. */
+export function describeTrainee(model: AnyModel, tuned: TunedOrNot, terminal: Terminal): void {
+  if (tuned === null) {
+    const { count, bytes } = sizeOfTree(model.params);
+    terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);
+    return;
+  }
+  for (const line of describeMatches(tuned.matched)) terminal.say(`adapting  ${line}`);
+  terminal.say(describeTrainable(tuned.matched, model.params));
+}

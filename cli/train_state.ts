@@ -1,0 +1,124 @@
+/** How a run of `lowrank train` begins or goes on, is kept, and ends. */
+import { FileError, OptionError } from "../core/errors.ts";
+import type { CheckpointStore } from "../train/checkpoint.ts";
+import type { TrainConfig } from "../train/config.ts";
+import type { Checkpoints, TrainResult } from "../train/loop.ts";
+import { metricsFile, type MetricsLog } from "../train/metrics.ts";
+import { reportEnd } from "../train/report.ts";
+import type { RunWatch } from "../train/watch_run.ts";
+import type { Terminal } from "./command.ts";
+import { writeLabels } from "./open_model.ts";
+import { reportFile, tryReport } from "./train_watch.ts";
+
+/** The checkpoint to go on from; undefined for a run that begins. */
+export function findStart(
+  store: CheckpointStore,
+  out: string,
+  { resume, overwrite }: { resume: boolean; overwrite: boolean },
+  terminal: Terminal,
+) {
+  const there = store.steps();
+  if (!resume) {
+    if (there.length === 0) return undefined;
+    if (!overwrite) {
+      throw new OptionError(
+        `${out} holds a run with a checkpoint of step ${
+          there.at(-1)
+        }: add --resume to go on with it, --overwrite to begin ` +
+          `anew, or choose another --out.`,
+      );
+    }
+    store.clear();
+    return undefined;
+  }
+  const found = store.newest();
+  if (found === null) {
+    throw new FileError(`There is no checkpoint in ${out}/checkpoints to resume from: leave --resume out to begin.`);
+  }
+  for (const note of found.notes) terminal.warn(note);
+  terminal.say(`resuming  after step ${found.snapshot.step}`);
+  return found.snapshot;
+}
+
+/** Metrics that can't be written end with a warning, not with the run. */
+export function lastingMetrics(log: MetricsLog, terminal: Terminal): MetricsLog {
+  let failed = false;
+  return {
+    write(event) {
+      if (failed) return;
+      try {
+        log.write(event);
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        failed = true;
+        terminal.warn(`${error.message} No more metrics are written; the run goes on.`);
+      }
+    },
+    [Symbol.dispose]: () => log[Symbol.dispose](),
+  };
+}
+
+/** When to save, and what is said where that fails: a run goes on without a checkpoint rather than end. */
+export function keepCheckpoints(
+  store: CheckpointStore,
+  { saveEvery }: TrainConfig,
+  watch: RunWatch<unknown>,
+  terminal: Terminal,
+): Checkpoints {
+  return {
+    due: (step, best) => best || step % saveEvery === 0,
+    save: async (snapshot, params) => {
+      try {
+        await store.save(snapshot, params, watch.best?.step ?? null);
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        terminal.warn(`The checkpoint of step ${snapshot.step} is not saved: ${error.message} The run goes on.`);
+      }
+    },
+  };
+}
+
+/** Writes the result and says how the run went. */
+export async function finish(
+  run: TrainResult<unknown>,
+  { steps, from, out, watch, evaluated, classes, writeResult }: {
+    steps: number;
+    from: number;
+    out: string;
+    watch: RunWatch<unknown>;
+    evaluated: boolean;
+    classes?: readonly string[];
+    writeResult: (folder: string, params: unknown) => Promise<void>;
+  },
+  terminal: Terminal,
+): Promise<void> {
+  const { end, losses, shapes } = run;
+  const step = from + losses.length;
+  // Interrupted, the run will go on: what it has come to is what is wanted. Else the best that is known.
+  const interrupted = end !== "done" && end.reason === "interrupted";
+  const useBest = watch.best !== null && !interrupted && (evaluated || end !== "done");
+  if (classes) writeLabels(out, classes);
+  await writeResult(out, useBest ? watch.best!.params : run.trainable);
+  watch.end(step, end);
+  const programs = shapes.length === 1 ? "1 program compiled" : `${shapes.length} programs compiled`;
+  terminal.say(`batches   ${programs}: ${shapes.join(", ")} tokens`);
+  if (losses.length > 0) {
+    terminal.print(
+      `loss      ${losses[0].toFixed(4)} at step ${from + 1}, ${losses.at(-1)!.toFixed(4)} at step ${step}`,
+    );
+  }
+  if (useBest) {
+    terminal.print(
+      `best      after step ${watch.best!.step}, loss ${watch.best!.loss.toFixed(4)}: this is what is saved`,
+    );
+  }
+  terminal.print(`saved     ${out}`);
+  terminal.result({
+    ...{ out, steps: step, end: end === "done" ? "done" : end.reason, losses, shapes },
+    ...(watch.evaluations.length > 0 && { evaluations: watch.evaluations }),
+    ...(useBest && { best: { step: watch.best!.step, loss: watch.best!.loss } }),
+  });
+  await tryReport(`${out}/${metricsFile}`, `${out}/${reportFile}`, terminal);
+  if (interrupted) terminal.say(`resuming  the same command with --resume goes on after step ${step}`);
+  reportEnd(end, steps, out);
+}
