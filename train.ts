@@ -36,7 +36,7 @@ await t.reportErrors(async () => {
 
   const tuned = lora(model, { r: 8, alpha: 16, targets: "all-linear" });
   for (const line of t.describeMatches(tuned.matched)) say(`adapting  ${line}`);
-  say(t.describeTrainable(tuned.matched, model.params));
+  say(t.describeTrainable(tuned.trainable, model.params));
   t.checkWritable(flags.out);
 
   const answer = t.answerer(model, tokenizer, task);

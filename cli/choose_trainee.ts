@@ -60,5 +60,5 @@ export function describeTrainee(model: AnyModel, tuned: TunedOrNot, terminal: Te
     return;
   }
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapting  ${line}`);
-  terminal.say(describeTrainable(tuned.matched, model.params));
+  terminal.say(describeTrainable(tuned.trainable, model.params));
 }

@@ -50,11 +50,11 @@ export function describeMatches(matched: readonly Match[]): string[] {
   return [...kinds].map(([kind, n]) => n === 1 ? kind : `${kind}  (${n} layers)`);
 }
 
-/** `trainable 86,016 of 1,964,352 (4.38 %)`, the base and the adapter together being the whole, as PEFT counts. */
-export function describeTrainable(matched: readonly Match[], params: unknown): string {
-  const trainable = matched.reduce((sum, m) => sum + m.trainable, 0);
-  const all = trainable + sizeOfTree(params).count;
-  return `trainable ${count(trainable)} of ${count(all)} (${(100 * trainable / all).toFixed(2)} %)`;
+/** `trainable 86,016 of 1,964,352 (4.38 %)`, the base and what is trained beside it together being the whole, as PEFT counts. */
+export function describeTrainable(trainable: unknown, params: unknown): string {
+  const trained = sizeOfTree(trainable).count;
+  const all = trained + sizeOfTree(params).count;
+  return `trainable ${count(trained)} of ${count(all)} (${(100 * trained / all).toFixed(2)} %)`;
 }
 
 /** `JSON with exactly the keys 98 of 100, all values right 96 of 100`. */
