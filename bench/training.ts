@@ -5,7 +5,8 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Model } from "../core/model.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
-import type { CpuDevice } from "../kernels/device/cpu.ts";
+import { CpuDevice } from "../kernels/device/cpu.ts";
+import type { Device } from "../kernels/device/device.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/gpt2.ts";
@@ -65,26 +66,27 @@ export const models = {
 
 export type ModelName = keyof typeof models;
 
-/** A model with random weights, made in the device's memory without a copy on the host. */
-export function randomModel(device: CpuDevice, name: ModelName): LayeredModel<never> {
+/** A model with random weights, made without a copy on the host where the device's memory is the host's. */
+export function randomModel(device: Device, name: ModelName): LayeredModel<never> {
   const { shapes, make } = models[name];
   let state = 1;
   const isShape = (x: unknown) => Array.isArray(x) && typeof x[0] === "number";
   const params = mapTree(shapes, (shape: number[]) => {
     const size = sizeOf(shape);
     const buffer = device.allocate(4 * size);
-    const data = device.view(buffer, "f32", size);
+    const data = device instanceof CpuDevice ? device.view(buffer, "f32", size) : new Float32Array(size);
     for (let i = 0; i < size; i++) {
       state = (state * 48271) % 2147483647;
       data[i] = shape.length === 1 ? 1 : (state / 2147483647 - 0.5) * 0.07;
     }
+    if (!(device instanceof CpuDevice)) device.write(buffer, data as Float32Array<ArrayBuffer>);
     return new Tensor(device, buffer, { shape, dtype: "f32" });
   }, isShape);
   return make(params) as unknown as LayeredModel<never>;
 }
 
 /** Random token ids i32[batch, tokens]. */
-export function randomIds(device: CpuDevice, name: ModelName, shape: readonly number[] = models[name].batch): Tensor {
+export function randomIds(device: Device, name: ModelName, shape: readonly number[] = models[name].batch): Tensor {
   let state = 7;
   const data = Int32Array.from({ length: shape[0] * shape[1] }, () => {
     state = (state * 48271) % 2147483647;
@@ -103,7 +105,7 @@ export interface TrainingStep {
 }
 
 /** The step of a model: AdamW on adapters of rank 8, or, if `full`, on every weight; clipped, f32. */
-export function trainingStep(device: CpuDevice, name: ModelName, full: boolean): TrainingStep {
+export function trainingStep(device: Device, name: ModelName, full: boolean): TrainingStep {
   const model = randomModel(device, name) as unknown as Model<unknown, { inputIds: unknown }, never>;
   const ids = randomIds(device, name);
   const tuned = full ? null : lora(model, { r: 8, alpha: 16, targets: [...models[name].targets] as never });

@@ -2,18 +2,19 @@
  * How long does a training step take, and how much memory? LoRA of rank 8 with AdamW, random weights, f32, on one of
  * gpt2-small (4 x 128 tokens), gpt2-tiny (8 x 128), smollm2 (2 x 128).
  *
- * `deno run --allow-read --allow-env --allow-ffi bench/training_step.ts MODEL [--full] [--no-blas] [--threads N] [--serve]`:
- * one JSON line in the form of the side-by-side tables. With --serve, a step for each line of standard input and its
+ * `deno run --allow-read --allow-env --allow-ffi bench/training_step.ts MODEL [--full] [--no-blas] [--threads N] [--webgpu]
+ * [--serve]`: one JSON line in the form of the side-by-side tables. With --serve, a step for each line of standard input and its
  * milliseconds as the answer: what bench/against.ts alternates.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../kernels/device/cpu.ts";
+import { openWebGpu } from "../kernels/device/webgpu.ts";
 import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 import { type ModelName, models, trainingStep } from "./training.ts";
 
 const flags = parseArgs(Deno.args, {
-  boolean: ["blas", "full", "serve"],
+  boolean: ["blas", "full", "serve", "webgpu"],
   negatable: ["blas"],
   string: ["threads", "rounds"],
   default: { blas: true, rounds: "7" },
@@ -23,7 +24,9 @@ if (!(name in models)) {
   console.error(`error: there is no model ${name}: choose one of ${Object.keys(models).join(", ")}`);
   Deno.exit(2);
 }
-using device = await openCpu({ blas: flags.blas, threads: flags.threads ? Number(flags.threads) : undefined });
+using device = flags.webgpu
+  ? await openWebGpu()
+  : await openCpu({ blas: flags.blas, threads: flags.threads ? Number(flags.threads) : undefined });
 const began = performance.now();
 const made = trainingStep(device, name, flags.full);
 const ready = performance.now();
