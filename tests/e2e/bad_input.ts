@@ -622,6 +622,62 @@ const adapters: BadInput[] = [
     sentence: "error: …17…16…",
     code: 1,
   },
+  {
+    name: "PEFT's name of an option",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], use_dora: true } as never`),
+    sentence: "error: there is no option use_dora: it is called dora here",
+    code: 1,
+  },
+  {
+    name: "An option of PEFT's that is not built",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], alora_invocation_tokens: [1] } as never`),
+    sentence: "error: the option alora_invocation_tokens of PEFT is not taken: …",
+    code: 1,
+  },
+  {
+    name: "A start that would have to be computed",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], init: "eva" as never }`),
+    sentence: 'error: init "eva": EVA is not computed here: make the first values with PEFT and load the folder',
+    code: 1,
+  },
+  {
+    name: "Everything excluded",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], exclude: /.*/ }`),
+    sentence: "error: exclude leaves none of the … modules that targets names",
+    code: 1,
+  },
+  {
+    name: "A layer that there is none of",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], layers: [9] }`),
+    sentence: "error: layers has 9, but what targets names is in layers 0…",
+    code: 1,
+  },
+  {
+    name: "A part that a projection has not",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn[x]"] }`),
+    sentence: 'error: target "c_attn[x]" matches no module of this model: did you mean "c_attn[…"?',
+    code: 1,
+  },
+  {
+    name: "A module that is adapted and trained in full",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn", "c_fc"], modulesToSave: ["c_fc"] }`),
+    sentence: 'error: "h.0.mlp.c_fc" is in targets and, by modulesToSave, trained in full: name it in one of them',
+    code: 1,
+  },
+  {
+    name: "A token that the vocabulary has not",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], trainableTokens: [100000] }`),
+    sentence: 'error: trainableTokens of "wte" has 100000: it takes row numbers from 0 to …, each once',
+    code: 1,
+  },
 ];
 
 /** Runs that end before their last step. */
