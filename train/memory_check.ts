@@ -29,15 +29,22 @@ export function demandMemory(
 ): void {
   const { capacity = Infinity } = device;
   if (estimate.total <= capacity) return;
-  const mend = mends.map(({ change, estimate }) => ({ change, total: estimate().total })).find(({ total }) =>
-    total <= capacity
-  );
+  const mend = firstThatFits(mends, capacity);
   throw new DeviceError(
     `This run takes ${describeMemory(estimate)}; ${device.description} holds ${formatBytes(capacity)}: ` +
       (mend
         ? `use ${mend.change} (about ${formatBytes(mend.total)}).`
         : "shorten the rows with --seq, or choose a smaller model."),
   );
+}
+
+/** Each mend is planned only once those before it have failed: a plan takes seconds. */
+function firstThatFits(mends: readonly Mend[], capacity: number): { change: string; total: number } | null {
+  for (const { change, estimate } of mends) {
+    const { total } = estimate();
+    if (total <= capacity) return { change, total };
+  }
+  return null;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** How much memory a run will take, from the plans of its programs: nothing is computed for it. */
 import { sizeOf } from "../core/aval.ts";
 import { type DType, storageBytes } from "../core/dtype.ts";
-import { newInput, type Value } from "../core/ir/graph.ts";
+import { newInput } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
 import { trace } from "../core/trace.ts";
 import { flatten, mapTree } from "../core/tree.ts";
@@ -63,16 +63,18 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
       measure(more, [sum, params, ...rest], [0]),
     ];
   };
-  const programs = plan.lengths.flatMap(stepOf);
+  // One arena serves all programs of the CPU, so the longest of them counts; on a GPU, where work overlaps, each has its own.
+  const shared = device.kind === "cpu";
+  const counted = (lengths: readonly number[]) => shared ? lengths.slice().sort((a, b) => b - a).slice(0, 1) : lengths;
+  const programs = counted(plan.lengths).flatMap(stepOf);
   if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1]));
   const { evaluation } = plan;
-  for (const seq of evaluation?.lengths ?? []) {
+  for (const seq of counted(evaluation?.lengths ?? [])) {
     programs.push(measure(measureFunction(trainee), [params, frozen, batchInputs(evaluation!.batch, seq, plan)], []));
   }
 
-  // One arena serves all programs of the CPU; on a GPU, where work overlaps, each has its own.
   const arenas = programs.map(({ arena }) => arena);
-  const arena = device.kind === "cpu" ? Math.max(...arenas) : arenas.reduce((a, b) => a + b);
+  const arena = shared ? Math.max(...arenas) : arenas.reduce((a, b) => a + b);
   // Gradients that add up are held from one program to the next.
   const between = accumulate > 1 ? bytesOf(params) : 0;
   const activations = arena + between + Math.max(...programs.map((program) => program.beside)) +
