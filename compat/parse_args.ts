@@ -32,60 +32,55 @@ export type Args = Record<string, any> & { _: (string | number)[]; "--"?: string
 /** Reads a command's arguments. */
 export function parseArgs(args: readonly string[], options: ParseOptions = {}): Args {
   const list = (names: Names = []) => typeof names === "string" ? [names] : [...names];
-  const alias = new Map(
-    Object.entries(options.alias ?? {}).flatMap(([name, others]) => list(others).map((other) => [other, name])),
-  );
+  const groups = Object.entries(options.alias ?? {}).map(([name, others]) => [name, ...list(others)]);
+  const sameAs = (key: string) => groups.find((names) => names.includes(key)) ?? [key];
   const [boolean, string, collect, negatable] = [options.boolean, options.string, options.collect, options.negatable]
-    .map((names) => new Set(list(names)));
-  const declared = (key: string) => [boolean, string, collect, negatable].some((names) => names.has(key));
+    .map((names) => new Set(list(names).flatMap(sameAs)));
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
   const found: Args = { _: [] };
 
-  const set = (arg: string, name: string, value: unknown) => {
-    const key = alias.get(name) ?? name;
-    if (!declared(key) && options.unknown && options.unknown(arg, name, value) === false) return;
+  const set = (arg: string, key: string, value: unknown) => {
+    const declared = boolean.has(key) || string.has(key) || sameAs(key).length > 1;
+    if (!declared && options.unknown && options.unknown(arg, key, value) === false) return;
     const read = string.has(key) || typeof value !== "string" ? value : numeric(value);
-    found[key] = collect.has(key) ? [...found[key] ?? [], read] : read;
+    for (const name of sameAs(key)) found[name] = collect.has(key) ? [...found[name] ?? [], read] : read;
   };
-  const positional = (arg: string) => {
-    if (options.unknown && options.unknown(arg) === false) return;
-    found._.push(string.has("_") ? arg : numeric(arg));
-  };
+  const positional = (arg: string) => string.has("_") ? arg : numeric(arg);
 
-  for (let i = 0; i < args.length; i++) {
-    const arg = args[i];
-    if (arg === "--") {
-      const rest = args.slice(i + 1);
-      if (options["--"]) found["--"] = [...rest];
-      else rest.forEach((arg) => found._.push(string.has("_") ? arg : numeric(arg)));
+  let i = 0;
+  while (i < end) {
+    const arg = args[i++];
+    const [, dashes, text, given] = /^(--?)([^]+?)(?:=([^]+))?$/.exec(arg) ?? [];
+    if (dashes === undefined) {
+      if (options.unknown === undefined || options.unknown(arg) !== false) found._.push(positional(arg));
+      if (!options.stopEarly) continue;
+      found._.push(...args.slice(i, end));
       break;
     }
-    const [, dashes, text, given] = /^(--?)([^=]+)(?:=([^]*))?$/.exec(arg) ?? [];
-    if (dashes === undefined || /^-[\d.]/.test(arg)) {
-      if (options.stopEarly) {
-        found._.push(...args.slice(i));
-        break;
-      }
-      positional(arg);
-      continue;
-    }
-    if (dashes === "--" && text.startsWith("no-") && negatable.has(text.slice(3))) {
+    if (dashes === "--" && text.startsWith("no-") && negatable.has(text.slice(3)) && given === undefined) {
       set(arg, text.slice(3), false);
       continue;
     }
     // `-abc` is three switches, of which the last may have a value.
     const names = dashes === "--" ? [text] : [...text];
-    for (const name of names.slice(0, -1)) set(arg, name, true);
-    const name = names.at(-1)!;
-    const key = alias.get(name) ?? name;
-    const next = args[i + 1];
-    if (given !== undefined) set(arg, name, boolean.has(key) ? given !== "false" : given);
-    else if (boolean.has(key)) set(arg, name, true);
-    else if (next !== undefined && !/^-[^\d.]/.test(next) && next !== "--") set(arg, name, args[++i]);
-    else set(arg, name, string.has(key) ? "" : true);
+    for (const name of names.slice(0, -1)) set(arg, name, string.has(name) ? "" : true);
+    const key = names.at(-1)!;
+    const next = i < end ? args[i] : undefined;
+    if (given !== undefined) set(arg, key, boolean.has(key) ? given !== "false" : given);
+    else if (next === "true" || next === "false") set(arg, key, string.has(key) ? args[i++] : args[i++] !== "false");
+    else if (!boolean.has(key) && next !== undefined && !next.startsWith("-")) set(arg, key, args[i++]);
+    else set(arg, key, string.has(key) ? "" : true);
   }
-  for (const [key, value] of Object.entries(options.default ?? {})) if (!Object.hasOwn(found, key)) found[key] = value;
-  for (const key of boolean) if (!Object.hasOwn(found, key)) found[key] = false;
-  for (const key of collect) if (!Object.hasOwn(found, key)) found[key] = [];
+  const rest = args.slice(end + 1);
+  if (options["--"]) found["--"] = rest;
+  else found._.push(...rest);
+
+  const fallback = (key: string, value: unknown) => {
+    for (const name of sameAs(key)) if (!Object.hasOwn(found, name)) found[name] = value;
+  };
+  for (const [key, value] of Object.entries(options.default ?? {})) fallback(key, value);
+  for (const key of boolean) fallback(key, collect.has(key) ? [] : false);
+  for (const key of string) if (collect.has(key)) fallback(key, []);
   return found;
 }
 

@@ -8,13 +8,19 @@ Deno.test("the stand-in reads arguments as the original documents", () => {
   assertEquals(parseArgs(["--on", "x"], { boolean: ["on", "off"] }), { on: true, off: false, _: ["x"] });
   assertEquals(parseArgs(["--no-on"], { boolean: ["on"], negatable: ["on"] }), { on: false, _: [] });
   assertEquals(parseArgs(["--s"], { string: "s" }), { s: "", _: [] });
-  assertEquals(parseArgs(["--lr", "-1"], { string: "lr" }), { lr: "-1", _: [] });
-  assertEquals(parseArgs(["--t", "a", "--t", "b"], { string: "t", collect: ["t", "u"] }), {
+  assertEquals(parseArgs(["--lr", "-1"], { string: "lr" }), { lr: "", 1: true, _: [] });
+  assertEquals(parseArgs(["--lr=-1"], { string: "lr" }), { lr: "-1", _: [] });
+  assertEquals(parseArgs(["--on", "true", "--off", "false"], { boolean: ["on", "off"] }), {
+    on: true,
+    off: false,
+    _: [],
+  });
+  assertEquals(parseArgs(["--t", "a", "--t", "b"], { string: ["t", "u"], collect: ["t", "u"] }), {
     t: ["a", "b"],
     u: [],
     _: [],
   });
-  assertEquals(parseArgs(["-v"], { alias: { verbose: "v" }, boolean: "verbose" }), { verbose: true, _: [] });
+  assertEquals(parseArgs(["-v"], { alias: { verbose: "v" }, boolean: "verbose" }), { verbose: true, v: true, _: [] });
   assertEquals(parseArgs(["a", "--", "--b"], { "--": true }), { _: ["a"], "--": ["--b"] });
   assertEquals(parseArgs(["a", "--", "--b"]), { _: ["a", "--b"] });
   assertEquals(parseArgs(["run", "--x"], { stopEarly: true }), { _: ["run", "--x"] });
