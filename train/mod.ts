@@ -7,6 +7,7 @@ export { checkWritable, loadAdapter, type LoadedAdapter, saveAdapter, type SaveO
 export { type AdapterConfig, makeAdapterConfig } from "./adapter_config.ts";
 export { type AdapterFiles, adapterNames, readAdapter, writeAdapter } from "./adapter_files.ts";
 export * from "./answers.ts";
+export { type CheckpointOptions, type CheckpointStore, checkpointStore } from "./checkpoint.ts";
 export { uploadBatch } from "./compiled_step.ts";
 export * from "./data.ts";
 export * from "./data_files.ts";
