@@ -1,7 +1,7 @@
 import { nearest, OptionError } from "../core/errors.ts";
 
 /** Every option of `lora`, and what PEFT calls it. */
-const names: Readonly<Record<string, string>> = {
+export const optionNames: Readonly<Record<string, string>> = {
   r: "r",
   alpha: "lora_alpha",
   targets: "target_modules",
@@ -23,7 +23,7 @@ const names: Readonly<Record<string, string>> = {
 };
 
 /** PEFT's options that are not here, and why in one sentence. */
-const refusedOptions: Readonly<Record<string, string>> = {
+export const refusedOptions: Readonly<Record<string, string>> = {
   fan_in_fan_out: "it is read from the model's own products",
   loftq_config: "LoftQ's first values are not computed here: make them with PEFT and load the folder",
   eva_config: "EVA's first values are not computed here: make them with PEFT and load the folder",
@@ -44,7 +44,7 @@ const refusedOptions: Readonly<Record<string, string>> = {
 };
 
 /** Ways to start that PEFT has and that would have to be computed. */
-const refusedInits: Readonly<Record<string, string>> = {
+export const refusedInits: Readonly<Record<string, string>> = {
   eva: "EVA",
   olora: "OLoRA",
   loftq: "LoftQ",
@@ -65,12 +65,12 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
  */
 export function checkOptions(options: object): void {
   for (const key of Object.keys(options)) {
-    if (Object.hasOwn(names, key)) continue;
-    const own = Object.keys(names).find((name) => names[name] === snake(key));
+    if (Object.hasOwn(optionNames, key)) continue;
+    const own = Object.keys(optionNames).find((name) => optionNames[name] === snake(key));
     if (own !== undefined) throw new OptionError(`there is no option ${key}: it is called ${own} here`);
     const reason = refusedOptions[snake(key)];
     if (reason !== undefined) throw new OptionError(`the option ${key} of PEFT is not taken: ${reason}`);
-    const near = nearest(key, Object.keys(names));
+    const near = nearest(key, Object.keys(optionNames));
     throw new OptionError(`there is no option ${key}${near === null ? "" : `: did you mean ${near}?`}`);
   }
   const { init, bias, tie } = options as Record<string, unknown>;

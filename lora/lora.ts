@@ -1,6 +1,6 @@
 import { formatAval } from "../core/aval.ts";
 import { nearest, OptionError } from "../core/errors.ts";
-import { newInput, type Value } from "../core/ir/graph.ts";
+import { newInput } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { gather } from "../core/ops/indexing.ts";

@@ -1,4 +1,6 @@
+export type { MergeError } from "./bound.ts";
 export { combine, pissaToLora, type Weighted, wholeModules } from "./combine.ts";
+export type { Plan } from "./edit.ts";
 export { lora, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";
 export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable } from "./options.ts";
