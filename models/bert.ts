@@ -88,7 +88,7 @@ export function bertConfig(config: ModelConfig): BertConfig {
 }
 
 /** The shape of every weight, in the tree of {@link BertParams}. */
-export function bertShapes(config: BertConfig, hasPooler: boolean) {
+export function bertShapes(config: BertConfig, hasPooler: boolean): Record<string, unknown> {
   const { vocabSize, contextLength, tokenTypes, width, layers, innerWidth } = config;
   const table = (rows: number) => ({ weight: [rows, width] });
   const dense = (from: number, to: number) => linearShapes(from, to, true);

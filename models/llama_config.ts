@@ -37,8 +37,11 @@ interface Dialect {
 
 const everywhere = <T>(layers: number, value: T): readonly T[] => Array.from({ length: layers }, () => value);
 
+/** The architectures that are computed as a Llama is, as configurations name them. */
+export type LlamaType = "llama" | "mistral" | "qwen2" | "qwen3";
+
 /** Sources: Touvron et al. 2023, "LLaMA"; Jiang et al. 2023, "Mistral 7B"; Yang et al., "Qwen2" 2024 and "Qwen3" 2025. */
-const dialects = {
+const dialects: Readonly<Record<LlamaType, Dialect>> = {
   llama: {
     contextLength: 2048,
     biases: (config) => {
@@ -73,10 +76,7 @@ const dialects = {
     headNorms: true,
     windows: qwenWindows,
   },
-} satisfies Record<string, Dialect>;
-
-/** The architectures that are computed as a Llama is, as configurations name them. */
-export type LlamaType = keyof typeof dialects;
+};
 
 /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
 export function llamaConfig(config: ModelConfig): LlamaConfig {

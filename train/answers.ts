@@ -16,10 +16,14 @@ export interface AnswerOptions {
  * Makes a function that continues prompts (token ids) greedily with any parameters of the model, to the text before its end
  * token. The programs are compiled once for all calls.
  */
-export function answerer(model: LanguageModel, tokenizer: Tokenizer, { maxNewTokens, batch = 50 }: AnswerOptions) {
+export function answerer(
+  model: LanguageModel,
+  tokenizer: Tokenizer,
+  { maxNewTokens, batch = 50 }: AnswerOptions,
+): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {
   const generate = generator(model, { jit, read });
   const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId];
-  return async (params: unknown, prompts: readonly (readonly number[])[]): Promise<string[]> => {
+  return async (params, prompts) => {
     const texts: string[] = [];
     for (let at = 0; at < prompts.length; at += batch) {
       const made = await generate(params, prompts.slice(at, at + batch), { maxNewTokens, stopIds });

@@ -98,7 +98,15 @@ function countLabelled({ labels, labelShape: [, seq] }: Batch): number {
 }
 
 /** A batch on a device: what a model reads, and the labels for its loss. */
-export function uploadBatch(home: TensorHome, batch: Batch) {
+export interface UploadedBatch {
+  readonly inputIds: Tensor;
+  readonly attentionMask: Tensor;
+  readonly documentStart?: Tensor;
+  readonly labels: Tensor;
+}
+
+/** Copies a batch to a device. */
+export function uploadBatch(home: TensorHome, batch: Batch): UploadedBatch {
   const make = (data: Int32Array, shape: readonly number[] = batch.shape) =>
     upload(home, { shape, dtype: "i32", data });
   return {

@@ -94,14 +94,22 @@ export function evaluationBatches(data: readonly Example[], options: EvaluateOpt
 /** A row without a label. */
 const empty: Example = { ids: [0], labels: [IGNORED] };
 
+type LabelledInputs = TokenInputs & { readonly labels: Operand };
+
+/** What a batch adds up to: the losses, how many tokens or rows they are of, and a classifier's right answers. */
+interface Sums {
+  readonly loss: Value;
+  readonly count: Value;
+  readonly right?: Value;
+}
+
 /** What is compiled of an evaluation: the sums of a batch. */
-export function measureFunction<P, F>(trainee: Trainee<P, F>) {
-  return (params: P, frozen: F, { labels, ...inputs }: TokenInputs & { readonly labels: Operand }) =>
-    sums(trainee.apply(params, frozen, inputs), labels);
+export function measureFunction<P, F>(trainee: Trainee<P, F>): (params: P, frozen: F, batch: LabelledInputs) => Sums {
+  return (params, frozen, { labels, ...inputs }) => sums(trainee.apply(params, frozen, inputs), labels);
 }
 
 /** The sums of a batch: of a language model's logits [B,T,V] with labels [B,T], of a classifier's [B,C] with labels [B]. */
-function sums(logits: Value, labels: Operand): { loss: Value; count: Value; right?: Value } {
+function sums(logits: Value, labels: Operand): Sums {
   if (logits.shape.length === 3) {
     return { loss: causalLoss(logits, labels, { reduction: "sum" }), count: labelledTokens(labels) };
   }

@@ -50,24 +50,38 @@ export function guardedUpdate<P, S>(
 }
 
 /** A whole step: `(state, lr, ...rest)` to the new state and its report. Give it to `jit` with `donate: [0]`. */
-export function makeStep<P, S>(loss: Loss<P>, options: UpdateOptions<S>) {
+export function makeStep<P, S>(
+  loss: Loss<P>,
+  options: UpdateOptions<S>,
+): (state: TrainState<P, S>, lr: Operand, ...rest: unknown[]) => ReturnType<typeof guardedUpdate<P, S>> {
   const withGradients = valueAndGrad(loss);
-  return (state: TrainState<P, S>, lr: Operand, ...rest: unknown[]) => {
+  return (state, lr, ...rest) => {
     const [value, grads] = withGradients(state.params, ...rest);
     return guardedUpdate(state, value, grads as P, lr, options);
   };
 }
 
+/** Loss and gradients of some micro-batches. */
+export interface GradientSum<P> {
+  readonly loss: Value;
+  readonly grads: P;
+}
+
+/** What {@link makeAccumulation} gives. */
+export interface Accumulation<P> {
+  first(params: P, ...rest: unknown[]): GradientSum<P>;
+  more(sum: GradientSum<P>, params: P, ...rest: unknown[]): GradientSum<P>;
+}
+
 /** Loss and gradients summed over micro-batches: the first of them, and one more added to a sum. */
-export function makeAccumulation<P>(loss: Loss<P>) {
+export function makeAccumulation<P>(loss: Loss<P>): Accumulation<P> {
   const withGradients = valueAndGrad(loss);
-  type Sum = { loss: Value; grads: P };
   return {
-    first: (params: P, ...rest: unknown[]): Sum => {
+    first: (params, ...rest) => {
       const [value, grads] = withGradients(params, ...rest);
       return { loss: value, grads: grads as P };
     },
-    more: (sum: Sum, params: P, ...rest: unknown[]): Sum => {
+    more: (sum, params, ...rest) => {
       const [value, grads] = withGradients(params, ...rest);
       const before = flatten<Leaf>(sum.grads);
       const more = flatten<Leaf>(grads).leaves;
