@@ -13,8 +13,12 @@ const options = { device: runtime.home };
 const ints = (shape: number[], data: number[]) =>
   upload(runtime.home, { shape, dtype: "i32", data: Int32Array.from(data) });
 
-/** The golden encoder with its weights under other names; those named null are left out. */
-function rewritten(rename: (name: string) => string | null, more: Record<string, HostTensor> = {}): string {
+/** Runs `body` on a folder with the golden encoder, its weights under other names; those named null are left out. */
+async function rewritten(
+  rename: (name: string) => string | null,
+  body: (folder: string) => Promise<void>,
+  more: Record<string, HostTensor> = {},
+): Promise<void> {
   const folder = Deno.makeTempDirSync();
   using source = openSafetensors(`${golden}/model.safetensors`);
   const tensors = source.names.flatMap((name) => {
@@ -23,7 +27,11 @@ function rewritten(rename: (name: string) => string | null, more: Record<string,
   });
   writeSafetensors(`${folder}/model.safetensors`, new Map([...tensors, ...Object.entries(more)]));
   Deno.copyFileSync(`${golden}/config.json`, `${folder}/config.json`);
-  return folder;
+  try {
+    await body(folder);
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 }
 
 const ids = [4, 90, 17, 33, 60];
@@ -40,8 +48,8 @@ async function states(path: string, row = ids, mask?: number[]): Promise<HostTen
 Deno.test("old files: gamma and beta, the prefix bert., the heads of pretraining beside the encoder", async () => {
   const old = (name: string) =>
     `bert.${name}`.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
-  const folder = rewritten(old, { "cls.predictions.bias": { dtype: "f32", shape: [2], data: new Float32Array(2) } });
-  assertEquals(await states(folder), await states(golden));
+  const head = { "cls.predictions.bias": { dtype: "f32", shape: [2], data: new Float32Array(2) } } as const;
+  await rewritten(old, async (folder) => assertEquals(await states(folder), await states(golden)), head);
 });
 
 Deno.test("every token sees all others, and none sees padding", async () => {
@@ -52,14 +60,15 @@ Deno.test("every token sees all others, and none sees padding", async () => {
   assertEquals(padded.data.slice(0, bare.data.length), bare.data);
 });
 
-Deno.test("a file without a pooler gives states and embeddings; its pooler is refused", async () => {
-  using model = await bert.load(rewritten((name) => name.startsWith("pooler.") ? null : name), options);
-  const inputs = { inputIds: ints([1, 5], ids) };
-  const embedding: HostTensor = await runtime.read(runtime.jit(model.embed)(model.params, inputs));
-  const length = Math.hypot(...embedding.data);
-  assert(Math.abs(length - 1) < 2 ** -22, `the embedding's length is ${length}`);
-  assertThrows(() => model.pool(model.params, inputs), FileError, "this BERT has no pooler");
-});
+Deno.test("a file without a pooler gives states and embeddings; its pooler is refused", () =>
+  rewritten((name) => name.startsWith("pooler.") ? null : name, async (folder) => {
+    using model = await bert.load(folder, options);
+    const inputs = { inputIds: ints([1, 5], ids) };
+    const embedding: HostTensor = await runtime.read(runtime.jit(model.embed)(model.params, inputs));
+    const length = Math.hypot(...embedding.data);
+    assert(Math.abs(length - 1) < 2 ** -22, `the embedding's length is ${length}`);
+    assertThrows(() => model.pool(model.params, inputs), FileError, "this BERT has no pooler");
+  }));
 
 Deno.test("packed documents, rows past the context and unbuilt configurations are refused", async () => {
   using model = await bert.load(golden, options);
@@ -67,12 +76,12 @@ Deno.test("packed documents, rows past the context and unbuilt configurations ar
   const packed = { inputIds: row(4), documentStart: row(4) };
   assertThrows(() => model.apply(model.params, packed), ShapeError, "documents can't be packed");
   assertThrows(() => model.apply(model.params, { inputIds: row(41) }), DataError, "the model's context is 40");
-  const refused = async (keys: Record<string, unknown>, sentence: string) => {
-    const folder = rewritten((name) => name);
-    const config = JSON.parse(Deno.readTextFileSync(`${folder}/config.json`));
-    Deno.writeTextFileSync(`${folder}/config.json`, JSON.stringify({ ...config, ...keys }));
-    await assertRejects(() => bert.load(folder, options), FileError, sentence);
-  };
+  const refused = (keys: Record<string, unknown>, sentence: string) =>
+    rewritten((name) => name, async (folder) => {
+      const config = JSON.parse(Deno.readTextFileSync(`${folder}/config.json`));
+      Deno.writeTextFileSync(`${folder}/config.json`, JSON.stringify({ ...config, ...keys }));
+      await assertRejects(() => bert.load(folder, options), FileError, sentence);
+    });
   await refused({ position_embedding_type: "relative_key" }, "is relative_key, and known is absolute");
   await refused({ hidden_act: "relu" }, "hidden_act is relu, and known is gelu, gelu_new, gelu_pytorch_tanh");
   await refused({ is_decoder: true }, "is_decoder is true, and only models with false can be built");
