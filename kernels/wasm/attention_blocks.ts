@@ -4,6 +4,7 @@ import { type AttentionKernel, type AttentionOperand, attentionOperands, type He
 import type { Code, Local } from "./assembler.ts";
 import { AttentionSight } from "./attention_sight.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
+import { emitStraightPanels, emitTurnedPanels, panelWidth } from "./attention_panels.ts";
 import { emitDotTile, emitTile } from "./gemm_tile.ts";
 import { MathEmitter } from "./math.ts";
 import type { PlainOpcode } from "./opcodes.ts";
@@ -11,7 +12,9 @@ import type { PlainOpcode } from "./opcodes.ts";
 /** Rows of a block: enough to use each row of the other side from cache many times. */
 const mostRows = 32;
 /** Rows and columns of the register tiles. */
-const dotRows = 2, dotColumns = 4, sumRows = 4, sumVectors = 2;
+const dotRows = 2, dotColumns = 4, sumRows = 4, sumVectors = panelWidth / 4;
+/** Rows of a block from which packing the other side pays. */
+const leastPackedRows = 12;
 
 /** Emits one pass: blocks of `rows` (queries or keys) against `columns` (keys or queries). */
 export class AttentionBlocks {
@@ -26,6 +29,10 @@ export class AttentionBlocks {
   readonly #functions: Code[] = [];
   readonly #known = new Map<string, number>();
   readonly #names: readonly AttentionOperand[];
+  /** Scratch for the other side's panels, where they are packed. */
+  readonly #turned: Local | null = null;
+  readonly #straight: Local | null = null;
+  readonly #straightNext: number;
   #scratchBytes = 0;
 
   constructor(readonly kernel: AttentionKernel, options: EmitOptions, readonly rows: number, readonly columns: number) {
@@ -38,8 +45,15 @@ export class AttentionBlocks {
     this.math = new MathEmitter(this.code, options.relaxed);
     this.sight = new AttentionSight(this.code, kernel, (name) => this.#pointer(name));
     this.#block = Math.min(mostRows, rows);
-    this.#scoreRow = (Math.ceil(columns / 4) * 4 + 4) * 4;
-    this.#sumRow = Math.ceil(kernel.width / (4 * sumVectors)) * 16 * sumVectors;
+    this.#scoreRow = (Math.ceil(columns / panelWidth) * panelWidth + 4) * 4;
+    this.#sumRow = Math.ceil(kernel.width / panelWidth) * 4 * panelWidth;
+    // A line more than a panel needs: panels whose rows fall on the same cache sets would push each other out.
+    this.#straightNext = columns * 4 * panelWidth + 64;
+    if (this.#block >= leastPackedRows) {
+      const panels = Math.ceil(kernel.width / panelWidth);
+      this.#turned = this.#reserve(Math.ceil(columns / panelWidth) * panelWidth * kernel.width * 4);
+      this.#straight = this.#reserve(panels * this.#straightNext);
+    }
   }
 
   finish(heads: number, costOfRow: number): EmittedKernel {
@@ -156,6 +170,10 @@ export class AttentionBlocks {
   ): void {
     const { code } = this, { width } = this.kernel;
     const leftRow = this.#layout(leftOperand).token * 4, rightRow = this.#layout(rightOperand).token * 4;
+    if (this.#turned !== null) {
+      emitTurnedPanels(code, right, rightRow, count, width, this.#turned);
+      return this.#panelProducts(left, leftRow, first, last, this.#turned, count, scores);
+    }
     const [row, leftAt, rightAt, c, to, line] = Array.from({ length: 6 }, () => code.local("i32"));
     code.get(first).set(row).get(left).set(leftAt).get(scores).set(line);
     for (const rows of [dotRows, 1]) {
@@ -184,6 +202,43 @@ export class AttentionBlocks {
     code.release("i32", row, leftAt, rightAt, c, to, line);
   }
 
+  /** The same with the right side packed: its panels of eight rows lie one after the other. */
+  #panelProducts(
+    left: Local,
+    leftRow: number,
+    first: Local,
+    last: Local,
+    panels: Local,
+    count: Local,
+    scores: Local,
+  ): void {
+    const { code } = this, { width } = this.kernel;
+    const [row, leftAt, rightAt, c, to, line] = Array.from({ length: 6 }, () => code.local("i32"));
+    code.get(first).set(row).get(left).set(leftAt).get(scores).set(line);
+    for (const rows of [sumRows, 1]) {
+      const tile = this.#function(`panel ${rows} ${leftRow}`, () =>
+        emitTile({
+          rows,
+          vectors: sumVectors,
+          resultRow: this.#scoreRow,
+          adds: false,
+          relaxed: this.math.relaxed,
+          segments: [{ splatRow: leftRow, splatStep: 4, panelType: "f32", panelStep: 4 * panelWidth }],
+        }));
+      code.loopUpTo(row, last, rows, () => {
+        code.i32(0).set(c).get(panels).set(rightAt).get(line).set(to);
+        code.loopUpTo(c, count, 1, () => {
+          code.get(to).i32(0).get(leftAt).get(rightAt).i32(width).call(tile);
+          code.get(rightAt).i32(4 * panelWidth * width).op("i32.add").set(rightAt);
+          code.get(to).i32(4 * panelWidth).op("i32.add").set(to);
+        }, panelWidth);
+        code.get(leftAt).i32(rows * leftRow).op("i32.add").set(leftAt);
+        code.get(line).i32(rows * this.#scoreRow).op("i32.add").set(line);
+      });
+    }
+    code.release("i32", row, leftAt, rightAt, c, to, line);
+  }
+
   /** sums[row - first] = Σ scores[row - first][c]·values[c] over c below `count`; added on where `add` is not 0. */
   combine(
     scores: Local,
@@ -196,8 +251,16 @@ export class AttentionBlocks {
     add: Local | null,
   ): void {
     const { code } = this;
-    const valueRow = this.#layout(operand).token * 4;
-    const [row, from, to, column] = Array.from({ length: 4 }, () => code.local("i32"));
+    const inPlaceRow = this.#layout(operand).token * 4;
+    const packed = this.#straight;
+    if (packed !== null) {
+      emitStraightPanels(code, values, inPlaceRow, count, this.kernel.width, packed, this.#straightNext);
+    }
+    // From one row of values to the next, and from eight columns to the next.
+    const [base, valueRow, next] = packed === null
+      ? [values, inPlaceRow, 4 * panelWidth]
+      : [packed, 4 * panelWidth, this.#straightNext];
+    const [row, from, to, column, panel] = Array.from({ length: 5 }, () => code.local("i32"));
     code.get(first).set(row).get(scores).set(from).get(sums).set(to);
     for (const rows of [sumRows, 1]) {
       const tile = this.#function(`sum ${rows} ${valueRow}`, () =>
@@ -210,19 +273,20 @@ export class AttentionBlocks {
           segments: [{ splatRow: this.#scoreRow, splatStep: 4, panelType: "f32", panelStep: valueRow }],
         }));
       code.loopUpTo(row, last, rows, () => {
-        code.i32(0).set(column);
+        code.i32(0).set(column).get(base).set(panel);
         // The last panel may reach past the width: its lanes are kept in the sums but never written out.
         code.loopUpTo(column, { constant: this.#sumRow }, 16 * sumVectors, () => {
           code.get(to).get(column).op("i32.add");
           if (add === null) code.i32(0);
           else code.get(add);
-          code.get(from).get(values).get(column).op("i32.add").get(count).call(tile);
+          code.get(from).get(panel).get(count).call(tile);
+          code.get(panel).i32(next).op("i32.add").set(panel);
         });
         code.get(from).i32(rows * this.#scoreRow).op("i32.add").set(from);
         code.get(to).i32(rows * this.#sumRow).op("i32.add").set(to);
       });
     }
-    code.release("i32", row, from, to, column);
+    code.release("i32", row, from, to, column, panel);
   }
 
   /** Calls `body` for each row with its row of scores and the same row of a second block of scratch. */

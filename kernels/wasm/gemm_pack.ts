@@ -66,7 +66,7 @@ export function emitCopiedPanel(
  */
 export function emitCopiedBlock(
   code: Code,
-  side: Side,
+  side: Pick<Side, "dtype" | "k">,
   depth: Depth,
   from: Local,
   panels: number,
@@ -192,7 +192,7 @@ export function emitTransposedBlock(
 }
 
 /** Transposes the four vectors that `load` pushes and stores them at `to + offset(i)`. */
-function emitTranspose(code: Code, load: (i: number) => void, to: Local, offset: (i: number) => number): void {
+export function emitTranspose(code: Code, load: (i: number) => void, to: Local, offset: (i: number) => number): void {
   const rows = Array.from({ length: 4 }, () => code.local("v128"));
   const pairs = Array.from({ length: 4 }, () => code.local("v128"));
   rows.forEach((row, i) => {
