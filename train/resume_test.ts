@@ -34,7 +34,7 @@ async function makeTiny(folder: string, device: Awaited<ReturnType<typeof openCp
   );
   const tuned = lora<any, any, any>(model, { r: 2, alpha: 4, targets: ["c_attn", "c_proj"], dropout });
   const options = { data, steps: 12, batch: 2, lr: 1e-2, warmup: 2, context: 64 } satisfies TrainOptions;
-  return { folder, tuned, options };
+  return { folder, model, tuned, options };
 }
 
 /** What decides which batches there are and what is random, one of each at least. */
@@ -111,9 +111,24 @@ function disposeAll(trainable: any) {
 Deno.test("packed rows have the loss that they have one a row", () =>
   withTiny(0, async ({ tuned, options }) => {
     // One step over all of the data, in whatever order.
-    const data = options.data.slice(0, 3);
+    const data = options.data.slice(0, 3).map(({ ids }) => ({ ids, labels: ids }));
     const apart = await train(tuned, { ...options, data, steps: 1, batch: 3 });
     const total = data.reduce((sum, { ids }) => sum + ids.length, 0);
     const packed = await train(tuned, { ...options, data, steps: 1, batch: 1, pack: true, seq: total });
     assert(Math.abs(apart.losses[0] - packed.losses[0]) <= total * 2 ** -23 * apart.losses[0]);
+  }));
+
+Deno.test("every micro-batch of a run drops other places", () =>
+  withTiny(0, async ({ model, options }) => {
+    const tuned = lora<any, any, any>(model, { r: 2, alpha: 4, targets: ["c_attn"], dropout: 0.5, init: false });
+    const [row] = options.data;
+    const plan = { data: [row], batch: 1, lr: 1e-30, context: 64 };
+    const { losses } = await train(tuned, { ...plan, steps: 4 });
+    assertEquals(new Set(losses).size, 4);
+    const twice = await train(tuned, { ...plan, steps: 2, accumulate: 2 });
+    // The second step's batches are the third and the fourth of the run.
+    [0, 1].forEach((step) => {
+      const mean = (losses[2 * step] + losses[2 * step + 1]) / 2;
+      assert(Math.abs(twice.losses[step] - mean) <= 4 * 2 ** -23 * mean);
+    });
   }));
