@@ -2,11 +2,12 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError, LowrankError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
-import { add, mul } from "../core/ops/elementwise.ts";
+import { add, convert, mul } from "../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../core/ops/indexing.ts";
-import { tensor } from "../core/tensor.ts";
+import { tensor, upload } from "../core/tensor.ts";
 import { valueAndGrad } from "../core/transforms/grad.ts";
 import { openCpu } from "./device/cpu.ts";
+import { randomPacked } from "../tests/reference/packed_reference.ts";
 import { evaluate, jit, read } from "./jit.ts";
 
 Deno.test("a tree goes in, a tree of tensors comes out", async () => {
@@ -74,4 +75,20 @@ Deno.test("what can't run says why", async () => {
   await assertRejects(() => evaluate(add(kept!, tensor(one, [1]))), LowrankError, "another trace");
   // deno-lint-ignore require-await -- the mistake that is tested
   assertThrows(() => jit(async (x: Value) => x)(tensor(one, [1])), LowrankError, "async");
+});
+
+Deno.test("a packed argument that is returned keeps its words", async () => {
+  using device = await openCpu({ threads: 1 });
+  const words = randomPacked("q8_0", 64, 3);
+  const packed = upload(device, { shape: [4, 16], dtype: "q8_0", data: words });
+  const [copy] = await read(jit((x: Value) => [x, add(convert(x, "f32"), 1)])(packed));
+  assertEquals([copy.dtype, copy.shape, copy.data], ["q8_0", [4, 16], words]);
+});
+
+Deno.test("an argument may be a value made of tensors, which is computed first", async () => {
+  using device = await openCpu({ threads: 1 });
+  const doubled = mul(tensor(device, [1, 2]), 2);
+  const { sum, again } = await read(jit((x: Value) => ({ sum: add(x, 1), again: x }))(doubled));
+  assertEquals([[...sum.data], [...again.data]], [[3, 5], [2, 4]]);
+  assertEquals([...(await read({ doubled })).doubled.data], [2, 4]);
 });

@@ -3,6 +3,7 @@ import { formatAval } from "../core/aval.ts";
 import { isFloat } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
+import { isPacked } from "../core/packed.ts";
 import type { FlatTree } from "../core/tree.ts";
 import type { Module } from "./analyse.ts";
 import type { LoraOptions, Saved } from "./options.ts";
@@ -42,7 +43,7 @@ export function planSaved(
   const edits = new Map<string, Edit>();
   const add = (name: Named, by: Saved["by"]) => {
     const aval = params.leaves[params.paths.indexOf(name.from)].aval;
-    if (!isFloat(aval.dtype)) {
+    if (!isFloat(aval.dtype) && !isPacked(aval.dtype)) {
       throw new OptionError(`${by} names ${name.from}, which is ${formatAval(aval)}: only floats can be trained`);
     }
     if (!edits.has(name.into)) edits.set(name.into, { ...name, by, shape: aval.shape });
@@ -134,6 +135,6 @@ function inputEmbedding(embeddings: readonly Module[]): Module {
     `trainableTokens is a list, but ${
       found.length === 0 ? "no embedding is" : `${found.length} embeddings are`
     } looked ` +
-      `up by an input: name it, as in { ${embeddings[0]?.path ?? "embed_tokens"}: [0] }`,
+      `up by an input: name it, as in { ${embeddings[0]?.path ?? "embedding"}: [0] }`,
   );
 }

@@ -1,7 +1,7 @@
 /** Making map kernels: axes merged, buffers numbered. */
 import type { Aval } from "../../core/aval.ts";
 import { stridesOf } from "../../core/aval.ts";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked, packedLayout, type PackedType } from "../../core/packed.ts";
 import type { MapKernel, Operand, Store } from "../kernel.ts";
 import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
@@ -66,4 +66,14 @@ export function copyOf(ctx: Context, repr: Repr): Repr {
     value: draftOf(repr),
   }]);
   return whole;
+}
+
+/** A copy of a packed array as it is, word by word: an argument that is returned. */
+export function copyWords(ctx: Context, packed: Buffer): Buffer {
+  const aval: Aval = { shape: [packedLayout(packed.dtype as PackedType, packed.size).words], dtype: "u32" };
+  const { buffer } = ctx.newWhole(aval);
+  const from: Buffer = { ...packed, dtype: "u32", size: aval.shape[0] };
+  const index = { offset: 0, strides: [1] };
+  launchMap(ctx, aval.shape, [{ buffer, index, value: { kind: "load", type: "u32", buffer: from, index } }]);
+  return buffer;
 }

@@ -4,9 +4,10 @@ import { LowrankError } from "../../core/errors.ts";
 import type { Graph, Node, Value } from "../../core/ir/graph.ts";
 import { freeAxes } from "../../core/ops/contract.ts";
 import { reshapePrim, reshapeView, wholeView } from "../../core/ops/broadcast.ts";
+import { isPacked } from "../../core/packed.ts";
 import { lowerAttention } from "./attention.ts";
 import { Context, type Launch } from "./context.ts";
-import { copyOf, launchMap } from "./emit.ts";
+import { copyOf, copyWords, launchMap } from "./emit.ts";
 import { clampDraft, Groups } from "./groups.ts";
 import { type Buffer, draftOf, isBuffer, isWhole, type Repr } from "./repr.ts";
 import { lowerReduce, lowerRowComposite } from "./row.ts";
@@ -42,6 +43,7 @@ export function lower(graph: Graph, args: readonly Value[], fuse = true): Lowere
   const outputs = graph.outputs.map((value) => {
     const v = ctx.resolve(value);
     let repr = groups.repr(v);
+    if (isPacked(v.dtype)) return copyWords(ctx, repr.base as Buffer);
     const own = isBuffer(repr.base) && repr.base.argument === undefined && isWhole(repr, v.aval);
     if (!own || taken.has(repr.base as Buffer)) repr = copyOf(ctx, repr);
     taken.add(repr.base as Buffer);

@@ -74,6 +74,7 @@ export async function mergeRatio(
       let sum = 1;
       for (let j = 0; j < width; j++) sum += Math.abs(inputs.data[row * width + j]);
       const apart = Math.abs(adapted[output].data[i] - merged[output].data[i]);
+      if (apart === 0) return;
       ratio = Math.max(ratio, apart / (share * size + ofInputs * sum * subject.layers.length));
       if (trial.dtype === "f32") alarm = Math.max(alarm, apart / ((16 * roundoff.f32 + gain) * size));
     })

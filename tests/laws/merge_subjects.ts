@@ -7,11 +7,13 @@ import { matmul } from "../../core/ops/contract.ts";
 import { add, convert } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
+import { isPacked } from "../../core/packed.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { lora, type LoraOptions, pissa, type Trainable, type Tuned } from "../../lora/mod.ts";
 import fc from "fast-check";
 import { convertTo } from "../reference/oracle_scalar.ts";
 import { toHost } from "../reference/oracle.ts";
+import { randomPacked } from "../reference/packed_reference.ts";
 import { noise } from "../reference/toy_models.ts";
 import { oracleRuntime } from "../runtimes.ts";
 
@@ -37,7 +39,7 @@ export const trials: fc.Arbitrary<MergeTrial> = fc.record({
   alpha: fc.integer({ min: 1, max: 64 }),
   rslora: fc.boolean(),
   layout: fc.constantFrom("in,out" as const, "out,in" as const),
-  dtype: fc.constantFrom<DType>("f32", "f32", "bf16", "f16"),
+  dtype: fc.constantFrom<DType>("f32", "f32", "bf16", "f16", "q8_0", "nf4"),
   seed: fc.nat(),
 }).map(({ rank, ...rest }) => ({ ...rest, r: 1 + rank % Math.min(rest.k, rest.n) }));
 
@@ -81,6 +83,7 @@ export const isHost = (x: unknown) => typeof x === "object" && x !== null && "da
 
 /** Random numbers that a dtype holds. */
 export function draw(shape: readonly number[], dtype: DType, seed: number, scale = 1): HostTensor {
+  if (isPacked(dtype)) return { shape, dtype, data: randomPacked(dtype, sizeOf(shape), seed) };
   const next = noise(seed);
   const data = Float64Array.from(
     { length: sizeOf(shape) },
@@ -153,8 +156,10 @@ export const variants: Readonly<Record<string, Variant>> = {
 };
 
 /** Random weights, and adapters whose B is not zero and whose change is of the weights' own size. */
-export async function makeSubject(trial: MergeTrial, variant = "plain"): Promise<MergeSubject> {
+export async function makeSubject(drawn: MergeTrial, variant = "plain"): Promise<MergeSubject> {
   const { model: make, adapters, pissa: startsByPissa } = variants[variant];
+  // What PiSSA leaves of a weight is stored as the weight was, so it takes none that is packed.
+  const trial = startsByPissa && isPacked(drawn.dtype) ? { ...drawn, dtype: "f32" as const } : drawn;
   const { r, alpha, rslora, seed } = trial;
   const model = make(trial);
   const { k: vocabulary } = trial;
