@@ -45,7 +45,7 @@ class GemmEmitter {
       return { start: null, length: { constant: s.k }, end: { constant: s.k }, most: s.k };
     });
     const block: Block = {
-      result: this.#reserve(group * columnBlock * 4 + this.#operands.runSumsBytes),
+      result: this.#reserve(group * columnBlock * 4 + this.#operands.preparedBytes),
       panels: segments.map((s) => s.panelMode === "inPlace" ? null : this.#reserve(this.#operands.panelsBytes(s))),
       splats: segments.map((s) =>
         s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * this.#operands.deepest(s) * 4)
@@ -85,7 +85,7 @@ class GemmEmitter {
     const products = Math.min(rowBlock, rows) * Math.min(columnBlock, columns) * depth;
     const functions = [...this.#loops.functions, code], imported = by === "blas" ? [blasImport] : [];
     // Few rows take memory's time, not that of multiplying.
-    const perCall = by === "dots" ? productsPerCall / 8 : productsPerCall;
+    const perCall = by === "dots" ? productsPerCall / 4 : productsPerCall;
     return this.#frame.finish(units, perCall / products, this.#scratchBytes, functions, imported);
   }
 

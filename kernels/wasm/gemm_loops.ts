@@ -7,7 +7,7 @@ import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTran
 import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
 import { emitDotColumn, emitTile, type TileSegment } from "./gemm_tile.ts";
 import { emitUnpackedPanel, emitUnpackedRows } from "./packed.ts";
-import { emitRunSums } from "./packed_dots.ts";
+import { emitPreparedRows, type PackedDots } from "./packed_dots.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
 export interface Area {
@@ -209,8 +209,21 @@ export class GemmLoops {
     const { rows, columnBlock, segments } = this.#plan;
     const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
     const [{ panel: { dtype, operand }, splat, k }] = segments;
-    const packed = isPacked(dtype) ? { type: dtype, size: operands.kernel.operands[operand].size } : null;
-    const shape = {
+    const [at, into, zero, scratch] = operands.counters(4);
+    const lefts = segments.map((s) => operands.address(s.splat, outer, zero, all));
+    const rights = segments.map(({ panel }) =>
+      panel.runs ? operands.run(panel, outer, column, all) : operands.address(panel, outer, column, all)
+    );
+    let packed: PackedDots | null = null;
+    if (isPacked(dtype)) {
+      const reader = operands.reader(segments[0].panel);
+      code.get(result).i32(rows * columnBlock * 4).op("i32.add").set(scratch);
+      const prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch);
+      packed = { type: dtype, size: reader.size, rows: prepared };
+      lefts[0] = prepared.at;
+      reader.release();
+    }
+    this.functions.push(emitDotColumn({
       rows,
       vectors: 1,
       resultRow: columnBlock * 4,
@@ -219,25 +232,15 @@ export class GemmLoops {
       segments: segments.map(({ splat, panel }): TileSegment => {
         return { splatRow: splat.free * 4, splatStep: 4, panelType: panel.dtype, panelStep: 0 };
       }),
-    };
-    this.functions.push(emitDotColumn(shape, packed));
+    }, packed));
     const made = this.functions.length - 1;
-    const [at, into, zero, sums] = operands.counters(4);
-    const lefts = segments.map((s) => operands.address(s.splat, outer, zero, all));
-    const rights = segments.map(({ panel }) =>
-      panel.runs ? operands.run(panel, outer, column, all) : operands.address(panel, outer, column, all)
-    );
-    if (packed) {
-      code.get(result).i32(rows * columnBlock * 4).op("i32.add").set(sums);
-      emitRunSums(code, lefts[0], splat.free * 4, rows, k, sums);
-    }
     code.get(column).set(at).get(result).set(into);
     code.loopUpTo(at, columnEnd, 1, () => {
       code.get(into);
       if (packed) code.get(operands.frame.pointers[operand]);
       else code.i32(0);
       segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
-      if (packed) code.get(sums);
+      if (packed) code.get(packed.rows.sums);
       code.call(made);
       segments.forEach(({ panel }, i) => {
         const step = panel.runs ? panel.free / 32 : panel.free * byteSize[panel.dtype];

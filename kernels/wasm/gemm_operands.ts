@@ -8,6 +8,7 @@ import type { Depth, Source } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan, Side } from "./gemm_plan.ts";
 import { AxisRewriter } from "./iteration.ts";
 import { PackedReader } from "./packed.ts";
+import { preparedBytes } from "./packed_dots.ts";
 import type { Space } from "./point.ts";
 
 /** How far apart, in bytes, the tiles find what they read. */
@@ -83,10 +84,10 @@ export class GemmOperands {
     return local;
   }
 
-  /** Bytes after the block of sums in which dot products with packed rows keep the sums of runs of the splat side. */
-  get runSumsBytes(): number {
+  /** Bytes after the block of sums in which dot products with packed rows keep what they prepare of the splat side. */
+  get preparedBytes(): number {
     const { by, rows, segments: [{ k, panel }] } = this.plan;
-    return by === "dots" && panel.runs !== null ? rows * k / 32 * 16 : 0;
+    return by === "dots" && panel.runs !== null ? preparedBytes(rows, k) : 0;
   }
 
   /** Whether k is walked in several blocks. */

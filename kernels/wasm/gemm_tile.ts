@@ -131,21 +131,23 @@ export function emitDotTile(shape: TileShape, columns: number): Code {
  * A function `(result, 0, left0, right0, k0, left1, …)` whose lanes lie along k: dot products of `rows` left rows (f32) with
  * one right row, written one under the other. The right side is read straight through, as fast as memory gives it. Where
  * the first right side is packed its address is the second parameter, `right0` the run that its row begins with, and a last
- * parameter the address of the left rows' sums of runs.
+ * parameter the address of the prepared left rows' sums.
  */
 export function emitDotColumn(shape: TileShape, packed: PackedDots | null = null): Code {
   const { rows, segments, resultRow, relaxed } = shape;
   const parameters = segments.length * 3 + (packed ? 1 : 0);
   const code = new Code(["i32", "i32", ...new Array<"i32">(parameters).fill("i32")]);
   // Enough independent sums to hide the latency of additions.
-  const unrolled = rows === 1 ? 8 : rows < 4 ? 4 : 2;
+  const unrolled = packed ? 2 : rows === 1 ? 8 : rows < 4 ? 4 : 2;
   const sums = Array.from({ length: rows }, () => Array.from({ length: unrolled }, () => code.local("v128")));
   const right = code.local("v128"), k = code.local("i32");
   segments.forEach((segment, s) => {
     const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
     if (s === 0 && packed) {
       const reader = new PackedReader(code, packed.type, packed.size, code.parameter(1), relaxed);
-      return emitPackedDots(reader, sums, segment.splatRow, leftAt, rightAt, depth, code.parameter(parameters + 1));
+      const { rowBytes, sumBytes } = packed.rows;
+      const prepared = { at: leftAt, rowBytes, sums: code.parameter(parameters + 1), sumBytes };
+      return emitPackedDots(reader, sums, prepared, rightAt, depth);
     }
     const size = byteSize[segment.panelType];
     const step = (i: number, lanes: 1 | 4) => {
