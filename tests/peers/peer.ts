@@ -1,17 +1,12 @@
-/**
- * Real tools to compare with: a Python that has them, in .cache/peers, which `deno task test:peers` brings by pip. PEER_PYTHON
- * names another one that has them already.
- */
+/** Real tools to compare with: a Python that has them, in .cache/peers, which `deno task test:peers` brings by pip. */
 import { assert } from "@std/assert";
 import { pathKind } from "../../models/load/byte_source.ts";
 
 /** The Python of the tools. */
-export const python: string = Deno.env.get("PEER_PYTHON") ?? ".cache/peers/bin/python";
+const python = ".cache/peers/bin/python";
 
 /** Why nothing can be compared, or null. */
-export const absent: string | null = pathKind(python) === null
-  ? `${python} is not here (./task test:peers brings it)`
-  : null;
+const absent: string | null = pathKind(python) === null ? `${python} is not here (./task test:peers brings it)` : null;
 
 /** Declares a test against a real tool; where that is not here, it counts as ignored and its name says so. */
 export function peer(name: string, body: (folder: string) => Promise<void>, needs: string | null = null): void {
