@@ -119,7 +119,7 @@ Deno.test("an interrupted and resumed run ends as an undisturbed one; a finished
     const half = [...training, "--out", "out/half", "--save-every", "3", "--json"];
     await lowrank(folder, half);
     await Deno.remove(`${folder}/out/half/checkpoints/step-00000006`, { recursive: true });
-    const rest = await lowrank(folder, [...half, "--resume"]);
+    const rest = await lowrank(folder, ["train", "--resume", "--out", "out/half", "--json"]);
     assertEquals(rest.code, 0, rest.err);
     assertStringIncludes(rest.err, "resuming  after step 3");
     assertEquals(JSON.parse(rest.out).losses, JSON.parse(whole.out).losses.slice(3));

@@ -84,7 +84,7 @@ async function inspectModel(
     });
     matched = tuned.matched.map(({ path, shape, kind, trainable }) => ({ path, shape, kind, trainable }));
     lines.push("", `targets    ${targets.join(", ")}`, ...describeMatches(tuned.matched));
-    lines.push(describeTrainable(tuned.matched, model.params));
+    lines.push(describeTrainable(tuned.trainable, model.params));
   }
   terminal.print(lines.join("\n"));
   terminal.result({

@@ -1,6 +1,7 @@
 /** `lowrank train`: fine-tunes a model on a file or folder of rows, with checkpoints that a run can be taken up from. */
 import { OptionError } from "../core/errors.ts";
 import type { Trainable } from "../lora/mod.ts";
+import { pathKind } from "../models/load/byte_source.ts";
 import { checkWritable, saveAdapter } from "../train/adapter.ts";
 import { recordBase } from "../train/base_record.ts";
 import { countSteps, planLengths } from "../train/batches.ts";
@@ -40,12 +41,17 @@ const ownOptions = {
     value: "FILE",
     help: "Options from a YAML file: key: value, keys as here; flags override it",
   },
-  resume: { kind: "switch", default: false, help: "Go on from the newest checkpoint in the output folder" },
+  resume: {
+    kind: "switch",
+    default: false,
+    help: "Go on from the newest checkpoint in the output folder, with the options kept there",
+  },
   dryRun: { kind: "switch", default: false, help: "Say what would be trained and how much memory it takes, and end" },
   overwrite: { kind: "switch", default: false, help: "Begin anew though the output folder holds a run" },
 } as const satisfies OptionTable;
 
 const table = { ...trainOptions, ...ownOptions };
+const configFile = "config.yaml";
 
 export const command: Command = {
   name: "train",
@@ -60,13 +66,20 @@ export const command: Command = {
       args,
       table,
     );
-    const config = settleConfig(file === undefined ? {} : readConfig(file), flags);
+    const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
+    const config = settleConfig(path === null ? {} : readConfig(path), flags);
     if (config.steps !== undefined && config.epochs !== undefined) {
       throw new UsageError("steps and epochs are both given: give one of them");
     }
     await runTraining(config, { resume, dryRun, overwrite }, terminal);
   },
 };
+
+/** The options that a run in a folder was begun with, or null. */
+function configOfRun(out: string): string | null {
+  const path = `${out}/${configFile}`;
+  return pathKind(path) === "file" ? path : null;
+}
 
 async function runTraining(
   config: TrainConfig,
@@ -127,6 +140,7 @@ async function runTraining(
     identity: {
       base: { ...base, name: undefined },
       data: { rows: data.length, sha256: data.hash },
+      valid: valid ? { rows: valid.length, sha256: valid.hash } : undefined,
       ...fixedOptions({ ...config, steps }),
     },
     // A whole model lies in the checkpoint's state already.
@@ -138,7 +152,7 @@ async function runTraining(
     terminal.result({ out, steps, end: "done" });
     return;
   }
-  writeConfig(`${out}/config.yaml`, config);
+  writeConfig(`${out}/${configFile}`, config);
 
   using metrics = lastingMetrics(openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined }), terminal);
   metrics.write({

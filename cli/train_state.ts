@@ -119,6 +119,6 @@ export async function finish(
     ...(useBest && { best: { step: watch.best!.step, loss: watch.best!.loss } }),
   });
   await tryReport(`${out}/${metricsFile}`, `${out}/${reportFile}`, terminal);
-  if (interrupted) terminal.say(`resuming  the same command with --resume goes on after step ${step}`);
+  if (interrupted) terminal.say(`resuming  lowrank train --resume --out ${out} goes on after step ${step}`);
   reportEnd(end, steps, out);
 }

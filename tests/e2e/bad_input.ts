@@ -712,7 +712,7 @@ const interrupted: BadInput[] = [
     args: [...cliTrain, "--steps", "1000000"],
     interrupt: true,
     sentence: "Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.…" +
-      "the same command with --resume goes on after step …Stopped after step … of 1000000; the adapter is saved in out/adapter.",
+      "lowrank train --resume --out out/adapter goes on after step …Stopped after step … of 1000000; the adapter is saved in out/adapter.",
     code: 130,
   },
 ];
