@@ -3,7 +3,8 @@
  * the same work in kernels that are not fused; with PEERS=1 also against jax-js, TensorFlow.js and ONNX Runtime Web on the
  * same adapter. All alternate in one run, and 20 calls share a wait, because a wait alone takes 10 ms in Deno.
  *
- * `deno bench --allow-read --allow-env bench/webgpu.ts`; SHAPES=512x768x768x8,1x768x2304x8 picks, M x K x N x r.
+ * `deno bench --allow-read --allow-env bench/webgpu.ts`; SHAPES=512x768x768x8,1x768x2304x8 picks, M x K x N x r;
+ * PARTS=forward leaves the gradients out.
  */
 import { matmul } from "../core/ops/contract.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
@@ -21,6 +22,7 @@ import { type LoraShape, openPeers, type Runner } from "./webgpu_peers.ts";
 
 const calls = Number(Deno.env.get("CALLS") ?? 20);
 const rounds = Number(Deno.env.get("ROUNDS") ?? 3);
+const parts = (Deno.env.get("PARTS") ?? "forward,both").split(",") as ("forward" | "both")[];
 const scale = 2;
 const shapes = (Deno.env.get("SHAPES") ?? "128x576x1536x8,512x768x768x8,512x768x2304x8,1x768x2304x8").split(",")
   .map((text) => text.split("x").map(Number) as unknown as LoraShape);
@@ -46,9 +48,9 @@ const withGradients = (x: Operand, a: Operand, b: Operand, w: Operand, ct: Opera
 const release = (tree: unknown) => flatten<Tensor>(tree).leaves.forEach((t) => t.dispose());
 
 /** A function compiled: it is called many times, and waited for once. */
-function runner(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fuse = true): () => Promise<void> {
+function runner(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fuse = true) {
   const compiled = jit(f, { fuse });
-  return async () => {
+  return async (calls: number): Promise<void> => {
     for (let i = 1; i < calls; i++) release(compiled(...args));
     const last = compiled(...args);
     const one = jit((y: Operand) => reduceSum(y))(flatten<Tensor>(last).leaves.at(-1));
@@ -87,19 +89,20 @@ for (const shape of shapes) {
       return `${program.steps.length}, ${(bytes / 1e6).toFixed(1)}`;
     }).join("; ")
   );
-  const runners = [...own, ...(Deno.env.get("PEERS") ? await openPeers(shape, host, calls) : [])];
-  const times = new Map<() => Promise<void>, number[]>();
+  const runners = [...own, ...(Deno.env.get("PEERS") ? await openPeers(shape, host) : [])];
+  const times = new Map<Runner["forward"], number[]>();
   for (let round = -1; round < rounds; round++) {
-    for (const each of [...runners.map((r) => r.forward), ...runners.map((r) => r.both)]) {
+    for (const each of parts.flatMap((part) => runners.map((runner) => runner[part]))) {
       if (!each) continue;
       const began = performance.now();
-      await each();
+      await each(round < 0 ? 1 : calls);
       if (round >= 0) times.set(each, [...times.get(each) ?? [], (performance.now() - began) / calls]);
     }
   }
-  const cells = (f: (() => Promise<void>) | undefined, flops: number) => {
-    if (!f) return ["", ""];
-    const ms = median(times.get(f)!);
+  const cells = (f: Runner["both"], flops: number) => {
+    const taken = f && times.get(f);
+    if (!taken) return ["", ""];
+    const ms = median(taken);
     return [ms.toFixed(2), (flops / ms / 1e6).toFixed(1)];
   };
   const forwardFlops = 2 * m * k * n + 2 * m * r * (k + n);
@@ -113,7 +116,9 @@ for (const shape of shapes) {
       ),
     );
   });
-  const ratio = (f: keyof Runner) => median(times.get(own[1][f] as never)!) / median(times.get(own[0][f] as never)!);
-  console.log(`  unfused / fused: forward ${ratio("forward").toFixed(3)}, both ${ratio("both").toFixed(3)}`);
+  for (const part of parts) {
+    const [fused, apart] = [own[0][part]!, own[1][part]!].map((f) => times.get(f)!);
+    console.log(`  unfused / fused, ${part}: ${median(fused.map((ms, i) => apart[i] / ms)).toFixed(3)}`);
+  }
   release([x, a, b, w, ct]);
 }
