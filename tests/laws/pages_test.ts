@@ -1,0 +1,11 @@
+/** Pages that are written from tables are as the tables say. */
+import { assertEquals } from "@std/assert";
+import { operationsPage } from "../../tools/write_operations_page.ts";
+
+/** A table's cells, without what the formatter does to it. */
+const cells = (text: string) => text.replaceAll("\r\n", "\n").replace(/ *\| */g, "|").replace(/[-—\s]+/g, " ");
+
+Deno.test("docs/operations.md is the registry's", async () => {
+  const page = await Deno.readTextFile("docs/operations.md");
+  assertEquals(cells(page), cells(operationsPage()), "run: deno task docs:operations");
+});
