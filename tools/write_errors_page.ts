@@ -9,9 +9,9 @@ export function errorsPage(): string {
   return `# What can go wrong, and what is said then
 
 A mistake ends a command with one sentence on standard error and exit code 1; a command line that can't be read with
-exit code 2. Exit code 70 is a bug in lowrank: the
-stack is shown, and \`--debug\` shows it for mistakes, too. Exit code 130 is Ctrl-C. In the sentences, … stands for what
-varies. This page is written by \`deno task docs:errors\` from the table that the tests run.
+exit code 2. Exit code 70 is a bug in lowrank: the stack is shown, and \`--debug\` shows it for mistakes, too. Exit code
+130 is Ctrl-C. In the sentences, … stands for what varies. This page is written by \`deno task docs:errors\` from the
+table that the tests run.
 
 ${parts.join("\n")}`;
 }
