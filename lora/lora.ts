@@ -90,12 +90,24 @@ export interface Tuned<P, I, O> {
  * ```
  */
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
+  return settle(model, options, false);
+}
+
+/**
+ * {@link lora} for an adapter that is already there, with a rank that may exceed the sides of a matrix: others allow it, and
+ * sums of adapters come to it.
+ */
+export function loraOfAnyRank<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
+  return settle(model, options, true);
+}
+
+function settle<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>, anyRank: boolean): Tuned<P, I, O> {
   checkOptions(options);
   const { dropout = 0, seed = 0, init = true } = options;
   if (!(dropout >= 0 && dropout < 1)) throw new OptionError(`dropout is a share from 0 to less than 1, not ${dropout}`);
   const params = flatten<Leaf>(model.params);
   const modules = analyse(model);
-  const adapted = plan(modules, options);
+  const adapted = plan(modules, options, anyRank);
   const edits = planSaved(params, modules, adapted, options, (path) => model.hubName?.(path) ?? path);
   return tunedOf(model, { adapted, edits, dropout }, firstValues(params, { adapted, edits, dropout }, init, seed));
 }

@@ -1,7 +1,7 @@
 export type { MergeError } from "./bound.ts";
 export { combine, pissaToLora, type Weighted, wholeModules } from "./combine.ts";
 export type { Plan } from "./edit.ts";
-export { lora, type Tuned } from "./lora.ts";
+export { lora, loraOfAnyRank, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";
 export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable } from "./options.ts";
 export { pissa, type PissaOptions } from "./pissa.ts";

@@ -15,8 +15,8 @@ export interface Adapted extends Module {
   readonly parts: readonly ("A" | "B" | "magnitude" | "biasB")[];
 }
 
-/** The modules that the options name, each with its rank and scaling. */
-export function plan(modules: readonly Module[], options: LoraOptions<any>): Adapted[] {
+/** The modules that the options name, each with its rank and scaling. With `anyRank` r may exceed a matrix's sides. */
+export function plan(modules: readonly Module[], options: LoraOptions<any>, anyRank = false): Adapted[] {
   const { rankPattern = {}, alphaPattern = {}, tie = "use" } = options;
   const chosen = choose(modules, options);
   checkPattern("rankPattern", rankPattern, chosen);
@@ -36,19 +36,19 @@ export function plan(modules: readonly Module[], options: LoraOptions<any>): Ada
       only: tie === "all" ? null : m.only,
       split,
       into: tied && m.only === "product" ? split! : m.leafPath,
-      ...settle(m, options),
+      ...settle(m, options, anyRank),
     }];
   });
 }
 
 /** A module's rank, scaling and parts. */
-function settle(m: Module, options: LoraOptions<any>): Pick<Adapted, "match" | "parts"> {
+function settle(m: Module, options: LoraOptions<any>, anyRank: boolean): Pick<Adapted, "match" | "parts"> {
   const { rankPattern = {}, alphaPattern = {}, rslora = false, dora = false, loraBias = false } = options;
   const r = patternValue(rankPattern, m) ?? options.r;
   const alpha = patternValue(alphaPattern, m) ?? options.alpha;
   const { shape } = m.aval;
   const sizes = { in: shape[m.inAxis], out: m.part === null ? shape[1 - m.inAxis] : m.part.end - m.part.start };
-  const most = Math.min(sizes.in, sizes.out);
+  const most = anyRank ? Infinity : Math.min(sizes.in, sizes.out);
   if (!Number.isInteger(r) || r < 1 || r > most) {
     throw new OptionError(
       `r is ${r}, but "${m.path}" is ${formatAval(m.aval)}: it takes a whole number from 1 to ${most}`,

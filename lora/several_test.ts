@@ -12,7 +12,7 @@ import { type OracleTensor, runOracle, toHost } from "../tests/reference/oracle.
 import { randomised, randomTensor, toyModel } from "../tests/reference/toy_models.ts";
 import { oracleRuntime } from "../tests/runtimes.ts";
 import { combine, pissaToLora, wholeModules } from "./combine.ts";
-import { lora } from "./lora.ts";
+import { lora, loraOfAnyRank } from "./lora.ts";
 import type { LoraOptions } from "./options.ts";
 import { pissa } from "./pissa.ts";
 import { applyByRow, stackAdapters } from "./rows.ts";
@@ -284,4 +284,12 @@ Deno.test("PiSSA refuses what it can't do", async () => {
     )).message;
   assertStringIncludes(await rejected({ niter: -1 }), "niter is -1");
   assertStringIncludes(await rejected({ alpha: -1 }), "pissa needs a scaling above 0");
+});
+
+Deno.test("an adapter that is already there may have more ranks than its matrix has sides", () => {
+  const wide = loraOfAnyRank(model, { r: 9, alpha: 3, targets: ["up"] });
+  assertEquals(wide.trainable.up.A!.shape, [9, 4]);
+  const t = randomised(wide.trainable, 3);
+  const merged = run((t: any, p: any) => wide.merge(t, p), t, model.params);
+  assertSame(run(model.apply, merged, x), run((t: any, p: any, x: any) => wide.apply(t, p, x), t, model.params, x));
 });

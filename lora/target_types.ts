@@ -18,7 +18,7 @@ type Suffix<S extends string> = S extends `${string}.${infer Rest}` ? S | Suffix
  */
 export type ModuleName<P> = unknown extends P ? string
   : string extends keyof P ? string
-  : Suffix<ModulePath<P>> | TiedHead<P>;
+  : Suffix<ModulePath<P>>;
 
 /** What `targets` may name: a module, or parts of one whose outputs have names (`"c_attn[q,v]"`). */
 export type Target<P> = ModuleName<P> | `${ModuleName<P>}[${string}]`;
@@ -34,6 +34,3 @@ type Holder<K extends string | number, T> = T extends Leaf ? never : `${K}` | `$
 export type HolderName<P> = unknown extends P ? string
   : string extends keyof P ? string
   : ModuleName<P> | Suffix<HolderPath<P>>;
-
-/** A head that is tied to the embedding has no leaf of its own but can be named. */
-type TiedHead<P> = P extends { readonly lm_head?: unknown } ? "lm_head" : never;

@@ -7,7 +7,7 @@ import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
-import { lora, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
+import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
 import { makeAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
@@ -177,7 +177,7 @@ export function putAdapter<P, I, O>(
     ? []
     : compareBases(files.path, recorded, recordBase(model, model.path));
   const fitted = fitAdapter(files, moduleNames(model));
-  const tuned = lora<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
+  const tuned = loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
   const first = flatten<Leaf>(tuned.trainable).leaves;
   try {
     const base = flatten<Leaf>(tuned.frozen);
