@@ -21,7 +21,9 @@ function formatEntry({ name, args, before, program, sentence, code }: BadInput):
     words[0] === "lowrank" ? words.join(" ") : `train.ts ${words.join(" ")}`;
   const command = program ?? [before, args].flatMap((words) => words ? [written(words)] : []).join("\n");
   const exit = code === 1 ? "" : `\nExit code ${code}.\n`;
-  return `### ${name}\n\n${fence(program === undefined ? "sh" : "ts ignore", command)}\n${fence("text", sentence)}${exit}`;
+  return `### ${name}\n\n${fence(program === undefined ? "sh" : "ts ignore", command)}\n${
+    fence("text", sentence)
+  }${exit}`;
 }
 
 function fence(language: string, text: string): string {
