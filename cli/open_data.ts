@@ -2,7 +2,8 @@
 import { LowrankError } from "../core/errors.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import type { Example } from "../train/data.ts";
-import { type DataOptions, type DataSet, openData } from "../train/data_files.ts";
+import { openData } from "../train/data_files.ts";
+import type { DataOptions, DataSet } from "../train/data_set.ts";
 import { BadRow } from "../train/rows.ts";
 import type { Terminal } from "./command.ts";
 

@@ -14,7 +14,8 @@ import {
   trainOptions,
   writeConfig,
 } from "../train/config.ts";
-import { findSplits, labelsOf } from "../train/data_files.ts";
+import { findSplits } from "../train/data_files.ts";
+import { labelsOf } from "../train/data_rows.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { train } from "../train/loop.ts";
 import { lockFolder } from "../train/folder_lock.ts";

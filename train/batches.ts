@@ -1,7 +1,7 @@
 /** Which examples go into which batch: shuffled by the seed, grouped by length or packed, and resumable at any step. */
 import { DataError } from "../core/errors.ts";
 import { type Batch, type Example, makeBatch, packBatch } from "./data.ts";
-import type { Examples } from "./data_files.ts";
+import type { Examples } from "./data_set.ts";
 import { rngFrom, shuffledIndices } from "./rng.ts";
 
 /** How examples become batches. */

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DataError, FileError } from "../core/errors.ts";
 import type { Example, TextTokenizer } from "./data.ts";
-import { type DataOptions, type DataSet, findSplits, openData } from "./data_files.ts";
+import { findSplits, openData } from "./data_files.ts";
+import type { DataOptions, DataSet } from "./data_set.ts";
 
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = {

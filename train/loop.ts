@@ -8,7 +8,7 @@ import { jit, read } from "../kernels/jit.ts";
 import { type BatchPlan, makeBatcher, planLengths } from "./batches.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "./data.ts";
-import type { Examples } from "./data_files.ts";
+import type { Examples } from "./data_set.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./schedule.ts";
 import { readTensors, restoreTensors, type Snapshot } from "./snapshot.ts";

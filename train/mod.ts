@@ -11,6 +11,8 @@ export { type CheckpointOptions, type CheckpointStore, checkpointStore } from ".
 export { uploadBatch } from "./compiled_step.ts";
 export * from "./data.ts";
 export * from "./data_files.ts";
+export { labelsOf } from "./data_rows.ts";
+export type { DataOptions, DataSet, Examples } from "./data_set.ts";
 export * from "./early_stopping.ts";
 export * from "./evaluate.ts";
 export { systemPrompt as letterInstruction } from "./letters_real.ts";

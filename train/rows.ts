@@ -77,3 +77,16 @@ export function describeKinds(counts: ReadonlyMap<RowKind, number>): string {
   if (counts.size === 1) return [...counts.keys()][0];
   return [...counts].map(([kind, count]) => `${kind} (${count})`).join(", ");
 }
+
+/**
+ * A line's text.
+ *
+ * @throws {BadRow} when it is not UTF-8
+ */
+export function decodeUtf8(bytes: Uint8Array, place: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new BadRow(`${place} is not UTF-8: convert the file to UTF-8.`);
+  }
+}

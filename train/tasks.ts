@@ -2,7 +2,8 @@
 import type { LanguageModelSizes } from "../core/model.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import { encodeRow } from "./data.ts";
-import { type Examples, openData } from "./data_files.ts";
+import { openData } from "./data_files.ts";
+import type { Examples } from "./data_set.ts";
 import { type LetterRow, letterRow, type LetterValues } from "./letters.ts";
 import { heldOutRealLetters, realLetterRow } from "./letters_real.ts";
 import type { TrainOptions } from "./loop.ts";

@@ -1,0 +1,140 @@
+/** The rows of a .jsonl file: parsed at once, tokenised at once or, of a large file, when they are asked for. */
+import { createHash } from "node:crypto";
+import { DataError } from "../core/errors.ts";
+import { type ByteSource, openBytes } from "../models/load/byte_source.ts";
+import { encodeRow, type Example, IGNORED, type TextTokenizer } from "./data.ts";
+import { type Attempt, type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
+import { type Line, linesOf, NumberList } from "./line_index.ts";
+import { BadRow, decodeUtf8, describeKinds, parseRow, type Row, type RowKind } from "./rows.ts";
+
+/** Every row of a .jsonl file that parses, in order, with what is known of them at the end. */
+function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: Line) => void) {
+  const hash = createHash("sha256");
+  const counts = new Map<RowKind, number>();
+  const labels = new Set<string>();
+  for (const line of linesOf(source, (bytes) => hash.update(bytes))) {
+    if (isBlank(line.bytes)) continue;
+    const place = `${source.name} line ${line.number}`;
+    const found = attempt(() => parseRow(decodeUtf8(line.bytes, place), place));
+    if (found === undefined) continue;
+    counts.set(found.kind, (counts.get(found.kind) ?? 0) + 1);
+    if ("text" in found.row && found.row.label !== undefined) labels.add(found.row.label);
+    visit(found.row, line);
+  }
+  if (counts.has("text and label") && counts.size > 1) {
+    throw new DataError(
+      `${source.name} mixes ${describeKinds(counts)}: rows with a label teach a classifier, and then ` +
+        "every row needs one.",
+    );
+  }
+  const classes = sortLabels(labels);
+  const kinds = counts.size === 0 ? "nothing" : describeKinds(counts);
+  const format = classes.length > 0 ? `${kinds} (${classes.length} classes)` : kinds;
+  return { format, classes, hash: hash.digest("hex") };
+}
+
+/** Numbers by their size, names by the alphabet. */
+function sortLabels(labels: ReadonlySet<string>): string[] {
+  return [...labels].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+}
+
+/** All rows, tokenised. */
+export function wholeRows(
+  source: ByteSource,
+  tokenizer: TextTokenizer,
+  options: DataOptions,
+  attempt: Attempt,
+): FoundData {
+  const rows: { row: Row; place: string }[] = [];
+  const known = scanRows(
+    source,
+    attempt,
+    (row, { number }) => rows.push({ row, place: `${source.name} line ${number}` }),
+  );
+  const encode = rowEncoder(tokenizer, { classes: known.classes, ...options });
+  const examples = rows.flatMap(({ row, place }) => attempt(() => encode(row, place)) ?? []);
+  return { ...known, ...heldExamples(examples) };
+}
+
+/** Where rows stand in the file; each is tokenised when it is asked for. */
+export function indexRows(
+  source: ByteSource,
+  tokenizer: TextTokenizer,
+  options: DataOptions,
+  attempt: Attempt,
+): FoundData {
+  const [offsets, numbers, bad] = [new NumberList(), new NumberList(), new Set<number>()];
+  const known = scanRows(source, attempt, (_, { offset, number }) => {
+    offsets.push(offset);
+    numbers.push(number);
+  });
+  const encode = rowEncoder(tokenizer, { classes: known.classes, ...options });
+  return {
+    ...known,
+    length: offsets.length,
+    at: (index) => {
+      if (bad.has(index)) return undefined;
+      const start = offsets.at(index);
+      const bytes = new Uint8Array((index + 1 < offsets.length ? offsets.at(index + 1) : source.size) - start);
+      source.read(start, bytes);
+      const end = bytes.indexOf(10);
+      const place = `${source.name} line ${numbers.at(index)}`;
+      const text = decodeUtf8(end < 0 ? bytes : bytes.subarray(0, end), place);
+      const example = attempt(() => encode(parseRow(text, place).row, place));
+      if (example === undefined) bad.add(index);
+      return example;
+    },
+  };
+}
+
+/** Tokenises rows and refuses those that can't be learned from. */
+function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, place: string) => Example {
+  const { context, seq = context } = options;
+  return (row, place) => {
+    let example: Example;
+    try {
+      example = encodeRow(row, tokenizer, options);
+    } catch (error) {
+      if (error instanceof DataError) throw new BadRow(`${place}: ${error.message}`);
+      throw error;
+    }
+    const { length } = example.ids;
+    if (length > Math.min(seq, context)) {
+      const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;
+      throw new BadRow(`${place} has ${length} tokens and ${limit} shorten the row or cut it into several.`);
+    }
+    // The first token is never predicted, so its label does not count.
+    const learnable = example.label !== undefined ? length > 0 : example.labels.slice(1).some((id) => id !== IGNORED);
+    if (!learnable) {
+      throw new BadRow(
+        `${place} has nothing to learn (${length} tokens): it needs at least one token after the first.`,
+      );
+    }
+    return example;
+  };
+}
+
+function isBlank(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 32 || byte === 9 || byte === 13);
+}
+
+/**
+ * The labels of a .jsonl file's rows, sorted; null where the first row has none. Rows that can't be used are passed over:
+ * opening the file names them.
+ */
+export function labelsOf(path: string): readonly string[] | null {
+  if (!path.endsWith(".jsonl")) return null;
+  using source = openBytes(path);
+  const labels = new Set<string>();
+  for (const line of linesOf(source)) {
+    if (isBlank(line.bytes)) continue;
+    try {
+      const { row } = parseRow(decodeUtf8(line.bytes, path), path);
+      if (!("text" in row) || row.label === undefined) return labels.size === 0 ? null : sortLabels(labels);
+      labels.add(row.label);
+    } catch (error) {
+      if (!(error instanceof BadRow)) throw error;
+    }
+  }
+  return labels.size === 0 ? null : sortLabels(labels);
+}
