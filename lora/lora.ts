@@ -1,21 +1,17 @@
-import { formatAval } from "../core/aval.ts";
-import { nearest, OptionError } from "../core/errors.ts";
-import { newInput } from "../core/ir/graph.ts";
+import { OptionError } from "../core/errors.ts";
 import type { Leaf, Model } from "../core/model.ts";
-import { asValue } from "../core/ops/constant.ts";
-import { gather } from "../core/ops/indexing.ts";
 import { foldIn } from "../core/ops/random.ts";
-import { type Operand, Tensor, upload } from "../core/tensor.ts";
+import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { applyActive } from "./active.ts";
 import { analyse } from "./analyse.ts";
 import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
-import { editTree, leafOf, type Plan, tokenIds } from "./edit.ts";
-import { normsOf, outputsOf, widened } from "./effect.ts";
-import { initialPair } from "./init.ts";
+import { checkTrainable } from "./check_trainable.ts";
+import { editTree, leafOf, type Plan } from "./edit.ts";
+import { firstValues } from "./init.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
-import type { AdapterEntry, LoraOptions, Match, Saved, Trainable } from "./options.ts";
+import type { LoraOptions, Match, Saved, Trainable } from "./options.ts";
 import { plan } from "./plan.ts";
 import { planSaved } from "./saved.ts";
 
@@ -162,72 +158,4 @@ function untiedBy({ adapted, edits }: Plan): Tuned<unknown, unknown, unknown>["u
   }
   const module = (path: string) => path.replace(/\.weight$/, "");
   return [...names].map(([name, from]) => ({ module: module(name), from: module(from) }));
-}
-
-/** The adapter that changes nothing. What starts as something of the base is a value made of the base's tensors. */
-function firstValues(
-  { leaves, paths }: { readonly leaves: readonly Leaf[]; readonly paths: readonly string[] },
-  { adapted, edits }: Plan,
-  init: NonNullable<LoraOptions["init"]>,
-  seed: number,
-): Trainable {
-  const entries: Record<string, Record<string, Leaf>> = {};
-  adapted.forEach((m, index) => {
-    const weight = leaves[m.leaf];
-    const { start, end } = outputsOf(m);
-    const sizes = { r: m.match.r, in: m.match.shape[m.inAxis], out: end - start };
-    const entry: { A: Leaf; B: Leaf; magnitude?: Leaf; biasB?: Leaf } = initialPair(weight, sizes, m.kind, {
-      init,
-      seed,
-      index,
-    });
-    if (m.parts.includes("magnitude")) {
-      entry.magnitude = weight instanceof Tensor ? normsOf(m, entry, asValue(weight)) : vector(sizes.out);
-    }
-    if (m.parts.includes("biasB")) {
-      entry.biasB = weight instanceof Tensor ? zeros(weight, sizes.out) : vector(sizes.out);
-    }
-    entries[m.path] = { ...entry };
-  });
-  for (const { path, part, from, shape, tokens } of edits) {
-    const leaf = leaves[paths.indexOf(from)];
-    const first = () => widened(part === "tokens" ? gather(leaf, tokenIds(tokens!)) : asValue(leaf));
-    const value = leaf instanceof Tensor ? first() : newInput({ shape, dtype: "f32" });
-    entries[path] = { ...entries[path], [part]: value };
-  }
-  return entries;
-}
-
-const vector = (size: number): Leaf => newInput({ shape: [size], dtype: "f32" });
-
-const zeros = ({ home }: Tensor, size: number): Leaf =>
-  upload(home, { shape: [size], dtype: "f32", data: new Float32Array(size) });
-
-/** @throws {OptionError} when an adapter is not one of this model and these options */
-function checkTrainable(given: Trainable, own: Trainable): void {
-  for (const [path, parts] of Object.entries(own)) {
-    if (!(path in given)) {
-      throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
-    }
-    const unknown = Object.keys(given[path]).find((part) => !(part in parts));
-    if (unknown !== undefined) {
-      throw new OptionError(`the adapter has ${unknown} for "${path}", which this model was not set up to train`);
-    }
-    for (const [part, want] of Object.entries(parts) as [keyof AdapterEntry, Leaf][]) {
-      const leaf = given[path][part];
-      const got = leaf === undefined ? "missing" : formatAval(leaf.aval);
-      if (got !== formatAval(want.aval)) {
-        throw new OptionError(`${part} of "${path}" is ${got}, but this model was set up for ${formatAval(want.aval)}`);
-      }
-    }
-  }
-  for (const path of Object.keys(given)) {
-    if (!(path in own)) {
-      const near = nearest(path, Object.keys(own));
-      throw new OptionError(
-        `the adapter has an entry for "${path}", which this model was not set up to adapt` +
-          (near === null ? "" : `; the nearest that it adapts is "${near}"`),
-      );
-    }
-  }
 }

@@ -1,5 +1,6 @@
 export type { MergeError } from "./bound.ts";
-export { combine, pissaToLora, type Weighted, wholeModules } from "./combine.ts";
+export { combine, type Weighted } from "./combine.ts";
+export { pissaToLora, wholeModules } from "./convert.ts";
 export type { Plan } from "./edit.ts";
 export { lora, loraOfAnyRank, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";

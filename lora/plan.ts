@@ -118,3 +118,12 @@ function choose(modules: readonly Module[], options: LoraOptions<any>): Module[]
   if (twice) throw new OptionError(`targets names "${twice.part!.of}" in whole and its part "${twice.path}": name one`);
   return chosen;
 }
+
+/** The same module with another rank, and the alpha that keeps the scaling. */
+export function ranked(m: Adapted, r: number, scaling: number): Adapted {
+  const { shape, part } = m.match;
+  const outputs = part === undefined ? shape[1 - m.inAxis] : part.end - part.start;
+  const alpha = scaling * (m.match.rslora ? Math.sqrt(r) : r);
+  const trainable = r * (shape[m.inAxis] + outputs);
+  return { ...m, match: { ...m.match, r, alpha, scaling, trainable } };
+}

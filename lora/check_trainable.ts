@@ -1,0 +1,33 @@
+import { formatAval } from "../core/aval.ts";
+import { nearest, OptionError } from "../core/errors.ts";
+import type { Leaf } from "../core/model.ts";
+import type { AdapterEntry, Trainable } from "./options.ts";
+
+/** @throws {OptionError} when an adapter is not one of this model and these options */
+export function checkTrainable(given: Trainable, own: Trainable): void {
+  for (const [path, parts] of Object.entries(own)) {
+    if (!(path in given)) {
+      throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);
+    }
+    const unknown = Object.keys(given[path]).find((part) => !(part in parts));
+    if (unknown !== undefined) {
+      throw new OptionError(`the adapter has ${unknown} for "${path}", which this model was not set up to train`);
+    }
+    for (const [part, want] of Object.entries(parts) as [keyof AdapterEntry, Leaf][]) {
+      const leaf = given[path][part];
+      const got = leaf === undefined ? "missing" : formatAval(leaf.aval);
+      if (got !== formatAval(want.aval)) {
+        throw new OptionError(`${part} of "${path}" is ${got}, but this model was set up for ${formatAval(want.aval)}`);
+      }
+    }
+  }
+  for (const path of Object.keys(given)) {
+    if (!(path in own)) {
+      const near = nearest(path, Object.keys(own));
+      throw new OptionError(
+        `the adapter has an entry for "${path}", which this model was not set up to adapt` +
+          (near === null ? "" : `; the nearest that it adapts is "${near}"`),
+      );
+    }
+  }
+}
