@@ -1,5 +1,6 @@
 export * from "./bert.ts";
 export * from "./classifier.ts";
+export * from "./embed.ts";
 export * from "./generate.ts";
 export * from "./gpt2.ts";
 export * from "./language_model.ts";

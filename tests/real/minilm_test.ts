@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { HostTensor } from "../../core/tensor.ts";
 import { lora } from "../../lora/lora.ts";
 import { bert } from "../../models/bert.ts";
+import { embedder } from "../../models/embed.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 import { bertInputs } from "../goldens/bert_cases.ts";
 import { type OpenRuntime, runtimes } from "../runtimes.ts";
@@ -42,6 +43,15 @@ for (const { name, open } of runtimes.filter(({ name }) => name !== "the oracle"
       { length: count * count },
       (_, at) =>
         row(Math.floor(at / count)).reduce((sum: number, x: number, d: number) => sum + x * row(at % count)[d], 0),
+    );
+    // From texts, in batches of other lengths.
+    const tokenizer = model.tokenizer();
+    const rows = golden.json("tokens.json").sentences.map(({ text }: { text: string }) => tokenizer.encode(text));
+    const made = await embedder(model, runtime, { batch: 3 })(model.params, rows);
+    assertApart(
+      "embeddings of texts",
+      { ...embeddings, data: Float32Array.from(made.flatMap((x) => [...x])) },
+      embeddings,
     );
     assertApart("cosines", { dtype: "f32", shape: [count, count], data: cosines }, io.get("similarity")!);
   }, minilm);

@@ -1,0 +1,55 @@
+/** Sentence embeddings of many texts: token ids in, vectors of length 1 out. */
+import { OptionError } from "../core/errors.ts";
+import type { EncoderModel } from "../core/model.ts";
+import type { Runtime } from "../core/runtime.ts";
+import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+
+/** Embeds rows of token ids, each to f32[D], in the order in which they were given. */
+export type Embed = (params: any, rows: readonly (readonly number[])[]) => Promise<Float32Array[]>;
+
+// Rows are padded to multiples of this, so that few programs are compiled.
+const bucket = 16;
+
+/**
+ * Makes the embedder of an encoder: rows of like length go through it together, `batch` at a time. Its programs are compiled
+ * on first use and kept.
+ *
+ * @throws {OptionError} for a batch that is no positive whole number
+ */
+export function embedder(
+  model: Pick<EncoderModel<any>, "embed" | "sizes">,
+  runtime: Runtime,
+  { batch = 16 }: { readonly batch?: number } = {},
+): Embed {
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new OptionError(`can't embed ${batch} texts at a time: give a whole number of at least 1`);
+  }
+  const embed = runtime.jit(model.embed);
+  return async (params, rows) => {
+    const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    const byLength = [...rows.keys()].sort((a, b) => rows[a].length - rows[b].length);
+    const out: Float32Array[] = [];
+    for (let at = 0; at < rows.length; at += batch) {
+      const some = byLength.slice(at, at + batch);
+      const longest = Math.max(1, rows[some.at(-1)!].length);
+      // A row that is too long is refused by the model, with its own length; padding is no reason to.
+      const length = Math.max(longest, Math.min(Math.ceil(longest / bucket) * bucket, model.sizes.contextLength));
+      // The last batch is filled up with empty rows, for the sake of one program.
+      const shape = [batch, length];
+      const fill = (value: (row: readonly number[], t: number) => number): Tensor => {
+        const data = Int32Array.from({ length: batch * length }, (_, i) => {
+          const row = rows[some[Math.floor(i / length)]] ?? [];
+          return i % length < row.length ? value(row, i % length) : 0;
+        });
+        return upload(home, { shape, dtype: "i32", data });
+      };
+      using inputIds = fill((row, t) => row[t]);
+      using attentionMask = fill(() => 1);
+      using made = embed(params, { inputIds, attentionMask }) as Tensor;
+      const { data, shape: [, width] }: HostTensor = await runtime.read(made);
+      some.forEach((row, i) => out[row] = Float32Array.from(data.slice(i * width, (i + 1) * width)));
+    }
+    return out;
+  };
+}
