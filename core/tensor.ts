@@ -1,7 +1,8 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { type DType, type HostArray, hostArray, storageBytes, toBf16, toF16 } from "./dtype.ts";
+import { type DType, fromBf16, fromF16, type HostArray, hostArray, storageBytes, toBf16, toF16 } from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
+import { isPacked } from "./packed.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
@@ -13,6 +14,10 @@ export interface TensorHome {
   allocate(bytes: number): unknown;
   write(buffer: any, data: HostArray): void;
   free(buffer: any): void;
+  /** Copies buffers to the host once everything queued has run. */
+  read?(requests: readonly { buffer: any; dtype: DType; size: number }[]): Promise<HostArray[]>;
+  /** The first `size` elements in place, on a device whose memory is the host's. */
+  view?(buffer: any, dtype: DType, size: number): HostArray;
 }
 
 /**
@@ -65,8 +70,24 @@ export class Tensor implements Disposable {
   toString(): string {
     return `Tensor(${formatAval(this.aval)} on ${this.home.description})`;
   }
+  /** For `console.log`: with the first values where they lie in the host's memory. */
   [Symbol.for("Deno.customInspect")](): string {
-    return this.toString();
+    const seen = this.alive && !isPacked(this.dtype) && this.home.view?.(this.#buffer, this.dtype, this.#shown);
+    return seen ? this.#describe(seen) : this.toString();
+  }
+  /** For notebooks, which wait: with the first values from any device. */
+  async [Symbol.for("Jupyter.display")](): Promise<Record<string, string>> {
+    if (!this.alive || isPacked(this.dtype) || !this.home.read) return { "text/plain": this.toString() };
+    const [seen] = await this.home.read([{ buffer: this.#buffer, dtype: this.dtype, size: this.#shown }]);
+    return { "text/plain": this.#describe(seen) };
+  }
+  get #shown(): number {
+    return Math.min(this.size, 8);
+  }
+  #describe(first: HostArray): string {
+    const widen = this.dtype === "f16" ? fromF16 : this.dtype === "bf16" ? fromBf16 : (x: number) => x;
+    const values = Array.from(first, (x) => String(Number(widen(x).toPrecision(6))));
+    return `${this}: ${values.join(", ")}${this.size > values.length ? ", …" : ""}`;
   }
 }
 
