@@ -2,6 +2,7 @@
  * Everything a user can get wrong on the command line, in files or in options: the command, the sentence it ends with, and
  * its exit code. `bad_input_test.ts` runs every entry; docs/errors.md is this table as a page.
  */
+import { adapterFiles } from "./bad_adapters.ts";
 import {
   adaptingProgram,
   config,
@@ -726,6 +727,7 @@ export const badInputs: Readonly<Record<string, readonly BadInput[]>> = {
   "Weight files": weightFiles,
   "Data": [...data, ...folders],
   "Adapters": adapters,
+  "Adapters' files": adapterFiles,
   "Runs": [...runs, ...interrupted],
   "Resuming": resuming,
 };

@@ -1,0 +1,291 @@
+/** Mistakes in adapters' files, as rows of the table of bad inputs. The tiny model lies in `model`, adapters in `adapter`. */
+import type { HostTensor } from "../../core/tensor.ts";
+import { encodeSafetensors } from "../../models/load/safetensors.ts";
+import { f32Tensor, makeGguf } from "../reference/make_gguf.ts";
+import { file } from "./bad_files.ts";
+
+const key = (side: string) => `base_model.model.transformer.h.0.attn.c_attn.lora_${side}.weight`;
+const zeros = (...shape: number[]): HostTensor => ({
+  shape,
+  dtype: "f32",
+  data: new Float32Array(shape.reduce((n, d) => n * d, 1)),
+});
+
+/** Writes an adapter of `c_attn`, with something wrong in it. */
+function adapter(
+  change: (tensors: Map<string, HostTensor>, config: Record<string, unknown>) => void = () => {},
+  { place = "adapter", metadata = {} }: { place?: string; metadata?: Record<string, string> } = {},
+) {
+  return async (folder: string) => {
+    const tensors = new Map([[key("A"), zeros(2, 16)], [key("B"), zeros(48, 2)]]);
+    const config: Record<string, unknown> = {
+      ...{ peft_type: "LORA", base_model_name_or_path: "model", fan_in_fan_out: true },
+      ...{ r: 2, lora_alpha: 4, target_modules: ["c_attn"] },
+    };
+    change(tensors, config);
+    await Deno.mkdir(`${folder}/${place}`, { recursive: true });
+    await Deno.writeTextFile(`${folder}/${place}/adapter_config.json`, JSON.stringify(config));
+    const parts = encodeSafetensors(tensors, { format: "pt", ...metadata });
+    await Deno.writeFile(
+      `${folder}/${place}/adapter_model.safetensors`,
+      new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer()),
+    );
+  };
+}
+
+/** Does several things to a folder in turn. */
+function all(...changes: ((folder: string) => Promise<void>)[]) {
+  return async (folder: string) => {
+    for (const change of changes) await change(folder);
+  };
+}
+
+const without = (name: string) => (folder: string) => Deno.remove(`${folder}/${name}`);
+const text = (name: string, contents: string) => file(name, new TextEncoder().encode(contents));
+
+const verify = ["lowrank", "verify", "adapter", "--device", "cpu"];
+const merge = ["lowrank", "merge", "adapter", "--device", "cpu"];
+const weights = "adapter/adapter_model.safetensors";
+const config = "adapter/adapter_config.json";
+
+const ggufHeader = {
+  "general.architecture": { text: "gpt2" },
+  "general.type": { text: "adapter" },
+  "adapter.type": { text: "lora" },
+};
+const inspectGguf = ["lowrank", "inspect", "a.gguf", "--model", "model"];
+
+/** The rows. */
+export const adapterFiles = [
+  {
+    name: "No such adapter",
+    args: ["lowrank", "verify", "nowhere"],
+    sentence: "error: There is no adapter at nowhere: give the folder that holds adapter_config.json.",
+    code: 1,
+  },
+  {
+    name: "A folder that holds no adapter",
+    args: ["lowrank", "verify", "model"],
+    sentence: "error: model has no adapter_config.json, so it holds no adapter: give the folder that has one.",
+    code: 1,
+  },
+  {
+    name: "A folder of several adapters",
+    args: verify,
+    files: all(adapter(undefined, { place: "adapter/one" }), adapter(undefined, { place: "adapter/two" })),
+    sentence: "error: adapter holds adapters in folders of their own. Adapters (2): one, two. Give one: adapter/one.",
+    code: 1,
+  },
+  {
+    name: "An adapter without its weights",
+    args: verify,
+    files: all(adapter(), without(weights)),
+    sentence: "error: adapter has no adapter_model.safetensors: bring the adapter's weights.",
+    code: 1,
+  },
+  {
+    name: "An adapter as a pickle",
+    args: verify,
+    files: all(adapter(), without(weights), text("adapter/adapter_model.bin", "")),
+    sentence:
+      "error: adapter has adapter_model.bin, a pickle, which can run code when it is read, and is not opened: " +
+      "save the adapter as adapter_model.safetensors (PEFT's save_pretrained does).",
+    code: 1,
+  },
+  {
+    name: "An adapter_config.json that is not JSON",
+    args: verify,
+    files: all(adapter(), text(config, "{")),
+    sentence: `error: ${config} is not JSON (…): restore it from where it came.`,
+    code: 1,
+  },
+  {
+    name: "An adapter of another kind",
+    args: verify,
+    files: adapter((_, config) => config.peft_type = "IA3"),
+    sentence: `error: ${config} is of the peft_type "IA3", and only "LORA" is read: choose a LoRA adapter.`,
+    code: 1,
+  },
+  {
+    name: "An option of an adapter with an impossible value",
+    args: verify,
+    files: adapter((_, config) => config.r = 0),
+    sentence: `error: ${config} says r is 0, where a positive integer is expected.`,
+    code: 1,
+  },
+  {
+    name: "A pattern of ranks that is no expression",
+    args: verify,
+    files: adapter((_, config) => config.rank_pattern = { "c_attn(": 4 }),
+    sentence: `error: ${config} has the rank_pattern "c_attn(", which is no regular expression: mend it.`,
+    code: 1,
+  },
+  {
+    name: "An adapter that names no base",
+    args: verify,
+    files: adapter((_, config) => config.base_model_name_or_path = null),
+    sentence: "error: adapter does not say which model it belongs to: give it with --model",
+    code: 1,
+  },
+  {
+    name: "An adapter cut short",
+    args: verify,
+    files: async (folder: string) => {
+      await adapter()(folder);
+      await Deno.truncate(`${folder}/${weights}`, 400);
+    },
+    sentence: `error: ${weights} is no whole safetensors file: …`,
+    code: 1,
+  },
+  {
+    name: "Keys that are no adapter's",
+    args: verify,
+    files: adapter((tensors) => tensors.set("h.0.attn.c_attn.weight", zeros(16, 48))),
+    sentence:
+      `error: ${weights} has keys that PEFT's LoRA files do not have. Unknown (1): h.0.attn.c_attn.weight. Save it again.`,
+    code: 1,
+  },
+  {
+    name: "Missing, unexpected and wrong-shape keys of an adapter",
+    args: verify,
+    files: adapter((tensors, config) => {
+      tensors.set(key("B"), zeros(48, 3));
+      tensors.set(key("A").replace("h.0", "h.7"), zeros(2, 16));
+      config.target_modules = ["c_attn", "c_fc"];
+    }),
+    sentence: `error: ${weights} does not fit the model and its own configuration. ` +
+      `Missing (1): ${key("A").replace("attn.c_attn", "mlp.c_fc")} and its B. ` +
+      `Unexpected (1): ${key("A").replace("h.0", "h.7")}. Of the wrong shape (1): ${
+        key("B")
+      } is [48,3], expected [48,2]. ` +
+      `Nothing is loaded: …`,
+    code: 1,
+  },
+  {
+    name: "Half of a pair",
+    args: verify,
+    files: adapter((tensors) => tensors.delete(key("B"))),
+    sentence: `error: ${weights} does not fit the model and its own configuration. Missing (1): ${key("B")}. …`,
+    code: 1,
+  },
+  {
+    name: "Magnitudes that the configuration does not tell",
+    args: verify,
+    files: adapter((tensors) => tensors.set(key("A").replace("lora_A.weight", "lora_magnitude_vector"), zeros(48))),
+    sentence: `error: ${weights} does not fit …Unexpected (1): …c_attn.lora_magnitude_vector. …`,
+    code: 1,
+  },
+  {
+    name: "An adapter of another model",
+    args: verify,
+    files: adapter((tensors) => {
+      tensors.clear();
+      tensors.set("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", zeros(2, 16));
+    }),
+    sentence: `error: ${weights} is not for this model. Modules that the model has not (1): ` +
+      `model.layers.0.self_attn.q_proj. Use the model that it was trained on.`,
+    code: 1,
+  },
+  {
+    name: "An adapter that was trained on another base",
+    args: verify,
+    files: adapter(undefined, {
+      metadata: {
+        "base.name": "other",
+        "base.sha256": "0".repeat(64),
+        "base.stored": "Q4_1",
+        "base.quantization": "none",
+      },
+    }),
+    sentence:
+      `error: ${weights} was trained on other (Q4_1, sha256 000000000000…), and this base is model (F32, sha256 ` +
+      `…): use the first, or ask for any base (anyBase: true, --any-base) if these two are meant to be alike.`,
+    code: 1,
+  },
+  {
+    name: "An adapter that PiSSA started",
+    args: verify,
+    files: adapter((_, config) => config.init_lora_weights = "pissa"),
+    sentence: `error: ${weights} was started by PiSSA and belongs to what that left of the base's weights: make it a ` +
+      `plain adapter of the base first (lowrank convert ADAPTER --to plain).`,
+    code: 1,
+  },
+  {
+    name: "An adapter that diverged",
+    args: [...merge, "--out", "out/merged"],
+    files: adapter((tensors) => {
+      for (const tensor of tensors.values()) tensor.data.fill(3e38);
+    }),
+    sentence:
+      "error: the adapter is not merged: h.0.attn.c_attn.weight would hold values that are not finite; use an " +
+      "earlier adapter, or a wider dtype",
+    code: 1,
+  },
+  {
+    name: "Merging over the base",
+    args: [...merge, "--out", "model"],
+    files: adapter(),
+    sentence: "error: model is the folder of the base model, which is not written over: choose another folder.",
+    code: 1,
+  },
+  {
+    name: "Merging to nowhere",
+    args: merge,
+    files: adapter(),
+    sentence: "error: no --out is given: name the folder to write the model into",
+    code: 2,
+  },
+  {
+    name: "A .gguf file that is a model's, not an adapter's",
+    args: ["lowrank", "verify", "a.gguf", "--model", "model"],
+    files: file("a.gguf", makeGguf({ "general.architecture": { text: "gpt2" } }, {})),
+    sentence: "error: a.gguf is of the general.type (none) and the adapter.type (none), where a LoRA adapter has " +
+      '"adapter" and "lora": give an adapter\'s file.',
+    code: 1,
+  },
+  {
+    name: "A .gguf adapter of another architecture",
+    args: inspectGguf,
+    files: file("a.gguf", makeGguf({ ...ggufHeader, "general.architecture": { text: "llama" } }, {})),
+    sentence:
+      "error: a.gguf is for the architecture llama, and model/config.json is gpt2: give the model that it was " +
+      "trained on.",
+    code: 1,
+  },
+  {
+    name: "Half of a pair in a .gguf adapter",
+    args: inspectGguf,
+    files: file(
+      "a.gguf",
+      makeGguf(ggufHeader, { "blk.0.attn_qkv.weight.lora_a": f32Tensor([2, 16], new Float32Array(32)) }),
+    ),
+    sentence: "error: a.gguf is no whole adapter for model/config.json. Missing (1): blk.0.attn_qkv.weight.lora_b. …",
+    code: 1,
+  },
+  {
+    name: "What another tool's format can't say",
+    args: ["lowrank", "convert", "adapter", "--to", "gguf", "--out", "out/a.gguf"],
+    files: adapter((tensors) => tensors.set("base_model.model.lm_head.weight", zeros(257, 16))),
+    sentence: `error: ${weights} has what llama.cpp's adapter format can't say. Without a place there (1): ` +
+      `base_model.model.lm_head.weight. Merge it into its base (lowrank merge) and convert the merged model.`,
+    code: 1,
+  },
+  {
+    name: "An mlx-lm folder that is no adapter",
+    args: ["lowrank", "inspect", "adapter", "--model", "model"],
+    files: all(
+      adapter(),
+      (folder) => Deno.rename(`${folder}/${weights}`, `${folder}/adapter/adapters.safetensors`),
+      text(config, '{"fine_tune_type":"full","num_layers":1}'),
+    ),
+    sentence: `error: ${config} says fine_tune_type is "full", and only "lora" and "dora" are read.`,
+    code: 1,
+  },
+  {
+    name: "Things of two kinds to compare",
+    args: ["lowrank", "diff", "adapter", "model"],
+    files: adapter(),
+    sentence: "error: adapter is an adapter and model is not: give two of a kind.",
+    code: 1,
+  },
+];
