@@ -83,7 +83,7 @@ Deno.test("packed documents, rows past the context and unbuilt configurations ar
       await assertRejects(() => bert.load(folder, options), FileError, sentence);
     });
   await refused({ position_embedding_type: "relative_key" }, "is relative_key, and known is absolute");
-  await refused({ hidden_act: "relu" }, "hidden_act is relu, and known is gelu, gelu_new, gelu_pytorch_tanh");
+  await refused({ hidden_act: "relu" }, "hidden_act is relu, and known are gelu, gelu_new, gelu_pytorch_tanh");
   await refused({ is_decoder: true }, "is_decoder is true, and only models with false can be built");
   await refused({ num_attention_heads: 5 }, "hidden_size is 48 and num_attention_heads 5: heads must divide the width");
   await refused({ quantization_config: { quant_method: "gptq" } }, "were quantised by gptq, which is not read");

@@ -46,7 +46,8 @@ export function readActivation(config: ModelConfig, key: string, fallback: Activ
 export function oneOf<T extends string>(config: ModelConfig, key: string, known: readonly T[], fallback: T): T {
   const value = config.text(key, fallback);
   if ((known as readonly string[]).includes(value)) return value as T;
-  throw new FileError(`${config.path} says ${key} is ${value}, and known is ${known.join(", ")}.`);
+  const are = known.length === 1 ? "is" : "are";
+  throw new FileError(`${config.path} says ${key} is ${value}, and known ${are} ${known.join(", ")}.`);
 }
 
 /** Refuses switches that are not as every model that is built here has them. */

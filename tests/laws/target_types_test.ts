@@ -2,6 +2,7 @@
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import type { Runtime } from "../../core/runtime.ts";
+import type { BertClassifierParams } from "../../models/classifier.ts";
 import type { Gpt2Params } from "../../models/gpt2.ts";
 import type { LlamaParams } from "../../models/llama.ts";
 import { lora, type LoraOptions, pissa, together } from "../../lora/mod.ts";
@@ -31,9 +32,10 @@ Deno.test("targets are typed by the tree of parameters", () => {
   // @ts-expect-error c_fc is in mlp
   const wrong: Target<Gpt2Params> = "attn.c_fc";
   const llama: Target<LlamaParams>[] = ["q_proj", "layers.3.self_attn.v_proj", "embed_tokens"];
+  const bert: Target<BertClassifierParams>[] = ["query", "encoder.layer.*.attention.self.value", "classifier"];
   // @ts-expect-error GPT-2's name
   const other: Target<LlamaParams> = "c_attn";
-  void [good, part, bad, weight, wrong, llama, other];
+  void [good, part, bad, weight, wrong, llama, bert, other];
 });
 
 Deno.test("a tree of unknown type takes any name", () => {
