@@ -2,7 +2,7 @@
 import { formatAval, sameShape } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
-import { bind1, type Value } from "../ir/graph.ts";
+import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue } from "../ops/constant.ts";
 import { convert, div, eq, exp, log, max, mul, ne, select, sub } from "../ops/elementwise.ts";
@@ -22,33 +22,39 @@ const alongRow = (x: Value, shape: readonly number[]) => broadcastTo(column(x), 
 /** Which column of each row is its label's. */
 const isLabel = (shape: readonly number[], labels: Value) => eq(iota(shape, 1), alongRow(labels, shape));
 
-const crossEntropyPrim = defineComposite<null>({
-  name: "crossEntropy",
+/** The parts of a row's loss: its logits below the highest, their exponentials, the sum of these, and the label's. */
+function lossParts(logits: Value, labels: Value) {
+  const shifted = sub(logits, reduceMax(logits, -1, { keep: true }));
+  const powers = exp(shifted);
+  const total = reduceSum(powers, -1, { keep: true });
+  const picked = reduceSum(select(isLabel(logits.shape, labels), shifted, 0), -1);
+  const loss = select(eq(labels, ignoredLabel), 0, sub(reshape(log(total), labels.shape), picked));
+  return { loss, powers, total };
+}
+
+/** The loss and, in the same pass over the row, its derivative by the logits: what the gradient saves in their place. */
+const crossEntropyWithGradPrim = defineComposite<null>({
+  name: "crossEntropyWithGrad",
   define: ([logits, labels]) => {
-    const highest = reduceMax(logits, -1, { keep: true });
-    const total = reduceSum(exp(sub(logits, highest)), -1);
-    const picked = reduceSum(select(isLabel(logits.shape, labels), sub(logits, highest), 0), -1);
-    return [select(eq(labels, ignoredLabel), 0, sub(log(total), picked))];
+    const { shape } = logits, { loss, powers, total } = lossParts(logits, labels);
+    const onehot = select(isLabel(shape, labels), full(shape, 1), 0);
+    const counts = convert(ne(labels, ignoredLabel), "f32");
+    return [loss, mul(sub(div(powers, total), onehot), alongRow(counts, shape))];
   },
-  vjp: ({ cts: [ct], inputs: [logits, labels] }) => [
-    ct && bind1(crossEntropyGradPrim, [logits, labels, ct], null),
-    null,
-  ],
   lowering: { kind: "row" },
 });
 
-const crossEntropyGradPrim = defineComposite<null>({
-  name: "crossEntropyGrad",
-  define: ([logits, labels, ct]) => {
-    const { shape } = logits;
-    const e = exp(sub(logits, reduceMax(logits, -1, { keep: true })));
-    const p = div(e, reduceSum(e, -1, { keep: true }));
-    const onehot = select(isLabel(shape, labels), full(shape, 1), 0);
-    const scale = select(eq(labels, ignoredLabel), 0, ct);
-    return [mul(sub(p, onehot), alongRow(scale, shape))];
+const crossEntropyPrim: Primitive<null> = {
+  ...defineComposite<null>({
+    name: "crossEntropy",
+    define: ([logits, labels]) => [lossParts(logits, labels).loss],
+    lowering: { kind: "row" },
+  }),
+  linearize: (inputs) => {
+    const [loss, slope] = bind(crossEntropyWithGradPrim, inputs, null);
+    return { outs: [loss], pullback: ([ct]) => [ct && mul(slope, alongRow(ct, slope.shape)), null] };
   },
-  lowering: { kind: "row" },
-});
+};
 
 /**
  * -log softmax(logits)[label] per row: logits f32[N,V], labels i32[N], to f32[N]; 0 where the label is -100.
