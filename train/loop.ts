@@ -59,7 +59,7 @@ export interface TrainOptions {
   readonly onStep?: (report: StepLine) => void;
   /** Evaluates, keeps the best and may end the run. */
   readonly watch?: Watch;
-  /** Where the state of the run is kept; it is also saved where the run ends before a loss that is not finite. */
+  /** Where the state of the run is kept: when they ask for it, and at the end, unless the run was lost there. */
   readonly checkpoints?: Checkpoints;
   /** Go on from here. The other options must be those of the run that it was taken from. */
   readonly resume?: Snapshot;
@@ -114,7 +114,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const shapes = new Set<string>();
   // A GPU computes one step while the next is queued; the CPU is done when the call returns.
   const depth = (home as Device).kind === "cpu" ? 1 : 2;
-  const under: Promise<StepLine>[] = [];
+  const underWay: Promise<StepLine>[] = [];
   let tokens = resume?.tokens ?? 0;
   let cursor = batcher.cursor();
   let end: TrainResult<P>["end"] = "done";
@@ -129,7 +129,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
 
   /** Waits for the oldest step that is under way; false when it was not finite or the run is to end. */
   const settleOldest = async (): Promise<boolean> => {
-    const line = await under.shift()!;
+    const line = await underWay.shift()!;
     if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
       end = { reason: "not finite", step: line.step, loss: line.loss, gradNorm: line.gradNorm };
       return false;
@@ -160,7 +160,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     try {
       batches = batcher.next();
     } catch (error) { // a row of a large file that can't be used: what was learned until then is not lost
-      while (under.length > 0 && going) going = await settleOldest();
+      while (underWay.length > 0 && going) going = await settleOldest();
       if (going) await save(step);
       throw error;
     }
@@ -171,18 +171,19 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     batches.forEach(({ shape }) => shapes.add(shape.join(" x ")));
     tokens += batches.reduce((sum, { attentionMask }) => sum + countOnes(attentionMask), 0);
     const line = { step: ++step, lr, tokens };
-    under.push(read(done.report, { release: true }).then((report) => ({ ...line, ...report })));
+    underWay.push(read(done.report, { release: true }).then((report) => ({ ...line, ...report })));
     const look = watch?.due(step) ?? false;
     const keep = checkpoints?.due(step, false) ?? false;
-    while (going && under.length >= (look || keep ? 1 : depth)) going = await settleOldest();
+    while (going && underWay.length >= (look || keep ? 1 : depth)) going = await settleOldest();
     if (look && going) going = heed(await watch!.look(step, state.params));
     if (going && (keep || (look && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }
-  while (under.length > 0 && going) going = await settleOldest();
-  await Promise.all(under);
+  while (underWay.length > 0 && going) going = await settleOldest();
+  await Promise.all(underWay);
   const ended = end as TrainResult<P>["end"]; // closures have set it
-  if (ended === "done" || ended.reason !== "not finite") await save(step);
+  const lost = ended !== "done" && (ended.reason === "not finite" || ended.reason === "diverged");
+  if (!lost) await save(step);
   for (const leaf of flatten<Tensor>(state.optimiser).leaves) leaf.dispose();
   return { trainable: state.params, losses, end: ended, shapes: [...shapes] };
 }

@@ -15,7 +15,7 @@ import {
   weights,
   without,
 } from "./bad_files.ts";
-import { writeTinyModel } from "./tiny_model.ts";
+import { commandLine, configuration, folders, interrupted, resuming } from "./bad_runs.ts";
 
 /** One mistake. */
 export interface BadInput {
@@ -49,160 +49,6 @@ const tinyQwen = {
   num_hidden_layers: 1,
   num_attention_heads: 2,
 };
-
-const cliTrain = ["lowrank", "train", ...onModel, "--device", "cpu"];
-
-/** Mistakes on the command line of `lowrank`. */
-const commandLine: BadInput[] = [
-  {
-    name: "No verb",
-    args: ["lowrank"],
-    sentence: "error: no verb is given…Usage: lowrank VERB",
-    code: 2,
-  },
-  {
-    name: "An unknown verb",
-    args: ["lowrank", "tran"],
-    sentence: "error: there is no verb tran; did you mean train?\nlowrank --help shows what is known",
-    code: 2,
-  },
-  {
-    name: "An unknown option of a verb",
-    args: ["lowrank", "train", "--mask-promt"],
-    sentence:
-      "error: there is no option --mask-promt; did you mean --mask-prompt?\nlowrank train --help shows what is known",
-    code: 2,
-  },
-  {
-    name: "An option with a value that it does not take",
-    args: [...cliTrain, "--schedule", "step"],
-    sentence: "error: --schedule is step: give one of constant, linear, cosine",
-    code: 2,
-  },
-  {
-    name: "An option without its value",
-    args: [...cliTrain, "--steps"],
-    sentence: "error: --steps is empty: give a whole number of at least 1",
-    code: 2,
-  },
-  {
-    name: "A word too many",
-    args: [...cliTrain, "letters"],
-    sentence: 'error: "letters" is not expected here: options begin with --',
-    code: 2,
-  },
-  {
-    name: "Steps and epochs",
-    args: [...cliTrain, "--steps", "3", "--epochs", "1"],
-    sentence: "error: steps and epochs are both given: give one of them",
-    code: 2,
-  },
-  {
-    name: "No text to continue",
-    args: ["lowrank", "generate", "--model", "model"],
-    sentence: "error: no text is given: put it at the end, in quotes",
-    code: 2,
-  },
-  {
-    name: "No model",
-    args: ["lowrank", "train", "--data", "rows.jsonl", "--device", "cpu"],
-    sentence: "error: no model is named: give --model with a folder or a .gguf file",
-    code: 1,
-  },
-  {
-    name: "No data",
-    args: ["lowrank", "train", "--model", "model"],
-    sentence: "error: no data is named: give --data with a file or a folder",
-    code: 1,
-  },
-];
-
-/** Mistakes in a configuration file. */
-const configuration: BadInput[] = [
-  {
-    name: "A key that does not exist",
-    args: [...cliTrain, "--config", "run.yaml"],
-    files: file("run.yaml", new TextEncoder().encode("lr: 0.001\nbatch_size: 2\n")),
-    sentence: "error: run.yaml line 2: there is no option batch_size",
-    code: 1,
-  },
-  {
-    name: "A key that is nearly right",
-    args: [...cliTrain, "--config", "run.yaml"],
-    files: file("run.yaml", new TextEncoder().encode("mask_prompt: true\n")),
-    sentence: "error: run.yaml line 1: there is no option mask_prompt; did you mean mask-prompt?",
-    code: 1,
-  },
-  {
-    name: "A value of the wrong kind",
-    args: [...cliTrain, "--config", "run.yaml"],
-    files: file("run.yaml", new TextEncoder().encode("# a run\n\nsteps: many\n")),
-    sentence: "error: run.yaml line 3: steps is many: give a whole number of at least 1",
-    code: 1,
-  },
-  {
-    name: "A configuration that is not YAML",
-    args: [...cliTrain, "--config", "run.yaml"],
-    files: file("run.yaml", new TextEncoder().encode("targets: [c_attn\n")),
-    sentence: "error: run.yaml line … is not YAML (…).",
-    code: 1,
-  },
-  {
-    name: "No such configuration",
-    args: [...cliTrain, "--config", "absent.yaml"],
-    sentence: "error: There is no file absent.yaml: check the path.",
-    code: 1,
-  },
-];
-
-const aRun = [...cliTrain, "--steps", "2"];
-
-/** Runs that can't be taken up again. */
-const resuming: BadInput[] = [
-  {
-    name: "An output folder that holds a run",
-    before: aRun,
-    args: aRun,
-    sentence:
-      "error: out/adapter holds a run with a checkpoint of step 2: add --resume to go on with it, --overwrite to begin " +
-      "anew, or choose another --out.",
-    code: 1,
-  },
-  {
-    name: "Nothing to resume from",
-    args: [...aRun, "--resume"],
-    sentence: "error: There is no checkpoint in out/adapter/checkpoints to resume from: leave --resume out to begin.",
-    code: 1,
-  },
-  {
-    name: "Resuming with other options",
-    before: aRun,
-    args: [...aRun, "--resume", "--lr", "0.01", "--steps", "4"],
-    sentence:
-      "error: The run in out/adapter/checkpoints/step-00000002 can't be resumed with other values: steps was 2 and is 4; " +
-      "lr was 0.0002 and is 0.01. Use the same ones, or begin a new run in another folder.",
-    code: 1,
-  },
-  {
-    name: "Resuming with other data",
-    before: aRun,
-    files: (folder) => Deno.writeTextFile(`${folder}/other.jsonl`, '{"text":"another row"}\n'),
-    args: [...aRun, "--resume", "--data", "other.jsonl"],
-    sentence: 'error: …can\'t be resumed with other values: data rows was 2 and is 1; data sha256 was "…" and is "…"',
-    code: 1,
-  },
-  {
-    name: "Resuming on another base",
-    before: aRun,
-    files: (folder) =>
-      writeTinyModel(`${folder}/other`, {
-        weights: (tensors) => (tensors.get("wte.weight")!.data as Float32Array).fill(0.01, 0, 1),
-      }),
-    args: [...aRun, "--resume", "--model", "other"],
-    sentence: 'error: …can\'t be resumed with other values: base sha256 was "…" and is "…"',
-    code: 1,
-  },
-];
 
 /** Mistakes in flags of train.ts. */
 const flags: BadInput[] = [
@@ -518,81 +364,6 @@ const data: BadInput[] = [
   },
 ];
 
-const inFolder = ["lowrank", "train", "--model", "model", "--data", "data", "--device", "cpu"];
-const dataFile = (name: string, text: string) => async (folder: string) => {
-  await Deno.mkdir(`${folder}/data`, { recursive: true });
-  await Deno.writeTextFile(`${folder}/data/${name}`, text);
-};
-
-/** Data as `lowrank` reads it. */
-const folders: BadInput[] = [
-  {
-    name: "A folder without train",
-    args: inFolder,
-    files: dataFile("valid.jsonl", '{"text":"a row"}\n'),
-    sentence:
-      "error: data has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.",
-    code: 1,
-  },
-  {
-    name: "Two train files",
-    args: inFolder,
-    files: async (folder) => {
-      await dataFile("train.jsonl", "")(folder);
-      await dataFile("train.txt", "")(folder);
-    },
-    sentence: "error: data/train.jsonl and data/train.txt are both there: keep one of them.",
-    code: 1,
-  },
-  {
-    name: "A bad row",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"fine"}\n{"text":\n'),
-    sentence:
-      "error: data/train.jsonl line 2 is not JSON (…): mend the line or take it out. Or leave such rows out with --skip-bad-rows.",
-    code: 1,
-  },
-  {
-    name: "No good row",
-    args: [...inFolder, "--skip-bad-rows"],
-    files: dataFile("train.jsonl", "1\n2\n"),
-    sentence:
-      "error: data/train.jsonl has no row that can be used: all 2 are bad, the first because data/train.jsonl line 1 is 1: …",
-    code: 1,
-  },
-  {
-    name: "Rows longer than is asked for",
-    args: [...inFolder, "--seq", "8"],
-    files: dataFile("train.jsonl", '{"text":"longer than eight"}\n'),
-    sentence:
-      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row or cut it into several.",
-    code: 1,
-  },
-  {
-    name: "Some rows with a label",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"one"}\n{"text":"two","label":"b"}\n'),
-    sentence:
-      "error: data/train.jsonl mixes text (1), text and label (1): rows with a label teach a classifier, and then every row " +
-      "needs one.",
-    code: 1,
-  },
-  {
-    name: "Labels for a model that is no classifier",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"one","label":"a"}\n{"text":"two","label":"b"}\n'),
-    sentence: "error: model/config.json is of the architecture gpt2…",
-    code: 1,
-  },
-  {
-    name: "A split that is not there",
-    args: ["lowrank", "eval", "--model", "model", "--data", "data", "--split", "test", "--device", "cpu"],
-    files: dataFile("train.jsonl", '{"text":"one"}\n'),
-    sentence: "error: data has no test.jsonl or test.txt: choose another --split.",
-    code: 1,
-  },
-];
-
 /** Options of an adapter that can't be. */
 const adapters: BadInput[] = [
   {
@@ -702,18 +473,6 @@ const runs: BadInput[] = [
     interrupt: true,
     sentence: "Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.…" +
       "Stopped after step … of 1000000; the adapter is saved in out/adapter.",
-    code: 130,
-  },
-];
-
-/** Runs of `lowrank` that end before their last step. */
-const interrupted: BadInput[] = [
-  {
-    name: "Ctrl-C in lowrank train",
-    args: [...cliTrain, "--steps", "1000000"],
-    interrupt: true,
-    sentence: "Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.…" +
-      "lowrank train --resume --out out/adapter goes on after step …Stopped after step … of 1000000; the adapter is saved in out/adapter.",
     code: 130,
   },
 ];
