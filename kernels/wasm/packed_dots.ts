@@ -86,7 +86,7 @@ export function emitPackedDots(
   const { code, relaxed } = reader, scaled = inPlace(reader);
   const k = code.local("i32"), value = code.local("v128");
   // Independent sums within a run hide the latency of additions.
-  const parts = sums.map(() => Array.from({ length: sums.length === 1 ? 4 : 2 }, () => code.local("v128")));
+  const parts = sums.map(() => [code.local("v128"), code.local("v128")]);
   const multiplyAdd = (a: () => void, b: () => void, sum: Local) => {
     a();
     b();
@@ -111,11 +111,7 @@ export function emitPackedDots(
   /** Adds the parts, scaled, to the sums. */
   const flush = (scale: () => void) => {
     parts.forEach((list, row) => {
-      for (let step = 1; step < list.length; step *= 2) {
-        for (let i = 0; i < list.length; i += 2 * step) {
-          code.get(list[i]).get(list[i + step]).op("f32x4.add").set(list[i]);
-        }
-      }
+      code.get(list[0]).get(list[1]).op("f32x4.add").set(list[0]);
       multiplyAdd(scale, () => code.get(list[0]), sums[row][0]);
     });
     started.clear();
