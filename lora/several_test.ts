@@ -294,3 +294,14 @@ Deno.test("an adapter that is already there may have more ranks than its matrix 
   const merged = run((t: any, p: any) => wide.merge(t, p), t, model.params);
   assertSame(run(model.apply, merged, x), run((t: any, p: any, x: any) => wide.apply(t, p, x), t, model.params, x));
 });
+
+Deno.test("a lora over a PiSSA stands on what is left of the weights", async () => {
+  const first = await pissa(model, { r: 2, alpha: 3, targets: ["up"] }, oracleRuntime);
+  const t1 = randomised(first.trainable, 3);
+  const over = lora(first.with(t1), { r: 1, alpha: 2, targets: ["up", "down"] });
+  const t2 = randomised(over.trainable, 8);
+  const adapted = run((t: any, p: any, x: any) => over.apply(t, p, x), t2, over.frozen, x);
+  const merged = run((t1: any, t2: any, p: any) => first.merge(t1, over.merge(t2, p)), t1, t2, over.frozen);
+  assertSame(run(model.apply, merged, x), adapted);
+  assert(over.frozen.up.weight === first.frozen.up.weight);
+});

@@ -118,6 +118,7 @@ const tiedVariants: Record<string, Partial<LoraOptions<any>>> = {
   "DoRA on every use": { dora: true, tie: "all" },
   "the head in full": { modulesToSave: ["lm_head"] },
   "rows in full, the head adapted": { modulesToSave: ["wte"], targets: ["lm_head"] },
+  "every use in full, by one": { modulesToSave: ["lm_head"], tie: "all", targets: ["other"] },
   "both in full": { modulesToSave: ["wte", "lm_head"], targets: ["other"] },
   "tokens": { trainableTokens: [1, 4], targets: ["other"] },
   "tokens and rows": { trainableTokens: { wte: [3, 1] } },
