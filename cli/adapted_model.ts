@@ -5,7 +5,7 @@ import { type AnyModel, loadAnyModel, type WeightDType } from "../models/mod.ts"
 import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
 import { describeMatches, describeModel } from "../train/report.ts";
 import type { Given, OptionTable } from "../train/option_table.ts";
-import { basePath, readAnyAdapter } from "./adapter_input.ts";
+import { anyBaseOption, basePath, readAnyAdapter } from "./adapter_input.ts";
 import type { Terminal } from "./command.ts";
 import { modelOptions, openDeviceFor } from "./open_model.ts";
 
@@ -15,7 +15,7 @@ export const adaptedOptions = {
   device: modelOptions.device,
   dtype: modelOptions.dtype,
   threads: modelOptions.threads,
-  anyBase: { kind: "switch", default: false, help: "Take a base other than the one that the adapter was trained on" },
+  anyBase: anyBaseOption,
 } as const satisfies OptionTable;
 
 /** What is open until the verb is done. */

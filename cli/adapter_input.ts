@@ -1,12 +1,35 @@
 /** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
+import type { Model } from "../core/model.ts";
 import { architectures } from "../models/load_model.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
+import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
 import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
 import { readGgufAdapter } from "../train/adapter_gguf.ts";
 import { isMlxAdapter, readMlxAdapter } from "../train/adapter_mlx.ts";
+import type { Option } from "../train/option_table.ts";
+import type { Terminal } from "./command.ts";
+
+/** Whether another base is taken than the one that an adapter was trained on. */
+export const anyBaseOption = {
+  kind: "switch",
+  default: false,
+  help: "Take a base other than the one that the adapter was trained on",
+} as const satisfies Option;
+
+/** Puts an adapter on its model, and says what a person should know of it. */
+export function loadAdapterFor<P, I, O>(
+  adapter: string,
+  model: Model<P, I, O>,
+  anyBase: boolean | undefined,
+  terminal: Terminal,
+): LoadedAdapter<P, I, O> {
+  const tuned = loadAdapter(adapter, model, { anyBase });
+  for (const note of tuned.notes) terminal.warn(`note: ${adapter}: ${note}`);
+  return tuned;
+}
 
 /** The formats of adapters. */
 export type AdapterFormat = "peft" | "gguf" | "mlx";

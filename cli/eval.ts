@@ -2,7 +2,6 @@
 import { OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
-import { loadAdapter } from "../train/adapter.ts";
 import { readAdapter } from "../train/adapter_files.ts";
 import { trainOptions } from "../train/config.ts";
 import { findSplits } from "../train/data_files.ts";
@@ -10,6 +9,7 @@ import { labelsOf } from "../train/data_rows.ts";
 import { evaluator } from "../train/evaluate.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
+import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
 import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
@@ -17,6 +17,7 @@ import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } f
 const table = {
   ...modelOptions,
   adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  anyBase: anyBaseOption,
   data: trainOptions.data,
   split: {
     kind: "text",
@@ -47,7 +48,7 @@ async function measure(
   options: ReturnType<typeof readFlags<typeof table>>["options"],
   terminal: Terminal,
 ): Promise<void> {
-  const { adapter, batch, seq } = options;
+  const { adapter, anyBase, batch, seq } = options;
   const named = options.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
   const path = chooseSplit(options.data, options.split);
   const labels = adapter ? readLabels(adapter) : labelsOf(path);
@@ -62,7 +63,7 @@ async function measure(
   using data = openRows("rows", path, tokenizer, { ...options, context, classes }, terminal);
   const any = model as Model<unknown, TokenInputs, Value>;
   const trainee: Trainee<unknown, unknown> = adapter
-    ? loadAdapter<any, TokenInputs, Value>(adapter, any)
+    ? loadAdapterFor<any, TokenInputs, Value>(adapter, any, anyBase, terminal)
     : { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
   const padId = tokenizer.padId ?? 0;
   const found = await evaluator(trainee, rowsOf(data), { batch, context: seq ?? context, padId })(trainee.trainable);

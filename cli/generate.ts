@@ -1,16 +1,17 @@
 /** `lowrank generate`: continues a text, with or without an adapter. */
 import { OptionError } from "../core/errors.ts";
-import { loadAdapter } from "../train/adapter.ts";
 import { readAdapter } from "../train/adapter_files.ts";
 import { answerer } from "../train/answers.ts";
 import { mergeParams } from "../train/merge.ts";
 import { type OptionTable, settleOptions } from "../train/option_table.ts";
+import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
 
 const table = {
   ...modelOptions,
   adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  anyBase: anyBaseOption,
   system: { kind: "text", help: "What a chat model is told first" },
   chat: { kind: "switch", default: true, help: "Write the text as a chat where the model has a template for that" },
   maxTokens: { kind: "whole", least: 1, default: 128, help: "The most tokens that are generated" },
@@ -27,7 +28,7 @@ export const command: Command = {
   }),
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
-    const { adapter, system, chat, maxTokens, ...open } = settleOptions(table, options);
+    const { adapter, anyBase, system, chat, maxTokens, ...open } = settleOptions(table, options);
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
     if (adapter && readLabels(adapter)) {
@@ -42,7 +43,7 @@ export const command: Command = {
       throw new OptionError(`${path} is a classifier, which generates nothing: use lowrank eval.`);
     }
     const tokenizer = model.tokenizer();
-    const tuned = adapter && loadAdapter(adapter, model);
+    const tuned = adapter && loadAdapterFor(adapter, model, anyBase, terminal);
     const params = tuned ? mergeParams(tuned, tuned.trainable) : model.params;
     const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: text }];
     const prompt = chat && tokenizer.hasChatTemplate
