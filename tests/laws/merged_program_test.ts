@@ -1,0 +1,47 @@
+/** A merged model costs nothing: it runs the very program of the base. */
+import { assertEquals } from "@std/assert";
+import { upload } from "../../core/tensor.ts";
+import { flatten, mapTree } from "../../core/tree.ts";
+import type { Tensor } from "../../core/tensor.ts";
+import { openCpu } from "../../kernels/device/cpu.ts";
+import { jit } from "../../kernels/jit.ts";
+import { lora } from "../../lora/lora.ts";
+import { gpt2Config, gpt2Shapes, makeGpt2 } from "../../models/gpt2.ts";
+import { parseConfig } from "../../models/load/config.ts";
+
+Deno.test("a merged GPT-2 runs the kernels of its base, by the same plan, and nothing else", async () => {
+  using device = await openCpu({ threads: 1, blas: false });
+  const programs: string[] = [];
+  const compile = device.compile.bind(device);
+  device.compile = (program) => {
+    programs.push(JSON.stringify(program));
+    return compile(program);
+  };
+  const file = { model_type: "gpt2", vocab_size: 50, n_positions: 8, n_embd: 8, n_layer: 2, n_head: 2 };
+  const config = gpt2Config(parseConfig(file, "config.json"));
+  const isShape = (x: unknown) => Array.isArray(x) && typeof x[0] === "number";
+  const values = (shape: readonly number[]) =>
+    upload(device, {
+      shape,
+      dtype: "f32",
+      data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)),
+    });
+  const params = mapTree(gpt2Shapes(config), (shape: number[]) => values(shape), isShape);
+  const model = makeGpt2(config, params as never);
+  const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "c_fc"] });
+  const trainable = mapTree(tuned.trainable, (leaf) => values((leaf as Tensor).shape)) as typeof tuned.trainable;
+  const merged = jit((t, p) => tuned.merge(t, p))(trainable, model.params);
+  const inputIds = upload(device, { shape: [1, 8], dtype: "i32", data: Int32Array.from([1, 2, 3, 4, 5, 6, 7, 8]) });
+
+  // Two functions, so that the second is compiled anew from the merged tree.
+  programs.length = 0;
+  const base = jit((p, ids) => model.apply(p, { inputIds: ids }))(model.params, inputIds);
+  const after = jit((p, ids) => model.apply(p, { inputIds: ids }))(merged, inputIds);
+  assertEquals(programs.length, 2);
+  assertEquals(programs[1], programs[0]);
+  const adapted = jit((t, p, ids) => tuned.apply(t, p, { inputIds: ids }))(trainable, model.params, inputIds);
+  assertEquals(programs[2] === programs[0], false, "the unmerged model has work of its own");
+  for (const leaf of flatten<Tensor>([trainable, merged, model.params, inputIds, base, after, adapted]).leaves) {
+    leaf.dispose();
+  }
+});
