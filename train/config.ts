@@ -97,7 +97,12 @@ export const trainOptions = {
     free: true,
   },
   device: { kind: "text", choices: ["auto", "cpu", "webgpu"], default: "auto", help: "Where to compute", free: true },
-  dtype: { kind: "text", choices: ["f32", "f16", "bf16"], help: "How the base is held; by default as it is stored" },
+  dtype: {
+    kind: "text",
+    choices: ["f32", "f16", "bf16", "packed"],
+    help:
+      "How the base is held; by default as it is stored, quantised weights as f32. packed keeps those of a .gguf file",
+  },
   threads: { kind: "whole", least: 1, help: "Threads of the CPU", value: "N", free: true },
   blas: {
     kind: "switch",
