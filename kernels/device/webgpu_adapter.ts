@@ -25,26 +25,52 @@ export async function findAdapter(
   return { adapter, name, software };
 }
 
-const limitNames = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxStorageBuffersPerShaderStage",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-] as const;
+/** Every limit that is asked for, as much as the adapter has of it, and the least that kernels are written for. */
+const neededLimits = {
+  maxBufferSize: 2 ** 28,
+  maxStorageBufferBindingSize: 2 ** 27,
+  maxStorageBuffersPerShaderStage: 8,
+  maxComputeWorkgroupStorageSize: 16_384,
+  maxComputeInvocationsPerWorkgroup: 256,
+  maxComputeWorkgroupSizeX: 256,
+} as const;
+const limitNames = Object.keys(neededLimits) as (keyof typeof neededLimits)[];
 
 /** What is used where an adapter has it: single kernels are timed by timestamps. */
 const featureNames = ["timestamp-query"] as const;
 
-/** A device of the adapter with the greatest limits it has. */
+/**
+ * A device of the adapter with the greatest limits it has.
+ *
+ * @throws {DeviceError} when the adapter has too little of one, or gives no device
+ */
 export async function requestDevice({ adapter, name }: FoundAdapter): Promise<GPUDevice> {
+  for (const limit of limitNames) {
+    if (!(adapter.limits[limit] >= neededLimits[limit])) {
+      throw new DeviceError(
+        `The GPU adapter ${name} has a ${limit} of ${adapter.limits[limit]}, but kernels need ${
+          neededLimits[limit]
+        }: ` +
+          `use --device cpu`,
+      );
+    }
+  }
   const requiredLimits = Object.fromEntries(limitNames.map((limit) => [limit, adapter.limits[limit]]));
   const requiredFeatures = featureNames.filter((feature) => adapter.features.has(feature));
+  let device: GPUDevice;
   try {
-    return await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new DeviceError(`The GPU adapter ${name} gave no device (${why}): use --device cpu`, { cause });
   }
+  for (const limit of limitNames) {
+    if (device.limits[limit] >= adapter.limits[limit]) continue;
+    device.destroy();
+    throw new DeviceError(
+      `The GPU adapter ${name} promised a ${limit} of ${adapter.limits[limit]} and gave ${device.limits[limit]}: ` +
+        `use --device cpu`,
+    );
+  }
+  return device;
 }

@@ -9,6 +9,7 @@ import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
 import { copyOf, Operands } from "./emit.ts";
 import type { Groups } from "./groups.ts";
+import { splitLongRow } from "./long_row.ts";
 import { type Draft, draftOf, type DraftStore, type Repr } from "./repr.ts";
 
 type DraftPhase =
@@ -48,7 +49,8 @@ function launchRow(
     cols: columns.shape[0] ?? 1,
     phases: finished,
   };
-  ctx.launch({ kernel, buffers: operands.buffers });
+  const launch = { kernel, buffers: operands.buffers };
+  for (const each of splitLongRow(ctx, launch) ?? [launch]) ctx.launch(each);
   return true;
 }
 

@@ -11,7 +11,7 @@ import { runtimes } from "../runtimes.ts";
 const [rows, columns] = [3, 100_003];
 /** More rounds of four than a software adapter runs. */
 const depth = 300_004;
-const [keys, width] = [70_001, 4];
+const [keys, width] = [140_001, 4];
 
 for (const { name, open } of runtimes) {
   Deno.test(`${name}: rows of ${columns} columns are summed and searched to their end`, async () => {
