@@ -70,8 +70,14 @@ export function mutate(bytes: Uint8Array, edits: readonly Edit[]): Uint8Array {
 function apply(bytes: Uint8Array, edit: Edit): Uint8Array {
   const at = Math.min(bytes.length - 1, Math.floor(edit.at * bytes.length));
   if (at < 0) return bytes;
-  const splice = (from: number, removed: number, put: ArrayLike<number>) =>
-    Uint8Array.from([...bytes.subarray(0, from), ...Array.from(put), ...bytes.subarray(from + removed)]);
+  const splice = (from: number, removed: number, put: ArrayLike<number>) => {
+    const rest = bytes.subarray(from + removed);
+    const made = new Uint8Array(from + put.length + rest.length);
+    made.set(bytes.subarray(0, from));
+    made.set(put, from);
+    made.set(rest, from + put.length);
+    return made;
+  };
   switch (edit.kind) {
     case "bit": {
       const copy = bytes.slice();
