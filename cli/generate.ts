@@ -15,6 +15,16 @@ const table = {
   system: { kind: "text", help: "What a chat model is told first" },
   chat: { kind: "switch", default: true, help: "Write the text as a chat where the model has a template for that" },
   maxTokens: { kind: "whole", least: 1, default: 128, help: "The most tokens that are generated" },
+  temperature: {
+    kind: "number",
+    least: 0,
+    help: "Draw tokens, the more freely the higher; without it the most probable",
+  },
+  topK: { kind: "whole", least: 1, help: "Draw among so many of the most probable tokens" },
+  topP: { kind: "number", least: 0, most: 1, help: "Draw among the most probable tokens of this probability together" },
+  minP: { kind: "number", least: 0, most: 1, help: "Draw among tokens of this share of the highest probability" },
+  repetitionPenalty: { kind: "number", least: 0, help: "Divide the logits of tokens that occurred by this" },
+  seed: { kind: "whole", least: 0, default: 0, help: "Decides what is drawn" },
 } as const satisfies OptionTable;
 
 export const command: Command = {
@@ -28,7 +38,8 @@ export const command: Command = {
   }),
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
-    const { adapter, anyBase, system, chat, maxTokens, ...open } = settleOptions(table, options);
+    const { adapter, anyBase, system, chat, maxTokens, ...others } = settleOptions(table, options);
+    const { temperature, topK, topP, minP, repetitionPenalty, seed, ...open } = others;
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
     if (adapter && readLabels(adapter)) {
@@ -51,7 +62,8 @@ export const command: Command = {
         addSpecialTokens: false,
       })
       : tokenizer.encode(system ? `${system}\n${text}` : text);
-    const [answer] = await answerer(model, tokenizer, { maxNewTokens: maxTokens })(params, [prompt]);
+    const sampling = { temperature, topK, topP, minP, repetitionPenalty, seed };
+    const [answer] = await answerer(model, tokenizer, { ...sampling, maxNewTokens: maxTokens })(params, [prompt]);
     terminal.print(answer);
     terminal.result({ prompt: text, text: answer });
   },

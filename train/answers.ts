@@ -2,10 +2,11 @@
 import type { LanguageModel } from "../core/model.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { generator } from "../models/generate.ts";
+import type { SamplingOptions } from "../models/sampling.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 
 /** How answers are made. */
-export interface AnswerOptions {
+export interface AnswerOptions extends SamplingOptions {
   /** The most tokens of an answer. */
   readonly maxNewTokens: number;
   /** Prompts that are answered at once. Default 50. */
@@ -13,20 +14,20 @@ export interface AnswerOptions {
 }
 
 /**
- * Makes a function that continues prompts (token ids) greedily with any parameters of the model, to the text before its end
- * token. The programs are compiled once for all calls.
+ * Makes a function that continues prompts (token ids) with any parameters of the model, to the text before its end token;
+ * greedily, unless a temperature is given. The programs are compiled once for all calls.
  */
 export function answerer(
   model: LanguageModel,
   tokenizer: Tokenizer,
-  { maxNewTokens, batch = 50 }: AnswerOptions,
+  { maxNewTokens, batch = 50, ...sampling }: AnswerOptions,
 ): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {
   const generate = generator(model, { jit, read });
   const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId];
   return async (params, prompts) => {
     const texts: string[] = [];
     for (let at = 0; at < prompts.length; at += batch) {
-      const made = await generate(params, prompts.slice(at, at + batch), { maxNewTokens, stopIds });
+      const made = await generate(params, prompts.slice(at, at + batch), { ...sampling, maxNewTokens, stopIds });
       texts.push(...made.map(({ ids }) => tokenizer.decode(ids)));
     }
     return texts;
