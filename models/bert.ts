@@ -9,7 +9,6 @@ import { asValue } from "../core/ops/constant.ts";
 import { add, convert, div, max, mul, ne, sqrt, tanh } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { iota, slice } from "../core/ops/structure.ts";
-import { checkIds } from "./language_model.ts";
 import {
   type ActivationName,
   activationOf,
@@ -25,6 +24,7 @@ import {
 import type { ModelConfig } from "./load/config.ts";
 import { matchName, type WeightSource } from "./load/weights.ts";
 import { type Loader, loaderOf } from "./loader.ts";
+import { readTokenInputs } from "./token_inputs.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface BertLayer {
@@ -117,15 +117,13 @@ export function bertShapes(config: BertConfig, hasPooler: boolean): Record<strin
 /** The embedding f32[B,T,D] and the stream after each layer. Padding is seen by no token; its own states mean nothing. */
 export function bertStates(config: BertConfig, params: BertParams, inputs: TokenInputs): Value[] {
   const { width, heads, eps } = config;
-  const ids = asValue(inputs.inputIds);
-  checkIds(ids, config);
-  if (inputs.documentStart !== undefined) {
+  const { ids, seen: mask, positionIds, tokenTypeIds, documentStart } = readTokenInputs(inputs, config);
+  if (documentStart !== undefined) {
     throw new ShapeError("a BERT reads one text a row: documents can't be packed where every token sees all others");
   }
   const [b, t] = ids.shape;
-  const positions = inputs.positionIds === undefined ? iota([1, t], 1) : asValue(inputs.positionIds);
-  const types = inputs.tokenTypeIds === undefined ? full([1, t], 0, "i32") : asValue(inputs.tokenTypeIds);
-  const mask = inputs.attentionMask === undefined ? undefined : ne(asValue(inputs.attentionMask), 0);
+  const positions = positionIds ?? iota([1, t], 1);
+  const types = tokenTypeIds ?? full([1, t], 0, "i32");
   const activate = activationOf(config.activation);
   const norm = (x: Value, { weight, bias }: LayerNormParams) => layerNorm(x, weight, bias, eps);
 

@@ -1,6 +1,4 @@
 /** What GPT-2 and Llama have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
-import { formatAval } from "../core/aval.ts";
-import { DataError, ShapeError } from "../core/errors.ts";
 import type { Cache, LanguageModel, LanguageModelSizes, StepInputs, TokenInputs } from "../core/model.ts";
 import { newInput, type Value } from "../core/ir/graph.ts";
 import { attention } from "../core/nn/attention.ts";
@@ -8,9 +6,9 @@ import { broadcastTo, reshape } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { add, max, ne, sub } from "../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../core/ops/indexing.ts";
-import { argmax } from "../core/ops/reduce.ts";
 import { iota, slice } from "../core/ops/structure.ts";
 import type { Operand } from "../core/tensor.ts";
+import { defaultPositions, readTokenInputs } from "./token_inputs.ts";
 import { checkpoint } from "../core/transforms/checkpoint.ts";
 
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
@@ -53,19 +51,13 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
   const { layers, kvHeads, headDim, windows, name, sizes, tied, parts } = architecture;
 
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
-    const ids = asValue(inputs.inputIds);
-    checkIds(ids, sizes);
-    const mask = inputs.attentionMask === undefined ? undefined : asValue(inputs.attentionMask);
-    const starts = inputs.documentStart === undefined ? undefined : asValue(inputs.documentStart);
-    const positions = inputs.positionIds === undefined
-      ? defaultPositions(ids, mask, starts)
-      : asValue(inputs.positionIds);
-    const seen = mask && ne(mask, 0);
-    const { embedded, layer } = architecture.start(params, ids, positions);
+    const given = readTokenInputs(inputs, sizes);
+    const { ids, seen: mask, documentStart } = given;
+    const { embedded, layer } = architecture.start(params, ids, given.positionIds ?? defaultPositions(given));
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
-      const first = firstKeys(ids, 0, windows?.[i] ?? null, starts);
-      const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask: seen, first, causal: true }));
+      const first = firstKeys(ids, 0, windows?.[i] ?? null, documentStart);
+      const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask, first, causal: true }));
       states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
     states[layers] = architecture.norm(params, states[layers]);
@@ -113,38 +105,10 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
   };
 }
 
-/** Refuses sequences that the model has no positions for: a lookup past the last one would be answered with the last one. */
-export function checkIds(ids: Value, { contextLength }: LanguageModelSizes): void {
-  if (ids.shape.length !== 2 || ids.dtype !== "i32") {
-    throw new ShapeError(`a model of text reads token ids as i32[B,T], not ${formatAval(ids.aval)}`);
-  }
-  if (ids.shape[1] > contextLength) {
-    throw new DataError(
-      `the sequence has ${
-        ids.shape[1]
-      } tokens, and the model's context is ${contextLength}: cut it, or choose a model ` +
-        `with a longer context`,
-    );
-  }
-}
-
 /** The first key that each of the tokens from `index` on may see, i32[B,T]: the start of its window or of its document. */
 function firstKeys(ids: Value, index: Operand, window: number | null, documentStart?: Value): Value | undefined {
   if (window === null) return documentStart;
   const shape = ids.shape;
   const start = add(iota(shape, 1), broadcastTo(sub(asValue(index, "i32"), window - 1), shape));
   return documentStart === undefined ? start : max(start, documentStart);
-}
-
-/**
- * Positions counted from the start of each token's document, or from each sequence's first real token, [B,T]; [1,T] where
- * neither is given. Padding before it is at 0; what comes after the last real token counts on, so that padding on the right
- * changes nothing.
- */
-export function defaultPositions(inputIds: Operand, mask?: Value, documentStart?: Value): Value {
-  const [b, t] = asValue(inputIds).shape;
-  if (documentStart !== undefined) return max(sub(iota([b, t], 1), documentStart), 0);
-  if (mask === undefined) return iota([1, t], 1);
-  const first = broadcastTo(reshape(argmax(mask, 1), [b, 1]), [b, t]);
-  return max(sub(iota([b, t], 1), first), 0);
 }

@@ -1,0 +1,78 @@
+/** What models of text read, checked: every input beside the ids is named when it does not fit them. */
+import { formatAval, sameShape } from "../core/aval.ts";
+import { DataError, ShapeError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { LanguageModelSizes, TokenInputs } from "../core/model.ts";
+import { broadcastTo, reshape } from "../core/ops/broadcast.ts";
+import { asValue } from "../core/ops/constant.ts";
+import { max, ne, sub } from "../core/ops/elementwise.ts";
+import { argmax } from "../core/ops/reduce.ts";
+import { iota } from "../core/ops/structure.ts";
+import type { Operand } from "../core/tensor.ts";
+
+/** The inputs of a model as values. */
+export interface TokenValues {
+  /** i32[B,T]. */
+  readonly ids: Value;
+  /** i32[B,T]. */
+  readonly mask?: Value;
+  /** bool[B,T]: where the mask is not 0. */
+  readonly seen?: Value;
+  /** i32[B,T] or [1,T]. */
+  readonly positionIds?: Value;
+  /** i32[B,T]. */
+  readonly documentStart?: Value;
+  /** i32[B,T]. */
+  readonly tokenTypeIds?: Value;
+}
+
+/**
+ * Checks a model's inputs. A sequence that the model has no positions for is refused: a lookup past the last one would be
+ * answered with the last one.
+ *
+ * @throws {ShapeError} for an input of another shape or dtype
+ * @throws {DataError} for a sequence that is longer than the context
+ */
+export function readTokenInputs(inputs: TokenInputs, { contextLength }: LanguageModelSizes): TokenValues {
+  const ids = asValue(inputs.inputIds);
+  if (ids.shape.length !== 2 || ids.dtype !== "i32") {
+    throw new ShapeError(`a model of text reads token ids as i32[B,T], not ${formatAval(ids.aval)}`);
+  }
+  const [b, t] = ids.shape;
+  if (t > contextLength) {
+    throw new DataError(
+      `the sequence has ${t} tokens, and the model's context is ${contextLength}: cut it, or choose a model with a ` +
+        `longer context`,
+    );
+  }
+  const read = (name: keyof TokenInputs, shared = false): Value | undefined => {
+    const given: Operand | undefined = inputs[name];
+    if (given === undefined) return undefined;
+    const value = asValue(given, "i32");
+    const fits = sameShape(value.shape, [b, t]) || (shared && sameShape(value.shape, [1, t]));
+    if (fits && value.dtype === "i32") return value;
+    throw new ShapeError(`${name} is i32[${b},${t}] beside these token ids, not ${formatAval(value.aval)}`);
+  };
+  const mask = read("attentionMask");
+  return {
+    ids,
+    mask,
+    seen: mask && ne(mask, 0),
+    positionIds: read("positionIds", true),
+    documentStart: read("documentStart"),
+    tokenTypeIds: read("tokenTypeIds"),
+  };
+}
+
+/**
+ * Positions counted from the start of each token's document, or from each sequence's first real token, [B,T]; [1,T] where
+ * neither is given. Padding before it is at 0; what comes after the last real token counts on, so that padding on the right
+ * changes nothing.
+ */
+export function defaultPositions({ ids, mask, documentStart }: TokenValues): Value {
+  const [b, t] = ids.shape;
+  if (documentStart !== undefined) return max(sub(iota([b, t], 1), documentStart), 0);
+  if (mask === undefined) return iota([1, t], 1);
+  const first = broadcastTo(reshape(argmax(mask, 1), [b, 1]), [b, t]);
+  return max(sub(iota([b, t], 1), first), 0);
+}
