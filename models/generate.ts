@@ -61,6 +61,9 @@ export type TokenStream = (
   options: GenerateOptions,
 ) => AsyncGenerator<TokenEvent, void, void>;
 
+/** What of a language model generation needs. */
+export type Steps<P = any> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
+
 // Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
 const chunks = { short: 32, long: 128 } as const;
 const cacheBucket = 64;
@@ -83,7 +86,7 @@ interface Fixed {
  * Makes the token stream of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for
  * a single token, for each batch, cache length and set of sampling options; their numbers are data.
  */
-export function tokenStream(model: Omit<LanguageModel, "params">, runtime: Runtime): TokenStream {
+export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
   const { vocabSize, contextLength } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
   const advance = (params: any, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
@@ -175,7 +178,7 @@ export function tokenStream(model: Omit<LanguageModel, "params">, runtime: Runti
 }
 
 /** Makes the generator of a model: the tokens of {@link tokenStream}, all at once. */
-export function generator(model: Omit<LanguageModel, "params">, runtime: Runtime): Generate {
+export function generator(model: Steps, runtime: Runtime): Generate {
   const stream = tokenStream(model, runtime);
   return async (params, prompts, options) => {
     const rows = prompts.map((): { ids: number[]; finish: Finish } => ({ ids: [], finish: "length" }));

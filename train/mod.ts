@@ -34,3 +34,4 @@ export * from "./watchdog.ts";
 export { type Row, type RowKind } from "./rows.ts";
 export type { Snapshot } from "./snapshot.ts";
 export * from "./trainee.ts";
+export { type Unmerged, unmergedSteps } from "./unmerged.ts";
