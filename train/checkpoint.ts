@@ -14,6 +14,7 @@ export type RunIdentity = Readonly<Record<string, unknown>>;
 export interface CheckpointOptions {
   /** The folder that holds them. */
   readonly folder: string;
+  /** What a run must have in common with the one that it goes on with. */
   readonly identity: RunIdentity;
   /** How many of the last ones stay. Default 3. */
   readonly keep?: number;

@@ -8,7 +8,9 @@ export type TextTokenizer = Pick<Tokenizer, "encode" | "applyChatTemplate" | "eo
 
 /** A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link IGNORED} elsewhere. */
 export interface Example {
+  /** Token ids. */
   readonly ids: readonly number[];
+  /** What each token is to be predicted as: as long as `ids`. */
   readonly labels: readonly number[];
   /** The class of the whole row, for a classifier; `labels` is not looked at then. */
   readonly label?: number;

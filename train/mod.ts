@@ -7,8 +7,9 @@ export { checkWritable, loadAdapter, type LoadedAdapter, saveAdapter, type SaveO
 export { type AdapterConfig, makeAdapterConfig } from "./adapter_config.ts";
 export { type AdapterFiles, adapterNames, readAdapter, writeAdapter } from "./adapter_files.ts";
 export * from "./answers.ts";
-export { type CheckpointOptions, type CheckpointStore, checkpointStore } from "./checkpoint.ts";
-export { uploadBatch } from "./compiled_step.ts";
+export { type CheckpointOptions, type CheckpointStore, checkpointStore, type RunIdentity } from "./checkpoint.ts";
+export type { Cursor } from "./batches.ts";
+export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
 export * from "./data.ts";
 export * from "./data_files.ts";
 export { labelsOf } from "./data_rows.ts";
