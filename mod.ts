@@ -6,11 +6,22 @@
  */
 export { type Aval, formatAval } from "./core/aval.ts";
 export type { DType, HostArray } from "./core/dtype.ts";
+export type { PackedType } from "./core/packed.ts";
+export type { Runtime } from "./core/runtime.ts";
 export { DataError, DeviceError, FileError, LowrankError, OptionError, ShapeError } from "./core/errors.ts";
-export type { Graph, Primitive } from "./core/ir/graph.ts";
-export { newInput, Value } from "./core/ir/graph.ts";
+export { type Graph, newInput, Value } from "./core/ir/graph.ts";
 export { printGraph } from "./core/ir/print.ts";
-export type { ClassifierModel, EncoderModel, LanguageModel, Model, TokenInputs } from "./core/model.ts";
+export type {
+  Cache,
+  ClassifierModel,
+  EncoderModel,
+  LanguageModel,
+  LanguageModelSizes,
+  Leaf,
+  Model,
+  StepInputs,
+  TokenInputs,
+} from "./core/model.ts";
 export * from "./core/nn/mod.ts";
 export { broadcastTo, full, reduceSum, reshape } from "./core/ops/broadcast.ts";
 export { constant } from "./core/ops/constant.ts";
@@ -20,6 +31,7 @@ export {
   abs,
   add,
   and,
+  type Binary,
   bitcast,
   clamp,
   convert,
@@ -55,6 +67,7 @@ export {
   sqrt,
   sub,
   tanh,
+  type Unary,
   xor,
 } from "./core/ops/elementwise.ts";
 export { dynamicSlice, dynamicUpdateSlice, gather, scatterAdd } from "./core/ops/indexing.ts";
@@ -63,16 +76,19 @@ export { dropout, foldIn, randomBits, randomNormal, randomUniform } from "./core
 export { argmax, cumsum, mean, reduceMax } from "./core/ops/reduce.ts";
 export { concat, iota, pad, slice, split, transpose } from "./core/ops/structure.ts";
 export { randomKey } from "./core/random.ts";
-export { type HostTensor, type Operand, Tensor, tensor, upload } from "./core/tensor.ts";
+export { type HostTensor, type Nested, type Operand, Tensor, tensor, type TensorHome, upload } from "./core/tensor.ts";
 export { checkpoint } from "./core/transforms/checkpoint.ts";
-export { customVjp } from "./core/transforms/custom_vjp.ts";
+export { type CustomRule, customVjp } from "./core/transforms/custom_vjp.ts";
 export { grad, type GradOptions, valueAndGrad } from "./core/transforms/grad.ts";
 export { sumOver } from "./core/transforms/sum_over.ts";
-export { vmap } from "./core/transforms/vmap.ts";
-export { flatten, mapTree } from "./core/tree.ts";
-export type { Device } from "./kernels/device/device.ts";
+export { vmap, type VmapOptions } from "./core/transforms/vmap.ts";
+export { flatten, type FlatTree, mapTree } from "./core/tree.ts";
+export type { Device, DeviceBuffer } from "./kernels/device/device.ts";
+export type { BlasOptions, CpuOptions } from "./kernels/device/cpu.ts";
 export { type DeviceChoice, type DeviceOptions, openDevice, type OpenedDevice } from "./kernels/device/open.ts";
+export type { WebGpuOptions } from "./kernels/device/webgpu.ts";
 export { explain, type ExplainOptions } from "./kernels/explain.ts";
 export { evaluate, jit, type JitOptions, read } from "./kernels/jit.ts";
+export type { EncodedType } from "./core/packed_encode.ts";
 export { describeQuantization, quantize, type QuantizeOptions } from "./kernels/quantize.ts";
 export * from "./lora/mod.ts";

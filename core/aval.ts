@@ -2,7 +2,9 @@ import type { DType } from "./dtype.ts";
 
 /** What is known of a value before it is computed: its shape and dtype. Printed as `f32[2,3]`. */
 export interface Aval {
+  /** Sizes, outermost first; empty for a scalar. */
   readonly shape: readonly number[];
+  /** What each element is. */
   readonly dtype: DType;
 }
 

@@ -3,31 +3,37 @@
  * demanded and the mend. Anything else that is thrown is a bug of the library or of the caller's own code.
  */
 export class LowrankError extends Error {
+  /** The name that JavaScript prints. */
   override name = "LowrankError";
 }
 
 /** Shapes or dtypes that do not fit the operation. */
 export class ShapeError extends LowrankError {
+  /** The name that JavaScript prints. */
   override name = "ShapeError";
 }
 
 /** An option, a flag or an argument that can't be honoured. */
 export class OptionError extends LowrankError {
+  /** The name that JavaScript prints. */
   override name = "OptionError";
 }
 
 /** A file that is missing, truncated, malformed or can't be written. */
 export class FileError extends LowrankError {
+  /** The name that JavaScript prints. */
   override name = "FileError";
 }
 
 /** Training or evaluation data that can't be used. */
 export class DataError extends LowrankError {
+  /** The name that JavaScript prints. */
   override name = "DataError";
 }
 
 /** A device that is missing, too small, or that failed. */
 export class DeviceError extends LowrankError {
+  /** The name that JavaScript prints. */
   override name = "DeviceError";
 }
 

@@ -64,11 +64,13 @@ export interface StepInputs {
   readonly mask: Operand;
   /** i32[]: the place of the first new token, as data, so that one program serves every place. */
   readonly index: Operand;
+  /** Keys and values so far. */
   readonly cache: Cache;
 }
 
 /** The sizes that loading, generation and reports need to know of a model of text. */
 export interface LanguageModelSizes {
+  /** How many tokens there are. */
   readonly vocabSize: number;
   /** The longest sequence that it takes, in tokens. */
   readonly contextLength: number;
@@ -76,8 +78,11 @@ export interface LanguageModelSizes {
 
 /** A model that predicts the next token: logits f32[B,T,V], and a way to do so token by token. */
 export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  /** The file format's name of the architecture. */
   readonly architecture: string;
+  /** The module path in Hugging Face's class of this model. */
   hubName(path: string): string;
+  /** What loading, generation and reports need to know. */
   readonly sizes: LanguageModelSizes;
   /** Logits f32[B,V] of the last of the new tokens, and the cache with the new tokens in it. */
   step(params: P, inputs: StepInputs): { logits: Value; cache: Cache };
@@ -87,8 +92,11 @@ export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value>
 
 /** A model that reads whole texts: every token sees all others. D is its width. */
 export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  /** The file format's name of the architecture. */
   readonly architecture: string;
+  /** The module path in Hugging Face's class of this model. */
   hubName(path: string): string;
+  /** What loading, generation and reports need to know. */
   readonly sizes: LanguageModelSizes;
   /** The embedding and the stream after each layer, f32[B,T,D] each; the last is what `apply` gives. */
   hiddenStates(params: P, inputs: TokenInputs): Value[];
@@ -100,8 +108,11 @@ export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> 
 
 /** A model that tells which of some labels a text has: logits f32[B,labels]. */
 export interface ClassifierModel<P = unknown> extends Model<P, TokenInputs, Value> {
+  /** The file format's name of the architecture. */
   readonly architecture: string;
+  /** The module path in Hugging Face's class of this model. */
   hubName(path: string): string;
+  /** What loading, generation and reports need to know. */
   readonly sizes: LanguageModelSizes;
   /** The names of the labels, in the order of the logits. */
   readonly labels: readonly string[];

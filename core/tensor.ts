@@ -6,13 +6,17 @@ import { isPacked } from "./packed.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
+  /** One line for a person. */
   readonly description: string;
   /** What it is, where that decides how often it is waited for. */
   readonly kind?: string;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
+  /** Memory of at least so many bytes. */
   allocate(bytes: number): unknown;
+  /** Copies host data into the start of it. */
   write(buffer: any, data: HostArray): void;
+  /** Gives it back. */
   free(buffer: any): void;
   /** Copies buffers to the host once everything queued has run. */
   read?(requests: readonly { buffer: any; dtype: DType; size: number }[]): Promise<HostArray[]>;
@@ -26,16 +30,20 @@ export interface TensorHome {
  */
 export class Tensor implements Disposable {
   #buffer: unknown;
+  /** Takes a buffer over; {@link tensor} and {@link upload} make one. */
   constructor(readonly home: TensorHome, buffer: unknown, readonly aval: Aval) {
     this.#buffer = buffer;
     forgotten.register(this, { home, buffer }, this);
   }
+  /** Sizes, outermost first. */
   get shape(): readonly number[] {
     return this.aval.shape;
   }
+  /** What each element is. */
   get dtype(): Aval["dtype"] {
     return this.aval.dtype;
   }
+  /** How many elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
@@ -64,9 +72,11 @@ export class Tensor implements Disposable {
   dispose(): void {
     if (this.#buffer !== null) this.home.free(this.surrender());
   }
+  /** What `using` calls. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** Shape, dtype and device. */
   toString(): string {
     return `Tensor(${formatAval(this.aval)} on ${this.home.description})`;
   }
@@ -97,6 +107,7 @@ const forgotten = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }
 
 /** Array contents on the host, with shape and dtype: what is read from files and from devices. */
 export interface HostTensor extends Aval {
+  /** Elements in row-major order. */
   readonly data: HostArray;
 }
 

@@ -8,10 +8,13 @@ import { Tensor } from "./tensor.ts";
 
 /** A tree taken apart: its leaves in order, their paths, and how to put others in their places. */
 export interface FlatTree<L> {
+  /** The leaves in order. */
   readonly leaves: L[];
+  /** Their paths: `h.0.attn.weight`. */
   readonly paths: string[];
   /** Equal for two trees of the same structure. */
   readonly structure: string;
+  /** A tree of this structure with other leaves. */
   unflatten<M>(leaves: readonly M[]): unknown;
 }
 

@@ -60,6 +60,7 @@ export interface MergeError {
   readonly ratio: Value;
   /** The greatest |adapted - merged|, and the greatest bound. */
   readonly difference: Value;
+  /** What rounding allows. */
   readonly bound: Value;
 }
 

@@ -11,8 +11,11 @@ import { type Adapted, ranked } from "./plan.ts";
 
 /** One adapter of a combination. */
 export interface Weighted<P, I, O> {
+  /** What `lora` gave. */
   readonly tuned: Tuned<P, I, O>;
+  /** Its values. */
   readonly trainable: Trainable;
+  /** How strongly it counts; may be negative. */
   readonly weight: number;
 }
 

@@ -16,8 +16,11 @@ import type { Edit } from "./saved.ts";
 
 /** Everything that is settled of one adapter. */
 export interface Plan {
+  /** @ignore The weights with factors. */
   readonly adapted: readonly Adapted[];
+  /** @ignore What is put in place of leaves. */
   readonly edits: readonly Edit[];
+  /** The share of a branch's inputs that is dropped. */
   readonly dropout: number;
 }
 

@@ -29,9 +29,13 @@ export interface Tuned<P, I, O> {
   readonly unties: readonly { readonly module: string; readonly from: string }[];
   /** The model that was adapted. */
   readonly model: Model<P, I, O>;
-  /** Everything settled about the adapter, for what combines several. */
+  /** @ignore Everything settled about the adapter, for what combines several. */
   readonly plan: Plan;
-  /** @throws {OptionError} when an adapter is not one of this model and these options */
+  /**
+   * Refuses what is not of this adapter.
+   *
+   * @throws {OptionError} when an adapter is not one of this model and these options
+   */
   check(trainable: Trainable): void;
   /** The adapted function. Without a key nothing is dropped. */
   apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;

@@ -8,4 +8,4 @@ export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable } from
 export { pissa, type PissaOptions } from "./pissa.ts";
 export { applyByRow, stackAdapters } from "./rows.ts";
 export { together, type Trainables, type TunedTogether, type Weights } from "./several.ts";
-export type { HolderName, ModuleName, Target } from "./target_types.ts";
+export type { Below, Holder, HolderName, HolderPath, ModuleName, ModulePath, Suffix, Target } from "./target_types.ts";

@@ -61,12 +61,17 @@ export interface LoraOptions<P = unknown> {
 export interface Match {
   /** The module's path in the parameters: `h.0.attn.c_attn`. For a part of a fused projection `h.0.attn.c_attn[q]`. The key in `trainable`. */
   readonly path: string;
+  /** A product with the weight, or rows looked up in it. */
   readonly kind: "linear" | "embedding";
+  /** Its rank. */
   readonly r: number;
+  /** Its alpha. */
   readonly alpha: number;
+  /** What the low-rank branch is multiplied by. */
   readonly scaling: number;
   /** The weight's shape, and where its input axis is: `in,out` or `out,in`. */
   readonly shape: readonly number[];
+  /** Which axis of the weight is the input's. */
   readonly layout: "in,out" | "out,in";
   /** How many numbers are trained here. */
   readonly trainable: number;
@@ -82,6 +87,7 @@ export interface Match {
 export interface Saved {
   /** The key in `trainable` and the name there. */
   readonly path: string;
+  /** What is trained of it. */
   readonly part: "weight" | "bias" | "tokens";
   /** Which option asked for it. */
   readonly by: "modulesToSave" | "bias" | "trainableTokens";
@@ -111,12 +117,19 @@ export interface Saved {
  * tokens) are values made of the base's tensors: `jit` computes such arguments by itself.
  */
 export interface AdapterEntry {
+  /** [r, in]. */
   readonly A?: Leaf;
+  /** [out, r]. */
   readonly B?: Leaf;
+  /** [out], with DoRA. */
   readonly magnitude?: Leaf;
+  /** [out], with `loraBias`. */
   readonly biasB?: Leaf;
+  /** The whole weight. */
   readonly weight?: Leaf;
+  /** The whole bias. */
   readonly bias?: Leaf;
+  /** [rows, width], the trained rows. */
   readonly tokens?: Leaf;
 }
 

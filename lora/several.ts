@@ -17,8 +17,11 @@ export type Weights<K extends string = string> = { readonly [name in K]?: Operan
 
 /** A model with several adapters, each of which adds its own change to what the base gives. */
 export interface TunedTogether<P, I, O, K extends string = string> {
+  /** What each adapter trains, by name. */
   readonly trainable: Trainables<K>;
+  /** The base, shared. */
   readonly frozen: P;
+  /** What each adapter adapts. */
   readonly matched: Readonly<Record<K, readonly Match[]>>;
   /** The function with all that are in `trainable` active; leave one out and it is not. */
   apply(

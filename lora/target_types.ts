@@ -2,15 +2,16 @@
 import type { Leaf } from "../core/model.ts";
 
 /** Paths of the modules of a tree: objects that have a `weight`, and leaves that are not called so. `*` stands for an index. */
-type ModulePath<T> = T extends Leaf ? never
+export type ModulePath<T> = T extends Leaf ? never
   : T extends readonly (infer E)[] ? Below<number | "*", E>
   : { [K in keyof T & string]: Below<K, NonNullable<T[K]>> }[keyof T & string];
 
-type Below<K extends string | number, T> = T extends Leaf ? (K extends "weight" | "bias" ? never : `${K}`)
+/** The module at one key, and those below it. */
+export type Below<K extends string | number, T> = T extends Leaf ? (K extends "weight" | "bias" ? never : `${K}`)
   : (T extends { readonly weight?: unknown } ? `${K}` : never) | `${K}.${ModulePath<T>}`;
 
 /** A path and what is left of it after each dot. */
-type Suffix<S extends string> = S extends `${string}.${infer Rest}` ? S | Suffix<Rest> : S;
+export type Suffix<S extends string> = S extends `${string}.${infer Rest}` ? S | Suffix<Rest> : S;
 
 /**
  * A module of parameters of type P: its name (`"c_attn"`), the end of its path (`"attn.c_attn"`), or the whole path, where
@@ -24,11 +25,12 @@ export type ModuleName<P> = unknown extends P ? string
 export type Target<P> = ModuleName<P> | `${ModuleName<P>}[${string}]`;
 
 /** Paths of everything that holds leaves: modules, and what holds modules. */
-type HolderPath<T> = T extends Leaf ? never
+export type HolderPath<T> = T extends Leaf ? never
   : T extends readonly (infer E)[] ? Holder<number | "*", E>
   : { [K in keyof T & string]: Holder<K, NonNullable<T[K]>> }[keyof T & string];
 
-type Holder<K extends string | number, T> = T extends Leaf ? never : `${K}` | `${K}.${HolderPath<T>}`;
+/** What holds leaves at one key, and below it. */
+export type Holder<K extends string | number, T> = T extends Leaf ? never : `${K}` | `${K}.${HolderPath<T>}`;
 
 /** What `modulesToSave` may name: a module, or all that is below a path (`"h.0.mlp"`). */
 export type HolderName<P> = unknown extends P ? string

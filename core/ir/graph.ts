@@ -25,10 +25,13 @@ export type BatchRule<P> = (rule: {
 
 /** Everything that is known of one operation. All rules are required, so that a forgotten one does not compile. */
 export interface Primitive<P = any> {
+  /** What graphs print, unique in the registry. */
   readonly name: string;
   /** The avals of the outputs, or a ShapeError that names the values and the demand. */
   infer(inputs: readonly Aval[], params: P): Aval[];
+  /** The cotangents of the inputs from those of the outputs; `expand`: by the definition. */
   readonly vjp: VjpRule<P> | "nondifferentiable" | "expand";
+  /** The same with a new leading axis on some inputs. */
   readonly batch: BatchRule<P> | "expand";
   /** What the operation is made of, where it is a composite: its meaning, and the default of every rule. */
   readonly define?: (inputs: readonly Value[], params: P) => Value[];
@@ -45,6 +48,7 @@ export interface Primitive<P = any> {
    * for args that stand for the body's inputs, one per input of the node. What it mentions becomes further inputs.
    */
   readonly rebody?: (inputs: readonly Value[], params: P, rewrite: BodyRewrite) => readonly Value[];
+  /** How it becomes part of a kernel. */
   readonly lowering: Lowering<P>;
 }
 
@@ -76,16 +80,31 @@ export function serialNow(): number {
 
 /** Output `index` of a node: an array whose contents are not yet computed. */
 export class Value {
-  constructor(readonly node: Node, readonly index: number, readonly aval: Aval) {}
+  /** @ignore */
+  readonly node: Node;
+  /** Which of the node's outputs it is. */
+  readonly index: number;
+  /** Shape and dtype. */
+  readonly aval: Aval;
+  /** @ignore */
+  constructor(node: Node, index: number, aval: Aval) {
+    this.node = node;
+    this.index = index;
+    this.aval = aval;
+  }
+  /** Sizes, outermost first. */
   get shape(): readonly number[] {
     return this.aval.shape;
   }
+  /** What each element is. */
   get dtype(): Aval["dtype"] {
     return this.aval.dtype;
   }
+  /** Shape, dtype and the operation that makes it. */
   toString(): string {
     return `Value(${formatAval(this.aval)} = ${this.node.prim.name})`;
   }
+  /** For `console.log`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
   }
@@ -93,7 +112,9 @@ export class Value {
 
 /** A traced function: outputs as a function of inputs. Values older than the trace are captures and are left as they are. */
 export interface Graph {
+  /** What stands for the arguments. */
   readonly inputs: readonly Value[];
+  /** What it computes. */
   readonly outputs: readonly Value[];
 }
 

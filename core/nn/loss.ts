@@ -13,7 +13,7 @@ import { sumOver } from "../transforms/sum_over.ts";
 import { rowWise } from "./row_chunks.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */
-export const ignoredLabel = -100;
+export const ignoredLabel: -100 = -100;
 
 /** A value per row as a column [N,1], and stretched over the row [N,V]. */
 const column = (x: Value) => reshape(x, [...x.shape, 1]);

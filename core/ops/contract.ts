@@ -9,7 +9,9 @@ import { transpose } from "./structure.ts";
 
 /** Which axes of a and b are summed over, and which run along with each other; the rest are free. */
 export interface DotDims {
+  /** The axes of either side that are summed over, in pairs. */
   readonly contract: readonly [readonly number[], readonly number[]];
+  /** The axes of either side that go together, in pairs; they lead the result. */
   readonly batch: readonly [readonly number[], readonly number[]];
 }
 

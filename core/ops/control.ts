@@ -12,6 +12,7 @@ export const stopGradientPrim: Primitive<null> = {
   lowering: { kind: "alias" },
 };
 
+/** The same values, as a constant to differentiation. */
 export function stopGradient(x: Operand): Value {
   return bind1(stopGradientPrim, [asValue(x)], null);
 }

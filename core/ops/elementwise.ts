@@ -204,46 +204,82 @@ const unary = (name: keyof typeof primitives) => (x: Operand): Value => bind1(pr
 const binary = (name: keyof typeof primitives) => (a: Operand, b: Operand): Value =>
   bind1(primitives[name], align(name, [a, b]), null);
 
-type Unary = (x: Operand) => Value;
-type Binary = (a: Operand, b: Operand) => Value;
+/** An operation on each element, of one shape and dtype with its operand unless it says otherwise. */
+export type Unary = (x: Operand) => Value;
 
+/**
+ * An operation on pairs of elements: shapes broadcast by NumPy's rule, dtypes must be the same, and a number takes the
+ * other's. Throws a {@link ShapeError} otherwise.
+ */
+export type Binary = (a: Operand, b: Operand) => Value;
+
+/** -x. */
 export const neg: Unary = unary("neg");
+/** |x|. */
 export const abs: Unary = unary("abs");
+/** -1, 0 or 1. */
 export const sign: Unary = unary("sign");
+/** The greatest whole number that is not above x. */
 export const floor: Unary = unary("floor");
+/** e^x. */
 export const exp: Unary = unary("exp");
+/** The natural logarithm; NaN below 0. */
 export const log: Unary = unary("log");
+/** √x; NaN below 0. */
 export const sqrt: Unary = unary("sqrt");
 /** 1 / √x. */
 export const rsqrt: Unary = unary("rsqrt");
 /** 1 / x. */
 export const recip: Unary = unary("recip");
+/** The hyperbolic tangent. */
 export const tanh: Unary = unary("tanh");
+/** The error function, 2/√π · ∫₀ˣ e^(-t²) dt. */
 export const erf: Unary = unary("erf");
+/** The sine of radians. */
 export const sin: Unary = unary("sin");
+/** The cosine of radians. */
 export const cos: Unary = unary("cos");
 /** Whether each f32 is neither infinite nor NaN: a test of its bits. */
 export const isFiniteValue: Unary = unary("isFinite");
+/** No for bool, all bits flipped for integers. */
 export const not: Unary = unary("not");
+/** a + b. */
 export const add: Binary = binary("add");
+/** a - b. */
 export const sub: Binary = binary("sub");
+/** a · b. */
 export const mul: Binary = binary("mul");
+/** a / b; integers truncate. */
 export const div: Binary = binary("div");
 /** The remainder of a division that truncates. */
 export const rem: Binary = binary("rem");
+/** a^b, for a of at least 0. */
 export const pow: Binary = binary("pow");
+/** The greater of two. */
 export const max: Binary = binary("max");
+/** The lesser of two. */
 export const min: Binary = binary("min");
+/** a = b, as bool. */
 export const eq: Binary = binary("eq");
+/** a ≠ b, as bool. */
 export const ne: Binary = binary("ne");
+/** a < b, as bool. */
 export const lt: Binary = binary("lt");
+/** a ≤ b, as bool. */
 export const le: Binary = binary("le");
+/** a > b, as bool. */
 export const gt: Binary = binary("gt");
+/** a ≥ b, as bool. */
 export const ge: Binary = binary("ge");
+/** Both, bit by bit for integers. */
 export const and: Binary = binary("and");
+/** Either, bit by bit for integers. */
 export const or: Binary = binary("or");
+/** One of two, bit by bit for integers. */
 export const xor: Binary = binary("xor");
+/** a shifted left by b bits. */
 export const shl: Binary = binary("shl");
+/** a shifted right by b bits: i32 keeps its sign, u32 fills with 0. */
 export const shr: Binary = binary("shr");
 
 /** `a` where `condition` holds, else `b`. */

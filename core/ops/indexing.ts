@@ -83,6 +83,10 @@ function inside(rows: Value, indices: Value, targets: number): Value {
   return select(column, rows, 0);
 }
 
+/**
+ * `targets` rows of zeros with row i of `updates` added at `indices[i]`: indices i32[…], updates [… , row]. An index outside
+ * is left out. The same bits every run.
+ */
 export function scatterAdd(indices: Operand, updates: Operand, targets: number): Value {
   return bind1(scatterAddPrim, [asValue(indices, "i32"), asValue(updates)], { targets });
 }
@@ -110,6 +114,7 @@ export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
   lowering: { kind: "dynamicSlice" },
 };
 
+/** The window of `sizes` of `x` that begins at `starts`, one i32 scalar an axis: data, so that no place needs a program. */
 export function dynamicSlice(x: Operand, starts: readonly Operand[], sizes: readonly number[]): Value {
   return bind1(dynamicSlicePrim, [asValue(x), ...starts.map((s) => asValue(s, "i32"))], { sizes });
 }
@@ -139,6 +144,7 @@ export const dynamicUpdateSlicePrim: Primitive<null> = {
   lowering: { kind: "dynamicUpdate" },
 };
 
+/** `x` with `update` written over it from `starts` on, one i32 scalar an axis; in place where `x` is not needed again. */
 export function dynamicUpdateSlice(x: Operand, update: Operand, starts: readonly Operand[]): Value {
   return bind1(dynamicUpdateSlicePrim, [asValue(x), asValue(update), ...starts.map((s) => asValue(s, "i32"))], null);
 }

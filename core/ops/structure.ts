@@ -89,6 +89,7 @@ export const padPrim: Primitive<{ low: readonly number[]; high: readonly number[
   lowering: { kind: "pad", low: (p) => p.low },
 };
 
+/** `x` with `low[i]` zeros before and `high[i]` after it along axis i. */
 export function pad(x: Operand, low: readonly number[], high: readonly number[]): Value {
   const value = asValue(x);
   if (low.every((n) => n === 0) && high.every((n) => n === 0)) return value;

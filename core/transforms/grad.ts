@@ -95,7 +95,9 @@ function expandForGradient(graph: Graph, roots: ReadonlySet<Value>): Graph {
 
 /** Which arguments to differentiate by, and whether the function returns `[loss, aux]`. */
 export interface GradOptions {
+  /** Which arguments to differentiate by; one number, or several for a list of gradients. Default 0. */
   readonly argnums?: number | readonly number[];
+  /** Whether `f` returns `[loss, more]`, of which `more` is passed through. Default false. */
   readonly hasAux?: boolean;
 }
 

@@ -53,8 +53,9 @@ export function batchGraph(
   return { outputs, batched: outputs.map((v) => lifted.has(v)) };
 }
 
-/** The axis of every leaf of an argument that is mapped over, null for an argument that is shared by all. */
+/** What is mapped over. */
 export interface VmapOptions {
+  /** The axis of every leaf of an argument, null for an argument that all share; one for all arguments, or one each. */
   readonly inAxes?: number | null | readonly (number | null)[];
 }
 

@@ -5,6 +5,7 @@ import type { TileConfig } from "../wgsl/tile.ts";
 
 /** Memory that a device owns. Freed once, by the tensor that holds it. */
 export interface DeviceBuffer {
+  /** Its size. */
   readonly bytes: number;
 }
 
@@ -23,6 +24,7 @@ export interface Executable {
 
 /** One place where programs run. */
 export interface Device extends Disposable {
+  /** Which back end it is. */
   readonly kind: "cpu" | "webgpu";
   /** One line for a person: `cpu (wasm simd, 2 threads)`. */
   readonly description: string;
@@ -32,14 +34,15 @@ export interface Device extends Disposable {
   readonly capacity?: number;
   /** Uninitialised memory of at least `bytes`. */
   allocate(bytes: number): DeviceBuffer;
+  /** Gives a buffer's memory back. */
   free(buffer: DeviceBuffer): void;
   /** Copies host data into the start of a buffer. */
   write(buffer: DeviceBuffer, data: HostArray): void;
   /** Copies buffers to the host once everything queued has run: one wait for the whole list. */
   read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]>;
-  /** How a kernel is cut into invocations, on a device that has them. */
+  /** @ignore How a kernel is cut into invocations, on a device that has them. */
   readonly tileFor?: (kernel: Kernel) => TileConfig;
-  /** Generates and compiles a program, at once. Kernels are shared between programs by their printed structure. */
+  /** @ignore Generates and compiles a program, at once. Kernels are shared between programs by their printed structure. */
   compile(program: Program): Executable;
   /** Bytes now held by buffers and arenas, and the most that ever were. */
   readonly memory: { readonly current: number; readonly peak: number };
