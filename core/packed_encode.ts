@@ -3,11 +3,11 @@ import { toF16 } from "./dtype.ts";
 import { nf4Values, packedFormats, type PackedType } from "./packed.ts";
 import { PackedWriter } from "./packed_writer.ts";
 
-/** Types that numbers can be packed into; the others are only read. */
-export const encodedTypes = ["nf4", "q8_0", "q4_0", "q4_1"] as const;
+/** A type that numbers can be packed into; the others are only read. */
+export type EncodedType = "nf4" | "q8_0" | "q4_0" | "q4_1";
 
-/** A type that numbers can be packed into. */
-export type EncodedType = typeof encodedTypes[number];
+/** All of them. */
+export const encodedTypes: readonly EncodedType[] = ["nf4", "q8_0", "q4_0", "q4_1"];
 
 /**
  * The words of an array in a packed type: each value becomes the nearest that its block can say.
