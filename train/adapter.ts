@@ -12,6 +12,7 @@ import { makeAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
 import { adapterOptions, entriesOf, fitAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
+import { otherPair, tiedNames, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
 import { computed } from "./merge.ts";
@@ -90,6 +91,14 @@ export async function adapterContents<P>(
       }))
     ),
     ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
+    ...[...tiedNames(model, tuned)].flatMap(([path, other]) => {
+      const { A, B } = otherPair(host.trainable[path] as { A: HostTensor; B: HostTensor });
+      const traits = { embedding: kinds.get(path) !== "embedding", adapted: true };
+      return [
+        { module: spell(other), part: partOf("A", traits), tensor: A },
+        { module: spell(other), part: partOf("B", traits), tensor: B },
+      ];
+    }),
   ]);
   const config = origin === undefined
     ? makeAdapterConfig({ ...describeTuned(model, tuned), dropout, baseModel: baseModel ?? null })
@@ -162,10 +171,11 @@ export function loadAdapter<P, I, O>(
 
 /** {@link loadAdapter} of files that were read. */
 export function putAdapter<P, I, O>(
-  files: AdapterFiles,
+  given: AdapterFiles,
   model: Model<P, I, O>,
   { anyBase = false, residual = false }: LoadAdapterOptions = {},
 ): LoadedAdapter<P, I, O> {
+  const { files, left } = withoutTiedCopies(given, model);
   if (!residual && startsFromPissa(files.config)) {
     throw new FileError(
       `${files.path} was started by PiSSA and belongs to what that left of the base's weights: make it a plain adapter of the ` +
@@ -176,7 +186,7 @@ export function putAdapter<P, I, O>(
   const about = recorded === null || anyBase || !isFromFiles(model)
     ? []
     : compareBases(files.path, recorded, recordBase(model, model.path));
-  const fitted = fitAdapter(files, moduleNames(model));
+  const fitted = fitAdapter(files, moduleNames(model).filter(({ path }) => !left.includes(path)));
   const tuned = loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
   const first = flatten<Leaf>(tuned.trainable).leaves;
   try {

@@ -59,7 +59,7 @@ const demands: readonly (readonly [string, string, (value: unknown) => boolean])
   ["base_model_name_or_path", "a text or null", (v) => v === null || isText(v)],
   ["r", "a positive integer", (v) => isIndex(v) && v !== 0],
   ["lora_alpha", "a number", isNumber],
-  ["lora_dropout", "a number from 0 to 1", (v) => isNumber(v) && (v as number) >= 0 && (v as number) <= 1],
+  ["lora_dropout", "a number from 0 to less than 1", (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1],
   ["target_modules", "a list of names or one pattern", isNames],
   ["exclude_modules", "a list of names or one pattern", isNames],
   ["layers_to_transform", "a layer or a list of layers", (v) => v === null || isIndex(v) || isList(v, isIndex)],

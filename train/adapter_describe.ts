@@ -1,10 +1,11 @@
 /** An adapted model in PEFT's words: the names of its modules, and the options that make just this adapter. */
 import type { Leaf, Model } from "../core/model.ts";
 import { flatten } from "../core/tree.ts";
-import type { Match, Tuned } from "../lora/mod.ts";
+import type { Tuned } from "../lora/mod.ts";
 import type { AdapterConfigOptions } from "./adapter_config.ts";
 import type { ModuleNames } from "./adapter_fit.ts";
 import { mostFrequent } from "./adapter_pairs.ts";
+import { tiedNames } from "./adapter_ties.ts";
 
 /** The modules of a model: those of its weights, and further names of tied ones. */
 export function moduleNames(model: Model<any, any, any>): ModuleNames[] {
@@ -28,13 +29,14 @@ export function describeTuned(
   const r = mostFrequent(matched.map((m) => m.r)), alpha = mostFrequent(matched.map((m) => m.alpha));
   const others = <K extends "r" | "alpha">(key: K, usual: number) =>
     Object.fromEntries(matched.filter((m) => m[key] !== usual).map((m) => [hub(m.path), m[key]]));
+  const tied = tiedNames(model, { plan });
   const by = (option: typeof saved[number]["by"]) => saved.filter((s) => s.by === option);
   const adapted = new Set(matched.map((m) => m.path));
   const biases = by("bias").map(({ path }) => path);
   return {
     r,
     alpha,
-    targets: targetNames(model, matched),
+    targets: targetNames(model, [...matched.map((m) => m.path), ...tied.values()]),
     rslora: matched.some((m) => m.scaling !== m.alpha / m.r),
     rankPattern: others("r", r),
     alphaPattern: others("alpha", alpha),
@@ -43,7 +45,7 @@ export function describeTuned(
     bias: biases.length === 0 ? "none" : biases.every((path) => adapted.has(path)) ? "lora_only" : "all",
     modulesToSave: [...new Set(by("modulesToSave").map(({ path }) => hub(path)))],
     tokens: Object.fromEntries(by("trainableTokens").map(({ path, tokens }) => [lastName(path), tokens!])),
-    tieAll: plan.adapted.some((m) => m.only === null && Object.values(model.tied ?? {}).includes(m.path)),
+    tieAll: tied.size > 0,
     fanInFanOut: matched.some((m) => m.kind === "linear" && m.layout === "in,out"),
     taskType: taskOf(model, by("modulesToSave").some(({ path }) => path === "classifier")),
   };
@@ -58,14 +60,14 @@ function taskOf(model: object, trainsHead: boolean): AdapterConfigOptions["taskT
 
 const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);
 
-/** The adapted modules as PEFT's target_modules: last names, or whole paths where those would mean more modules. */
-function targetNames(model: Model<any, any, any>, matched: readonly Match[]): string[] {
-  const names = new Set(matched.map((m) => lastName(m.path)));
-  const adapted = new Set(matched.map((m) => m.path));
+/** Modules as PEFT's target_modules: last names, or whole paths where those would mean more modules. */
+function targetNames(model: Model<any, any, any>, paths: readonly string[]): string[] {
+  const names = new Set(paths.map(lastName));
+  const chosen = new Set(paths);
   const exact = moduleNames(model).every(({ path, matrix }) =>
-    !matrix || !names.has(lastName(path)) || adapted.has(path)
+    !matrix || !names.has(lastName(path)) || chosen.has(path)
   );
-  return exact ? [...names].sort() : matched.map((m) => hubNameOf(model)(m.path));
+  return exact ? [...names].sort() : paths.map(hubNameOf(model));
 }
 
 /** A module's name in Hugging Face's class: the path itself where a model says nothing of it. */

@@ -1,5 +1,6 @@
 /** Adapters on disk as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors` in one folder. */
 import type { HostTensor } from "../core/tensor.ts";
+import { isFloat } from "../core/dtype.ts";
 import { FileError } from "../core/errors.ts";
 import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
@@ -68,15 +69,18 @@ export function readAdapter(folder: string): AdapterFiles {
   const config = parseAdapterConfig(raw, configPath);
   using source = openSafetensors(path);
   const tensors: AdapterTensor[] = [];
-  const unknown: string[] = [];
+  const unknown: string[] = [], other: string[] = [];
   for (const key of source.names) {
     const parsed = parseAdapterKey(key);
+    const { dtype, stored } = source.entry(key);
     if (parsed === null) unknown.push(key);
+    else if (!isFloat(dtype)) other.push(`${key} is ${stored}`);
     else tensors.push({ key, ...parsed, tensor: source.read(key) });
   }
-  if (unknown.length > 0) {
+  if (unknown.length + other.length > 0) {
     throw new FileError(
-      `${path} has keys that PEFT's LoRA files do not have. ${listed("Unknown", unknown)}Save it again.`,
+      `${path} has what PEFT's LoRA files do not have. ${listed("Unknown keys", unknown)}` +
+        `${listed("Not of a float type that is read", other)}Save it again.`,
     );
   }
   if (tensors.length === 0) throw new FileError(`${path} holds no tensor: save the adapter again.`);

@@ -113,7 +113,11 @@ Deno.test("a folder without an adapter, keys of something else, and a pickle are
     Deno.writeTextFileSync(`${folder}/adapter_model.bin`, "");
     assertThrows(() => readAdapter(folder), FileError, "adapter_model.bin, a pickle");
     writeAdapter(folder, { config: contents().config, tensors: new Map([["h.0.lora_A.weight", tensor(1, 1)]]) });
-    assertThrows(() => readAdapter(folder), FileError, "Unknown (1): h.0.lora_A.weight.");
+    assertThrows(() => readAdapter(folder), FileError, "Unknown keys (1): h.0.lora_A.weight.");
+    const [a] = keys("h.0.attn.c_attn");
+    const whole: HostTensor = { shape: [1], dtype: "i32", data: new Int32Array(1) };
+    writeAdapter(folder, { config: contents().config, tensors: new Map([[a, whole]]) });
+    assertThrows(() => readAdapter(folder), FileError, `Not of a float type that is read (1): ${a} is I32.`);
   }));
 
 Deno.test("adapters in folders below are named", () =>

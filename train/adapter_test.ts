@@ -175,6 +175,24 @@ Deno.test("a PiSSA adapter is saved as the plain one that it is on the base", ()
     a.data.forEach((x, i) => assert(Math.abs(x - b.data[i]) <= 1e-5, `${i}`));
   }));
 
+Deno.test("an adapter of every use of a tied weight is under both names, as PEFT has it, and they must agree", () =>
+  withAdapter(async (folder, model, device) => {
+    const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["wte"], tie: "all" } as any) as any;
+    const values = filled(tuned, device);
+    await saveAdapter(`${folder}/tied`, model, tuned, values);
+    const { config, tensors } = readAdapter(`${folder}/tied`);
+    assertEquals([config.ensure_weight_tying, config.target_modules], [true, ["lm_head", "wte"]]);
+    const part = (name: string) => tensors.find(({ key }) => key.endsWith(name))!.tensor;
+    assertEquals([part("lm_head.lora_A.weight").shape, part("lm_head.lora_B.weight").shape], [[2, 16], [257, 2]]);
+    assertEquals(part("lm_head.lora_A.weight").data[1], part("wte.lora_embedding_B").data[2]);
+    edit(`${folder}/tied`, (all) => (all.get("base_model.model.lm_head.lora_A.weight")!.data[0] = 9));
+    assertThrows(
+      () => loadAdapter(`${folder}/tied`, model),
+      FileError,
+      "says ensure_weight_tying, but base_model.model.lm_head.lora_A.weight is not base_model.model.transformer.wte.lora_",
+    );
+  }));
+
 /** An adapter whose every leaf is filled with numbers. */
 function filled(tuned: { trainable: any }, device: Device): any {
   let i = 0;

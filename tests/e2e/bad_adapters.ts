@@ -142,7 +142,7 @@ export const adapterFiles = [
     args: verify,
     files: adapter((tensors) => tensors.set("h.0.attn.c_attn.weight", zeros(16, 48))),
     sentence:
-      `error: ${weights} has keys that PEFT's LoRA files do not have. Unknown (1): h.0.attn.c_attn.weight. Save it again.`,
+      `error: ${weights} has what PEFT's LoRA files do not have. Unknown keys (1): h.0.attn.c_attn.weight. Save it again.`,
     code: 1,
   },
   {
