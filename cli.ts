@@ -22,11 +22,6 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }
   convert: () => import("./cli/convert.ts"),
   diff: () => import("./cli/diff.ts"),
   verify: () => import("./cli/verify.ts"),
-  inspect: () => import("./cli/inspect.ts"),
-  merge: () => import("./cli/merge.ts"),
-  convert: () => import("./cli/convert.ts"),
-  diff: () => import("./cli/diff.ts"),
-  verify: () => import("./cli/verify.ts"),
   report: () => import("./cli/report.ts"),
 };
 

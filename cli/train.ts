@@ -67,6 +67,9 @@ export const command: Command = {
       args,
       table,
     );
+    if (resume && overwrite) {
+      throw new UsageError("resume and overwrite are both given: go on with the run that is there, or begin anew");
+    }
     const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
     const config = settleConfig(path === null ? {} : readConfig(path), flags);
     if (config.steps !== undefined && config.epochs !== undefined) {
