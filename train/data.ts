@@ -20,7 +20,7 @@ export interface Example {
 export const IGNORED = -100;
 
 /** How rows are tokenised. */
-export interface EncodeOptions {
+export interface EncodeRowOptions {
   /** Learn the completion, or the chat's last message, only. Default true; else all of the row is learned. */
   readonly maskPrompt?: boolean;
   /** The names of a classifier's classes, in the order of its outputs. */
@@ -33,7 +33,7 @@ export interface EncodeOptions {
  *
  * @throws {DataError} for a chat that does not end with the assistant, and for a class that is not among the known ones
  */
-export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeOptions = {}): Example {
+export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
   const { maskPrompt = true, classes = [] } = options;
   const { eosId } = tokenizer;
   const ended = (ids: number[]) => eosId === null || ids.at(-1) === eosId ? ids : [...ids, eosId];

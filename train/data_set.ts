@@ -1,5 +1,5 @@
 /** What a file of data gives: examples by their index, held in memory or read when they are needed. */
-import type { EncodeOptions, Example } from "./data.ts";
+import type { EncodeRowOptions, Example } from "./data.ts";
 
 /** Examples by their index. `undefined` is a row that can't be used and is left out. An array is one. */
 export interface Examples {
@@ -24,7 +24,7 @@ export interface DataSet extends Examples, Disposable {
 }
 
 /** How a file is read. */
-export interface DataOptions extends EncodeOptions {
+export interface DataOptions extends EncodeRowOptions {
   /** The most tokens of a row that the model takes, */
   readonly context: number;
   /** and that are wanted, if fewer. */
