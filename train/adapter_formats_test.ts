@@ -105,6 +105,25 @@ Deno.test("a GGUF adapter has llama.cpp's keys, one alpha, and rows of q and k i
     }
   }));
 
+Deno.test("Qwen's rows of q and k stay as they are, Mistral's go as Llama's", () =>
+  inFolder((folder) => {
+    const adapter = golden("llama-lora-qv");
+    const rows = (modelType: string) => {
+      writeGgufAdapter(`${folder}/a.gguf`, adapter, configOf("llama-base", { model_type: modelType }));
+      const bytes = Deno.readFileSync(`${folder}/a.gguf`);
+      const { metadata, tensors } = readGguf(memoryBytes("a.gguf", bytes));
+      const { begin } = tensors.get("blk.0.attn_q.weight.lora_b")!;
+      return { architecture: metadata.get("general.architecture"), row: bytes.slice(begin + 32, begin + 64) };
+    };
+    const [llama, mistral, qwen2] = ["llama", "mistral", "qwen2"].map(rows);
+    assertEquals(mistral, llama);
+    assertEquals(qwen2.architecture, "qwen2");
+    const B = adapter.tensors.find(({ key }) => key.endsWith("layers.0.self_attn.q_proj.lora_B.weight"))!.tensor.data;
+    const second = (data: ArrayLike<number>, row: number) => Array.from({ length: 8 }, (_, i) => data[row * 8 + i]);
+    assertEquals([...new Float32Array(qwen2.row.buffer)], second(B, 1));
+    assertEquals([...new Float32Array(llama.row.buffer)], second(B, 8)); // half of a head's 16 further on
+  }));
+
 Deno.test("DoRA goes to mlx-lm with its magnitudes and not to llama.cpp", () =>
   inFolder((folder) => {
     const adapter = golden("llama-lora-dora");

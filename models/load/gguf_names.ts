@@ -61,6 +61,9 @@ const tables: Readonly<Record<string, { readonly block: string; readonly rules: 
   },
 };
 
+/** Architectures with Llama's names whose rows of q and k stay in Hugging Face's order. */
+const inOrder = ["qwen2", "qwen3"];
+
 /** Architectures whose GGUF files can be read. */
 export const ggufArchitectures: readonly string[] = Object.keys(tables);
 
@@ -86,10 +89,13 @@ export function ggufModules(
   architecture: string,
   layers: number,
 ): Map<string, { readonly tensor: string; readonly layout: GgufLayout }> | null {
-  if (!Object.hasOwn(tables, architecture)) return null;
-  const { block, rules } = tables[architecture];
+  const ordered = inOrder.includes(architecture);
+  const name = ordered ? "llama" : architecture;
+  if (!Object.hasOwn(tables, name)) return null;
+  const { block, rules } = tables[name];
   return new Map(
-    Object.entries(rules).flatMap(([stem, { to, layout }]) => {
+    Object.entries(rules).flatMap(([stem, { to, layout: own }]) => {
+      const layout = ordered ? "same" : own;
       const outside = /^(token_|position_|output)/.test(stem);
       const all = outside ? [""] : Array.from({ length: layers }, (_, i) => `${i}`);
       return all.map((i) =>

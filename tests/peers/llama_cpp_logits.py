@@ -31,8 +31,8 @@ def open_context(model_path, lora_path, context):
     context_params.n_ctx = context
     context_params.n_batch = context
     context_params.n_ubatch = context
-    context_params.n_threads = 2
-    context_params.n_threads_batch = 2
+    context_params.n_threads = 1  # waiting threads spin: on a busy machine one is faster
+    context_params.n_threads_batch = 1
     context_params.type_k = 0  # F32: the cache is not rounded
     context_params.type_v = 0
     context_params.flash_attn_type = 0
