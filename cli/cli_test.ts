@@ -131,6 +131,22 @@ Deno.test("an interrupted and resumed run ends as an undisturbed one; a finished
     assertEquals([done.code, JSON.parse(done.out).end], [0, "done"]);
   }));
 
+Deno.test("checkpoints that can't be written are said, and the run goes on to its adapter", () =>
+  withWork(async (folder) => {
+    await Deno.mkdir(`${folder}/out/adapter`, { recursive: true });
+    await Deno.writeTextFile(`${folder}/out/adapter/checkpoints`, "a file where a folder should be");
+    const run = await lowrank(folder, [...training, "--save-every", "3", "--json", "--quiet"]);
+    assertEquals(run.code, 0, run.err);
+    for (const step of [3, 6]) {
+      assertMatch(
+        run.err,
+        new RegExp(`The checkpoint of step ${step} is not saved: .* a part of its path is a file.* The run goes on`),
+      );
+    }
+    assertEquals(JSON.parse(run.out).losses.length, 6);
+    assert((await Deno.stat(`${folder}/out/adapter/adapter_model.safetensors`)).size > 0);
+  }));
+
 Deno.test("all of a model can be trained, and is saved as one", () =>
   withWork(async (folder) => {
     const run = await lowrank(folder, [...training, "--full", "--out", "out/full", "--json"]);
