@@ -19,7 +19,7 @@ import { planSaved } from "./saved.ts";
 export interface Tuned<P, I, O> {
   /** The first adapter: the function it gives is the model's own. */
   readonly trainable: Trainable;
-  /** The model's parameters, the same objects. */
+  /** The model's parameters, the same objects; of {@link pissa} what is left of them. */
   readonly frozen: P;
   /** What was adapted, in the order of the parameters. */
   readonly matched: readonly Match[];

@@ -114,7 +114,8 @@ export interface Saved {
  * All are f32. A path may be adapted and saved at once: then one entry has the parts of both. For `c_attn[q,v]` there are
  * two entries, `….c_attn[q]` and `….c_attn[v]`, whose `out` is that of the part; `wholeModules` turns them into one entry of
  * the module, padded with zeros, as files need it. Leaves that start as something of the base (magnitudes, weights, biases,
- * tokens) are values made of the base's tensors: `jit` computes such arguments by itself.
+ * tokens) are values made of the base's tensors: `jit` and `read` compute such arguments by themselves, `jit((t) => t)` once
+ * and for all.
  */
 export interface AdapterEntry {
   /** [r, in]. */

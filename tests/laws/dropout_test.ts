@@ -11,7 +11,7 @@ import { upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
-import { lora } from "../../lora/lora.ts";
+import { applyByRow, lora, stackAdapters, together } from "../../lora/mod.ts";
 import { evaluateOracle, fromHost, fromOracle, oracleTensor, runOracle } from "../reference/oracle.ts";
 import { randomised, randomTensor } from "../reference/toy_models.ts";
 import { oracleRuntime, runtimes } from "../runtimes.ts";
@@ -118,6 +118,35 @@ Deno.test("with DoRA all that it adds to the base is computed of the dropped inp
     got.forEach((v, k) => assert(Math.abs(v - want[k]) <= 2 ** -43 * scale, `${v} and ${want[k]} at ${k}`));
   });
   assert(run(tuned, t, keyOf(1))[0].some((v, i) => v !== run(tuned, t)[0][i]), "something is dropped");
+});
+
+Deno.test("adapters that are active together, and rows with their own, each drop other places", () => {
+  const still = pair(() => oracleTensor([n, n], new Float64Array(n * n)));
+  const make = () => lora(still, { ...options, dropout: 0.5 });
+  const [one, two] = [make(), make()];
+  const t = { a: { A: identity, B: identity }, b: { A: identity, B: identity } };
+  const both = together({ one, two });
+  const ones = oracleTensor([8, n], new Float64Array(8 * n).fill(1));
+  const [y] = runOracle(
+    (t: any, p: any, x: any, key: any) => both.apply(t, p, x, { key }),
+    { one: t, two: t },
+    one.frozen,
+    ones,
+    keyOf(1),
+  );
+  assertEquals(new Set(y.data), new Set([0, 2, 4]), "where one drops the other may not");
+  const rows = { shape: [8], dtype: "i32" as const, data: new Float64Array(8) };
+  const stacked = runOracle((t: any) => stackAdapters([t]), t);
+  const [z] = runOracle(
+    (t: any, p: any, x: any, rows: any, key: any) => applyByRow(one, t, p, x, rows, { key }),
+    stacked,
+    one.frozen,
+    ones,
+    rows,
+    keyOf(1),
+  );
+  const row = (i: number) => z.data.slice(n * i, n * (i + 1)).join();
+  assertEquals(new Set(Array.from({ length: 8 }, (_, i) => row(i))).size, 8, "no two rows have one mask");
 });
 
 Deno.test("biases and modules in full are not dropped", () => {
