@@ -91,4 +91,6 @@ export { explain, type ExplainOptions } from "./kernels/explain.ts";
 export { evaluate, jit, type JitOptions, read } from "./kernels/jit.ts";
 export type { EncodedType } from "./core/packed_encode.ts";
 export { describeQuantization, quantize, type QuantizeOptions } from "./kernels/quantize.ts";
+export { profile } from "./kernels/profile.ts";
+export type { TileConfig } from "./kernels/wgsl/tile.ts";
 export * from "./lora/mod.ts";

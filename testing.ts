@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { assertAllClose, type CloseOptions } from "./tests/reference/all_close.ts";
+export { assertAllClose, type CloseOptions, type Contents } from "./tests/reference/all_close.ts";
 export { checkGrads, type CheckGradsOptions } from "./tests/reference/check_grads.ts";
 export { assertMergeEquivalent, type MergeOptions } from "./tests/reference/merge_equivalent.ts";
-export { oracleTensor } from "./tests/reference/oracle.ts";
+export { type OracleTensor, oracleTensor } from "./tests/reference/oracle.ts";

@@ -9,8 +9,8 @@ import { gpuTile, type TileConfig } from "./wgsl/tile.ts";
 
 /** What {@link explain} shows. */
 export interface ExplainOptions {
-  /** How kernels are cut for a GPU; a function tells it for each kernel. */
-  readonly tile?: TileConfig | ((kernel: Kernel) => TileConfig);
+  /** How kernels are cut for a GPU. */
+  readonly tile?: TileConfig;
   /** Leave the WGSL out. */
   readonly brief?: boolean;
 }
@@ -21,16 +21,16 @@ export interface ExplainOptions {
  * tensors. {@link profile} gives the same page with times.
  */
 export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
-  return (...args) => printPage(build(trace(f, args).graph), options);
+  const { tile = gpuTile, brief } = options;
+  return (...args) => printPage(build(trace(f, args).graph), { tileOf: () => tile, brief });
 }
 
 /** The page of a built program, with the milliseconds of each step where they were measured. */
 export function printPage(
   { graph, program }: { readonly graph: Graph; readonly program: Program },
-  { tile = gpuTile, brief = false }: ExplainOptions,
+  { tileOf, brief = false }: { readonly tileOf: (kernel: Kernel) => TileConfig; readonly brief?: boolean },
   times?: readonly number[],
 ): string {
-  const tileOf = typeof tile === "function" ? tile : () => tile;
   const seen = new Set<string>();
   const kernels = distinct(program).map(({ kernel, at }) => {
     const shader = emitWgsl(kernel, tileOf(kernel));

@@ -40,7 +40,7 @@ export function profile(
       const buffers = tensors.map((t) => t.buffer as DeviceBuffer);
       executable.run(buffers, outputs);
       const times = await executable.time(buffers, outputs);
-      return printPage(built, { ...options, tile: device.tileFor }, times);
+      return printPage(built, { ...options, tileOf: device.tileFor! }, times);
     } finally {
       outputs.forEach((buffer) => device.free(buffer));
       executable.free();

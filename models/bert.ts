@@ -28,6 +28,7 @@ import { readTokenInputs } from "./token_inputs.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface BertLayer {
+  /** Queries, keys and values, and what follows them. */
   readonly attention: {
     /** [D, D] each. */
     readonly self: { readonly query: Linear; readonly key: Linear; readonly value: Linear };
@@ -42,6 +43,7 @@ export interface BertLayer {
 
 /** The weights of BERT, named as in its files (without `bert.`). */
 export interface BertParams {
+  /** What tokens, places and the two texts begin as. */
   readonly embeddings: {
     /** [vocabulary, D]. */
     readonly word_embeddings: { readonly weight: Leaf };
@@ -51,6 +53,7 @@ export interface BertParams {
     readonly token_type_embeddings: { readonly weight: Leaf };
     readonly LayerNorm: LayerNormParams;
   };
+  /** The layers. */
   readonly encoder: { readonly layer: readonly BertLayer[] };
   /** `dense` [D, D], where the file has one. */
   readonly pooler?: { readonly dense: Linear };

@@ -21,6 +21,7 @@ import { type Loaded, type Loader, loaderOf, type LoadOptions } from "./loader.t
 
 /** The weights of a BERT with a classifying head, [labels, D]. */
 export interface BertClassifierParams extends BertParams {
+  /** The head: [labels, D]. */
   readonly classifier: Linear;
 }
 

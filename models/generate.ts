@@ -38,14 +38,19 @@ export type Finish = "stop" | "length";
 
 /** One prompt's continuation. */
 export interface Generated {
+  /** The new tokens. */
   readonly ids: number[];
+  /** Why it ended. */
   readonly finish: Finish;
 }
 
 /** A new token of one row; the last event of a row says why it ended, and has no token where a stop token ended it. */
 export interface TokenEvent {
+  /** Which prompt. */
   readonly row: number;
+  /** The token. */
   readonly id: number | null;
+  /** Why the row ends here, if it does. */
   readonly finish: Finish | null;
 }
 

@@ -21,15 +21,19 @@ import { type Loader, loaderOf } from "./loader.ts";
 
 /** A linear layer as GPT-2 stores it: weight [in, out] (Hugging Face's Conv1D), bias [out]. */
 export interface Conv1D {
+  /** [in, out]. */
   readonly weight: Leaf;
+  /** [out]. */
   readonly bias: Leaf;
 }
 
 /** One block. D is the width, F the feed-forward width. */
 export interface Gpt2Layer {
+  /** Before attention. */
   readonly ln_1: LayerNormParams;
   /** `c_attn` [D, 3D] (queries, keys, values), `c_proj` [D, D]. */
   readonly attn: { readonly c_attn: Conv1D; readonly c_proj: Conv1D };
+  /** Before the feed-forward part. */
   readonly ln_2: LayerNormParams;
   /** `c_fc` [D, F], `c_proj` [F, D]. */
   readonly mlp: { readonly c_fc: Conv1D; readonly c_proj: Conv1D };
@@ -41,7 +45,9 @@ export interface Gpt2Params {
   readonly wte: { readonly weight: Leaf };
   /** [P, D]. */
   readonly wpe: { readonly weight: Leaf };
+  /** The blocks. */
   readonly h: readonly Gpt2Layer[];
+  /** After the last block. */
   readonly ln_f: LayerNormParams;
   /** [V, D], where the head is not tied. */
   readonly lm_head?: { readonly weight: Leaf };

@@ -9,13 +9,17 @@ import type { ModelConfig } from "./load/config.ts";
 
 /** A linear layer: weight [out, in], bias [out] where the model has biases. */
 export interface Linear {
+  /** [out, in]. */
   readonly weight: Leaf;
+  /** [out]. */
   readonly bias?: Leaf;
 }
 
 /** Scale and shift, [D] each. */
 export interface LayerNormParams {
+  /** The scale. */
   readonly weight: Leaf;
+  /** The shift. */
   readonly bias: Leaf;
 }
 

@@ -15,6 +15,7 @@ import { type Loader, loaderOf } from "./loader.ts";
 
 /** One block. D is the width, F the feed-forward width, Q = heads · headDim, K = kvHeads · headDim. */
 export interface LlamaLayer {
+  /** [D], before attention. */
   readonly input_layernorm: { readonly weight: Leaf };
   /** `q_proj` [Q, D], `k_proj` and `v_proj` [K, D], `o_proj` [D, Q]. */
   readonly self_attn: {
@@ -26,6 +27,7 @@ export interface LlamaLayer {
     readonly q_norm?: { readonly weight: Leaf };
     readonly k_norm?: { readonly weight: Leaf };
   };
+  /** [D], before the feed-forward part. */
   readonly post_attention_layernorm: { readonly weight: Leaf };
   /** `gate_proj` and `up_proj` [F, D], `down_proj` [D, F]. */
   readonly mlp: { readonly gate_proj: Linear; readonly up_proj: Linear; readonly down_proj: Linear };
@@ -35,7 +37,9 @@ export interface LlamaLayer {
 export interface LlamaParams {
   /** [V, D]; the head too, unless there is an `lm_head`. */
   readonly embed_tokens: { readonly weight: Leaf };
+  /** The blocks. */
   readonly layers: readonly LlamaLayer[];
+  /** [D], after the last block. */
   readonly norm: { readonly weight: Leaf };
   /** [V, D], where the head is not tied. */
   readonly lm_head?: { readonly weight: Leaf };

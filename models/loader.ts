@@ -17,8 +17,8 @@ import type { Tokenizer } from "./load/tokenizer.ts";
 import { checkWeights, renameWeights, type WeightSource } from "./load/weights.ts";
 
 /** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
-export type WeightDType = typeof weightDTypes[number];
-const weightDTypes = ["f32", "f16", "bf16", "packed"] as const;
+export type WeightDType = "f32" | "f16" | "bf16" | "packed";
+const weightDTypes: readonly WeightDType[] = ["f32", "f16", "bf16", "packed"];
 
 /** Where a model is to live, and how its weights are held. */
 export interface LoadOptions extends HubOptions {
@@ -35,7 +35,9 @@ export interface LoadOptions extends HubOptions {
 
 /** What a model read from files has beside the model itself. Disposing of it frees its weights. */
 export interface FromFiles extends Disposable {
+  /** Where it came from. */
   readonly path: string;
+  /** Its configuration. */
   readonly config: ModelConfig;
   /** Builds the model's tokenizer; a sentence where it has none. */
   tokenizer(): Tokenizer;
@@ -67,6 +69,7 @@ export interface ArchitectureFiles<M, O = LoadOptions> {
 
 /** Loads models of one architecture with parameters P. */
 export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O extends LoadOptions = LoadOptions> {
+  /** The architecture, as configurations name it. */
   readonly modelType: string;
   /**
    * Loads a model from a folder in Hugging Face's layout, a .gguf file, the hub by its name there (`owner/name`), or memory.
@@ -75,7 +78,7 @@ export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O ext
    * @throws {DeviceError} when the device can't hold the weights; nothing has been read then
    */
   load(place: ModelPlace, options: O): Promise<Loaded<M>>;
-  /** The same from files that are open; they are closed at the end. */
+  /** @ignore The same from files that are open; they are closed at the end. */
   fromFiles(files: ModelFiles, options: O): Promise<Loaded<M>>;
 }
 

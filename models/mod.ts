@@ -1,15 +1,33 @@
-export * from "./bert.ts";
-export * from "./classifier.ts";
-export * from "./embed.ts";
-export * from "./generate.ts";
-export * from "./gpt2.ts";
-export * from "./language_model.ts";
+/**
+ * Models and their files: GPT-2, Llama, Mistral, Qwen2, Qwen3 and BERT from folders of Hugging Face's, .gguf files or the hub;
+ * generating text, embedding sentences.
+ *
+ * @module
+ */
+export { bert, type BertLayer, type BertParams } from "./bert.ts";
+export { bertClassifier, type BertClassifierParams, type ClassifierOptions, loadClassifier } from "./classifier.ts";
+export { type Embed, embedder } from "./embed.ts";
+export {
+  type Finish,
+  type Generate,
+  type Generated,
+  type GenerateOptions,
+  generator,
+  type Steps,
+  type TokenEvent,
+  type TokenStream,
+  tokenStream,
+} from "./generate.ts";
+export { type Conv1D, gpt2, type Gpt2Layer, type Gpt2Params } from "./gpt2.ts";
+export type { LayeredModel } from "./language_model.ts";
 export type { LayerNormParams, Linear } from "./layers.ts";
-export * from "./llama.ts";
-export * from "./llama_config.ts";
+export { llama, type LlamaLayer, type LlamaParams, mistral, qwen2, qwen3 } from "./llama.ts";
+export type { ModelConfig } from "./load/config.ts";
+export { bring, type HubOptions } from "./load/hub.ts";
 export type { ModelBytes } from "./load/model_files.ts";
 export { lettersBase, type ModelPlace } from "./load/place.ts";
-export * from "./load_model.ts";
-export * from "./loader.ts";
+export type { Message, Tokenizer } from "./load/tokenizer.ts";
+export { type AnyModel, architectures, loadAnyModel, loadModel } from "./load_model.ts";
+export type { FromFiles, Loaded, LoadedModel, Loader, LoadOptions, WeightDType } from "./loader.ts";
 export type { SamplingOptions } from "./sampling.ts";
-export * from "./text_stream.ts";
+export { generateText, type TextOptions } from "./text_stream.ts";

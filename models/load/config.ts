@@ -10,8 +10,11 @@ export interface ModelConfig {
   readonly raw: Readonly<Record<string, unknown>>;
   /** A positive integer. A key that is absent or null has the fallback; without one, or of another kind, it is an error. */
   integer(key: string, fallback?: number): number;
+  /** Any number, likewise. */
   number(key: string, fallback?: number): number;
+  /** true or false, likewise. */
   flag(key: string, fallback?: boolean): boolean;
+  /** A text, likewise. */
   text(key: string, fallback?: string): string;
 }
 

@@ -39,6 +39,7 @@ export function openModelFiles(path: string, known: readonly string[]): ModelFil
 export interface ModelBytes {
   /** What error sentences call it. */
   readonly name: string;
+  /** Contents by name. */
   readonly files: Readonly<Record<string, Uint8Array>>;
 }
 

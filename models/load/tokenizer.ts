@@ -5,7 +5,9 @@ import { parseJsonObject, pathKind, readText } from "./byte_source.ts";
 
 /** One turn of a conversation. */
 export interface Message {
+  /** `system`, `user`, `assistant`, as the template knows them. */
   readonly role: string;
+  /** What was said. */
   readonly content: string;
 }
 
@@ -13,12 +15,15 @@ export interface Message {
 export interface Tokenizer {
   /** One more than the largest id; a model's embedding may have more rows. */
   readonly vocabSize: number;
-  /** The ids of the tokens that begin and end a text and fill a batch; null where the model names none. */
+  /** The token that begins a text; null where the model names none, as below. */
   readonly bosId: number | null;
+  /** Ends a text. */
   readonly eosId: number | null;
+  /** Fills a batch. */
   readonly padId: number | null;
+  /** Whether the model says how conversations are written. */
   readonly hasChatTemplate: boolean;
-  /** What it was made of, to be saved beside a model. */
+  /** @ignore What it was made of, to be saved beside a model. */
   readonly files: TokenizerFiles;
   /**
    * The ids of a text. Special tokens written out in the text count as such; `addSpecialTokens` (default true) also adds those

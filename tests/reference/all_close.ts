@@ -12,7 +12,8 @@ export interface CloseOptions {
   readonly atol?: number;
 }
 
-type Contents = HostTensor | OracleTensor | number;
+/** What can be compared: tensors as `read` gives them, or a number. */
+export type Contents = HostTensor | OracleTensor | number;
 
 /**
  * Fails unless two arrays have one shape and elements close to each other; NaN is close to nothing. The message tells the

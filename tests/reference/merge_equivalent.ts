@@ -14,6 +14,7 @@ export interface MergeOptions<P> extends Partial<Omit<LoraOptions<P>, "dropout" 
   readonly targets?: LoraOptions<P>["targets"];
   /** How many random models, adapters and inputs are tried. 50 by default. */
   readonly runs?: number;
+  /** What the tries are drawn from. 0 by default. */
   readonly seed?: number;
   /** Contents for an input of the model, such as token ids below its vocabulary. By default floats in [-1, 1), integers 0. */
   readonly input?: (aval: Aval, random: () => number) => ArrayLike<number>;
@@ -53,6 +54,7 @@ export function assertMergeEquivalent<P, I, O>(
   model: (size: number) => Model<P, I, O>,
   options?: MergeOptions<P>,
 ): void;
+/** The same for a model of one size. */
 export function assertMergeEquivalent<P, I, O>(model: Model<P, I, O>, options?: MergeOptions<P>): void;
 export function assertMergeEquivalent(
   model: Model<any, any, any> | ((size: number) => Model<any, any, any>),
