@@ -1,7 +1,6 @@
 /** Which base an adapter was trained on: written into its file, so that another base is noticed. */
 import { createHash } from "node:crypto";
 import { sizeOf } from "../core/aval.ts";
-import { storageBytes } from "../core/dtype.ts";
 import { FileError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
 import { isPacked } from "../core/packed.ts";
@@ -42,15 +41,14 @@ export function isFromFiles(model: object): model is FromFiles {
  * @throws {FileError} when they are gone
  */
 export function recordBase({ path, config, params }: FromFiles, name = lastPart(path)): BaseRecord {
+  // By the number of weights, not by bytes: an embedding that stays wide weighs more than layers of 4 bits.
   const held = new Map<string, number>();
-  for (const { aval } of flatten<Leaf>(params).leaves) {
-    count(held, aval.dtype, storageBytes(aval.dtype, sizeOf(aval.shape)));
-  }
+  for (const { aval } of flatten<Leaf>(params).leaves) count(held, aval.dtype, sizeOf(aval.shape));
   const stored = new Map<string, number>();
   using files = openModelFiles(path, [config.modelType]);
   for (const weight of files.source.names) {
-    const { stored: type, bytes } = files.source.entry(weight);
-    count(stored, type, bytes);
+    const entry = files.source.entry(weight);
+    count(stored, entry.stored, sizeOf(entry.shape));
   }
   const [dtype, type] = [most(held), most(stored)];
   const quantized = isPacked(dtype as never) && dtype !== type.toLowerCase();
@@ -62,8 +60,8 @@ function lastPart(path: string): string {
   return path.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1)!;
 }
 
-function count(table: Map<string, number>, key: string, bytes: number): void {
-  table.set(key, (table.get(key) ?? 0) + bytes);
+function count(table: Map<string, number>, key: string, more: number): void {
+  table.set(key, (table.get(key) ?? 0) + more);
 }
 
 function most(table: ReadonlyMap<string, number>): string {

@@ -3,7 +3,8 @@ import { DataError, FileError, OptionError } from "../core/errors.ts";
 import { type HostTensor, type Tensor, tensor } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
-import { read } from "../kernels/jit.ts";
+import { evaluate, read } from "../kernels/jit.ts";
+import { quantize } from "../kernels/quantize.ts";
 import { lora, type LoraOptions } from "../lora/mod.ts";
 import { loadModel } from "../models/load_model.ts";
 import type { LoadedModel, LoadOptions } from "../models/loader.ts";
@@ -12,7 +13,7 @@ import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { loadAdapter, saveAdapter } from "./adapter.ts";
 import { readAdapter } from "./adapter_files.ts";
 import { fromMetadata } from "./base_record.ts";
-import { mergeParams, mergeSafely, unmergeParams } from "./merge.ts";
+import { checkMerge, mergeParams, mergeSafely, unmergeParams } from "./merge.ts";
 import { saveModel } from "./save_model.ts";
 
 type Options = Omit<LoraOptions, "targets"> & { targets: string[] };
@@ -137,4 +138,35 @@ Deno.test("an adapter knows its base: another is refused with both names, the sa
       }…), and this base is ${folder}/other (F32, sha256 `,
     );
     assertEquals(loadAdapter(`${folder}/adapter`, other, { anyBase: true }).notes, []);
+  }));
+
+Deno.test("an adapter knows that its base was quantised when it was loaded", () =>
+  withModel(async (folder, model) => {
+    const quantised = { ...model, params: await quantize(model.params, { type: "nf4" }) };
+    const tuned = lora(quantised as any, plain);
+    await saveAdapter(`${folder}/adapter`, quantised, tuned, tuned.trainable);
+    assertEquals(fromMetadata(readAdapter(`${folder}/adapter`).metadata)!.quantization, "nf4");
+    assertEquals(loadAdapter(`${folder}/adapter`, quantised).notes, []);
+    assertThrows(
+      () => loadAdapter(`${folder}/adapter`, model),
+      FileError,
+      "was trained on model (F32 quantised to nf4,",
+    );
+  }));
+
+Deno.test("an adapter on packed weights is merged into f32 ones, which a folder holds", () =>
+  withModel(async (folder, model, device) => {
+    const quantised = { ...model, params: await quantize(model.params, { type: "nf4" }) };
+    const tuned = lora(quantised as any, plain) as any;
+    const trainable = filled(tuned, device);
+    const merged = await mergeSafely(tuned, trainable);
+    for (const { ratio } of await checkMerge(tuned, trainable, merged)) assert(ratio <= 1);
+    await saveModel(`${folder}/merged`, quantised as any, merged);
+    using loaded = await loadModel(`${folder}/merged`, { device });
+    const ids = { inputIds: tensor(device, [[1, 2, 3]], "i32") };
+    const [a, b] = await Promise.all([
+      evaluate(tuned.apply(trainable, tuned.frozen, ids)),
+      evaluate(loaded.apply(loaded.params, ids)),
+    ]) as any[];
+    a.data.forEach((x: number, i: number) => assert(Math.abs(x - b.data[i]) <= 1e-5, `${i}`));
   }));
