@@ -5,15 +5,35 @@ import type { Model, TokenInputs } from "../core/model.ts";
 import { lora, type Tuned } from "../lora/mod.ts";
 import { checkpointBlocks } from "../models/checkpoint_blocks.ts";
 import { loadAdapter } from "../train/adapter.ts";
-import type { TrainConfig } from "../train/config.ts";
+import type { GivenConfig, TrainConfig } from "../train/config.ts";
 import { adamw, loraPlus, type Optimiser } from "../train/optimiser.ts";
+import { writtenName } from "../train/option_table.ts";
 import { describeMatches, describeTrainable, formatBytes, sizeOfTree } from "../train/report.ts";
 import { type Trainee, wholeModel } from "../train/trainee.ts";
-import type { Terminal } from "./command.ts";
+import { type Terminal, UsageError } from "./command.ts";
 import { type AnyModel, isClassifier } from "./open_model.ts";
 
 /** A model with an adapter; null where all of the model is trained. */
 export type TunedOrNot = Tuned<unknown, TokenInputs, Value> | null;
+
+/** Options that make a new adapter what it is. */
+const shaping = ["r", "alpha", "dropout", "targets", "rslora", "dora", "modulesToSave"] as const;
+
+/**
+ * Refuses flags that would not be looked at: those of an adapter where all of the model is trained, and those of a new
+ * adapter where an old one is begun with.
+ *
+ * @throws {UsageError} naming both
+ */
+export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): void {
+  const unused = full ? [...shaping, "adapter", "loraplus"] as const : adapter === undefined ? [] : shaping;
+  const given = unused.find((name) => flags[name] !== undefined);
+  if (given === undefined) return;
+  const reason = full
+    ? "is for adapters, and --full trains all of the model"
+    : "is decided by the --adapter begun with";
+  throw new UsageError(`--${writtenName(given)} ${reason}: leave one of them out`);
+}
 
 /** An adapter, or with `full` all of the model. */
 export function chooseTrainee(

@@ -29,7 +29,7 @@ import { sampler } from "../train/sampler.ts";
 import type { Example } from "../train/data.ts";
 import { mergeParams } from "../train/merge.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
-import { chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
+import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
 import { describeEvaluation, describeSurroundings, planMemory } from "./train_watch.ts";
 import { findStart, finish, keepCheckpoints, lastingMetrics } from "./train_state.ts";
 import { openRows, rowsOf, warnSkipped } from "./open_data.ts";
@@ -72,6 +72,7 @@ export const command: Command = {
     }
     const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
     const config = settleConfig(path === null ? {} : readConfig(path), flags);
+    checkFlags(flags, config);
     if (config.steps !== undefined && config.epochs !== undefined) {
       throw new UsageError("steps and epochs are both given: give one of them");
     }

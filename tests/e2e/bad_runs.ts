@@ -51,6 +51,24 @@ export const commandLine = [
     code: 2,
   },
   {
+    name: "Options of an adapter for a whole model",
+    args: [...cliTrain, "--full", "--targets", "c_attn"],
+    sentence: "error: --targets is for adapters, and --full trains all of the model: leave one of them out",
+    code: 2,
+  },
+  {
+    name: "Another rank for an adapter that is there",
+    args: [...cliTrain, "--adapter", "out/adapter", "--r", "4"],
+    sentence: "error: --r is decided by the --adapter begun with: leave one of them out",
+    code: 2,
+  },
+  {
+    name: "Resuming and beginning anew",
+    args: [...cliTrain, "--resume", "--overwrite"],
+    sentence: "error: resume and overwrite are both given: go on with the run that is there, or begin anew",
+    code: 2,
+  },
+  {
     name: "No text to continue",
     args: ["lowrank", "generate", "--model", "model"],
     sentence: "error: no text is given: put it at the end, in quotes",
