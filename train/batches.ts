@@ -196,7 +196,7 @@ export function chooseLengths(examples: Examples, count: number, most: number): 
   for (let i = 0; i < examples.length; i += every) {
     const size = examples.at(i)?.ids.length;
     if (size === undefined) continue;
-    const rounded = Math.max(size, Math.min(most, Math.ceil(size / 16) * 16));
+    const rounded = Math.min(most, Math.ceil(size / 16) * 16);
     counts.set(rounded, (counts.get(rounded) ?? 0) + 1);
   }
   if (examples.streamed && most < Infinity) counts.set(most, counts.get(most) ?? 0);

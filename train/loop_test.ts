@@ -118,5 +118,8 @@ Deno.test("training refuses what it can't do", () =>
     await refuse({ clip: 0 }, OptionError, "clip is 0");
     await refuse({ seq: 65, context: 64 }, OptionError, "seq is 65, but the model's context holds 64 tokens");
     await refuse({ seq: 4 }, DataError, "Cannot fit an example");
+    await refuse({ seq: 8, buckets: 3 }, DataError, "Cannot fit an example");
+    await refuse({ seq: 8, pack: true }, DataError, "Cannot fit an example");
+    await refuse({ buckets: 0 }, OptionError, "buckets is 0");
     await refuse({ data: [] }, DataError, "there are no rows to learn from");
   }));
