@@ -7,12 +7,15 @@ import { openCpu } from "../../kernels/device/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { evaluate, read } from "../../kernels/jit.ts";
 import { lora, pissa, type Tuned } from "../../lora/mod.ts";
+import { llama } from "../../models/llama.ts";
+import { pathKind } from "../../models/load/byte_source.ts";
 import { loadAnyModel } from "../../models/load_model.ts";
 import type { Loaded } from "../../models/loader.ts";
 import { loadAdapter, saveAdapter } from "../../train/adapter.ts";
 import { mergeParams } from "../../train/merge.ts";
 import { rngFrom } from "../../train/rng.ts";
 import { saveModel } from "../../train/save_model.ts";
+import { smollm2 } from "../real/real_case.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const cases = `${import.meta.dirname}/../goldens/cases`;
@@ -21,7 +24,15 @@ const prompt = [[5, 17, 200, 3, 99, 42, 7, 250, 1, 64]];
 /** One comparison: what the script is to compute, and what we did. */
 interface Comparison {
   readonly name: string;
-  readonly job: { model: string; adapter?: string; kind: string; inputs: Record<string, number[][]>; out: string };
+  readonly job: {
+    readonly model: string;
+    readonly adapter?: string;
+    readonly kind: string;
+    readonly inputs: Record<string, number[][]>;
+    readonly out: string;
+    /** Whose ids by the folder's own tokenizer must be the inputs. */
+    readonly text?: string;
+  };
   readonly logits: Float32Array;
 }
 
@@ -191,3 +202,20 @@ peer("transformers gives our logits with models that we merged and wrote in shar
   }
   await compare(comparisons);
 });
+
+const noModel = pathKind(smollm2) === null ? `${smollm2} is not here (./task model:smollm2 brings it)` : null;
+
+peer("transformers gives our logits with SmolLM2 merged out of its GGUF, and reads its tokenizer", async (folder) => {
+  using device = await openCpu();
+  using model = await llama.load(smollm2, { device });
+  const tuned = lora<any, any, any>(model as any, { r: 4, alpha: 8, targets: ["q_proj", "v_proj"] });
+  const values = await moved(tuned, device);
+  await saveModel(`${folder}/merged`, model, mergeParams(tuned, values), { shardBytes: 200e6 });
+  const text = "The capital of France is";
+  const ids = [model.tokenizer().encode(text)];
+  const logits = await evaluate(
+    tuned.apply(values, tuned.frozen, { inputIds: tensor(device, ids, "i32") }),
+  ) as HostTensor;
+  const job = { model: `${folder}/merged`, kind: "causal", inputs: { input_ids: ids }, out: `${folder}/logits`, text };
+  await compare([{ name: "SmolLM2", job, logits: logits.data as Float32Array }]);
+}, noModel);

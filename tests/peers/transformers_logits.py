@@ -1,5 +1,5 @@
 """Logits of transformers, with an adapter by real PEFT where one is named. Reads a list of {model, adapter?, kind, inputs,
-out} as JSON from standard input (kind: causal or classifier; inputs: lists by name) and writes each one's logits to
+text?, out} as JSON from standard input (kind: causal or classifier; inputs: lists by name) and writes each one's logits to
 its `out` as float32. Prints what PEFT warned of, by `out`, as JSON."""
 
 import json
@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 CLASSES = {"causal": AutoModelForCausalLM, "classifier": AutoModelForSequenceClassification}
 
@@ -25,6 +25,9 @@ def main():
             if job.get("adapter"):
                 model = PeftModel.from_pretrained(model, job["adapter"])
             model.eval()
+        if "text" in job:
+            ids = AutoTokenizer.from_pretrained(job["model"])(job["text"])["input_ids"]
+            assert [ids] == job["inputs"]["input_ids"], f"{job['text']!r} is {ids} to transformers"
         with torch.no_grad():
             inputs = {name: torch.tensor(values) for name, values in job["inputs"].items()}
             logits = model(**inputs).logits
