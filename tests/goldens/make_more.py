@@ -222,18 +222,19 @@ def lora_case(root, case, what, seed, base, base_path, config, data):
 
 
 def public(root, wanted):
-    common = dict(vocab_size=90, hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2,
+    # Widths are chosen so that all matrices are of three shapes: kernels are compiled by shape, and tests are quicker so.
+    common = dict(vocab_size=90, hidden_size=32, intermediate_size=64, num_attention_heads=4,
                   max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=None, attention_dropout=0.0)
     every = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     rows = [
         ("mistral", MistralConfig, MistralForCausalLM, 6001,
-         dict(num_hidden_layers=2, sliding_window=5, rope_theta=1e4, rope_scaling={"rope_type": "linear", "factor": 4.0}),
+         dict(num_hidden_layers=2, num_key_value_heads=4, sliding_window=5, rope_theta=1e4, rope_scaling={"rope_type": "linear", "factor": 4.0}),
          "tiny Mistral: a window of 5 tokens, shorter than the rows, and linear rope scaling by 4", None),
         ("qwen2", Qwen2Config, Qwen2ForCausalLM, 6101,
-         dict(num_hidden_layers=3, use_sliding_window=True, sliding_window=6, max_window_layers=1, rope_theta=1e6, tie_word_embeddings=True),
+         dict(num_hidden_layers=3, num_key_value_heads=4, use_sliding_window=True, sliding_window=6, max_window_layers=1, rope_theta=1e6, tie_word_embeddings=True),
          "tiny Qwen2: biases of q, k and v, tied head, a window of 6 tokens from layer 1 on", gguf.MODEL_ARCH.QWEN2),
         ("qwen3", Qwen3Config, Qwen3ForCausalLM, 6201,
-         dict(num_hidden_layers=2, head_dim=16, rope_theta=1e6),
+         dict(num_hidden_layers=2, num_key_value_heads=2, head_dim=16, rope_theta=1e6),
          "tiny Qwen3: queries and keys normed head by head, heads of 16 where width / heads is 8", gguf.MODEL_ARCH.QWEN3),
     ]
     for name, config_class, model_class, seed, keys, what, arch in rows:
