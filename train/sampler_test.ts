@@ -1,0 +1,38 @@
+import { assert, assertEquals } from "@std/assert";
+import { openCpu } from "../kernels/device/cpu.ts";
+import { read } from "../kernels/jit.ts";
+import { lora } from "../lora/mod.ts";
+import { loadModel } from "../models/load_model.ts";
+import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
+import { encodeRow } from "./data.ts";
+import { mergeParams } from "./merge.ts";
+import { sampler } from "./sampler.ts";
+
+Deno.test("prompts are continued with the parameters given; memory and parameters are as before", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    await writeTinyModel(folder);
+    using device = await openCpu({ threads: 1 });
+    using model = await loadModel(folder, { device });
+    const tokenizer = model.tokenizer();
+    const tuned = lora<any, any, any>(model as any, { r: 2, alpha: 4, targets: ["c_attn"] });
+    const rows = [{ prompt: "ask ", completion: "told" }, { text: "a text of words" }].map((row) =>
+      encodeRow(row, tokenizer)
+    );
+    const before = await read(model.params);
+    const sample = sampler<any>({
+      ...{ model, tokenizer, rows, maxNewTokens: 5 },
+      merge: (params) => mergeParams(tuned, params),
+    });
+    const made = await sample(tuned.trainable);
+    // A prompt is what is not learned; of a text that is learned whole, its first third.
+    assertEquals(made.map(({ prompt }) => prompt), ["ask ", "a tex"]);
+    assert(made.every(({ text }) => typeof text === "string"));
+    const held = device.memory.current;
+    assertEquals(await sample(tuned.trainable), made);
+    assertEquals(device.memory.current, held);
+    assertEquals(await read(model.params), before);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
