@@ -1,5 +1,5 @@
 /** The rows that a verb reads. */
-import { LowrankError } from "../core/errors.ts";
+import { DataError } from "../core/errors.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import type { Example } from "../train/data.ts";
 import { openData } from "../train/data_files.ts";
@@ -15,19 +15,23 @@ export function openRows(
   options: DataOptions,
   terminal: Terminal,
 ): DataSet {
-  let data: DataSet;
-  try {
-    data = openData(path, tokenizer, options);
-  } catch (error) {
-    if (!(error instanceof BadRow)) throw error;
-    throw new LowrankError(`${error.message} Or leave such rows out with --skip-bad-rows.`);
-  }
+  const data = hintingSkip(() => openData(path, tokenizer, options));
   const rows = data.length === 1 ? "1 row" : `${data.length.toLocaleString("en")} rows`;
   terminal.say(
     `${role.padEnd(9)} ${rows} of ${data.format} in ${path}${data.streamed ? ", read as they are needed" : ""}`,
   );
   warnSkipped(data, terminal);
   return data;
+}
+
+/** What `read` gives; where it finds a bad row, the sentence says how such rows are left out. */
+export function hintingSkip<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof BadRow)) throw error;
+    throw new DataError(`${error.message} Or leave such rows out with --skip-bad-rows.`);
+  }
 }
 
 /** Says which rows were left out. */

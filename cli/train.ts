@@ -1,5 +1,5 @@
 /** `lowrank train`: fine-tunes a model on a file or folder of rows, with checkpoints that a run can be taken up from. */
-import { OptionError } from "../core/errors.ts";
+import { DataError, OptionError } from "../core/errors.ts";
 import type { Trainable } from "../lora/mod.ts";
 import { pathKind } from "../models/load/byte_source.ts";
 import { checkWritable, saveAdapter } from "../train/adapter.ts";
@@ -23,6 +23,7 @@ import { metricsFile, openMetrics } from "../train/metrics.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { progressBar } from "../train/progress.ts";
 import { onInterrupt } from "../train/report_errors.ts";
+import { BadRow } from "../train/rows.ts";
 import { saveModel } from "../train/save_model.ts";
 import { watchRun } from "../train/watch_run.ts";
 import { sampler } from "../train/sampler.ts";
@@ -32,7 +33,7 @@ import { type Command, formatUsage, readFlags, type Terminal, UsageError } from 
 import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
 import { describeEvaluation, describeSurroundings, planMemory } from "./train_watch.ts";
 import { findStart, finish, keepCheckpoints, lastingMetrics } from "./train_state.ts";
-import { openRows, rowsOf, warnSkipped } from "./open_data.ts";
+import { hintingSkip, openRows, rowsOf, warnSkipped } from "./open_data.ts";
 import { isClassifier, loadModelFor, openDeviceFor } from "./open_model.ts";
 
 /** What only a command line has: not part of a configuration. */
@@ -108,7 +109,7 @@ async function runTraining(
   describeTrainee(model, tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
-  const lengths = planLengths(data, { ...config, context });
+  const lengths = hintingSkip(() => planLengths(data, { ...config, context }));
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
   const optimiser = chooseOptimiser(tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
@@ -192,7 +193,7 @@ async function runTraining(
     },
   });
   using interrupt = onInterrupt(terminal.warn);
-  const run = await train(trainee, {
+  const run = await trainTo(out, trainee, {
     ...config,
     ...batching,
     data,
@@ -211,6 +212,19 @@ async function runTraining(
     { steps, from: snapshot?.step ?? 0, out, watch, evaluated: valid !== null, classes, writeResult },
     terminal,
   );
+}
+
+/** Trains; a bad row that a large file turns out to have ends the run, and what it came to until then is kept. */
+async function trainTo(out: string, ...[trainee, options]: Parameters<typeof train>) {
+  try {
+    return await train(trainee, options);
+  } catch (error) {
+    if (!(error instanceof BadRow)) throw error;
+    throw new DataError(
+      `${error.message} The run until then is kept: lowrank train --resume --skip-bad-rows --out ${out} goes on without ` +
+        "such rows.",
+    );
+  }
 }
 
 /** The rows and lengths of the batches of an evaluation. */

@@ -77,7 +77,12 @@ export const trainOptions = {
   buckets: { kind: "whole", least: 1, default: 3, help: "Lengths that batches are padded to, each a compiled program" },
   pack: { kind: "switch", default: false, help: "Put several rows into one, none of which sees another" },
   maskPrompt: { kind: "switch", default: true, help: "Learn completions and last messages only, not prompts" },
-  skipBadRows: { kind: "switch", default: false, help: "Leave rows that can't be used out, in place of refusing them" },
+  skipBadRows: {
+    kind: "switch",
+    default: false,
+    help: "Leave rows that can't be used out, in place of refusing them",
+    free: true,
+  },
   checkpointBlocks: {
     kind: "switch",
     default: false,

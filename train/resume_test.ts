@@ -1,4 +1,5 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { DataError } from "../core/errors.ts";
 import fc from "fast-check";
 import type { Tensor } from "../core/tensor.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
@@ -131,4 +132,29 @@ Deno.test("every micro-batch of a run drops other places", () =>
       const mean = (losses[2 * step] + losses[2 * step + 1]) / 2;
       assert(Math.abs(twice.losses[step] - mean) <= 4 * 2 ** -23 * mean);
     });
+  }));
+
+Deno.test("a row that can't be used ends a streamed run, and what was learned until then is kept", () =>
+  withTiny(0.1, async ({ folder, tuned, options }) => {
+    const plan = { ...options, seq: 48 };
+    const whole = await train(tuned, plan);
+    const store = checkpointStore({ folder: `${folder}/checkpoints`, identity: {} });
+    const checkpoints: TrainOptions["checkpoints"] = {
+      due: () => false,
+      save: (snapshot) => store.save(snapshot, null, null),
+    };
+    let asked = 0;
+    const broken = {
+      length: options.data.length,
+      at: (i: number) => {
+        if (++asked > 9) throw new DataError("rows.jsonl line 7 is not UTF-8: convert the file to UTF-8.");
+        return options.data[i];
+      },
+    };
+    await assertRejects(() => train(tuned, { ...plan, data: broken, checkpoints }), DataError, "line 7 is not UTF-8");
+    // Two rows a step: the tenth belongs to the fifth step.
+    const { snapshot } = store.newest()!;
+    assertEquals(snapshot.step, 4);
+    const rest = await train(tuned, { ...plan, resume: snapshot });
+    assertEquals(rest.losses, whole.losses.slice(4));
   }));
