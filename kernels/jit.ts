@@ -24,6 +24,8 @@ export interface JitOptions {
 interface Compiled {
   readonly executable: Executable;
   readonly captured: readonly Tensor[];
+  /** Leaves of donated arguments. */
+  readonly donated: ReadonlySet<number>;
   readonly outputs: readonly { readonly aval: Aval; readonly donated?: number }[];
   readonly structure: string;
   readonly avals: readonly string[];
@@ -43,10 +45,18 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   const { donate = [], cache = 64, fuse = true, warn = console.warn } = options;
   const programs = new Map<string, Compiled>();
   let compiled = 0;
+  // Parameters come with every call: their avals are written out once.
+  const written = new WeakMap<Aval, string>();
+  const write = (leaf: Leaf) => {
+    if (!(leaf instanceof Tensor)) return formatAval(avalOf(leaf));
+    const known = written.get(leaf.aval) ?? formatAval(leaf.aval);
+    written.set(leaf.aval, known);
+    return known;
+  };
   return (...args: unknown[]) => {
     args = computed(args) as unknown[];
     const flat = flatten<Leaf>(args);
-    const avals = flat.leaves.map((x) => formatAval(avalOf(x)));
+    const avals = flat.leaves.map(write);
     let device = deviceOf(flat.leaves, flat.paths);
     const key = `${device?.key} ${avals} ${flat.structure}`;
     let program = programs.get(key);
@@ -61,7 +71,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
       }
     }
     device ??= program.captured[0].home as Device;
-    return launch(program, flat.leaves, donatedLeaves(args, donate), device);
+    return launch(program, flat.leaves, device);
   };
 }
 
@@ -115,6 +125,7 @@ function compile(
   return {
     executable: home.compile(program),
     captured,
+    donated,
     outputs: traced.graph.outputs.map((v, i) => ({ aval: v.aval, donated: program.outputs[i].donated })),
     structure: flat.structure,
     avals: flat.leaves.map((x) => formatAval(avalOf(x))),
@@ -122,7 +133,7 @@ function compile(
   };
 }
 
-function launch(program: Compiled, leaves: readonly Leaf[], donated: ReadonlySet<number>, device: Device): unknown {
+function launch(program: Compiled, leaves: readonly Leaf[], device: Device): unknown {
   const scalars: Tensor[] = [];
   const tensors = leaves.map((x) => {
     if (x instanceof Tensor) return x;
@@ -137,11 +148,12 @@ function launch(program: Compiled, leaves: readonly Leaf[], donated: ReadonlySet
   program.executable.run(buffers, outputs);
   for (const s of scalars) s.dispose();
   const reused = new Set(program.outputs.map((o) => o.donated));
-  leaves.forEach((x, i) => {
-    if (!(x instanceof Tensor) || !donated.has(i) || !x.alive) return;
+  for (const i of program.donated) {
+    const x = leaves[i];
+    if (!(x instanceof Tensor) || !x.alive) continue;
     if (reused.has(i)) x.surrender();
     else x.dispose();
-  });
+  }
   return program.unflatten(outputs.map((buffer, i) => new Tensor(device, buffer, program.outputs[i].aval)));
 }
 

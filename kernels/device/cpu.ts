@@ -24,6 +24,11 @@ export interface CpuOptions {
    * is taken before LOWRANK_BLAS and those that systems bring.
    */
   readonly blas?: boolean | BlasOptions;
+  /**
+   * Whether products of at most four rows with packed weights, which decoding is made of, round those rows to 16 bits in
+   * runs of 32: some twice as fast, off by up to 2⁻¹⁶ of a run's greatest magnitude where f32 is by 2⁻²⁴. Not, if not given.
+   */
+  readonly roundRows?: boolean;
 }
 
 /** Which BLAS is used, and for what. */
@@ -57,15 +62,23 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
   const shared = CpuThreads.available;
   const memory = new CpuMemory(shared, reservedBytes);
   const blas = chooseBlas(options.blas ?? true, shared);
+  const { roundRows = false } = options;
   if (!shared || wanted === 1) {
     const remark = shared ? "" : ", no worker threads here";
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas, roundRows);
   }
   try {
-    return new CpuDevice(memory, await CpuThreads.start(memory.memory, wanted, blas.library), relaxed, "", blas);
+    return new CpuDevice(
+      memory,
+      await CpuThreads.start(memory.memory, wanted, blas.library),
+      relaxed,
+      "",
+      blas,
+      roundRows,
+    );
   } catch (error) {
     const remark = `, workers did not start: ${error instanceof Error ? error.message : String(error)}`;
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas, roundRows);
   }
 }
 
@@ -127,15 +140,18 @@ export class CpuDevice implements Device {
     relaxed: boolean,
     remark: string,
     blas: ChosenBlas = withoutBlas,
+    rounded = false,
   ) {
     this.#memory = memory;
     this.#threads = threads;
     this.blas = blas.library?.name ?? null;
-    this.#emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
+    this.#emit = { shared: memory.shared, relaxed, rounded, blasFrom: blas.library && blas.from };
     const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
     const fused = relaxed ? "" : " without fused multiply-add";
-    this.description = `cpu (wasm simd${fused}, ${count}${remark}${blas.remark})`;
-    this.key = ["cpu", ...(relaxed ? ["fused"] : []), ...(this.blas ? [this.blas] : [])].join(":");
+    const rows = rounded ? ", 16-bit rows with packed weights" : "";
+    this.description = `cpu (wasm simd${fused}, ${count}${rows}${remark}${blas.remark})`;
+    const flavours = [relaxed ? "fused" : null, rounded ? "rounded" : null, this.blas];
+    this.key = ["cpu", ...flavours.filter((x) => x !== null)].join(":");
   }
 
   /** Threads that compute. */

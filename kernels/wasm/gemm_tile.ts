@@ -145,8 +145,7 @@ export function emitDotColumn(shape: TileShape, packed: PackedDots | null = null
     const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
     if (s === 0 && packed) {
       const reader = new PackedReader(code, packed.type, packed.size, code.parameter(1), relaxed);
-      const { rowBytes, sumBytes } = packed.rows;
-      const prepared = { at: leftAt, rowBytes, sums: code.parameter(parameters + 1), sumBytes };
+      const prepared = { ...packed.rows, at: leftAt, sums: code.parameter(parameters + 1) };
       return emitPackedDots(reader, sums, prepared, rightAt, depth);
     }
     const size = byteSize[segment.panelType];
