@@ -11,7 +11,7 @@ import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } 
 import { makeAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
-import { adapterOptions, entriesOf, fitAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
+import { adapterOptions, entriesOf, fitAdapter, type FittedAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
 import { otherPair, tiedNames, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
@@ -187,7 +187,7 @@ export function putAdapter<P, I, O>(
     ? []
     : compareBases(files.path, recorded, recordBase(model, model.path));
   const fitted = fitAdapter(files, moduleNames(model).filter(({ path }) => !left.includes(path)));
-  const tuned = loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
+  const tuned = adapt(files, model, fitted);
   const first = flatten<Leaf>(tuned.trainable).leaves;
   try {
     const base = flatten<Leaf>(tuned.frozen);
@@ -218,6 +218,16 @@ export function putAdapter<P, I, O>(
     };
   } finally {
     for (const leaf of first) if (leaf instanceof Tensor) leaf.dispose();
+  }
+}
+
+/** The model adapted as the files say; an option of theirs that the model can't take is theirs to mend. */
+function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
+  try {
+    return loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error;
+    throw new FileError(`${files.path} can't be put on this model: ${error.message}.`);
   }
 }
 

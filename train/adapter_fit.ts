@@ -138,14 +138,16 @@ const meaningful: readonly (readonly [string, (value: unknown) => boolean, strin
     "A and B are taken as they are, on the base as it is given; if that way of starting changed the base's weights too, " +
     "use the base as it was changed",
   ],
-  ["alora_invocation_tokens", (v) => v !== null, "it acts on every token here, not from its invocation tokens on"],
-  ["layer_replication", (v) => v !== null, "the model is taken as it is, without repeated layers"],
+  ["alora_invocation_tokens", () => true, "it acts on every token here, not from its invocation tokens on"],
+  ["layer_replication", () => true, "the model is taken as it is, without repeated layers"],
   ["loftq_config", (v) => Object.keys(v as object).length > 0, "the base is taken as it is given, not quantised again"],
 ];
 
 function meanings(config: AdapterConfig): string[] {
   return meaningful.flatMap(([key, applies, meaning]) =>
-    config[key] !== undefined && applies(config[key]) ? [`${key} is ${JSON.stringify(config[key])}: ${meaning}`] : []
+    (config[key] ?? null) !== null && applies(config[key])
+      ? [`${key} is ${JSON.stringify(config[key])}: ${meaning}`]
+      : []
   );
 }
 

@@ -98,7 +98,7 @@ Deno.test("both spellings of the prefix are read, and it is said which", () =>
 
 Deno.test("what another way of starting means is said, and A and B are loaded", () =>
   withAdapter((folder, model) => {
-    edit(`${folder}/adapter`, (_, config) => config.init_lora_weights = "olora");
+    edit(`${folder}/adapter`, (_, config) => Object.assign(config, { init_lora_weights: "olora", loftq_config: null }));
     const [note] = loadAdapter(`${folder}/adapter`, model).notes;
     assertEquals(note.slice(0, 64), 'init_lora_weights is "olora": A and B are taken as they are, on ');
   }));

@@ -176,6 +176,16 @@ export const adapterFiles = [
     code: 1,
   },
   {
+    name: "Tokens that the model has not",
+    args: verify,
+    files: adapter((tensors, config) => {
+      tensors.set("base_model.model.transformer.wte.token_adapter.trainable_tokens_delta", zeros(1, 16));
+      config.trainable_token_indices = { wte: [999] };
+    }),
+    sentence: `error: ${weights} can't be put on this model: trainableTokens of "wte" has 999: …`,
+    code: 1,
+  },
+  {
     name: "An adapter of another model",
     args: verify,
     files: adapter((tensors) => {
