@@ -1,6 +1,6 @@
 /** From numbers to packed arrays, as the tools do whose types these are. */
 import { toF16 } from "./dtype.ts";
-import { nf4Values, packedFormats, type PackedType } from "./packed.ts";
+import { nf4Values, packedFormats } from "./packed.ts";
 import { PackedWriter } from "./packed_writer.ts";
 
 /** A type that numbers can be packed into; the others are only read. */

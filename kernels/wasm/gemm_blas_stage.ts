@@ -6,7 +6,7 @@ import type { GemmOperands } from "./gemm_operands.ts";
 import type { Depth } from "./gemm_pack.ts";
 import { type Side } from "./gemm_plan.ts";
 import { pushFirst, pushVector } from "./gemm_tile.ts";
-import { emitUnpackedRows } from "./packed.ts";
+import { emitUnpackedRows } from "./packed_panels.ts";
 
 /** The part of a side that a unit works on: `count` of its free axis from `first` on, by a depth of k. */
 export interface Part {

@@ -6,7 +6,7 @@ import type { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTransposedPanel } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
 import { emitDotColumn, emitTile, type TileSegment } from "./gemm_tile.ts";
-import { emitUnpackedPanel, emitUnpackedRows } from "./packed.ts";
+import { emitUnpackedPanel, emitUnpackedRows } from "./packed_panels.ts";
 import { emitPreparedRows, type PackedDots } from "./packed_dots.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
