@@ -8,6 +8,7 @@ import { type Area, type Block, GemmLoops } from "./gemm_loops.ts";
 import { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitTransposedBlock } from "./gemm_pack.ts";
 import { type GemmPlan, planGemm } from "./gemm_plan.ts";
+import { emitSweep, planSweep } from "./gemm_sweep.ts";
 import { PointEmitter, type Space } from "./point.ts";
 
 /** Multiplications that make a call of tens of microseconds. */
@@ -15,7 +16,7 @@ const productsPerCall = 1 << 18;
 
 export function emitContract(kernel: ContractKernel, options: EmitOptions): EmittedKernel {
   const blas = options.blasFrom == null ? null : planBlas(kernel, options.blasFrom);
-  return new GemmEmitter(kernel, blas ?? planGemm(kernel), options).emit();
+  return new GemmEmitter(kernel, blas ?? planSweep(kernel) ?? planGemm(kernel), options).emit();
 }
 
 class GemmEmitter {
@@ -100,6 +101,7 @@ class GemmEmitter {
   /** A group of rows by the kernels' own tiles or dot products, into the block. */
   #multiply(area: Area, whole: readonly Depth[], block: Block): void {
     const { by, segments } = this.#plan;
+    if (by === "sweep") return emitSweep(this.#operands, area, block.result, this.#loops.functions);
     if (by === "dots") return this.#loops.dotProducts(area, block.result);
     if (!this.#operands.blocked) return this.#loops.multiply(area, whole, block);
     this.#eachDepthBlock((part) => {

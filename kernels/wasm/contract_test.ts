@@ -4,6 +4,7 @@ import { fill, numbers, runKernel, worstError } from "../../tests/reference/chec
 import { openCpu } from "../device/cpu.ts";
 import type { ContractKernel, Expr, Segment } from "../kernel.ts";
 import { planGemm } from "./gemm_plan.ts";
+import { planSweep } from "./gemm_sweep.ts";
 
 interface Form {
   readonly batch?: readonly number[];
@@ -88,6 +89,17 @@ Deno.test("contract: every layout over sizes that leave remainders of every kind
       }
     }
   }
+});
+
+Deno.test("contract: a single row over contiguous columns is swept, more units than one", async () => {
+  for (const depths of [[37], [21, 4]]) {
+    for (const bType of ["f32", "bf16"] as const) {
+      const form = { m: 1, n: 332, depths, aByK: true, bByK: false, bType };
+      assertEquals(planSweep(product(form))?.by, "sweep");
+      await check(form);
+    }
+  }
+  assertEquals(planSweep(product({ m: 2, n: 332, depths: [37], aByK: true, bByK: false })), null);
 });
 
 Deno.test("contract: depths beyond one block, with a low-rank segment after the last", async () => {

@@ -41,9 +41,9 @@ export interface SegmentPlan {
 export interface GemmPlan {
   /**
    * What multiplies: `tiles` of registers; `dots`, which sum along k in their lanes, for few rows over a right side whose k
-   * is contiguous; or the imported `blas`.
+   * is contiguous; `sweep`, for a single row over one whose columns are; or the imported `blas`.
    */
-  readonly by: "tiles" | "dots" | "blas";
+  readonly by: "tiles" | "dots" | "sweep" | "blas";
   /** Whether rows are n and columns m, rather than rows m and columns n. */
   readonly swapped: boolean;
   /** Whether the stores run along the rows, so that the tile block is transposed first. */
