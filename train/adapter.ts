@@ -14,8 +14,8 @@ import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
 import { adapterOptions, entriesOf, fitAdapter, type FittedAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
 import { otherPair, tiedNames, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
+import { computed } from "./computed.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
-import { computed } from "./merge.ts";
 
 /** What an adapter's files say beside the adapter itself. */
 export interface SaveOptions {

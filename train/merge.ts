@@ -1,6 +1,5 @@
 /** Merging on a device, and the proof that it changed nothing but rounding. */
 import { DataError } from "../core/errors.ts";
-import { Value } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
 import { convert, isFiniteValue, select } from "../core/ops/elementwise.ts";
 import { reduceMax } from "../core/ops/reduce.ts";
@@ -9,6 +8,7 @@ import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import type { Trainable, Tuned } from "../lora/mod.ts";
+import { computed } from "./computed.ts";
 
 /** An adapted model, whatever it reads and returns. */
 type AnyTuned<P> = Pick<Tuned<P, any, any>, "merge" | "mergeErrors" | "frozen">;
@@ -70,16 +70,6 @@ export function unmergeParams<P>(
   lost?: Parameters<Tuned<P, any, any>["unmerge"]>[2],
 ): P {
   return computed(tuned.unmerge(trainable, merged, lost));
-}
-
-/** A tree whose values are computed; tensors stay the objects that they are. */
-export function computed<P>(tree: P): P {
-  const flat = flatten<Leaf>(tree);
-  const values = flat.leaves.filter((leaf) => leaf instanceof Value);
-  if (values.length === 0) return tree;
-  const tensors: Tensor[] = jit(() => values)();
-  let i = 0;
-  return flat.unflatten(flat.leaves.map((leaf) => leaf instanceof Value ? tensors[i++] : leaf)) as P;
 }
 
 /** How far a merged layer is from the adapted one. */

@@ -3,10 +3,31 @@
  *
  * @module
  */
-export { checkWritable, loadAdapter, type LoadedAdapter, saveAdapter, type SaveOptions } from "./adapter.ts";
+export {
+  type AdapterOrigin,
+  checkWritable,
+  loadAdapter,
+  type LoadAdapterOptions,
+  type LoadedAdapter,
+  putAdapter,
+  type Savable,
+  saveAdapter,
+  type SaveOptions,
+} from "./adapter.ts";
 export { type AdapterConfig, makeAdapterConfig } from "./adapter_config.ts";
-export { type AdapterFiles, adapterNames, readAdapter, writeAdapter } from "./adapter_files.ts";
+export {
+  type AdapterContents,
+  type AdapterFiles,
+  adapterNames,
+  type AdapterTensor,
+  readAdapter,
+  writeAdapter,
+} from "./adapter_files.ts";
+export { readGgufAdapter, writeGgufAdapter } from "./adapter_gguf.ts";
+export type { AdapterPart } from "./adapter_keys.ts";
+export { isMlxAdapter, readMlxAdapter, writeMlxAdapter } from "./adapter_mlx.ts";
 export * from "./answers.ts";
+export { type BaseRecord, recordBase } from "./base_record.ts";
 export { type CheckpointOptions, type CheckpointStore, checkpointStore, type RunIdentity } from "./checkpoint.ts";
 export type { Cursor } from "./batches.ts";
 export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
@@ -22,6 +43,7 @@ export { type Checkpoints, train, type TrainOptions, type TrainResult } from "./
 export * from "./merge.ts";
 export * from "./metrics.ts";
 export * from "./optimiser.ts";
+export { plainFromPissa } from "./pissa_files.ts";
 export * from "./progress.ts";
 export * from "./report.ts";
 export * from "./report_errors.ts";
