@@ -165,3 +165,28 @@ Deno.test("a DoRA magnitude starts as the norm of each output's weights", () => 
   const tuned = lora(model, { r: 1, alpha: 1, targets: ["w"], dora: true });
   assertEquals([...runOracle((t: any) => t.w.magnitude, tuned.trainable).data], [5, 1]);
 });
+
+Deno.test("the bias of a low-rank branch is scaled as the branch is", () => {
+  const tuned = lora<any, any, any>(plain, { r: 2, alpha: 3, targets: ["lm_head"], loraBias: true });
+  const zero = randomised(tuned.trainable, 5, 0);
+  const biasB = randomTensor([5], 6);
+  const t = { lm_head: { ...zero.lm_head, biasB } };
+  const adapted = runOracle((t: any, p: any, x: any) => tuned.apply(t, p, x), t, tuned.frozen, x);
+  const formula = (p: any, x: any, b: any) => add(plain.apply(p, x), mul(b, 1.5));
+  assertSame(adapted, runOracle(formula, plain.params, x, biasB));
+});
+
+Deno.test("of a tied weight only the named use is trained in full, or with tie all every use", () => {
+  const table = randomTensor([5, 4], 77);
+  const run = (options: Partial<LoraOptions<any>>, path: string) => {
+    const tuned = lora<any, any, any>(withOther, { r: 2, alpha: 3, targets: ["other"], ...options });
+    const t = { ...randomised(tuned.trainable, 5, 0), [path]: { weight: table } };
+    return runOracle((t: any, p: any, x: any) => tuned.apply(t, p, x), t, tuned.frozen, ids);
+  };
+  const { wte, other } = withOther.params;
+  const want = (rows: unknown, head: unknown) =>
+    runOracle(withOther.apply, { wte: { weight: rows }, lm_head: { weight: head }, other }, ids);
+  assertSame(run({ modulesToSave: ["wte"] }, "wte"), want(table, wte.weight));
+  assertSame(run({ modulesToSave: ["lm_head"] }, "lm_head"), want(wte.weight, table));
+  assertSame(run({ modulesToSave: ["wte"], tie: "all" }, "wte"), want(table, table));
+});
