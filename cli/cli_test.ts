@@ -5,7 +5,7 @@ import { readMetrics } from "../train/metrics.ts";
 
 const root = new URL("../", import.meta.url);
 /** The permissions that the documents give the command line; what is not among them must not be needed. */
-const permissions: string[] = project.tasks.lowrank.command.match(/--allow-\S+/g)!;
+const permissions: string[] = project.tasks.lowrank.command.split("launch.ts").at(-1)!.match(/--allow-\S+/g)!;
 
 /** Runs `lowrank` in a folder. */
 async function lowrank(folder: string, args: readonly string[], env: Record<string, string> = {}) {

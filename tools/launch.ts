@@ -16,6 +16,8 @@ if (!await reachesJsr()) {
 args.push(...rest);
 // Any value silences the Vulkan loader's complaint about a missing folder.
 const env = { XDG_RUNTIME_DIR: Deno.env.get("XDG_RUNTIME_DIR") ?? tmpdir() };
+// Ctrl-C goes to the command, too, which may want to save: this waits for it.
+Deno.addSignalListener("SIGINT", () => {});
 const status = await new Deno.Command("deno", { args, env }).spawn().status;
 Deno.exit(status.code);
 
