@@ -1,6 +1,5 @@
 /** Packed words to f32 in registers: the one reader behind every loader of packed weights. */
 import {
-  nf4Values,
   type PackedFormat,
   packedFormats,
   type PackedLayout,
@@ -8,6 +7,7 @@ import {
   type PackedType,
 } from "../../core/packed.ts";
 import type { Code, Local } from "./assembler.ts";
+import { emitTableCodes } from "./packed_table.ts";
 
 /** The words of the two upper bits of 6-bit codes, and the shift at which those of a run begin. */
 interface UpperBits {
@@ -154,7 +154,7 @@ export class PackedReader {
    */
   codes(words: Local, visit: (j: number) => void, high?: UpperBits, most = this.format.bits === 8 ? 4 : 8): void {
     const { code, format } = this;
-    if (format.code === "table") return this.#lookUp(words, visit, most);
+    if (format.code === "table") return emitTableCodes(code, words, visit, most);
     for (let j = 0; j < most; j++) {
       code.get(words);
       if (format.code === "signed") {
@@ -172,33 +172,6 @@ export class PackedReader {
       code.op("f32x4.convert_i32x4_s");
       visit(j);
     }
-  }
-
-  /** The values of a table of sixteen f32: each of their four bytes is looked up for sixteen codes at once. */
-  #lookUp(words: Local, visit: (j: number) => void, most: number): void {
-    const { code } = this;
-    const bytes = new Uint8Array(nf4Values.buffer);
-    const tables = [0, 1, 2, 3].map((plane) => Array.from({ length: 16 }, (_, i) => bytes[4 * i + plane]));
-    const planes = tables.map(() => code.local("v128")), pairs = [code.local("v128"), code.local("v128")];
-    for (const odd of most === 1 ? [0] : [0, 1]) {
-      planes.forEach((plane, i) => {
-        code.bytes(tables[i]).get(words);
-        if (odd === 1) code.i32(4).op("i32x4.shr_u");
-        code.i32x4(...four(0x0f0f0f0f)).op("v128.and", "i8x16.swizzle").set(plane);
-      });
-      for (let b = 0; b < Math.ceil(most / 2); b++) {
-        // Byte b of each word, from two planes, then pairs of bytes from both pairs of planes.
-        const zip = (from: number) => [0, 1, 2, 3].flatMap((l) => [from + 4 * l + b, from + 16 + 4 * l + b]);
-        const pad = (list: number[]) => [...list, ...list];
-        pairs.forEach((pair, p) => {
-          code.get(planes[2 * p]).get(planes[2 * p + 1]).shuffleBytes(pad(zip(0))).set(pair);
-        });
-        code.get(pairs[0]).get(pairs[1]);
-        code.shuffleBytes([0, 1, 2, 3].flatMap((l) => [2 * l, 2 * l + 1, 16 + 2 * l, 17 + 2 * l]));
-        visit(2 * b + odd);
-      }
-    }
-    code.release("v128", ...planes, ...pairs);
   }
 
   /** Scales what is on the stack. */
