@@ -29,11 +29,14 @@ const attentionTiles: readonly Partial<TileConfig>[] = [[8, 8], [8, 4], [4, 8], 
   ([columns, rows]) => ({ attention: [columns, rows] as const }),
 );
 
-/** The candidates of a class. The base comes first: another must be faster to be taken. */
-export function candidates(shapeClass: string, base: TileConfig): TileConfig[] {
+/**
+ * The candidates of a class on an adapter whose subgroups have `lanes` lanes, 0 for none. The base comes first: another must
+ * be faster to be taken.
+ */
+export function candidates(shapeClass: string, base: TileConfig, lanes = 0): TileConfig[] {
   const [kind, , size] = shapeClass.split(" ");
   const variations = kind === "row"
-    ? rowTiles
+    ? [...rowTiles, ...(lanes > 0 ? [lanes, 256].map((rowLanes) => ({ rowLanes, subgroups: lanes })) : [])]
     : kind === "attention"
     ? attentionTiles
     : size === "thin" || size === "row"
@@ -59,10 +62,10 @@ function describeChoice(tile: TileConfig, base: TileConfig): string {
 const clearlyFaster = 0.95;
 
 /** Times every candidate of every class and gives the table of the winners. */
-export async function tune(device: Tuneable, base: TileConfig, kernels = representatives()): Promise<TileTable> {
+export async function tune(device: Tuneable, base: TileConfig, lanes = 0): Promise<TileTable> {
   const classes: Record<string, TileConfig> = {};
-  for (const { shapeClass, program } of kernels) {
-    const [own, ...others] = candidates(shapeClass, base);
+  for (const { shapeClass, program } of representatives()) {
+    const [own, ...others] = candidates(shapeClass, base, lanes);
     const limit = clearlyFaster * await device.time(program, own);
     let best = { tile: own, ms: limit };
     for (const tile of others) {

@@ -73,20 +73,21 @@ interface Saved {
 }
 
 /** What a measurement depends on but the adapter: other kernels or other candidates make it stale. */
-function fingerprint(base: TileConfig): string {
+function fingerprint(base: TileConfig, lanes: number): string {
   const measured = representatives().map((
     { shapeClass, program },
-  ) => [shapeClass, program, candidates(shapeClass, base)]);
+  ) => [shapeClass, program, candidates(shapeClass, base, lanes)]);
   let hash = 0x811c9dc5;
   for (const letter of JSON.stringify(measured)) hash = Math.imul(hash ^ letter.charCodeAt(0), 0x01000193);
   return (hash >>> 0).toString(16);
 }
 
-/** The table that was saved for an adapter, or null: then `warn` is told why, unless nothing was saved. */
+/** The table that was saved for an adapter whose subgroups have `lanes` lanes, or null: then `warn` is told why, unless nothing was saved. */
 export function recall(
   store: TuneStore,
   adapter: string,
   base: TileConfig,
+  lanes: number,
   warn: (message: string) => void,
 ): TileTable | null {
   const ignored = (why: string) => {
@@ -109,9 +110,9 @@ export function recall(
   const found = saved?.adapters?.[adapter];
   if (typeof saved?.adapters !== "object") return ignored("the file names no adapters");
   if (found === undefined) return null;
-  if (found.measured !== fingerprint(base)) return ignored("they were measured by another version");
+  if (found.measured !== fingerprint(base, lanes)) return ignored("they were measured by another version");
   for (const [shapeClass, tile] of Object.entries(found.classes ?? {})) {
-    const known = candidates(shapeClass, base).some((one) => JSON.stringify(one) === JSON.stringify(tile));
+    const known = candidates(shapeClass, base, lanes).some((one) => JSON.stringify(one) === JSON.stringify(tile));
     if (!known) return ignored(`the tile of "${shapeClass}" is none that is tried`);
   }
   return { default: base, classes: found.classes ?? {} };
@@ -122,13 +123,14 @@ export function remember(
   store: TuneStore,
   adapter: string,
   { default: base, classes }: TileTable,
+  lanes: number,
   warn: (message: string) => void,
 ): void {
   let others: Saved["adapters"] = {};
   try {
     others = JSON.parse(store.load() ?? "{}").adapters ?? {};
   } catch { /* What can't be read is written anew: `recall` has said so. */ }
-  const adapters = { ...others, [adapter]: { measured: fingerprint(base), classes } };
+  const adapters = { ...others, [adapter]: { measured: fingerprint(base, lanes), classes } };
   try {
     store.save(`${JSON.stringify({ adapters }, null, 2)}\n`);
   } catch (error) {

@@ -17,7 +17,7 @@ const holding = (text: string): TuneStore => ({ place: "a file", load: () => tex
 /** What is said when a store is asked for the adapter's tiles. */
 function said(store: TuneStore): string[] {
   const sentences: string[] = [];
-  assertEquals(recall(store, "adapter", gpuTile, (sentence) => sentences.push(sentence)), null);
+  assertEquals(recall(store, "adapter", gpuTile, 0, (sentence) => sentences.push(sentence)), null);
   return sentences;
 }
 
@@ -47,11 +47,11 @@ Deno.test("every class that is tuned has one representative, which its own table
 Deno.test("what was tuned is remembered for its adapter, beside others", async () => {
   const store = memoryStore();
   const table = await tune(device((_, { depth }) => depth === 0 ? 1 : 2), gpuTile);
-  remember(store, "other", { default: gpuTile, classes: {} }, console.warn);
-  remember(store, "adapter", table, console.warn);
-  assertEquals(recall(store, "adapter", gpuTile, console.warn), table);
-  assertEquals(recall(store, "other", gpuTile, console.warn)!.classes, {});
-  assertEquals(recall(store, "a third", gpuTile, console.warn), null);
+  remember(store, "other", { default: gpuTile, classes: {} }, 0, console.warn);
+  remember(store, "adapter", table, 0, console.warn);
+  assertEquals(recall(store, "adapter", gpuTile, 0, console.warn), table);
+  assertEquals(recall(store, "other", gpuTile, 0, console.warn)!.classes, {});
+  assertEquals(recall(store, "a third", gpuTile, 0, console.warn), null);
 });
 
 Deno.test("a corrupt or stale file is ignored with a sentence", () => {
@@ -63,7 +63,7 @@ Deno.test("a corrupt or stale file is ignored with a sentence", () => {
   const stale = { adapters: { adapter: { measured: "1", classes: {} } } };
   assertEquals(said(holding(JSON.stringify(stale))), [`${start}they were measured by another version${end}`]);
   const store = memoryStore();
-  remember(store, "adapter", { default: gpuTile, classes: { map: { ...gpuTile, mapLanes: 7 } } }, console.warn);
+  remember(store, "adapter", { default: gpuTile, classes: { map: { ...gpuTile, mapLanes: 7 } } }, 0, console.warn);
   assertEquals(said(store).map((text) => text.replace("memory", "a file")), [
     `${start}the tile of "map" is none that is tried${end}`,
   ]);
@@ -84,7 +84,7 @@ Deno.test("tiles that can't be kept are told of, and no more", () => {
       throw new Error("the disk is full");
     },
   };
-  remember(store, "adapter", { default: gpuTile, classes: {} }, (sentence) => sentences.push(sentence));
+  remember(store, "adapter", { default: gpuTile, classes: {} }, 0, (sentence) => sentences.push(sentence));
   assertEquals(sentences, ["The tuned tiles could not be kept in memory: the disk is full"]);
 });
 

@@ -10,6 +10,7 @@ import { WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
 import { Pipelines } from "./webgpu_pipelines.ts";
 import { WebGpuProgram } from "./webgpu_program.ts";
 import { takeContents } from "./webgpu_readback.ts";
+import { findSubgroups, type Subgroups } from "./webgpu_subgroups.ts";
 import { chooseTiles, type TileOptions, type Tiles } from "./webgpu_tuning.ts";
 
 /** How a WebGPU device is opened. */
@@ -33,7 +34,8 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<WebGpuDev
 
 /** Opens an adapter that was found. */
 export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = {}): Promise<WebGpuDevice> {
-  const device = new WebGpuDevice(await requestDevice(found), found);
+  const gpu = await requestDevice(found);
+  const device = new WebGpuDevice(gpu, found, await findSubgroups(gpu));
   await device.choose(options);
   return device;
 }
@@ -48,12 +50,12 @@ export class WebGpuDevice implements Device {
   readonly #found: FoundAdapter;
   #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
 
-  constructor(readonly gpu: GPUDevice, found: FoundAdapter) {
+  constructor(readonly gpu: GPUDevice, found: FoundAdapter, readonly subgroups: Subgroups) {
     this.description = `webgpu (${found.name}${found.software ? ", a software adapter" : ""})`;
     this.#found = found;
     this.failures = new Failures(gpu, this.description);
     this.memory = new WebGpuMemory(gpu, this.description);
-    this.pipelines = new Pipelines(gpu, this.failures);
+    this.pipelines = new Pipelines(gpu, this.failures, subgroups.directive);
   }
 
   get key(): string {
@@ -67,7 +69,7 @@ export class WebGpuDevice implements Device {
 
   /** Decides how kernels are cut, before the first is compiled. */
   async choose(options: WebGpuOptions): Promise<void> {
-    const { table, origin } = await chooseTiles(this, this.#found, options);
+    const { table, origin } = await chooseTiles(this, this.#found, this.subgroups.size, options);
     this.#tiles = { table: withinWindow(table, this.gpu.limits.maxStorageBufferBindingSize), origin };
   }
 

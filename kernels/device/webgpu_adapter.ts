@@ -56,10 +56,10 @@ export async function requestDevice({ adapter, name }: FoundAdapter): Promise<GP
     }
   }
   const requiredLimits = Object.fromEntries(limitNames.map((limit) => [limit, adapter.limits[limit]]));
-  const requiredFeatures = featureNames.filter((feature) => adapter.features.has(feature));
+  const requiredFeatures: GPUFeatureName[] = featureNames.filter((feature) => adapter.features.has(feature));
   let device: GPUDevice;
   try {
-    device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+    device = await requestWithSubgroups(adapter, { requiredLimits, requiredFeatures });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new DeviceError(`The GPU adapter ${name} gave no device (${why}): use --device cpu`, { cause });
@@ -73,4 +73,17 @@ export async function requestDevice({ adapter, name }: FoundAdapter): Promise<GP
     );
   }
   return device;
+}
+
+/**
+ * A device with subgroups where that can be had. Deno does not list them among an adapter's features and gives them to who
+ * asks, so the asking must be tried; an adapter gives one device at most, but a refusal does not use it up.
+ */
+async function requestWithSubgroups(adapter: GPUAdapter, descriptor: GPUDeviceDescriptor): Promise<GPUDevice> {
+  const requiredFeatures = [...descriptor.requiredFeatures ?? [], "subgroups" as GPUFeatureName];
+  try {
+    return await adapter.requestDevice({ ...descriptor, requiredFeatures });
+  } catch {
+    return await adapter.requestDevice(descriptor);
+  }
 }

@@ -33,7 +33,15 @@ Deno.test("a device is asked for with all that its adapter has, and the features
     return { limits: enough };
   }));
   assertEquals(asked.requiredLimits, enough);
-  assertEquals(asked.requiredFeatures, ["timestamp-query"]);
+  assertEquals(asked.requiredFeatures, ["timestamp-query", "subgroups"]);
+});
+
+Deno.test("an adapter that refuses subgroups is asked again without", async () => {
+  const device = await requestDevice(adapterWith({}, ({ requiredFeatures, requiredLimits }) => {
+    if ([...requiredFeatures!].includes("subgroups" as GPUFeatureName)) throw new TypeError("no such feature");
+    return { limits: requiredLimits, features: requiredFeatures };
+  }));
+  assertEquals([...device.features], ["timestamp-query"]);
 });
 
 Deno.test("an adapter with too little of a limit is refused by its name and the limit's", async () => {

@@ -7,7 +7,8 @@ export class Pipelines {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #layouts = new Map<number, GPUBindGroupLayout>();
 
-  constructor(readonly device: GPUDevice, readonly failures: Failures) {}
+  /** `directive` is what shaders with subgroups begin with. */
+  constructor(readonly device: GPUDevice, readonly failures: Failures, readonly directive: string = "") {}
 
   /** The number of pipelines compiled so far. */
   get size(): number {
@@ -30,13 +31,18 @@ export class Pipelines {
     return layout;
   }
 
+  /** The text as this runtime wants it. A directive stands on the first line: lines keep their numbers. */
+  #source({ text }: WgslShader): string {
+    return /\bsubgroup[A-Z]/.test(text) ? this.directive + text : text;
+  }
+
   /** The pipeline of a shader. A shader that does not compile is reported by the next read. */
   get(shader: WgslShader): GPUComputePipeline {
     let pipeline = this.#pipelines.get(shader.text);
     if (!pipeline) {
       let module: GPUShaderModule;
       pipeline = this.failures.watch(() => {
-        module = this.device.createShaderModule({ label: shader.name, code: shader.text });
+        module = this.device.createShaderModule({ label: shader.name, code: this.#source(shader) });
         return this.device.createComputePipeline({
           label: shader.name,
           layout: this.device.createPipelineLayout({ bindGroupLayouts: [this.layout(shader.bindings.length)] }),

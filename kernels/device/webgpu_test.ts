@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError } from "../../core/errors.ts";
-import type { Expr, Index, MapKernel, Operand, Program } from "../kernel.ts";
+import type { Expr, Index, MapKernel, Operand, Program, RowKernel } from "../kernel.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
 import { candidates } from "../tune.ts";
 import { memoryStore, remember } from "../tune_cache.ts";
@@ -186,13 +186,52 @@ test("tiles are timed on the device; one that it can't run takes for ever, and t
   assertEquals(device.memory.current, held);
 });
 
+test("subgroups are found by asking the device; rows joined by them are whole", async () => {
+  using plain = await openWebGpu();
+  const { size } = plain.subgroups;
+  assertEquals(size & (size - 1), 0);
+  if (size === 0) return console.log("  this adapter has no subgroups");
+  const cols = 1000;
+  const kernel: RowKernel = {
+    kind: "row",
+    operands: [f32(cols, "read"), f32(1, "write")],
+    rows: [],
+    cols,
+    phases: [
+      { kind: "reduce", op: "sum", value: load(0) },
+      {
+        kind: "once",
+        stores: [{
+          operand: 1,
+          index: { offset: 0, strides: [0] },
+          value: { kind: "result", type: "f32", phase: 0 },
+        }],
+      },
+    ],
+  };
+  for (const rowLanes of [size, 256]) {
+    using device = await openWebGpu({ tile: { ...gpuTile, rowLanes, subgroups: size } });
+    const [x, out] = [put(device, Array.from({ length: cols }, (_, i) => i)), device.allocate(4)];
+    const program: Program = {
+      arguments: kernel.operands,
+      outputs: [],
+      arenaBytes: 0,
+      steps: [{ kernel, buffers: [{ kind: "argument", index: 0 }, { kind: "argument", index: 1 }] }],
+    };
+    device.compile(program).run([x, out], []);
+    assertEquals(await get(device, out, 1), [cols * (cols - 1) / 2]);
+  }
+});
+
 test("a device says where its tiles come from; what was kept is used and not measured again", async () => {
   const store = memoryStore();
   const adapter = await findAdapter();
   assert(!("missing" in adapter));
   const base = adapter.software ? softwareTile : gpuTile;
-  const classes = { "row long": candidates("row long", base)[1] };
-  remember(store, adapterKey(adapter), { default: base, classes }, console.warn);
+  using plain = await openWebGpu();
+  const { size } = plain.subgroups;
+  const classes = { "row long": candidates("row long", base, size)[1] };
+  remember(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
   using tuned = await openWebGpu({ tune: true, store });
   assertEquals(tuned.tiles, "tiles tuned before, from memory");
   using fixed = await openWebGpu({ tune: false, store });

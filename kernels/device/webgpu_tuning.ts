@@ -31,8 +31,13 @@ export interface Tiles {
   readonly origin: string;
 }
 
-/** Chooses the tiles of the device that `home` has opened on an adapter. */
-export async function chooseTiles(home: Home, found: FoundAdapter, options: TileOptions): Promise<Tiles> {
+/** Chooses the tiles of the device that `home` has opened on an adapter, whose subgroups have `lanes` lanes. */
+export async function chooseTiles(
+  home: Home,
+  found: FoundAdapter,
+  lanes: number,
+  options: TileOptions,
+): Promise<Tiles> {
   const base = found.software ? softwareTile : gpuTile;
   const { tile, tune: wanted = !found.software, warn = (message: string) => console.warn(message) } = options;
   if (tile) {
@@ -43,11 +48,11 @@ export async function chooseTiles(home: Home, found: FoundAdapter, options: Tile
   if (!wanted) return { table: { default: base, classes: {} }, origin: `the ${base.name} tile, not tuned` };
   const store = options.store ?? userStore() ?? memoryStore();
   const key = adapterKey(found);
-  const known = recall(store, key, base, warn);
+  const known = recall(store, key, base, lanes, warn);
   if (known) return { table: known, origin: `tiles tuned before, from ${store.place}` };
   const began = performance.now();
-  const table = await tune(new Stopwatch(home), base);
-  remember(store, key, table, warn);
+  const table = await tune(new Stopwatch(home), base, lanes);
+  remember(store, key, table, lanes, warn);
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   return { table, origin: `tiles tuned in ${seconds} s, kept in ${store.place}` };
 }

@@ -72,7 +72,7 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
       else if (phase.kind === "once") {
         const once = new Scope(shader, { axes: [...axes.slice(0, -1), "0u"], results });
         shader.block(lanes === 1 ? "" : "if (lane == 0u)", () => once.store(phase.stores));
-      } else results.set(p, emitReduction(shader, scope, phase, p, loop, lanes));
+      } else results.set(p, emitReduction(shader, scope, phase, p, loop, lanes, tile.subgroups));
     });
   });
 }
@@ -84,6 +84,7 @@ function emitReduction(
   p: number,
   loop: string,
   lanes: number,
+  subgroups: number,
 ): Term {
   const type = value.type;
   shader.line(`var r${p} = ${identity(shader, op, type)};`);
@@ -97,7 +98,7 @@ function emitReduction(
     return term(`at${p}`, "i32");
   }
   shader.block(loop, () => shader.line(`r${p} = ${combine(op, `r${p}`, scope.value(value).text)};`));
-  if (lanes > 1) shader.line(`r${p} = ${declareTree(shader, op, type, lanes)}(lane, r${p});`);
+  if (lanes > 1) shader.line(`r${p} = ${declareJoin(shader, op, type, lanes, subgroups)}(lane, r${p});`);
   return term(`r${p}`, type);
 }
 
@@ -129,6 +130,42 @@ fn ${name}(lane: u32, x: ${type}${pair ? ", at: i32" : ""}) -> ${pair ? "i32" : 
     workgroupBarrier();
   }
   let joined = ${name}_${pair ? "at" : "x"}[0];
+  workgroupBarrier();
+  return joined;
+}`,
+  );
+  return name;
+}
+
+/** Declares the function that joins the lanes' partial results by subgroups, if there are such, and then in workgroup memory. */
+function declareJoin(
+  shader: ShaderWriter,
+  op: "sum" | "max" | "min",
+  type: ScalarType,
+  lanes: number,
+  subgroups: number,
+): string {
+  if (subgroups === 0 || lanes % subgroups !== 0 || type === "bool") return declareTree(shader, op, type, lanes);
+  const name = `${op}_${type}`;
+  const within = { sum: "subgroupAdd", max: "subgroupMax", min: "subgroupMin" }[op];
+  const parts = lanes / subgroups;
+  if (parts === 1) {
+    shader.declare(name, `\nfn ${name}(lane: u32, x: ${type}) -> ${type} { return ${within}(x); }`);
+    return name;
+  }
+  shader.declare(
+    name,
+    `
+var<workgroup> ${name}_x: array<${type}, ${parts}>;
+fn ${name}(lane: u32, x: ${type}) -> ${type} {
+  let part = ${within}(x);
+  if (lane % ${subgroups}u == 0u) { ${name}_x[lane / ${subgroups}u] = part; }
+  workgroupBarrier();
+  var joined = ${name}_x[0];
+  for (var i = 1u; i < ${parts}u; i++) {
+    let other = ${name}_x[i];
+    joined = ${combine(op, "joined", "other")};
+  }
   workgroupBarrier();
   return joined;
 }`,

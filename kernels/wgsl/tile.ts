@@ -11,6 +11,8 @@ export interface TileConfig {
   readonly mapLanes: number;
   /** Lanes that share one row of a row kernel, a power of two; 1 gives a row to each invocation. */
   readonly rowLanes: number;
+  /** Lanes of the adapter's subgroups, which then join the lanes of a row; 0 joins them by workgroup memory alone. */
+  readonly subgroups: number;
   /** Invocations of a contract's workgroup, along the columns and along the rows. */
   readonly workgroup: readonly [columns: number, rows: number];
   /** 4 x 4 blocks of the product that one invocation keeps in registers, along the columns and along the rows. */
@@ -33,6 +35,7 @@ export const gpuTile: TileConfig = {
   name: "gpu",
   mapLanes: 64,
   rowLanes: 64,
+  subgroups: 0,
   workgroup: [8, 8],
   blocks: [2, 2],
   depth: 16,
@@ -46,6 +49,7 @@ export const softwareTile: TileConfig = {
   name: "software",
   mapLanes: 64,
   rowLanes: 1,
+  subgroups: 0,
   workgroup: [8, 1],
   blocks: [2, 4],
   depth: 0,

@@ -21,6 +21,7 @@ const tiles: readonly TileConfig[] = [
     name: "small",
     mapLanes: 32,
     rowLanes: 16,
+    subgroups: 0,
     workgroup: [4, 2],
     blocks: [1, 2],
     depth: 8,
@@ -45,10 +46,10 @@ for (const { name, open } of [...cpus, ...(withoutWebGpu === null ? cut : [])]) 
 }
 
 /** The tiles that tuning chooses from, and the kinds of kernels that they are for. */
-function tunedTiles(): { readonly tile: TileConfig; readonly kinds: ReadonlySet<string> }[] {
+function tunedTiles(lanes: number): { readonly tile: TileConfig; readonly kinds: ReadonlySet<string> }[] {
   const found = new Map<string, { tile: TileConfig; kinds: Set<string> }>();
   for (const { shapeClass } of representatives()) {
-    for (const tile of [gpuTile, softwareTile].flatMap((base) => candidates(shapeClass, base))) {
+    for (const tile of [gpuTile, softwareTile].flatMap((base) => candidates(shapeClass, base, lanes))) {
       const key = JSON.stringify({ ...tile, name: "" });
       if (!found.has(key)) found.set(key, { tile, kinds: new Set() });
       found.get(key)!.kinds.add(shapeClass.split(" ")[0]);
@@ -63,8 +64,10 @@ function tunedTiles(): { readonly tile: TileConfig; readonly kinds: ReadonlySet<
 const unpacked = new Set(["f32", "i32", "bool"]);
 const stride = Deno.env.get("EVERY_TILE") ? 1 : 7;
 Deno.test({ name: "kernels on webgpu with every tile of tuning", ignore: withoutWebGpu !== null }, async (t) => {
+  using plain = await openWebGpu();
+  const lanes = plain.subgroups.size;
   const done = new Set(kernelCases().flatMap(({ kernel }) => tiles.map((tile) => emitWgsl(kernel, tile).text)));
-  for (const [nth, { tile, kinds }] of tunedTiles().entries()) {
+  for (const [nth, { tile, kinds }] of tunedTiles(lanes).entries()) {
     using device = await openWebGpu({ tile });
     for (const [at, test] of kernelCases().entries()) {
       if (at % stride !== nth % stride) continue;
