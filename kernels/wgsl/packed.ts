@@ -103,7 +103,7 @@ function scaled(
   }
 }
 
-/** Numbers on lines of four. */
+/** Numbers on lines of three. */
 function chunks(values: readonly string[]): string {
-  return [0, 4, 8, 12].map((i) => values.slice(i, i + 4).join(", ")).join(",\n  ");
+  return [0, 3, 6, 9, 12, 15].map((i) => values.slice(i, i + 3).join(", ")).join(",\n  ");
 }
