@@ -2,7 +2,8 @@
 import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
 import { lora } from "../lora/mod.ts";
-import { pathKind } from "../models/load/byte_source.ts";
+import { openBytes, pathKind } from "../models/load/byte_source.ts";
+import { readGguf } from "../models/load/gguf.ts";
 import { type AdapterFiles, adapterNames } from "../train/adapter_files.ts";
 import { adapterScaling } from "../train/adapter_config.ts";
 import { moduleNames } from "../train/adapter_describe.ts";
@@ -35,16 +36,14 @@ export const command: Command = {
     const { options, rest } = readFlags(args, table, 1);
     const [path] = rest;
     if (path === undefined) throw new UsageError("no path is given: name a model or an adapter");
-    if (await isAdapter(path, terminal)) await inspectAdapter(path, options.model, terminal);
+    if (isAdapter(path, terminal)) await inspectAdapter(path, options.model, terminal);
     else await inspectModel(path, options.targets, options.r ?? table.r.default, terminal);
   },
 };
 
 /** Whether an adapter lies at a path. A folder of several says so and is looked at no further. */
-async function isAdapter(path: string, terminal: Terminal): Promise<boolean> {
+function isAdapter(path: string, terminal: Terminal): boolean {
   if (adapterFormat(path) === "gguf") {
-    const { readGguf } = await import("../models/load/gguf.ts");
-    const { openBytes } = await import("../models/load/byte_source.ts");
     using source = openBytes(path);
     return readGguf(source).metadata.get("general.type") === "adapter";
   }

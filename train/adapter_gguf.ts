@@ -10,7 +10,15 @@ import { rotateHalfRows } from "../models/load/gguf_source.ts";
 import { encodeGguf } from "../models/load/gguf_write.ts";
 import { listed, matchName } from "../models/load/weights.ts";
 import type { AdapterFiles } from "./adapter_files.ts";
-import { filesFromPairs, mostFrequent, type ScaledPair, scaledPairs, times, transposed } from "./adapter_pairs.ts";
+import {
+  filesFromPairs,
+  mostFrequent,
+  refuseTiedEmbeddings,
+  type ScaledPair,
+  scaledPairs,
+  times,
+  transposed,
+} from "./adapter_pairs.ts";
 import { isFinite } from "./host_tensors.ts";
 
 /** What a module is to a GGUF file: its tensor there, and how that one's rows lie. */
@@ -181,18 +189,4 @@ function inOrder(b: ScaledPair["B"], layout: GgufLayout, config: ModelConfig, wa
     data.set(b.data.subarray(from * r, (from + 1) * r), to * r);
   }
   return { ...b, data };
-}
-
-/** Another tool's one tensor for both uses of a tied weight would adapt the head, too. */
-export function refuseTiedEmbeddings(
-  { path }: AdapterFiles,
-  pairs: readonly ScaledPair[],
-  config: ModelConfig,
-): void {
-  const embedding = pairs.find((pair) => pair.embedding);
-  if (embedding === undefined || !config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
-  throw new FileError(
-    `${path} adapts ${embedding.module}, which is the head of ${config.path} as well; in that format both uses would ` +
-      `change. Merge it into its base (lowrank merge) and convert the merged model.`,
-  );
 }

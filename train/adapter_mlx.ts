@@ -7,8 +7,15 @@ import type { ModelConfig } from "../models/load/config.ts";
 import { openSafetensors, writeSafetensors } from "../models/load/safetensors.ts";
 import { listed } from "../models/load/weights.ts";
 import type { AdapterFiles } from "./adapter_files.ts";
-import { refuseTiedEmbeddings } from "./adapter_gguf.ts";
-import { filesFromPairs, mostFrequent, type ScaledPair, scaledPairs, times, transposed } from "./adapter_pairs.ts";
+import {
+  filesFromPairs,
+  mostFrequent,
+  refuseTiedEmbeddings,
+  type ScaledPair,
+  scaledPairs,
+  times,
+  transposed,
+} from "./adapter_pairs.ts";
 import { isFinite, toF32 } from "./host_tensors.ts";
 
 const weightsName = "adapters.safetensors", configName = "adapter_config.json";

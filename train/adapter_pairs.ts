@@ -1,6 +1,7 @@
 /** An adapter as pairs with their scalings: what every other tool's format is written from, and read into. */
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
+import type { ModelConfig } from "../models/load/config.ts";
 import { listed } from "../models/load/weights.ts";
 import { adapterScaling, makeAdapterConfig, parseAdapterConfig, startsFromPissa } from "./adapter_config.ts";
 import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./adapter_files.ts";
@@ -73,6 +74,20 @@ export function scaledPairs(
 
 function fit({ tensor: a }: AdapterTensor, { tensor: b }: AdapterTensor): boolean {
   return a.shape.length === 2 && b.shape.length === 2 && a.shape[0] === b.shape[1];
+}
+
+/** Another tool's one tensor for both uses of a tied weight would adapt the head, too. */
+export function refuseTiedEmbeddings(
+  { path }: AdapterFiles,
+  pairs: readonly ScaledPair[],
+  config: ModelConfig,
+): void {
+  const embedding = pairs.find((pair) => pair.embedding);
+  if (embedding === undefined || !config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
+  throw new FileError(
+    `${path} adapts ${embedding.module}, which is the head of ${config.path} as well; in that format both uses would ` +
+      `change. Merge it into its base (lowrank merge) and convert the merged model.`,
+  );
 }
 
 /** Pairs that were read from another format, as PEFT's files. `path` is for error sentences. */
