@@ -45,6 +45,24 @@ export const commandLine = [
     code: 2,
   },
   {
+    name: "A report of nothing",
+    args: ["lowrank", "report"],
+    sentence: "error: no run is named: give its folder",
+    code: 2,
+  },
+  {
+    name: "A report of a folder without a run",
+    args: ["lowrank", "report", "model"],
+    sentence: "error: Cannot read metrics from model/metrics.jsonl…train writes it into the folder of the adapter.",
+    code: 1,
+  },
+  {
+    name: "A run that does not fit the memory",
+    args: [...cliTrain, "--batch", "100000", "--steps", "1", "--dry-run"],
+    sentence: "error: This run takes about …: use --checkpoint-blocks --batch …",
+    code: 1,
+  },
+  {
     name: "Steps and epochs",
     args: [...cliTrain, "--steps", "3", "--epochs", "1"],
     sentence: "error: steps and epochs are both given: give one of them",
