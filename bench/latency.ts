@@ -6,7 +6,7 @@
  * `deno run --allow-read --allow-env --allow-ffi bench/latency.ts [--no-blas] [--tokens 128] [--rounds 15]`: medians of runs in
  * turns, and of the ratios to the base.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import type { Value } from "../core/ir/graph.ts";
 import { attention } from "../core/nn/attention.ts";
 import { geluTanh } from "../core/nn/activation.ts";
@@ -26,11 +26,14 @@ import type { Gpt2Params } from "../models/gpt2.ts";
 import { alternate, row, sampleOf, warmUp } from "./alternate.ts";
 import { randomIds, randomModel } from "./training.ts";
 
-const flags = parseArgs(Deno.args, {
-  boolean: ["blas"],
-  negatable: ["blas"],
-  string: ["tokens", "rounds"],
-  default: { blas: true, tokens: "128", rounds: "15" },
+const { values: flags } = parseArgs({
+  args: Deno.args,
+  options: {
+    blas: { type: "boolean", default: true },
+    tokens: { type: "string", default: "128" },
+    rounds: { type: "string", default: "15" },
+  },
+  allowNegative: true,
 });
 const tokens = Number(flags.tokens);
 const width = 768, heads = 12;

@@ -5,20 +5,20 @@
  * `deno run --allow-read --allow-env --allow-ffi --allow-run=deno bench/lora_vs_full.ts [MODEL] [--no-blas] [--rounds 7]`:
  * the two are processes that take turns, A B A B …; MODEL is gpt2-small, gpt2-tiny or smollm2.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { median, row } from "./alternate.ts";
 import { startContender } from "./contender.ts";
 
-const flags = parseArgs(Deno.args, {
-  boolean: ["blas"],
-  negatable: ["blas"],
-  string: ["rounds"],
-  default: { blas: true, rounds: "7" },
+const { values: flags, positionals } = parseArgs({
+  args: Deno.args,
+  options: { blas: { type: "boolean", default: true }, rounds: { type: "string", default: "7" } },
+  allowNegative: true,
+  allowPositionals: true,
 });
-const model = String(flags._[0] ?? "gpt2-small");
+const model = positionals[0] ?? "gpt2-small";
 const script = new URL("training_step.ts", import.meta.url).pathname;
 const start = (extra: readonly string[]) =>
-  startContender(Deno.execPath(), [
+  startContender("deno", [
     "run",
     "--quiet",
     "--allow-read",

@@ -6,20 +6,27 @@
  * [--serve]`: one JSON line in the form of the side-by-side tables. With --serve, a step for each line of standard input and its
  * milliseconds as the answer: what bench/against.ts alternates.
  */
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { openWebGpu } from "../kernels/device/webgpu.ts";
 import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 import { type ModelName, models, trainingStep } from "./training.ts";
 
-const flags = parseArgs(Deno.args, {
-  boolean: ["blas", "full", "serve", "webgpu"],
-  negatable: ["blas"],
-  string: ["threads", "rounds"],
-  default: { blas: true, rounds: "7" },
+const { values: flags, positionals } = parseArgs({
+  args: Deno.args,
+  options: {
+    blas: { type: "boolean", default: true },
+    webgpu: { type: "boolean", default: false },
+    full: { type: "boolean", default: false },
+    serve: { type: "boolean", default: false },
+    threads: { type: "string" },
+    rounds: { type: "string", default: "7" },
+  },
+  allowNegative: true,
+  allowPositionals: true,
 });
-const name = String(flags._[0] ?? "gpt2-small") as ModelName;
+const name = (positionals[0] ?? "gpt2-small") as ModelName;
 if (!(name in models)) {
   console.error(`error: there is no model ${name}: choose one of ${Object.keys(models).join(", ")}`);
   Deno.exit(2);

@@ -3,7 +3,7 @@ import { type Graph, nodesOf, type Value } from "../core/ir/graph.ts";
 import { expand } from "../core/passes/expand.ts";
 import { simplify } from "../core/passes/simplify.ts";
 import { type Tensor, tensorPrim } from "../core/tensor.ts";
-import type { Program } from "./kernel.ts";
+import { maxOperands, type Program } from "./kernel.ts";
 import { lower } from "./lower/lower.ts";
 import { plan } from "./plan.ts";
 
@@ -23,7 +23,7 @@ export function optimise(graph: Graph): Graph {
  * Builds the program of a traced graph; `donated` names the inputs whose memory it may reuse. Without `fuse` each node is a
  * kernel of its own: what fusion is measured against.
  */
-export function build(graph: Graph, donated: ReadonlySet<number> = new Set(), fuse = true): Built {
+export function build(graph: Graph, donated: ReadonlySet<number> = new Set(), fuse = true, most = maxOperands): Built {
   const optimised = optimise(graph);
   const captures = new Map<Tensor, Value>();
   for (const node of nodesOf(optimised.outputs)) {
@@ -35,5 +35,9 @@ export function build(graph: Graph, donated: ReadonlySet<number> = new Set(), fu
     size: v.shape.reduce((n, d) => n * d, 1),
     donated: donated.has(i),
   }));
-  return { graph: optimised, program: plan(lower(optimised, values, fuse), args), captured: [...captures.keys()] };
+  return {
+    graph: optimised,
+    program: plan(lower(optimised, values, fuse, most), args),
+    captured: [...captures.keys()],
+  };
 }

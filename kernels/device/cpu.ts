@@ -24,11 +24,6 @@ export interface CpuOptions {
    * is taken before LOWRANK_BLAS and those that systems bring.
    */
   readonly blas?: boolean | BlasOptions;
-  /**
-   * Whether products of at most four rows with packed weights, which decoding is made of, round those rows to 16 bits in
-   * runs of 32: some twice as fast, off by up to 2⁻¹⁶ of a run's greatest magnitude where f32 is by 2⁻²⁴. Not, if not given.
-   */
-  readonly roundRows?: boolean;
 }
 
 /** Which BLAS is used, and for what. */
@@ -62,10 +57,9 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
   const shared = CpuThreads.available;
   const memory = new CpuMemory(shared, reservedBytes);
   const blas = chooseBlas(options.blas ?? true, shared);
-  const { roundRows = false } = options;
   if (!shared || wanted === 1) {
     const remark = shared ? "" : ", no worker threads here";
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas, roundRows);
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
   }
   try {
     return new CpuDevice(
@@ -78,7 +72,7 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
     );
   } catch (error) {
     const remark = `, workers did not start: ${error instanceof Error ? error.message : String(error)}`;
-    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas, roundRows);
+    return new CpuDevice(memory, CpuThreads.alone(memory.memory, blas.library), relaxed, remark, blas);
   }
 }
 
@@ -118,6 +112,8 @@ interface CompiledKernel {
 export class CpuDevice implements Device {
   readonly kind = "cpu";
   readonly capacity = mostBytes;
+  /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
+  readonly maxOperands = 16;
   readonly description: string;
   readonly key: string;
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
@@ -140,18 +136,15 @@ export class CpuDevice implements Device {
     relaxed: boolean,
     remark: string,
     blas: ChosenBlas = withoutBlas,
-    rounded = false,
   ) {
     this.#memory = memory;
     this.#threads = threads;
     this.blas = blas.library?.name ?? null;
-    this.#emit = { shared: memory.shared, relaxed, rounded, blasFrom: blas.library && blas.from };
+    this.#emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
     const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
     const fused = relaxed ? "" : " without fused multiply-add";
-    const rows = rounded ? ", 16-bit rows with packed weights" : "";
-    this.description = `cpu (wasm simd${fused}, ${count}${rows}${remark}${blas.remark})`;
-    const flavours = [relaxed ? "fused" : null, rounded ? "rounded" : null, this.blas];
-    this.key = ["cpu", ...flavours.filter((x) => x !== null)].join(":");
+    this.description = `cpu (wasm simd${fused}, ${count}${remark}${blas.remark})`;
+    this.key = ["cpu", ...(relaxed ? ["fused"] : []), ...(this.blas ? [this.blas] : [])].join(":");
   }
 
   /** Threads that compute. */

@@ -32,6 +32,8 @@ export interface Device extends Disposable {
   readonly key: string;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
+  /** Buffers that one kernel may bind, where that is more than WebGPU guarantees. */
+  readonly maxOperands?: number;
   /** Uninitialised memory of at least `bytes`. */
   allocate(bytes: number): DeviceBuffer;
   /** Gives a buffer's memory back. */

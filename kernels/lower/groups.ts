@@ -10,7 +10,6 @@ import type { Node, Value } from "../../core/ir/graph.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
 import { copyOf, launchMap } from "./emit.ts";
-import { maxOperands } from "../kernel.ts";
 import { type Buffer, type Draft, draftOf, type DraftStore, isBuffer, type Repr } from "./repr.ts";
 
 export interface Group {
@@ -24,7 +23,8 @@ export interface Group {
 
 export class Groups {
   readonly #of = new Map<Value, Group>();
-  constructor(readonly ctx: Context) {}
+  /** `most` buffers may be bound by one kernel. */
+  constructor(readonly ctx: Context, readonly most: number) {}
 
   /** How a value is to be had by something outside its group; the group is launched if it was not. */
   repr(v: Value): Repr {
@@ -134,7 +134,7 @@ export class Groups {
     }
     group.at = this.ctx.now;
     this.#of.set(v, group);
-    if (this.#width(group, (n) => this.#mayJoin(n, group)) > maxOperands) this.#split(group, node);
+    if (this.#width(group, (n) => this.#mayJoin(n, group)) > this.most) this.#split(group, node);
   }
 
   /** One group from several; null where there is none to join. Two bare products that are added share an accumulator. */
@@ -150,7 +150,7 @@ export class Groups {
       const segments = products.flatMap((g) => g.contraction!.segments);
       const adds = lowering.kind === "scalar" && lowering.op === "add" && inputs[0] !== inputs[1];
       const alike = new Set(products.map((g) => g.contraction!.batch + "," + g.contraction!.free)).size === 1;
-      if (bare && adds && sole && alike && segments.length * 2 < maxOperands) {
+      if (bare && adds && sole && alike && segments.length * 2 < this.most) {
         const merged: Group = {
           shape: groups[0].shape,
           drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
@@ -171,7 +171,7 @@ export class Groups {
       open: true,
       at: this.ctx.now,
     };
-    if (this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > maxOperands - 1) {
+    if (this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > this.most - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
       return groups.at(-1)!;
     }
@@ -226,7 +226,7 @@ export class Groups {
     do {
       count--;
       first = { ...group, drafts: new Map(members.slice(0, count)), open: true };
-    } while (count > 1 && this.#width(first) > maxOperands);
+    } while (count > 1 && this.#width(first) > this.most);
     for (const v of first.drafts.keys()) this.#of.set(v, first);
     this.close(first);
     const rest: Group = { ...group, drafts: new Map(), contraction: null, open: true };
@@ -240,7 +240,7 @@ export class Groups {
   /** Launches a group: one kernel that stores what is needed outside. */
   close(group: Group): void {
     if (!group.open) return;
-    if (this.#width(group) > maxOperands) return this.#closeInParts(group);
+    if (this.#width(group) > this.most) return this.#closeInParts(group);
     group.open = false;
     const exports = this.#exports(group);
     const stores: DraftStore[] = exports.map((v) => {

@@ -5,6 +5,7 @@ import type { Graph, Node, Value } from "../../core/ir/graph.ts";
 import { freeAxes } from "../../core/ops/contract.ts";
 import { reshapePrim, reshapeView, wholeView } from "../../core/ops/broadcast.ts";
 import { isPacked } from "../../core/packed.ts";
+import { maxOperands } from "../kernel.ts";
 import { lowerAttention } from "./attention.ts";
 import { Context, type Launch } from "./context.ts";
 import { copyOf, copyWords, launchMap } from "./emit.ts";
@@ -25,9 +26,9 @@ const fusable = new Set(["scalar", "random", "gather", "dynamicSlice"]);
  * Lowers a graph whose composites have been expanded but for those with kernels of their own. `args` are the values that
  * become arguments 0, 1, …: inputs and tensors. Without `fuse` every node is launched as soon as it is met.
  */
-export function lower(graph: Graph, args: readonly Value[], fuse = true): Lowered {
+export function lower(graph: Graph, args: readonly Value[], fuse = true, most = maxOperands): Lowered {
   const ctx = new Context(graph);
-  const groups = new Groups(ctx);
+  const groups = new Groups(ctx, most);
   args.forEach((v, i) => {
     const buffer = ctx.newBuffer(v.dtype, sizeOf(v.shape), i);
     ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
