@@ -17,6 +17,7 @@ export const modelOptions = {
   dtype: trainOptions.dtype,
   threads: trainOptions.threads,
   blas: trainOptions.blas,
+  tune: trainOptions.tune,
 } as const satisfies OptionTable;
 
 /** A model that predicts tokens or classes. */
@@ -24,10 +25,15 @@ export type AnyModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
 
 /** Opens the device that is asked for, and says which it is. */
 export async function openDeviceFor(
-  { device, threads, blas }: Given<typeof modelOptions>,
+  { device, threads, blas, tune }: Given<typeof modelOptions>,
   terminal: Terminal,
 ): Promise<OpenedDevice> {
-  const opened = await openDevice(device ?? "auto", { threads, blas });
+  const opened = await openDevice(device ?? "auto", {
+    threads,
+    blas,
+    // What is not refused is left to the device: a software adapter is not tuned unless it is asked for.
+    tune: tune === false ? false : undefined,
+  });
   terminal.say(`device    ${opened.description}: ${opened.reason}`);
   return opened;
 }

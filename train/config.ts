@@ -115,6 +115,12 @@ export const trainOptions = {
     help: "Large products by the system's BLAS, where --allow-ffi is given",
     free: true,
   },
+  tune: {
+    kind: "switch",
+    default: true,
+    help: "Time a few ways to cut kernels on a GPU, once; --no-tune for runs that repeat to the bit",
+    free: true,
+  },
 } as const satisfies OptionTable;
 
 /** What is said of a run, by option. */

@@ -27,8 +27,10 @@ export async function openDevice(choice: DeviceChoice = "auto", options: DeviceO
   switch (choice) {
     case "cpu":
       return explained(await openCpu(options), "asked for");
-    case "webgpu":
-      return explained(await openWebGpu(options), "asked for");
+    case "webgpu": {
+      const device = await openWebGpu(options);
+      return explained(device, `asked for; ${device.tiles}`);
+    }
     case "auto":
       return await openBest(options);
     default:
@@ -43,7 +45,8 @@ async function openBest(options: DeviceOptions): Promise<OpenedDevice> {
     return explained(await openCpu(options), `no GPU adapter but a software one (${shortName(found.name)})`);
   }
   try {
-    return explained(await openAdapter(found, options), "a GPU adapter is there");
+    const device = await openAdapter(found, options);
+    return explained(device, `a GPU adapter is there; ${device.tiles}`);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     return explained(await openCpu(options), error.message);
