@@ -1,16 +1,16 @@
 /** What a plan is made of, by counting: no time is measured here. */
-import { assertEquals } from "@std/assert";
-import { newInput } from "../../core/ir/graph.ts";
+import { assert, assertEquals } from "@std/assert";
+import { newInput, type Value } from "../../core/ir/graph.ts";
 import type { Model } from "../../core/model.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { matmul } from "../../core/ops/contract.ts";
-import { mul, tanh } from "../../core/ops/elementwise.ts";
+import { add, mul, tanh } from "../../core/ops/elementwise.ts";
 import type { Operand, Tensor } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { mapTree } from "../../core/tree.ts";
 import { build } from "../../kernels/compile.ts";
-import { describeKernel, flopsOf } from "../../kernels/describe.ts";
+import { bytesOf, describeKernel, flopsOf } from "../../kernels/describe.ts";
 import { explain } from "../../kernels/explain.ts";
 import type { Program } from "../../kernels/kernel.ts";
 import { softwareTile } from "../../kernels/wgsl/tile.ts";
@@ -85,6 +85,34 @@ Deno.test("FLOPs of a product are two a multiply-add", () => {
   const [u, y] = products(planOf(1, "all-linear", null));
   assertEquals(flopsOf(y), 2 * rows * width * (width + r));
   assertEquals(flopsOf(u), 2 * rows * r * width + rows * r);
+});
+
+Deno.test("a fused LoRA linear has fewer dispatches and moves fewer bytes than one kernel a node, of every shape", () => {
+  const linear = (x: Value, w: Value, a: Value, b: Value) => add(matmul(x, w), matmul(mul(matmul(x, a), 2), b));
+  const both = (x: Value, w: Value, a: Value, b: Value, ct: Value) =>
+    valueAndGrad((x: Value, a: Value, b: Value) => reduceSum(mul(linear(x, w, a, b), ct)), { argnums: [0, 1, 2] })(
+      x,
+      a,
+      b,
+    );
+  for (const [m, k, n, r] of [[1, 768, 2304, 8], [128, 576, 1536, 8], [512, 2048, 2048, 16]]) {
+    const args = [f32(m, k), f32(k, n), f32(k, r), f32(r, n), f32(m, n)];
+    for (const f of [linear, both]) {
+      const [fused, apart] = [true, false].map((fuse) => {
+        const { program } = build(trace(f as never, args.slice(0, f.length)).graph, new Set(), fuse);
+        return { steps: program.steps.length, bytes: program.steps.reduce((sum, s) => sum + bytesOf(s.kernel), 0) };
+      });
+      assert(fused.steps < apart.steps, `${f.name} ${m} x ${k} x ${n}: ${fused.steps} of ${apart.steps} steps`);
+      assert(fused.bytes < apart.bytes, `${f.name} ${m} x ${k} x ${n}: ${fused.bytes} of ${apart.bytes} bytes`);
+    }
+  }
+});
+
+Deno.test("one long row is reduced in two stages, many rows in one", () => {
+  const stepsOf = (...shape: number[]) =>
+    build(trace((x: Value) => reduceSum(x), [f32(...shape)]).graph).program.steps.map((s) => describeKernel(s.kernel));
+  assertEquals(stepsOf(512, 768), ["row 256 of 1536: sum, once", "row 1 of 256: sum, once"]);
+  assertEquals(stepsOf(512), ["row 1 of 512: sum, once"]);
 });
 
 Deno.test("explain shows a LoRA linear, forward and backward, within 80 columns", async () => {
