@@ -2,9 +2,9 @@
  * How fast are tokens generated? Greedy, one sequence, 64 tokens after a prompt of 32, of a .gguf file, with f32 weights or
  * as they are packed there.
  *
- * `deno run --allow-read --allow-env bench/decode.ts MODEL.gguf [--dtype f32|packed] [--round] [--tokens N] [--threads N]
+ * `deno run --allow-read --allow-env bench/decode.ts MODEL.gguf [--dtype f32|packed] [--tokens N] [--threads N]
  * [--serve]`:
- * one JSON line. With --round, rows are rounded to 16 bits beside packed weights (llama.cpp rounds them to 8). With --serve, the tokens once for each line of standard input and their milliseconds as the answer: what
+ * one JSON line. With --serve, the tokens once for each line of standard input and their milliseconds as the answer: what
  * bench/against.ts alternates with bench/llama_decode.py and bench/torch_decode.py.
  */
 import process from "node:process";
@@ -18,7 +18,7 @@ import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 
 const flags = parseArgs(Deno.args, {
-  boolean: ["serve", "round"],
+  boolean: ["serve"],
   string: ["dtype", "tokens", "threads", "rounds"],
   default: { dtype: "packed", tokens: "64", rounds: "5" },
 });
@@ -27,7 +27,6 @@ const tokens = Number(flags.tokens);
 using device = await openCpu({
   threads: flags.threads ? Number(flags.threads) : undefined,
   blas: false,
-  roundRows: flags.round,
 });
 using model = await loadModel(path, { device, dtype: flags.dtype as WeightDType }) as LoadedModel;
 const stream = tokenStream(model, { jit, read });

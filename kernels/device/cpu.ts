@@ -68,7 +68,6 @@ export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
       relaxed,
       "",
       blas,
-      roundRows,
     );
   } catch (error) {
     const remark = `, workers did not start: ${error instanceof Error ? error.message : String(error)}`;

@@ -8,8 +8,6 @@ export interface EmitOptions {
   readonly shared: boolean;
   /** Whether the engine has the fused multiply-add of relaxed SIMD. */
   readonly relaxed: boolean;
-  /** Whether rows that are multiplied with packed weights, few at a time, are rounded to 16 bits a run. */
-  readonly rounded?: boolean;
   /** The least product that an imported BLAS computes, as a measure of its work; null where there is none. */
   readonly blasFrom?: number | null;
 }

@@ -214,12 +214,11 @@ export class GemmLoops {
     const rights = segments.map(({ panel }) =>
       panel.runs ? operands.run(panel, outer, column, all) : operands.address(panel, outer, column, all)
     );
-    const { rounded } = operands.frame.options;
     let packed: PackedDots | null = null;
     if (isPacked(dtype)) {
       const reader = operands.reader(segments[0].panel);
       code.get(result).i32(rows * columnBlock * 4).op("i32.add").set(scratch);
-      const prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch, rounded === true);
+      const prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch);
       packed = { type: dtype, size: reader.size, rows: prepared };
       lefts[0] = prepared.at;
       reader.release();

@@ -225,45 +225,6 @@ export class PackedReader {
     code.release("i32", at);
   }
 
-  /** Whether {@link pairs} knows the format. */
-  get paired(): boolean {
-    return this.groups === 1 && this.format.code !== "table";
-  }
-
-  /**
-   * The codes of the run `more` after `run` as four vectors of 16-bit integers, in an order of their own: the lower half of
-   * lane l of vector j is code l of quad a, its upper half that of quad b, for `[a, b] = pairedQuads(j)`.
-   */
-  pairs(run: Local, more: number, visit: (j: number) => void): void {
-    const { code, format } = this, words = code.local("v128"), at = this.#codesAt(run);
-    const eight = (x: number) => code.i32x4(...four(x << 16 | x));
-    if (format.bits === 8) {
-      for (const part of [0, 1]) {
-        code.get(at).memory("v128.load", more * this.runBytes + 16 * part).set(words);
-        code.get(words).i32(8).op("i16x8.shl").i32(8).op("i16x8.shr_s");
-        visit(2 * part);
-        code.get(words).i32(8).op("i16x8.shr_s");
-        visit(2 * part + 1);
-      }
-    } else {
-      code.get(at).memory("v128.load", more * this.runBytes).set(words);
-      for (let j = 0; j < 4; j++) {
-        code.get(words);
-        if (j > 0) code.i32(4 * j).op("i16x8.shr_u");
-        if (j < 3) eight(15).op("v128.and");
-        if (typeof format.code === "object" && format.code.minus !== 0) eight(format.code.minus).op("i16x8.sub");
-        visit(j);
-      }
-    }
-    code.release("v128", words);
-    code.release("i32", at);
-  }
-
-  /** The quads whose codes lie in the lower and the upper halves of vector `j` of {@link pairs}. */
-  pairedQuads(j: number): readonly [number, number] {
-    return this.format.bits === 8 ? [(j >> 1) * 4 + (j & 1), (j >> 1) * 4 + (j & 1) + 2] : [j, j + 4];
-  }
-
   /**
    * The numbers of the 4-bit codes of the run `more` after `run`, each times 16ʲ: one operation less than moving it to its
    * place. `visit(i, j)` is called with values i … i + 3 on the stack.

@@ -26,68 +26,11 @@ export interface PreparedRows {
   /** The address of the rows' sums of each run, row by row, and bytes from one row's to the next. */
   readonly sums: Local;
   readonly sumBytes: number;
-  /** Whether they are 16-bit integers, whose scales follow the sums in the same order. */
-  readonly rounded?: boolean;
 }
 
 /** Bytes of scratch that preparing rows of `depth` values takes. */
 export function preparedBytes(rows: number, depth: number): number {
-  return rows * (depth + 2 * depth / 32) * 4;
-}
-
-/**
- * Prepares rows as 16-bit integers, each run with a scale of its own: its greatest magnitude is 32767 steps. The order is that
- * of {@link PackedReader.pairs}; the scales follow the sums.
- */
-function emitRoundedRows(
-  reader: PackedReader,
-  left: Local,
-  leftRow: number,
-  rows: number,
-  depth: number,
-  to: Local,
-): PreparedRows {
-  const { code } = reader, runs = depth / 32, rowBytes = runs * 64, sumBytes = runs * 4;
-  const [k, from, at, sums, line] = Array.from({ length: 5 }, () => code.local("i32"));
-  const x = Array.from({ length: 8 }, () => code.local("v128"));
-  const [sum, most, inverse] = Array.from({ length: 3 }, () => code.local("v128"));
-  const across = (v: Local, op: "f32x4.add" | "f32x4.max") => {
-    code.get(v).get(v).get(v).shuffle(2, 3, 0, 1).op(op).set(v);
-    code.get(v).get(v).get(v).shuffle(1, 0, 3, 2).op(op).set(v);
-  };
-  code.get(to).i32(rows * rowBytes).op("i32.add").set(sums);
-  for (let row = 0; row < rows; row++) {
-    code.get(left).i32(row * leftRow).op("i32.add").set(from).get(to).i32(row * rowBytes).op("i32.add").set(at);
-    code.get(sums).i32(row * sumBytes).op("i32.add").set(line).i32(0).set(k);
-    code.loopUpTo(k, { constant: depth }, 32, () => {
-      x.forEach((v, i) => {
-        code.get(from).memory("v128.load", i * 16).tee(v);
-        if (i > 0) code.get(sum).op("f32x4.add");
-        code.set(sum).get(v).op("f32x4.abs");
-        if (i > 0) code.get(most).op("f32x4.max");
-        code.set(most);
-      });
-      across(sum, "f32x4.add");
-      across(most, "f32x4.max");
-      code.get(line).get(sum).laneMemory("v128.store32_lane", 0);
-      code.get(line).get(most).f32x4(1 / 32767).op("f32x4.mul").laneMemory("v128.store32_lane", 0, rows * sumBytes);
-      // A run of zeros has the scale 0, and any integers.
-      code.f32x4(32767).get(most).f32x4(2 ** -100).op("f32x4.max", "f32x4.div").set(inverse);
-      for (const v of x) {
-        code.get(v).get(inverse).op("f32x4.mul", "f32x4.nearest", "i32x4.trunc_sat_f32x4_s").set(v);
-      }
-      for (let j = 0; j < 4; j++) {
-        const [low, high] = reader.pairedQuads(j);
-        code.get(at).get(x[low]).i32x4(0xffff, 0xffff, 0xffff, 0xffff).op("v128.and");
-        code.get(x[high]).i32(16).op("i32x4.shl", "v128.or").memory("v128.store", j * 16);
-      }
-      code.get(from).i32(128).op("i32.add").set(from).get(at).i32(64).op("i32.add").set(at);
-      code.get(line).i32(4).op("i32.add").set(line);
-    });
-  }
-  code.release("i32", k, from, at, line);
-  code.release("v128", ...x, sum, most, inverse);
-  return { at: to, rowBytes, sums, sumBytes, rounded: true };
+  return rows * (depth + depth / 32) * 4;
 }
 
 /** Prepares `rows` rows of `depth` f32 at `left`, `leftRow` bytes apart, in the scratch at `to`. */
@@ -98,9 +41,7 @@ export function emitPreparedRows(
   rows: number,
   depth: number,
   to: Local,
-  rounded: boolean,
 ): PreparedRows {
-  if (rounded && reader.paired) return emitRoundedRows(reader, left, leftRow, rows, depth, to);
   const { code } = reader, scaled = inPlace(reader);
   const [k, from, at, sums, line] = Array.from({ length: 5 }, () => code.local("i32"));
   const sum = code.local("v128"), value = code.local("v128");
@@ -142,7 +83,6 @@ export function emitPackedDots(
   run: Local,
   depth: Limit,
 ): void {
-  if (rows.rounded) return emitRoundedDots(reader, sums, rows, run, depth);
   const { code, relaxed } = reader, scaled = inPlace(reader);
   const k = code.local("i32"), value = code.local("v128");
   // Independent sums within a run hide the latency of additions.
@@ -215,59 +155,4 @@ export function emitPackedDots(
   });
   code.release("i32", k);
   code.release("v128", value, ...parts.flat());
-}
-
-/** The same for rows of 16-bit integers: products of a run are summed as integers. */
-function emitRoundedDots(
-  reader: PackedReader,
-  sums: readonly (readonly Local[])[],
-  rows: PreparedRows,
-  run: Local,
-  depth: Limit,
-): void {
-  const { code, relaxed } = reader, count = sums.length;
-  const k = code.local("i32"), value = code.local("v128");
-  const parts = sums.map(() => code.local("v128")), scales = sums.map(() => code.local("v128"));
-  const multiplyAdd = (sum: Local) => {
-    if (relaxed) code.get(sum).op("f32x4.relaxed_madd");
-    else code.op("f32x4.mul").get(sum).op("f32x4.add");
-    code.set(sum);
-  };
-  code.i32(0).set(k);
-  for (const batch of [4, 2, 1]) {
-    const load = batch === 4 ? "v128.load" : batch === 2 ? "v128.load64_zero" : "v128.load32_zero";
-    code.loopUpTo(k, depth, 32 * batch, () => {
-      reader.scales(run, 0, 1, batch - 1);
-      sums.forEach((sum, row) => {
-        const own = (more: number) => code.get(rows.sums).memory(load, (more * count + row) * rows.sumBytes);
-        code.get(reader.scale);
-        own(1);
-        code.op("f32x4.mul").set(scales[row]);
-        if (!reader.format.shifted) return;
-        code.get(reader.shift);
-        own(0);
-        multiplyAdd(sum[1]);
-      });
-      for (let r = 0; r < batch; r++) {
-        reader.pairs(run, r, (j) => {
-          code.set(value);
-          parts.forEach((part, row) => {
-            code.get(value).get(rows.at).memory("v128.load", row * rows.rowBytes + r * 64 + j * 16);
-            code.op("i32x4.dot_i16x8_s");
-            if (j > 0) code.get(part).op("i32x4.add");
-            code.set(part);
-          });
-        });
-        parts.forEach((part, row) => {
-          code.get(part).op("f32x4.convert_i32x4_s").get(scales[row]).get(scales[row]).shuffle(r, r, r, r);
-          multiplyAdd(sums[row][0]);
-        });
-      }
-      code.get(run).i32(batch).op("i32.add").set(run);
-      code.get(rows.at).i32(64 * batch).op("i32.add").set(rows.at);
-      code.get(rows.sums).i32(4 * batch).op("i32.add").set(rows.sums);
-    });
-  }
-  code.release("i32", k);
-  code.release("v128", value, ...parts, ...scales);
 }
