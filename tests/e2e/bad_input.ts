@@ -200,6 +200,14 @@ const models: BadInput[] = [
     code: 1,
   },
   {
+    name: "Weights that can't stay packed",
+    args: [...onModel, "--dtype", "packed"],
+    sentence:
+      "error: no weight of model/model.safetensors can stay packed: give a Llama's .gguf file of the type Q4_0, " +
+      "Q4_1, Q8_0, Q4_K, Q6_K, or quantize the weights after loading them",
+    code: 1,
+  },
+  {
     name: "More memory than there is",
     args: [...onModel, "--device", "cpu"],
     files: enormousModel,
