@@ -1,5 +1,6 @@
 import type { ContractKernel } from "../kernel.ts";
 import { blockAccess } from "./block.ts";
+import { declareMultiply } from "./multiply.ts";
 import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
 import type { WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
@@ -60,13 +61,18 @@ export function multiplyThin(frame: ProductFrame): WgslShader {
     shader.line(`let block = ${overshoots ? `min(${first}part, ${high * wide - 1}u)` : `${first}part`};`);
     if (!single) shader.line(`let m0 = ${m >= n ? `block % ${high}u` : `block / ${wide}u`} * 4u;`);
     shader.line(`let n0 = ${single ? "block" : m >= n ? `block / ${high}u` : `block % ${wide}u`} * 4u;`);
+    declareMultiply(shader);
     shader.line(`var sum = ${type}();`);
     const args = batchArguments(batch);
     segments.forEach(({ k }, s) => {
       const start = slices > 1 ? "slice * 4u" : "0u";
       shader.block(`for (var k = ${start}; k < ${k}u; k += ${4 * slices}u)`, () => {
-        const load = single ? `load_a${s}(${args}0u, k)[0]` : `load_a${s}(${args}m0, k)`;
-        shader.line(`sum += load_b${s}(${args}k, n0) * ${load};`);
+        const q = `load_b${s}(${args}k, n0)`;
+        shader.line(
+          single
+            ? `sum = multiply_row(sum, load_a${s}(${args}0u, k)[0], ${q});`
+            : `sum = multiply(sum, load_a${s}(${args}m0, k), ${q});`,
+        );
       });
     });
     if (slices > 1) joinSlices(frame, type, lanes, perGroup);

@@ -4,7 +4,7 @@ import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame
 import type { WgslShader } from "./shader.ts";
 import { mostRounds } from "./tile.ts";
 
-/** K of such a part. */
+/** K of the parts in which a long one (`longDepth`) is summed. */
 const partDepth = 1024;
 
 /** Each invocation keeps `blocks` of 4 x 4 of the product in registers, one variable each: `c01` is row 0, column 1. */
@@ -20,7 +20,6 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
       (tile.depth > 0 ? `${tile.depth} of k staged` : "in place");
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
     const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => step * unrollOf(k, step));
-
     const store = declareStore(frame, batch, reach);
     const tileM = tiles.m === 1 ? "" : tiles.n === 1 ? `group % ${tiles.m}u` : `(group / ${tiles.n}u) % ${tiles.m}u`;
     shader.line(`let m0 = ${tileM ? `(${tileM}) * ${span.m}u` : "0u"};`);
