@@ -31,6 +31,7 @@ export interface SaveOptions {
 
 /** An adapter that was read, on its model: what `lora` returns, and what its files say beside A and B. */
 export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
+  /** @ignore */
   readonly origin: AdapterOrigin;
   /** What a person should know: how keys are spelled, options that mean more than what was loaded. */
   readonly notes: readonly string[];
@@ -40,6 +41,7 @@ export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
 export interface AdapterOrigin {
   /** `adapter_config.json` as it was. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** The file's own metadata. */
   readonly metadata: Readonly<Record<string, string>>;
   /** The file's spelling of each module, by the model's path. */
   readonly spelled: ReadonlyMap<string, string>;

@@ -2,25 +2,41 @@ import { FileError } from "../core/errors.ts";
 
 /** An `adapter_config.json`: the keys that are used here, and whatever else the file has (kept when it is written again). */
 export interface AdapterConfig {
+  /** Always LORA. */
   readonly peft_type: "LORA";
+  /** The base. */
   readonly base_model_name_or_path: string | null;
+  /** The rank. */
   readonly r: number;
+  /** Alpha. */
   readonly lora_alpha: number;
+  /** The share that training drops. */
   readonly lora_dropout: number;
   /** Module names, or one regular expression, or `all-linear`. */
   readonly target_modules: readonly string[] | string | null;
+  /** What is not adapted. */
   readonly exclude_modules: readonly string[] | string | null;
+  /** Which layers. */
   readonly layers_to_transform: readonly number[] | number | null;
+  /** The name before a layer's number. */
   readonly layers_pattern: readonly string[] | string | null;
+  /** Scaling alpha / √r. */
   readonly use_rslora: boolean;
+  /** Trained magnitudes. */
   readonly use_dora: boolean;
+  /** Biases of the branches. */
   readonly lora_bias: boolean;
+  /** Which of the model's biases. */
   readonly bias: "none" | "all" | "lora_only";
+  /** Modules trained in full. */
   readonly modules_to_save: readonly string[] | null;
+  /** Rows of embeddings. */
   readonly trainable_token_indices: readonly number[] | Readonly<Record<string, readonly number[]>> | null;
   /** Module pattern → rank, and → alpha, where they differ from `r` and `lora_alpha`. */
   readonly rank_pattern: Readonly<Record<string, number>>;
+  /** Other alphas. */
   readonly alpha_pattern: Readonly<Record<string, number>>;
+  /** What others wrote is kept. */
   readonly [key: string]: unknown;
 }
 
@@ -106,6 +122,7 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
 
 /** Options of an adapter that its file tells. */
 export interface AdapterConfigOptions {
+  /** The rank. */
   readonly r: number;
   readonly alpha: number;
   readonly dropout?: number;

@@ -12,10 +12,13 @@ import { type AdapterPart, formatAdapterKey, parseAdapterKey } from "./adapter_k
 
 /** One tensor of an adapter file, in the dtype that it is stored in. */
 export interface AdapterTensor {
+  /** As in the file. */
   readonly key: string;
   /** The module as the class that PEFT wrapped names it: `transformer.h.0.attn.c_attn`. */
   readonly module: string;
+  /** Which part of the module it is. */
   readonly part: AdapterPart;
+  /** Its contents. */
   readonly tensor: HostTensor;
 }
 
@@ -27,6 +30,7 @@ export interface AdapterFiles {
   readonly config: AdapterConfig;
   /** The configuration as it stands in the file: what is written again. */
   readonly raw: Readonly<Record<string, unknown>>;
+  /** All tensors. */
   readonly tensors: readonly AdapterTensor[];
   /** The metadata of the tensors' file; PEFT's is `{"format":"pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -101,6 +105,7 @@ export interface AdapterContents {
   readonly config: Readonly<Record<string, unknown>>;
   /** Tensors by PEFT's keys. */
   readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** The file's own metadata. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
 

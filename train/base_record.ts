@@ -6,8 +6,8 @@ import type { Leaf } from "../core/model.ts";
 import { isPacked } from "../core/packed.ts";
 import { flatten } from "../core/tree.ts";
 import { openBytes, pathKind, readJsonObject } from "../models/load/byte_source.ts";
-import type { ModelConfig } from "../models/load/config.ts";
 import { openModelFiles } from "../models/load/model_files.ts";
+import type { FromFiles } from "../models/loader.ts";
 
 /** What is recorded of a base model. */
 export interface BaseRecord {
@@ -23,15 +23,11 @@ export interface BaseRecord {
   readonly quantization: string;
 }
 
-/** A model that came from files. */
-export interface FromFiles {
-  readonly path: string;
-  readonly config: ModelConfig;
-  readonly params: unknown;
-}
+/** What is known of a model that came from files. */
+type Described = Pick<FromFiles, "path" | "config"> & { readonly params: unknown };
 
 /** Whether a model came from files that are still there; one that was fetched into memory has none. */
-export function isFromFiles(model: object): model is FromFiles {
+export function isFromFiles(model: object): model is Described {
   return "config" in model && "path" in model && typeof model.path === "string" && pathKind(model.path) !== null;
 }
 
@@ -40,7 +36,10 @@ export function isFromFiles(model: object): model is FromFiles {
  *
  * @throws {FileError} when they are gone
  */
-export function recordBase({ path, config, params }: FromFiles, name = lastPart(path)): BaseRecord {
+export function recordBase(
+  { path, config, params }: Pick<FromFiles, "path" | "config"> & { readonly params: unknown },
+  name = lastPart(path),
+): BaseRecord {
   // By the number of weights, not by bytes: an embedding that stays wide weighs more than layers of 4 bits.
   const held = new Map<string, number>();
   for (const { aval } of flatten<Leaf>(params).leaves) count(held, aval.dtype, sizeOf(aval.shape));

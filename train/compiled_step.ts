@@ -99,9 +99,13 @@ function countLabelled({ labels, labelShape: [, seq] }: Batch): number {
 
 /** A batch on a device: what a model reads, and the labels for its loss. */
 export interface UploadedBatch {
+  /** i32[B,T]. */
   readonly inputIds: Tensor;
+  /** i32[B,T]. */
   readonly attentionMask: Tensor;
+  /** i32[B,T], of packed rows. */
   readonly documentStart?: Tensor;
+  /** i32[B,T], or i32[B] of classes. */
   readonly labels: Tensor;
 }
 

@@ -79,13 +79,17 @@ function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { pr
 
 /** A rectangle of examples, padded on the right; row-major `shape` = [batch, tokens], as all that has one entry a token. */
 export interface Batch {
+  /** Token ids, row by row. */
   readonly inputIds: Int32Array;
+  /** 1 = a token, 0 = padding. */
   readonly attentionMask: Int32Array;
   /** `shape`, or of a classifier [batch]. */
   readonly labels: Int32Array;
+  /** The shape of the labels. */
   readonly labelShape: readonly number[];
   /** Where several documents share a row: the place in the row at which each token's document begins. */
   readonly documentStart?: Int32Array;
+  /** Rows and tokens a row. */
   readonly shape: readonly [number, number];
 }
 

@@ -3,7 +3,9 @@ import type { EncodeRowOptions, Example } from "./data.ts";
 
 /** Examples by their index. `undefined` is a row that can't be used and is left out. An array is one. */
 export interface Examples {
+  /** How many. */
   readonly length: number;
+  /** One of them. */
   at(index: number): Example | undefined;
   /** Whether an example is read and tokenised each time it is asked for. */
   readonly streamed?: boolean;
@@ -11,6 +13,7 @@ export interface Examples {
 
 /** A file's examples. */
 export interface DataSet extends Examples, Disposable {
+  /** The file. */
   readonly path: string;
   /** `prompt and completion`, `text and label (2 classes)`, … */
   readonly format: string;
@@ -18,6 +21,7 @@ export interface DataSet extends Examples, Disposable {
   readonly classes: readonly string[];
   /** SHA-256 of the file's bytes, in hexadecimal. */
   readonly hash: string;
+  /** Whether rows are read when they are needed. */
   readonly streamed: boolean;
   /** How many rows were left out so far, and what was wrong with the first of them. */
   readonly skipped: { readonly count: number; readonly first: readonly string[] };

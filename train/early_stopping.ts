@@ -24,6 +24,7 @@ export interface StoppingState {
 export interface EarlyStopping {
   /** Of the next evaluation's loss. One that is not a number is never a new best. */
   judge(loss: number): Verdict;
+  /** @ignore */
   readonly state: StoppingState;
 }
 

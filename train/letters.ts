@@ -12,9 +12,13 @@ export type Split = "train" | "test";
 
 /** What a letter says: the four values that are to be read out of it. */
 export interface LetterValues {
+  /** Who wrote. */
   readonly name: string;
+  /** From where. */
   readonly city: string;
+  /** What was ordered. */
   readonly item: string;
+  /** What is wrong. */
   readonly problem: string;
 }
 

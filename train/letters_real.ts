@@ -13,7 +13,7 @@ export interface RealLetterRow {
 }
 
 /** What the model is told before each letter. */
-export const systemPrompt =
+export const systemPrompt: string =
   'Extract name, city, item and problem from the letter. Answer with one JSON object with exactly the keys "name", ' +
   '"city", "item", "problem" and nothing else.';
 

@@ -4,6 +4,7 @@ export interface Score {
   readonly keys: number;
   /** Answers whose values are all right, too. */
   readonly values: number;
+  /** How many there were. */
   readonly of: number;
 }
 

@@ -11,7 +11,7 @@ import type { Trainable, Tuned } from "../lora/mod.ts";
 import { computed } from "./computed.ts";
 
 /** An adapted model, whatever it reads and returns. */
-type AnyTuned<P> = Pick<Tuned<P, any, any>, "merge" | "mergeErrors" | "frozen">;
+export type AnyTuned<P> = Pick<Tuned<P, any, any>, "merge" | "mergeErrors" | "frozen">;
 
 /** How weights are merged. */
 export interface MergeOptions {
@@ -74,11 +74,13 @@ export function unmergeParams<P>(
 
 /** How far a merged layer is from the adapted one. */
 export interface MergeCheck {
+  /** The module. */
   readonly path: string;
   /** The greatest |adapted - merged| of any output in units of its rounding bound: at most 1 where merging is right. */
   readonly ratio: number;
   /** The greatest |adapted - merged|, and the greatest bound. */
   readonly difference: number;
+  /** What rounding allows. */
   readonly bound: number;
 }
 

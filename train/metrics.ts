@@ -10,6 +10,7 @@ export const metricsFile = "metrics.jsonl";
 export interface RunFacts {
   /** When it began, ISO 8601. */
   readonly started: string;
+  /** How many are to be made. */
   readonly steps: number;
   /** The first step that is still to do: above 0 in a run that goes on from a checkpoint. */
   readonly from: number;
@@ -23,16 +24,23 @@ export interface RunFacts {
 
 /** One adapted module. */
 export interface AdaptedModule {
+  /** The module. */
   readonly path: string;
+  /** Its weight's. */
   readonly shape: readonly number[];
+  /** Its rank. */
   readonly r: number;
+  /** Its alpha. */
   readonly alpha: number;
+  /** How many numbers are trained. */
   readonly trainable: number;
 }
 
 /** A prompt with its continuation after some steps. */
 export interface Sample {
+  /** What it was given. */
   readonly prompt: string;
+  /** What it wrote. */
   readonly text: string;
 }
 
@@ -57,6 +65,7 @@ export type MetricsEvent =
 
 /** Somewhere metrics go. */
 export interface MetricsLog extends Disposable {
+  /** Appends a line. */
   write(event: MetricsEvent): void;
 }
 
@@ -99,9 +108,13 @@ function cutTornLine(path: string): void {
 
 /** A run as its metrics tell it, in the order of steps. */
 export interface RunHistory {
+  /** What was run. */
   readonly run: RunFacts;
+  /** Its steps. */
   readonly steps: readonly (MetricsEvent & { event: "step" })[];
+  /** Its evaluations. */
   readonly evaluations: readonly (MetricsEvent & { event: "evaluation" })[];
+  /** What it wrote on the way. */
   readonly samples: readonly (MetricsEvent & { event: "samples" })[];
   /** Absent while a run goes on, and after one that was cut off. */
   readonly end?: MetricsEvent & { event: "end" };

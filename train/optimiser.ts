@@ -32,6 +32,7 @@ export interface AdamWOptions {
 export interface Group {
   /** A factor on the learning rate. */
   readonly rate?: number;
+  /** Decoupled, as a share of the rate. */
   readonly weightDecay?: number;
 }
 
@@ -39,6 +40,7 @@ export interface Group {
 export interface AdamWState {
   /** Trees as the parameters, f32. */
   readonly mean: unknown;
+  /** The running mean of squared gradients. */
   readonly square: unknown;
   /** f32[] each: 1 - beta^t after t steps. */
   readonly corrections: readonly [Leaf, Leaf];

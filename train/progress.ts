@@ -18,10 +18,13 @@ export interface ProgressState {
 
 /** Where and how {@link progressBar} writes; every entry defaults to what standard error is. */
 export interface ProgressOptions {
+  /** Where it goes. Default standard error. */
   readonly write?: (text: string) => void;
   /** Whether lines can be rewritten. Otherwise a plain line is written every `interval`. */
   readonly terminal?: boolean;
+  /** Default where a terminal has it. */
   readonly color?: boolean;
+  /** The width. Default the terminal's, or 80. */
   readonly columns?: number;
   /** Milliseconds between two writes: 100 on a terminal, 10,000 elsewhere. */
   readonly interval?: number;

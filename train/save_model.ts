@@ -14,7 +14,7 @@ import { encodeSafetensors } from "../models/load/safetensors.ts";
 import { isFinite, toDType } from "./host_tensors.ts";
 
 /** Any model that came from files. */
-type AnyLoaded<P> = Loaded<Model<P, any, any>>;
+export type AnyLoaded<P> = Loaded<Model<P, any, any>>;
 
 /** How a model is written. */
 export interface SaveModelOptions {

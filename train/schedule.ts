@@ -5,11 +5,14 @@ import { OptionError } from "../core/errors.ts";
 export type Schedule = (step: number) => number;
 
 /** The shapes that a schedule can have after its warm-up. */
-export const scheduleNames = ["constant", "linear", "cosine"] as const;
-export type ScheduleName = (typeof scheduleNames)[number];
+export type ScheduleName = "constant" | "linear" | "cosine";
+
+/** All of them. */
+export const scheduleNames: readonly ScheduleName[] = ["constant", "linear", "cosine"];
 
 /** What makes a schedule. */
 export interface ScheduleOptions {
+  /** Which curve. */
   readonly schedule: ScheduleName;
   /** The highest learning rate. */
   readonly lr: number;

@@ -16,7 +16,9 @@ export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup
 export interface Task {
   /** One line for a person. */
   readonly description: string;
+  /** What is learned. */
   readonly examples: Examples;
+  /** How it is best learned. */
   readonly settings: TaskSettings;
   /** Rows that training never sees. */
   readonly test: readonly TestRow[];
@@ -26,9 +28,11 @@ export interface Task {
 
 /** A prompt, and what its answer must say. */
 export interface TestRow {
+  /** Token ids. */
   readonly prompt: readonly number[];
   /** The prompt as a person reads it. */
   readonly text: string;
+  /** What the answer must say. */
   readonly values: LetterValues;
 }
 

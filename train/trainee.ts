@@ -7,8 +7,11 @@ import { flatten } from "../core/tree.ts";
 
 /** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
 export interface Trainee<P = unknown, F = unknown> {
+  /** What is trained. */
   readonly trainable: P;
+  /** What is not. */
   readonly frozen: F;
+  /** Logits; with a key, dropout. */
   apply(trainable: P, frozen: F, inputs: TokenInputs, options?: { readonly key?: Operand }): Value;
 }
 

@@ -6,7 +6,9 @@ import type { Steps } from "../models/generate.ts";
 
 /** The parameters of a model with an adapter beside its weights. */
 export interface Unmerged<P> {
+  /** The adapter. */
   readonly trainable: Trainable;
+  /** The base. */
   readonly frozen: P;
 }
 

@@ -16,6 +16,7 @@ export interface StepLine {
 
 /** Why a watcher ends a run. */
 export interface Stop {
+  /** Why. */
   readonly reason: "no progress" | "diverged";
   /** The last step that was done. */
   readonly step: number;

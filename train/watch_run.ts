@@ -29,6 +29,7 @@ export interface WatchOptions<P> {
   readonly watchdog?: WatchdogOptions | null;
   /** Continues some prompts, to be read beside each other; done at every evaluation, or without one as often. */
   readonly sample?: (params: P) => Promise<readonly Sample[]>;
+  /** Where lines of metrics go. */
   readonly metrics?: MetricsLog;
   /** Told of every step with its speed. */
   readonly onStep?: (line: StepLine, speed: Speed) => void;
@@ -40,6 +41,7 @@ export interface WatchOptions<P> {
 
 /** The best parameters so far. */
 export interface Best<P> {
+  /** When it was. */
   readonly step: number;
   /** The loss on the rows kept back; without an evaluation, the mean of the last steps' losses. */
   readonly loss: number;
@@ -51,6 +53,7 @@ export interface Best<P> {
 export interface RunWatch<P> extends Watch, Disposable {
   /** The best parameters so far, or null before the first look. */
   readonly best: Best<P> | null;
+  /** All so far. */
   readonly evaluations: readonly { readonly step: number; readonly evaluation: Evaluation }[];
   /** Writes how the run ended. */
   end(step: number, end: "done" | { readonly reason: string; readonly message?: string }): void;

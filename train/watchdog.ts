@@ -27,6 +27,7 @@ export interface Alarm {
 export interface WatchdogState {
   /** The running mean and variance of the losses that were not far above. */
   readonly mean: number;
+  /** Of the losses. */
   readonly variance: number;
   /** How many these were. */
   readonly seen: number;
@@ -38,6 +39,7 @@ export interface WatchdogState {
 export interface Watchdog {
   /** Of the next step's loss: an alarm, or null. */
   check(loss: number): Alarm | null;
+  /** @ignore */
   readonly state: WatchdogState;
 }
 
