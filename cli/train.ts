@@ -153,10 +153,9 @@ async function runTraining(
     writeMore: tuned ? writeResult : undefined,
   });
   const snapshot = findStart(store, out, { resume, overwrite }, terminal);
+  // A run may have ended between its last checkpoint and its adapter: then only that is left to do.
   if (snapshot && snapshot.step >= steps) {
-    terminal.print(`The run in ${out} is done: all of its ${steps} steps were made.`);
-    terminal.result({ out, steps, end: "done" });
-    return;
+    terminal.say(`done      all ${steps} steps were made; the result is saved again`);
   }
   writeConfig(`${out}/${configFile}`, config);
 
