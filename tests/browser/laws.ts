@@ -20,6 +20,7 @@ Object.assign(globalThis, {
     test: (name: string, body: (t: { step: Step }) => unknown) => tests.push([name, body]),
     permissions: { querySync: () => ({ state: "denied" }) },
     build: { os: "linux" },
+    env: { get: () => undefined, has: () => false },
   },
 });
 
