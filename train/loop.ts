@@ -11,6 +11,7 @@ import type { Example } from "./data.ts";
 import type { Examples } from "./data_set.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./schedule.ts";
+import { groupReads, mostPerRead } from "./grouped_reads.ts";
 import { readTensors, restoreTensors, type Snapshot } from "./snapshot.ts";
 import type { TrainState } from "./step.ts";
 import type { Trainee } from "./trainee.ts";
@@ -112,9 +113,9 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   using key = upload(home, resume?.tensors.get("key") ?? randomKey(plan.seed));
   const losses: number[] = [];
   const shapes = new Set<string>();
-  // A GPU computes one step while the next is queued; the CPU is done when the call returns.
+  // A GPU computes while the next steps are queued; the CPU is done when the call returns.
   const depth = (home as Device).kind === "cpu" ? 1 : 2;
-  const underWay: Promise<StepLine>[] = [];
+  const readers = groupReads(depth === 1 ? 1 : mostPerRead);
   let tokens = resume?.tokens ?? 0;
   let cursor = batcher.cursor();
   let end: TrainResult<P>["end"] = "done";
@@ -127,16 +128,20 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     return !stop;
   };
 
-  /** Waits for the oldest step that is under way; false when it was not finite or the run is to end. */
-  const settleOldest = async (): Promise<boolean> => {
-    const line = await underWay.shift()!;
-    if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
-      end = { reason: "not finite", step: line.step, loss: line.loss, gradNorm: line.gradNorm };
-      return false;
+  /** Waits until at most `most` groups of steps are under way; false when one was not finite or the run is to end. */
+  const hear = async (most: number): Promise<boolean> => {
+    while (going && readers.waiting > most) {
+      for (const line of await readers.oldest()) {
+        if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
+          end = { reason: "not finite", step: line.step, loss: line.loss, gradNorm: line.gradNorm };
+          return false;
+        }
+        losses.push(line.loss);
+        onStep(line);
+        if (!heed(watch?.onStep(line))) return false;
+      }
     }
-    losses.push(line.loss);
-    onStep(line);
-    return heed(watch?.onStep(line));
+    return going;
   };
 
   const save = async (step: number) => {
@@ -156,31 +161,38 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
       end = { reason: "interrupted", step };
       break;
     }
-    let batches;
+    const lr = plan.lrAt(step);
+    let batches, done;
     try {
       batches = batcher.next();
-    } catch (error) { // a row of a large file that can't be used: what was learned until then is not lost
-      while (underWay.length > 0 && going) going = await settleOldest();
-      if (going) await save(step);
+      done = runStep(state, { step, lr, batches, key });
+    } catch (error) { // a row that can't be used, a device that can't go on: what was learned until then is not lost
+      readers.close();
+      try {
+        going = await hear(0);
+        if (going) await save(step);
+      } catch {
+        // The device took it along: the last checkpoint is what there is.
+      }
       throw error;
     }
-    const lr = plan.lrAt(step);
-    const done = runStep(state, { step, lr, batches, key });
     state = done.state;
     cursor = batcher.cursor();
     batches.forEach(({ shape }) => shapes.add(shape.join(" x ")));
     tokens += batches.reduce((sum, { attentionMask }) => sum + countOnes(attentionMask), 0);
     const line = { step: ++step, lr, tokens };
-    underWay.push(read(done.report, { release: true }).then((report) => ({ ...line, ...report })));
+    readers.add(line, done.report);
     const look = watch?.due(step) ?? false;
     const keep = checkpoints?.due(step, false) ?? false;
-    while (going && underWay.length >= (look || keep ? 1 : depth)) going = await settleOldest();
+    if (look || keep) readers.close();
+    going = await hear(look || keep ? 0 : depth - 1);
     if (look && going) going = heed(await watch!.look(step, state.params));
     if (going && (keep || (look && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }
-  while (underWay.length > 0 && going) going = await settleOldest();
-  await Promise.all(underWay);
+  readers.close();
+  going = await hear(0);
+  await readers.rest();
   const ended = end as TrainResult<P>["end"]; // closures have set it
   const lost = ended !== "done" && (ended.reason === "not finite" || ended.reason === "diverged");
   if (!lost) await save(step);

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { DataError } from "../core/errors.ts";
+import { DataError, DeviceError } from "../core/errors.ts";
 import fc from "fast-check";
 import type { Tensor } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { read } from "../kernels/jit.ts";
 import { lora } from "../lora/mod.ts";
@@ -157,4 +158,30 @@ Deno.test("a row that can't be used ends a streamed run, and what was learned un
     assertEquals(snapshot.step, 4);
     const rest = await train(tuned, { ...plan, resume: snapshot });
     assertEquals(rest.losses, whole.losses.slice(4));
+  }));
+
+Deno.test("a device that has no more memory ends a run, and what was learned until then is kept", () =>
+  withTiny(0, async ({ folder, tuned, options }) => {
+    const whole = await train(tuned, options);
+    const store = checkpointStore({ folder: `${folder}/checkpoints`, identity: {} });
+    const checkpoints: TrainOptions["checkpoints"] = {
+      due: () => false,
+      save: (snapshot) => store.save(snapshot, null, null),
+    };
+    const { home } = flatten<Tensor>(tuned.trainable).leaves[0];
+    const allocate = home.allocate.bind(home);
+    let full = false;
+    home.allocate = (bytes) => {
+      if (full) throw new DeviceError("no memory is left");
+      return allocate(bytes);
+    };
+    const onStep: TrainOptions["onStep"] = ({ step }) => void (full = step === 5);
+    try {
+      await assertRejects(() => train(tuned, { ...options, checkpoints, onStep }), DeviceError, "no memory is left");
+    } finally {
+      home.allocate = allocate;
+    }
+    const { snapshot } = store.newest()!;
+    assertEquals(snapshot.step, 5);
+    assertEquals((await train(tuned, { ...options, resume: snapshot })).losses, whole.losses.slice(5));
   }));
