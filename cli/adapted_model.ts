@@ -6,6 +6,7 @@ import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
 import { describeMatches, describeModel } from "../train/report.ts";
 import type { Given, OptionTable } from "../train/option_table.ts";
 import { anyBaseOption, basePath, readAnyAdapter } from "./adapter_input.ts";
+import { bringAdapter, tellDownload } from "./bring.ts";
 import type { Terminal } from "./command.ts";
 import { modelOptions, openDeviceFor } from "./open_model.ts";
 
@@ -37,11 +38,12 @@ export async function openAdapted(
   terminal: Terminal,
   hold = options.dtype as WeightDType | undefined,
 ): Promise<AdaptedModel> {
-  const files = await readAnyAdapter(adapter, options.model);
-  const base = basePath(adapter, options.model);
+  const place = await bringAdapter(adapter, terminal);
+  const files = await readAnyAdapter(place, options.model);
+  const base = basePath(place, options.model);
   using opened = new DisposableStack();
   const device = opened.use(await openDeviceFor(options, terminal));
-  const model = opened.use(await loadAnyModel(base, { device, dtype: hold }));
+  const model = opened.use(await loadAnyModel(base, { device, dtype: hold, ...tellDownload(base, terminal) }));
   terminal.say(`model     ${base}: ${describeModel(model)}`);
   const tuned = putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);

@@ -9,6 +9,7 @@ import { writeMlxAdapter } from "../train/adapter_mlx.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { plainFromPissa } from "../train/pissa_files.ts";
 import { adapterFormat, basePath, configOf, readAnyAdapter } from "./adapter_input.ts";
+import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 
 const table = {
@@ -30,8 +31,9 @@ export const command: Command = {
       "trained bias, a whole module) is refused by name: merge such an adapter first.",
   }),
   run: async (args, terminal) => {
-    const { options: { to, out, model, initial }, rest: [adapter] } = readFlags(args, table, 1);
-    if (adapter === undefined) throw new UsageError("no adapter is given: name its folder or file");
+    const { options: { to, out, model, initial }, rest } = readFlags(args, table, 1);
+    if (rest.length === 0) throw new UsageError("no adapter is given: name its folder or file");
+    const adapter = await bringAdapter(rest[0], terminal);
     if (to === undefined) throw new UsageError("no --to is given: choose peft, gguf, mlx or plain");
     if (out === undefined) throw new UsageError("no --out is given: name what to write");
     refuseOverwriting(adapter, out, to);

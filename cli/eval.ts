@@ -10,6 +10,7 @@ import { evaluator } from "../train/evaluate.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
 import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
+import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
 import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
@@ -48,7 +49,8 @@ async function measure(
   options: ReturnType<typeof readFlags<typeof table>>["options"],
   terminal: Terminal,
 ): Promise<void> {
-  const { adapter, anyBase, batch, seq } = options;
+  const { anyBase, batch, seq } = options;
+  const adapter = await bringAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
   const path = chooseSplit(options.data, options.split);
   const labels = adapter ? readLabels(adapter) : labelsOf(path);

@@ -5,6 +5,7 @@ import { answerer } from "../train/answers.ts";
 import { mergeParams } from "../train/merge.ts";
 import { type OptionTable, settleOptions } from "../train/option_table.ts";
 import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
+import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
 
@@ -38,7 +39,8 @@ export const command: Command = {
   }),
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
-    const { adapter, anyBase, system, chat, maxTokens, ...others } = settleOptions(table, options);
+    const { anyBase, system, chat, maxTokens, ...others } = settleOptions(table, options);
+    const adapter = await bringAdapter(others.adapter, terminal);
     const { temperature, topK, topP, minP, repetitionPenalty, seed, ...open } = others;
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];

@@ -12,6 +12,7 @@ import { describeBase, fromMetadata } from "../train/base_record.ts";
 import { describeMatches, describeTrainable, formatBytes } from "../train/report.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { adapterFormat, readAnyAdapter, toldOptions } from "./adapter_input.ts";
+import { bringAdapter } from "./bring.ts";
 import { alike, columns, grouped, withoutLayer } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { outlineModel } from "./outline.ts";
@@ -34,8 +35,8 @@ export const command: Command = {
   }),
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
-    const [path] = rest;
-    if (path === undefined) throw new UsageError("no path is given: name a model or an adapter");
+    if (rest.length === 0) throw new UsageError("no path is given: name a model or an adapter");
+    const path = await bringAdapter(rest[0], terminal);
     if (isAdapter(path, terminal)) await inspectAdapter(path, options.model, terminal);
     else await inspectModel(path, options.targets, options.r ?? table.r.default, terminal);
   },

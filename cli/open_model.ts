@@ -8,6 +8,7 @@ import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { describeModel } from "../train/report.ts";
 import { trainOptions } from "../train/config.ts";
 import type { Given, OptionTable } from "../train/option_table.ts";
+import { tellDownload } from "./bring.ts";
 import type { Terminal } from "./command.ts";
 
 /** The options of every verb that loads a model. */
@@ -48,8 +49,10 @@ export async function loadModelFor(
     terminal: Terminal;
   },
 ): Promise<AnyModel> {
-  if (path === undefined) throw new OptionError("no model is named: give --model with a folder or a .gguf file");
-  const options = { device, dtype: dtype as WeightDType | undefined };
+  if (path === undefined) {
+    throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
+  }
+  const options = { device, dtype: dtype as WeightDType | undefined, ...tellDownload(path, terminal) };
   const model = classes
     ? await loadClassifier(path, { ...options, labels: classes, seed })
     : await loadModel(path, options);

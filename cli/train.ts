@@ -30,6 +30,7 @@ import { sampler } from "../train/sampler.ts";
 import type { Example } from "../train/data.ts";
 import { mergeParams } from "../train/merge.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
+import { bringAdapter } from "./bring.ts";
 import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
 import { describeEvaluation, describeSurroundings, planMemory } from "./train_watch.ts";
 import { findStart, finish, keepCheckpoints, lastingMetrics } from "./train_state.ts";
@@ -105,7 +106,8 @@ async function runTraining(
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);
 
-  const { trainee, tuned } = chooseTrainee(model, config);
+  const begun = { ...config, adapter: await bringAdapter(config.adapter, terminal) };
+  const { trainee, tuned } = chooseTrainee(model, begun);
   describeTrainee(model, tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
@@ -117,7 +119,7 @@ async function runTraining(
   const memory = planMemory({
     ...{ trainee, device, terminal },
     byBlocks: !config.checkpointBlocks && "applyByBlocks" in model
-      ? () => chooseTrainee(model, { ...config, checkpointBlocks: true }).trainee
+      ? () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee
       : null,
     plan: {
       ...{ device, lengths, optimiser, clip, batch: config.batch, accumulate: config.accumulate, pack: config.pack },

@@ -58,7 +58,7 @@ export const commandLine = [
   },
   {
     name: "A run that does not fit the memory",
-    args: [...cliTrain, "--batch", "100000", "--steps", "1", "--dry-run"],
+    args: [...cliTrain, "--batch", "300000", "--steps", "1", "--dry-run"],
     sentence: "error: This run takes about …: use --checkpoint-blocks --batch …",
     code: 1,
   },
@@ -95,7 +95,7 @@ export const commandLine = [
   {
     name: "No model",
     args: ["lowrank", "train", "--data", "rows.jsonl", "--device", "cpu"],
-    sentence: "error: no model is named: give --model with a folder or a .gguf file",
+    sentence: "error: no model is named: give --model with a folder, a .gguf file or a name on the hub",
     code: 1,
   },
   {

@@ -1,0 +1,22 @@
+/** Models and adapters from the hub, with the progress of the download told. */
+import { bring, type HubOptions } from "../models/load/hub.ts";
+import { formatBytes } from "../train/report.ts";
+import type { Terminal } from "./command.ts";
+
+/** Tells of every tenth of a download. */
+export function tellDownload(name: string, terminal: Terminal): HubOptions {
+  let told = -1;
+  return {
+    onDownload: (received, total) => {
+      const tenth = Math.floor(10 * received / Math.max(1, total));
+      if (tenth === told) return;
+      told = tenth;
+      terminal.say(`fetching  ${name}: ${formatBytes(received)} of ${formatBytes(total)}`);
+    },
+  };
+}
+
+/** Where an adapter is: its folder or file, or what is brought from the hub for its name there. */
+export async function bringAdapter<N extends string | undefined>(named: N, terminal: Terminal): Promise<N> {
+  return named === undefined ? named : await bring(named, tellDownload(named, terminal)) as N;
+}
