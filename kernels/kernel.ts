@@ -119,7 +119,8 @@ export interface HeadLayout {
  * query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i) and (not bounded or j >= first[batch, i]); other
  * pairs weigh 0, and a query that sees no key gives zeros (lse 0). Query head h reads key/value head
  * floor(h / (heads / kvHeads)). Operands, in the order of {@link attentionOperands}:
- * - all passes read q, k, v, mask bool[batch,keys], offset i32[1] and, where `bounded`, first i32[batch,queries]
+ * - all passes read q, k, v, mask bool[batch,keys], offset i32[1] unless it is a known number, and, where `bounded`,
+ *   first i32[batch,queries]
  * - forward: out, lse f32[batch,heads,queries] (log-sum-exp of each row)
  * - backward-q: dout, lse, delta f32[batch,heads,queries] (Σ dout·out); dq
  * - backward-kv: dout, lse, delta; dk, dv
@@ -139,9 +140,11 @@ export interface AttentionKernel {
   readonly scale: number;
   readonly causal: boolean;
   readonly bounded: boolean;
+  /** The place of the first query among the keys where it is known, as in training; null where it is an operand. */
+  readonly offset: number | null;
 }
 
-const sharedOperands = ["q", "k", "v", "mask", "offset"] as const;
+const sharedOperands = ["q", "k", "v", "mask"] as const;
 const ownOperands = {
   "forward": ["out", "lse"],
   "backward-q": ["dout", "lse", "delta", "dq"],
@@ -151,12 +154,19 @@ const ownOperands = {
 /** What an operand of an attention kernel is. */
 export type AttentionOperand =
   | typeof sharedOperands[number]
+  | "offset"
   | "first"
   | typeof ownOperands[keyof typeof ownOperands][number];
 
 /** The names of an attention kernel's operands, in order. */
-export function attentionOperands({ pass, bounded }: Pick<AttentionKernel, "pass" | "bounded">): AttentionOperand[] {
-  return [...sharedOperands, ...(bounded ? ["first" as const] : []), ...ownOperands[pass]];
+export function attentionOperands(
+  { pass, bounded, offset }: Pick<AttentionKernel, "pass" | "bounded" | "offset">,
+): AttentionOperand[] {
+  const given: AttentionOperand[] = [
+    ...(offset === null ? ["offset" as const] : []),
+    ...(bounded ? ["first" as const] : []),
+  ];
+  return [...sharedOperands, ...given, ...ownOperands[pass]];
 }
 
 /** The closed union that every back end implements. */

@@ -52,7 +52,6 @@ function attention(pass: AttentionKernel["pass"]): AttentionKernel {
     f32(size),
     f32(size),
     { dtype: "bool", size: batch * tokens, access: "read" },
-    { dtype: "i32", size: 1, access: "read" },
   ] as Operand[];
   const own: Record<AttentionKernel["pass"], Operand[]> = {
     "forward": [f32(size, "write"), f32(statistic, "write")],
@@ -62,7 +61,17 @@ function attention(pass: AttentionKernel["pass"]): AttentionKernel {
   operands.push(...own[pass]);
   const layouts = operands.map((operand) => operand.size === size ? layout : null);
   const shape = { batch, heads, kvHeads: heads, queries: tokens, keys: tokens, width };
-  return { kind: "attention", operands, layouts, pass, ...shape, scale: 0.125, causal: true, bounded: false };
+  return {
+    kind: "attention",
+    operands,
+    layouts,
+    pass,
+    ...shape,
+    scale: 0.125,
+    causal: true,
+    bounded: false,
+    offset: 0,
+  };
 }
 
 /** The classes that are tuned, each with the program of its one kernel, whose arguments are the operands. */

@@ -23,7 +23,10 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     buffers.push(repr.base as Buffer);
   };
   const inputs = ctx.inputs(node);
-  inputs.forEach(take);
+  const { base } = groups.repr(inputs[4]);
+  const offset = typeof base === "object" && !isBuffer(base) ? base.constant : null;
+  inputs.forEach((v, i) => i === 4 && offset !== null || take(v));
+  const given = buffers.length;
   for (const out of node.outs) {
     const { buffer, repr } = ctx.destination(out);
     ctx.reprs.set(out, repr);
@@ -33,7 +36,7 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
   const [q, k] = inputs;
   const kernel: AttentionKernel = {
     kind: "attention",
-    operands: buffers.map((b, i) => ({ dtype: b.dtype, size: b.size, access: i < inputs.length ? "read" : "write" })),
+    operands: buffers.map((b, i) => ({ dtype: b.dtype, size: b.size, access: i < given ? "read" : "write" })),
     layouts,
     pass,
     batch: q.shape[0],
@@ -46,6 +49,7 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     causal: node.params.causal,
     // Statistics are f32: i32 of rank 2 is `first`.
     bounded: inputs[5]?.dtype === "i32",
+    offset,
   };
   ctx.launch({ kernel, buffers });
 }

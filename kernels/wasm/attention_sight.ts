@@ -70,10 +70,16 @@ export class AttentionSight {
       code.i32(keys).set(limit);
       return limit;
     }
-    code.get(this.pointer("offset")).memory("i32.load").get(i).op("i32.add").i32(1).op("i32.add").set(limit);
+    this.#offset().get(i).op("i32.add").i32(1).op("i32.add").set(limit);
     code.limit(limit, { constant: keys }).get(limit);
     code.i32(0).get(limit).i32(0).op("i32.gt_s", "select").set(limit);
     return limit;
+  }
+
+  /** Puts the place of the first query among the keys on the stack. */
+  #offset(): Code {
+    const { offset } = this.kernel;
+    return offset !== null ? this.code.i32(offset) : this.code.get(this.pointer("offset")).memory("i32.load");
   }
 
   /** The address of the first key that query `i` may see, where the kernel is bounded. */
@@ -109,7 +115,8 @@ export class AttentionSight {
       code.i32(0).set(first);
       return first;
     }
-    code.get(j).get(this.pointer("offset")).memory("i32.load").op("i32.sub").tee(first);
+    code.get(j);
+    this.#offset().op("i32.sub").tee(first);
     code.i32(0).get(first).i32(0).op("i32.gt_s", "select").set(first);
     code.limit(first, { constant: queries });
     return first;

@@ -141,7 +141,7 @@ class AttentionWriter {
       { name: "dv", weights: "shares", operand: "dout" },
     ];
     shader.line("let g = own;\nlet j = top + row * 4u;");
-    this.#uniform("start", causal ? `u32(max(i32(top) - ${this.#access.word("offset", "0u")}, 0)) & ~3u` : null);
+    this.#uniform("start", causal ? `u32(max(i32(top) - ${this.#access.offset()}, 0)) & ~3u` : null);
     this.#declareSums(...sums);
     shader.line(`let seen = ${this.#access.seenKeys("b, j")};`);
     shader.block(`for (var h = g * ${ratio}u; h < (g + 1u) * ${ratio}u; h++)`, () => {
@@ -176,7 +176,7 @@ class AttentionWriter {
     const { heads, kvHeads, queries, keys, causal, bounded } = this.kernel;
     shader.line(`let h = own;\nlet g = h / ${heads / kvHeads}u;\nlet i = top + row * 4u;`);
     const last = `min(top + ${rows * 4}u, ${queries}u)`;
-    this.#uniform("end", causal ? `u32(clamp(${this.#access.word("offset", "0u")} + i32(${last}), 0, ${keys}))` : null);
+    this.#uniform("end", causal ? `u32(clamp(${this.#access.offset()} + i32(${last}), 0, ${keys}))` : null);
     if (bounded) {
       shader.line("var least = 2147483647;");
       shader.block(`for (var t = top; t < ${last}; t++)`, () => {

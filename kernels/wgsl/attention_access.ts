@@ -35,6 +35,12 @@ export class AttentionAccess {
     return readElement(this.shader, this.at(operand), index).text;
   }
 
+  /** The place of the first query among the keys, an i32. */
+  offset(): string {
+    const { offset } = this.kernel;
+    return offset === null ? this.word("offset", "0u") : `${offset}i`;
+  }
+
   /** Four rows from `b, token, head, d` on, each its vector number d; the token is a multiple of four. */
   block(operand: AttentionOperand, at: string): string {
     const { shader, kernel: { queries, keys } } = this;
@@ -114,7 +120,7 @@ export class AttentionAccess {
       const each = (r: number) => this.word("first", `b * ${queries}u + min(i + ${r}u, ${queries - 1}u)`);
       const first = bounded ? `vec4<i32>(${each(0)}, ${each(1)},\n  ${each(2)}, ${each(3)})` : "vec4<i32>()";
       shader.line(`let first = ${first};`);
-      const diagonal = `${this.word("offset", "0u")} + i32(i) + vec4<i32>(0, 1, 2, 3)`;
+      const diagonal = `${this.offset()} + i32(i) + vec4<i32>(0, 1, 2, 3)`;
       shader.line(`let last = ${causal ? diagonal : `vec4<i32>(${keys})`};`);
       shader.line("return KeyRange(first, last);");
     });

@@ -19,7 +19,7 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
   const [qAt, kAt, vAt] = [layoutOf("q"), layoutOf("k"), layoutOf("v")];
   const row = (cells: Cells, start: number) => Array.from({ length: width }, (_, d) => cells.get(start + d));
   const inner = (x: readonly number[], y: readonly number[]) => x.reduce((sum, value, i) => sum + value * y[i], 0);
-  const last = offset.get(0);
+  const last = kernel.offset ?? offset.get(0);
   const visible = (b: number, i: number, j: number) =>
     mask.get(b * keys + j) !== 0 && (!causal || j <= last + i) && (!bounded || j >= first.get(b * queries + i));
   const group = heads / kvHeads;

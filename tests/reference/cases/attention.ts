@@ -4,7 +4,10 @@ import type { HostArray } from "../../../core/dtype.ts";
 import { type KernelCase, makeCase, read, write } from "./build.ts";
 
 /** What decides an attention kernel, but for how its operands lie. */
-export type AttentionSizes = Omit<AttentionKernel, "kind" | "operands" | "layouts" | "scale">;
+export type AttentionSizes = Omit<AttentionKernel, "kind" | "operands" | "layouts" | "scale" | "offset"> & {
+  /** By default an operand. */
+  readonly offset?: number | null;
+};
 
 /** An attention kernel over contiguous [batch, token, head, width] operands, or [batch, head, token, width] ones. */
 export function attentionKernel(sizes: AttentionSizes, tokensFirst = true): AttentionKernel {
@@ -24,10 +27,11 @@ export function attentionKernel(sizes: AttentionSizes, tokensFirst = true): Atte
     ...{ q: query, dq: query, out: query, dout: query, k: key, v: key, dk: key, dv: key },
     ...{ lse: statistic, delta: statistic, mask: plain(batch * keys), offset: plain(1), first: plain(batch * queries) },
   };
-  const names = attentionOperands(sizes);
+  const names = attentionOperands({ offset: null, ...sizes });
   const written = { "forward": ["out", "lse"], "backward-q": ["dq"], "backward-kv": ["dk", "dv"] }[sizes.pass];
   return {
     kind: "attention",
+    offset: null,
     ...sizes,
     scale: 1 / Math.sqrt(width),
     operands: names.map((name): Operand =>
@@ -70,7 +74,8 @@ export function attentionCases(): KernelCase[] {
     // Four rows, one of each kind of bounds, and blocks of keys that no query of a block sees.
     { batch: 4, heads: 2, kvHeads: 1, queries: 70, keys: 83, width: 8, causal: true },
     { batch: 4, heads: 2, kvHeads: 2, queries: 75, keys: 70, width: 4, causal: false },
-  ].map((shape) => ({ ...shape, bounded: true }));
+    // In training the offset is known: a binding less, of which backward-kv has the most.
+  ].map((shape) => ({ ...shape, bounded: true, offset: shape.causal ? shape.keys - shape.queries : 0 }));
   return [...shapes, ...bounded].flatMap((shape) =>
     (["forward", "backward-q", "backward-kv"] as const).map((pass) => {
       const { batch, keys, queries, heads, kvHeads, width, causal, bounded } = shape;
@@ -80,8 +85,7 @@ export function attentionCases(): KernelCase[] {
       const sizes = { ...shape, pass };
       const name = `attention ${pass} ${batch}x${heads}/${kvHeads}x${queries}x${keys}x${width}` +
         (bounded ? ", bounded" : "");
-      const given: Record<number, HostArray> = { 3: mask, 4: offset };
-      if (bounded) given[5] = firstKeys(sizes);
+      const given: Record<number, HostArray> = bounded ? { 3: mask, 4: firstKeys(sizes) } : { 3: mask, 4: offset };
       return makeCase(name, attentionKernel(sizes), 8 * (keys + width), given);
     })
   );
