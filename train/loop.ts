@@ -4,7 +4,7 @@ import { randomKey } from "../core/random.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { jit, read } from "../kernels/jit.ts";
+import { jit } from "../kernels/jit.ts";
 import { type BatchPlan, makeBatcher, planLengths } from "./batches.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "./data.ts";
