@@ -38,7 +38,7 @@ export function isFromFiles(model: object): model is Described {
  */
 export function recordBase(
   { path, config, params }: Pick<FromFiles, "path" | "config"> & { readonly params: unknown },
-  name = lastPart(path),
+  name: string = lastPart(path),
 ): BaseRecord {
   // By the number of weights, not by bytes: an embedding that stays wide weighs more than layers of 4 bits.
   const held = new Map<string, number>();
