@@ -5,7 +5,7 @@ import { inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
 import { checkInputs } from "../core/ir/verify.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { avalOf, trace } from "../core/trace.ts";
-import { flatten } from "../core/tree.ts";
+import { flatten, type FlatTree } from "../core/tree.ts";
 import { build } from "./compile.ts";
 import type { Device, DeviceBuffer, Executable } from "./device/device.ts";
 
@@ -54,8 +54,8 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     return known;
   };
   return (...args: unknown[]) => {
-    args = computed(args) as unknown[];
-    const flat = flatten<Leaf>(args);
+    const { tree, flat } = computed(args);
+    args = tree as unknown[];
     const avals = flat.leaves.map(write);
     let device = deviceOf(flat.leaves, flat.paths);
     const key = `${device?.key} ${avals} ${flat.structure}`;
@@ -75,18 +75,22 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   };
 }
 
-/** The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. */
-function computed(tree: unknown): unknown {
+/**
+ * The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. It
+ * comes taken apart, since that takes a while for a model's parameters.
+ */
+function computed(tree: unknown): { readonly tree: unknown; readonly flat: FlatTree<Leaf> } {
   const flat = flatten<Leaf | Value>(tree);
   const values = flat.leaves.filter((x) => x instanceof Value);
-  if (values.length === 0) return tree;
+  if (values.length === 0) return { tree, flat: flat as FlatTree<Leaf> };
   const open = values.find((value) => nodesOf([value]).some((node) => node.prim === inputPrim));
   if (open) {
     throw new LowrankError(`a jitted function was called with ${open} while tracing: call it without jit there`);
   }
   const tensors: Tensor[] = jit(() => values)();
   let i = 0;
-  return flat.unflatten(flat.leaves.map((x) => x instanceof Value ? tensors[i++] : x));
+  const whole = flat.unflatten(flat.leaves.map((x) => x instanceof Value ? tensors[i++] : x));
+  return { tree: whole, flat: flatten<Leaf>(whole) };
 }
 
 /** Which flat leaves belong to donated arguments. */
@@ -193,7 +197,7 @@ function manyPrograms(name: string, programs: ReadonlyMap<string, Compiled>, lat
  * numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
  */
 export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
-  const flat = flatten<unknown>(computed(tree), (x) => x instanceof Tensor);
+  const flat = flatten<unknown>(computed(tree).tree, (x) => x instanceof Tensor);
   const tensors = flat.leaves as Tensor[];
   const homes = new Set(tensors.map((t) => t.home as Device));
   const contents = new Map<Tensor, HostTensor>();

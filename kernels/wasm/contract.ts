@@ -27,6 +27,8 @@ class GemmEmitter {
   readonly #operands: GemmOperands;
   readonly #loops: GemmLoops;
   #scratchBytes = 0;
+  /** The first unit of a call. */
+  readonly #began: Local;
 
   constructor(kernel: ContractKernel, plan: GemmPlan, options: EmitOptions) {
     this.#kernel = kernel;
@@ -35,6 +37,7 @@ class GemmEmitter {
     this.#code = this.#frame.code;
     this.#operands = new GemmOperands(kernel, plan, this.#frame);
     this.#loops = new GemmLoops(this.#operands);
+    this.#began = this.#code.local("i32");
   }
 
   emit(): EmittedKernel {
@@ -54,6 +57,7 @@ class GemmEmitter {
     };
     const turned = transposed ? this.#reserve(roundUp(group, 4) * columnBlock * 4) : block.result;
     const [rest, flat, row, column, rowEnd, columnEnd, first, last] = this.#operands.counters(8);
+    code.get(unit).set(this.#began);
     this.#frame.eachUnit(() => {
       code.get(unit).i32(columnBlocks).op("i32.rem_u").i32(columnBlock).op("i32.mul").set(column);
       code.get(unit).i32(columnBlocks).op("i32.div_u").tee(rest);
@@ -102,7 +106,7 @@ class GemmEmitter {
   #multiply(area: Area, whole: readonly Depth[], block: Block): void {
     const { by, segments } = this.#plan;
     if (by === "sweep") return emitSweep(this.#operands, area, block.result, this.#loops.functions);
-    if (by === "dots") return this.#loops.dotProducts(area, block.result);
+    if (by === "dots") return this.#loops.dotProducts(area, block.result, this.#began);
     if (!this.#operands.blocked) return this.#loops.multiply(area, whole, block);
     this.#eachDepthBlock((part) => {
       this.#loops.packPanels(segments[0], area, part, block.panels[0]);

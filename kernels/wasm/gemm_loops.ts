@@ -5,9 +5,9 @@ import type { Code, Limit, Local } from "./assembler.ts";
 import type { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTransposedPanel } from "./gemm_pack.ts";
 import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
-import { emitDotColumn, emitTile, type TileSegment } from "./gemm_tile.ts";
+import { emitDotColumn, emitDotTile, emitTile, type TileSegment } from "./gemm_tile.ts";
 import { emitUnpackedPanel, emitUnpackedRows } from "./packed_panels.ts";
-import { emitPreparedRows, type PackedDots } from "./packed_dots.ts";
+import { emitPreparedRows, packedColumns, type PackedDots, type PreparedRows } from "./packed_dots.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
 export interface Area {
@@ -203,8 +203,8 @@ export class GemmLoops {
     }, 0);
   }
 
-  /** All rows by the area's columns, as dot products along k. */
-  dotProducts({ outer, column, columnEnd }: Area, result: Local): void {
+  /** All rows by the area's columns, as dot products along k. The call's first unit is `began`. */
+  dotProducts({ outer, column, columnEnd }: Area, result: Local, began: Local): void {
     const code = this.#code, operands = this.#operands;
     const { rows, columnBlock, segments } = this.#plan;
     const all: Depth = { start: null, length: { constant: 0 }, end: { constant: 0 }, most: 0 };
@@ -218,36 +218,47 @@ export class GemmLoops {
     if (isPacked(dtype)) {
       const reader = operands.reader(segments[0].panel);
       code.get(result).i32(rows * columnBlock * 4).op("i32.add").set(scratch);
-      const prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch);
-      packed = { type: dtype, size: reader.size, rows: prepared };
+      const sums = operands.counters(1)[0];
+      let prepared!: PreparedRows;
+      const prepare = () => {
+        prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch, sums);
+      };
+      // Without batches all units of a call have the same rows.
+      if (outer.length > 0) prepare();
+      else code.get(operands.frame.unit).get(began).op("i32.eq").when(prepare);
+      packed = { type: dtype, size: reader.size, rowRuns: segments[0].panel.free / 32, rows: prepared };
       lefts[0] = prepared.at;
       reader.release();
     }
-    this.functions.push(emitDotColumn({
+    const steps = segments.map(({ panel }) => panel.runs ? panel.free / 32 : panel.free * byteSize[panel.dtype]);
+    const shape = {
       rows,
       vectors: 1,
       resultRow: columnBlock * 4,
       adds: false,
       relaxed: operands.frame.options.relaxed,
-      segments: segments.map(({ splat, panel }): TileSegment => {
-        return { splatRow: splat.free * 4, splatStep: 4, panelType: panel.dtype, panelStep: 0 };
+      segments: segments.map(({ splat, panel }, i): TileSegment => {
+        return { splatRow: splat.free * 4, splatStep: 4, panelType: panel.dtype, panelStep: steps[i] };
       }),
-    }, packed));
-    const made = this.functions.length - 1;
+    };
     code.get(column).set(at).get(result).set(into);
-    code.loopUpTo(at, columnEnd, 1, () => {
-      code.get(into);
-      if (packed) code.get(operands.frame.pointers[operand]);
-      else code.i32(0);
-      segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
-      if (packed) code.get(packed.rows.sums);
-      code.call(made);
-      segments.forEach(({ panel }, i) => {
-        const step = panel.runs ? panel.free / 32 : panel.free * byteSize[panel.dtype];
-        code.get(rights[i]).i32(step).op("i32.add").set(rights[i]);
+    // Rows that overlap are no whole rows of the operand, whose end is known.
+    const most = packed && packed.rowRuns * 32 >= k ? packedColumns(packed.type, rows) : 1;
+    const widths = most === 1 ? [1] : this.#plan.columns % most === 0 ? [most] : [most, 1];
+    for (const width of widths) {
+      this.functions.push(packed ? emitDotTile(shape, width, packed) : emitDotColumn(shape));
+      const made = this.functions.length - 1;
+      code.loopUpTo(at, columnEnd, width, () => {
+        code.get(into);
+        if (packed) code.get(operands.frame.pointers[operand]);
+        else code.i32(0);
+        segments.forEach((s, i) => code.get(lefts[i]).get(rights[i]).i32(s.k));
+        if (packed) code.get(packed.rows.sums);
+        code.call(made);
+        segments.forEach((_, i) => code.get(rights[i]).i32(width * steps[i]).op("i32.add").set(rights[i]));
+        code.get(into).i32(width * 4).op("i32.add").set(into);
       });
-      code.get(into).i32(4).op("i32.add").set(into);
-    });
+    }
   }
 
   #tile(rows: number, vectors: number): number {

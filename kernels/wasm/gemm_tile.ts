@@ -83,16 +83,26 @@ export function emitTile(shape: TileShape): Code {
 
 /**
  * A function `(result, 0, left0, right0, k0, left1, …)` of the same shape whose lanes lie along k: dot products of
- * `rows` left rows (f32) with up to four right ones, written as one vector a row. Steps are those of one row.
+ * `rows` left rows (f32) with up to four right ones, written as one vector a row (a single one as one number). Steps are those of one row.
+ *
+ * Where the first right side is packed its address is the second parameter, `right0` the run that its first row begins with,
+ * and a last parameter the address of the prepared left rows' sums.
  */
-export function emitDotTile(shape: TileShape, columns: number): Code {
+export function emitDotTile(shape: TileShape, columns: number, packed: PackedDots | null = null): Code {
   const { rows, segments, resultRow, relaxed } = shape;
-  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
+  const parameters = segments.length * 3 + (packed ? 1 : 0);
+  const code = new Code(["i32", "i32", ...new Array<"i32">(parameters).fill("i32")]);
   const sums = Array.from({ length: rows }, () => Array.from({ length: 4 }, () => code.local("v128")));
   const rights = Array.from({ length: columns }, () => code.local("v128"));
   const left = code.local("v128"), k = code.local("i32");
   segments.forEach((segment, s) => {
     const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
+    if (s === 0 && packed) {
+      const reader = new PackedReader(code, packed.type, packed.size, code.parameter(1), relaxed);
+      const prepared = { ...packed.rows, at: leftAt, sums: code.parameter(parameters + 1) };
+      const used = sums.map((row) => row.slice(0, columns));
+      return emitPackedDots(reader, used, { ...packed, rows: prepared }, rightAt, depth);
+    }
     const size = byteSize[segment.panelType];
     const step = (lanes: 1 | 4) => {
       rights.forEach((right, c) => {
@@ -122,32 +132,25 @@ export function emitDotTile(shape: TileShape, columns: number): Code {
       code.get(x).get(y).shuffle(0, 1, 4, 5).get(x).get(y).shuffle(2, 3, 6, 7).op("f32x4.add").set(x);
     }
     code.get(code.parameter(0)).get(a).get(b).shuffle(0, 4, 2, 6).get(a).get(b).shuffle(1, 5, 3, 7).op("f32x4.add");
-    code.memory("v128.store", r * resultRow);
+    if (columns === 1) code.laneMemory("v128.store32_lane", 0, r * resultRow);
+    else code.memory("v128.store", r * resultRow);
   });
   return code;
 }
 
 /**
  * A function `(result, 0, left0, right0, k0, left1, …)` whose lanes lie along k: dot products of `rows` left rows (f32) with
- * one right row, written one under the other. The right side is read straight through, as fast as memory gives it. Where
- * the first right side is packed its address is the second parameter, `right0` the run that its row begins with, and a last
- * parameter the address of the prepared left rows' sums.
+ * one right row, written one under the other. The right side is read straight through, as fast as memory gives it.
  */
-export function emitDotColumn(shape: TileShape, packed: PackedDots | null = null): Code {
+export function emitDotColumn(shape: TileShape): Code {
   const { rows, segments, resultRow, relaxed } = shape;
-  const parameters = segments.length * 3 + (packed ? 1 : 0);
-  const code = new Code(["i32", "i32", ...new Array<"i32">(parameters).fill("i32")]);
+  const code = new Code(["i32", "i32", ...segments.flatMap(() => ["i32", "i32", "i32"] as const)]);
   // Enough independent sums to hide the latency of additions.
-  const unrolled = packed ? 2 : rows === 1 ? 8 : rows < 4 ? 4 : 2;
+  const unrolled = rows === 1 ? 8 : rows < 4 ? 4 : 2;
   const sums = Array.from({ length: rows }, () => Array.from({ length: unrolled }, () => code.local("v128")));
   const right = code.local("v128"), k = code.local("i32");
   segments.forEach((segment, s) => {
     const [leftAt, rightAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
-    if (s === 0 && packed) {
-      const reader = new PackedReader(code, packed.type, packed.size, code.parameter(1), relaxed);
-      const prepared = { ...packed.rows, at: leftAt, sums: code.parameter(parameters + 1) };
-      return emitPackedDots(reader, sums, prepared, rightAt, depth);
-    }
     const size = byteSize[segment.panelType];
     const step = (i: number, lanes: 1 | 4) => {
       if (lanes === 4) pushVector(code, segment.panelType, rightAt, i * 4 * size);

@@ -78,7 +78,6 @@ export class PackedReader {
         else code.lane("i32x4.replace_lane", lane);
       }
     };
-    const lowHalf = () => code.i32x4(...four(0xffff)).op("v128.and");
     const toFloat = () => code.op("f32x4.convert_i32x4_s");
     switch (this.type) {
       case "q4_0":
@@ -88,10 +87,9 @@ export class PackedReader {
         break;
       case "q4_1":
         fetch(4, scales, 0);
-        code.tee(this.#word).i32(16).op("i32x4.shr_u");
-        this.#half();
+        code.tee(this.#word);
+        this.#upperHalf();
         code.set(this.shift).get(this.#word);
-        lowHalf();
         this.#half();
         break;
       case "q4_k": {
@@ -99,12 +97,11 @@ export class PackedReader {
         fetch(2, scales, 0);
         code.set(bytes);
         fetch(4, supers, 3);
-        code.tee(this.#word).i32(16).op("i32x4.shr_u");
-        this.#half();
+        code.tee(this.#word);
+        this.#upperHalf();
         code.get(bytes).i32(8).op("i32x4.shr_u");
         toFloat();
         code.op("f32x4.mul", "f32x4.neg").set(this.shift).get(this.#word);
-        lowHalf();
         this.#half();
         code.get(bytes).i32x4(...four(0xff)).op("v128.and");
         toFloat();
@@ -140,12 +137,15 @@ export class PackedReader {
     code.set(this.scale);
   }
 
-  /** Turns the f16 bits in the lanes on the stack, which are finite, into f32. */
+  /** Turns the f16 in the lower halves of the lanes on the stack, which are finite, into f32. */
   #half(): void {
-    const { code } = this, h = code.local("v128");
-    code.tee(h).i32x4(...four(0x7fff)).op("v128.and").i32(13).op("i32x4.shl").f32x4(2 ** 112).op("f32x4.mul");
-    code.get(h).i32x4(...four(0x8000)).op("v128.and").i32(16).op("i32x4.shl", "v128.or");
-    code.release("v128", h);
+    this.code.i32(16).op("i32x4.shl");
+    this.#upperHalf();
+  }
+
+  /** The same of the upper halves: the sign stays where it is, exponent and mantissa move to an f32's places. */
+  #upperHalf(): void {
+    this.code.i32(3).op("i32x4.shr_s").i32x4(...four(0x8fffe000 | 0)).op("v128.and").f32x4(2 ** 112).op("f32x4.mul");
   }
 
   /**
@@ -153,25 +153,50 @@ export class PackedReader {
    * shifts (or the first `most` of them): lane l is the code at shift j of word l.
    */
   codes(words: Local, visit: (j: number) => void, high?: UpperBits, most = this.format.bits === 8 ? 4 : 8): void {
-    const { code, format } = this;
-    if (format.code === "table") return emitTableCodes(code, words, visit, most);
+    if (this.format.code === "table") return emitTableCodes(this.code, words, visit, most);
     for (let j = 0; j < most; j++) {
-      code.get(words);
-      if (format.code === "signed") {
-        if (j < 3) code.i32(24 - 8 * j).op("i32x4.shl");
-        code.i32(24).op("i32x4.shr_s");
-      } else {
-        if (j > 0) code.i32(4 * j).op("i32x4.shr_u");
-        if (j < 7) code.i32x4(...four(15)).op("v128.and");
-        if (high) {
-          code.get(high.words).get(high.from).i32(2 * j).op("i32.add", "i32x4.shr_u");
-          code.i32x4(...four(3)).op("v128.and").i32(4).op("i32x4.shl", "v128.or");
-        }
-        if (format.code.minus !== 0) code.i32x4(...four(format.code.minus)).op("i32x4.sub");
-      }
-      code.op("f32x4.convert_i32x4_s");
+      this.number(words, j, high);
       visit(j);
     }
+  }
+
+  /** Pushes the numbers of the codes at shift `j` of one vector of words, for formats without a table. */
+  number(words: Local, j: number, high?: UpperBits): void {
+    const { code, format } = this;
+    code.get(words);
+    if (format.code === "signed") {
+      if (j < 3) code.i32(24 - 8 * j).op("i32x4.shl");
+      code.i32(24).op("i32x4.shr_s");
+    } else {
+      if (j > 0) code.i32(4 * j).op("i32x4.shr_u");
+      if (j < 7) code.i32x4(...four(15)).op("v128.and");
+      if (high) {
+        code.get(high.words).get(high.from).i32(2 * j).op("i32.add", "i32x4.shr_u");
+        code.i32x4(...four(3)).op("v128.and").i32(4).op("i32x4.shl", "v128.or");
+      }
+      this.#minus(0);
+    }
+    code.op("f32x4.convert_i32x4_s");
+  }
+
+  /**
+   * The same for 4-bit codes, times 16 to the power of `j & 3`: one operation less than moving them to their place. To be
+   * called for every j in order; `words` is shifted on the way.
+   */
+  placedNumber(words: Local, j: number): void {
+    const { code } = this, shift = 4 * (j & 3);
+    code.get(words);
+    if (j === 4) code.i32(16).op("i32x4.shr_u").tee(words);
+    code.i32x4(...four(15 << shift)).op("v128.and");
+    this.#minus(shift);
+    code.op("f32x4.convert_i32x4_s");
+  }
+
+  /** Takes from the codes on the stack, which lie `shift` bits higher, what the format takes from every code. */
+  #minus(shift: number): void {
+    const { code, format } = this;
+    if (typeof format.code !== "object" || format.code.minus === 0) return;
+    code.i32x4(...four(format.code.minus << shift)).op("i32x4.sub");
   }
 
   /** Scales what is on the stack. */
@@ -214,41 +239,15 @@ export class PackedReader {
     return at;
   }
 
-  /** The numbers of the codes of the run `more` after `run`, as {@link run} gives them, for formats of whole runs a scale. */
-  unscaled(run: Local, more: number, visit: (i: number) => void): void {
-    const { code } = this, words = code.local("v128"), at = this.#codesAt(run);
-    for (let part = 0; part < this.runBytes / 16; part++) {
-      code.get(at).memory("v128.load", more * this.runBytes + 16 * part).set(words);
-      this.codes(words, (j) => visit(16 * part + 4 * j));
-    }
-    code.release("v128", words);
-    code.release("i32", at);
+  /** Pushes vector `part` of the words of the run `more` after `run`. */
+  words(run: Local, more: number, part: number): void {
+    const at = this.#codesAt(run);
+    this.code.get(at).memory("v128.load", more * this.runBytes + 16 * part);
+    this.code.release("i32", at);
   }
 
   /**
-   * The numbers of the 4-bit codes of the run `more` after `run`, each times 16ʲ: one operation less than moving it to its
-   * place. `visit(i, j)` is called with values i … i + 3 on the stack.
-   */
-  nibbles(run: Local, more: number, visit: (i: number, j: number) => void): void {
-    const { code, format } = this, words = code.local("v128"), at = this.#codesAt(run);
-    code.get(at).memory("v128.load", more * this.runBytes).set(words);
-    for (const half of [0, 1]) {
-      if (half === 1) code.get(words).i32(16).op("i32x4.shr_u").set(words);
-      for (let j = 0; j < 4; j++) {
-        code.get(words).i32x4(...four(15 << 4 * j)).op("v128.and");
-        if (typeof format.code === "object" && format.code.minus !== 0) {
-          code.i32x4(...four(format.code.minus << 4 * j)).op("i32x4.sub");
-        }
-        code.op("f32x4.convert_i32x4_s");
-        visit(16 * half + 4 * j, j);
-      }
-    }
-    code.release("v128", words);
-    code.release("i32", at);
-  }
-
-  /**
-   * The same run of four rows that lie `step` runs apart: `visit(i)` is called with value i of row l in lane l. Rows past
+   * A run of four rows that lie `step` runs apart: `visit(i)` is called with value i of row l in lane l. Rows past
    * `last` are taken to be that one.
    */
   rows(run: Local, step: number, last: number, visit: (i: number) => void): void {

@@ -1,21 +1,34 @@
 /** Dot products of a few f32 rows with packed rows: codes are multiplied as they are, and scaled once a group. */
-import type { PackedType } from "../../core/packed.ts";
-import type { Limit, Local } from "./assembler.ts";
+import { type PackedFormat, packedFormats, type PackedType } from "../../core/packed.ts";
+import type { Code, Limit, Local } from "./assembler.ts";
 import type { PackedReader } from "./packed.ts";
 
-/** The packed side of dot products: its type, and how many values the whole operand has. */
+/** The packed side of dot products: its type, how many values the whole operand has, and runs from one row to the next. */
 export interface PackedDots {
   readonly type: PackedType;
   readonly size: number;
+  readonly rowRuns: number;
   readonly rows: PreparedRows;
 }
 
 /** Runs whose scales are computed at once, one in each lane: as many as there are, then what is left. */
-const batches = [4, 2];
+const batches = [4, 2, 1] as const;
+
+/** The sums of the rows' runs that belong to a batch. */
+const batchLoads = { 4: "v128.load", 2: "v128.load64_zero", 1: "v128.load32_zero" } as const;
 
 /** Whether codes are multiplied where they stand in their words, times 16ʲ, and rows are divided by that beforehand. */
-function inPlace({ format }: PackedReader): boolean {
-  return format.bits === 4 && typeof format.code === "object";
+function inPlace({ bits, code }: PackedFormat): boolean {
+  return bits === 4 && typeof code === "object";
+}
+
+/**
+ * Packed rows that are multiplied at once with `rows` left ones: each vector of these is then loaded, and its address
+ * checked, once for all of them. More rows, or what looks codes up, would not fit the registers.
+ */
+export function packedColumns(type: PackedType, rows: number): 4 | 1 {
+  const { group, code } = packedFormats[type];
+  return rows <= 2 && group === 32 && code !== "table" ? 4 : 1;
 }
 
 /** The rows that packed rows are multiplied with, made ready once for many of them. */
@@ -33,7 +46,10 @@ export function preparedBytes(rows: number, depth: number): number {
   return rows * (depth + depth / 32) * 4;
 }
 
-/** Prepares `rows` rows of `depth` f32 at `left`, `leftRow` bytes apart, in the scratch at `to`. */
+/**
+ * Prepares `rows` rows of `depth` f32 at `left`, `leftRow` bytes apart, in the scratch at `to`; `sums` is set to where their
+ * sums lie.
+ */
 export function emitPreparedRows(
   reader: PackedReader,
   left: Local,
@@ -41,9 +57,10 @@ export function emitPreparedRows(
   rows: number,
   depth: number,
   to: Local,
+  sums: Local,
 ): PreparedRows {
-  const { code } = reader, scaled = inPlace(reader);
-  const [k, from, at, sums, line] = Array.from({ length: 5 }, () => code.local("i32"));
+  const { code } = reader, scaled = inPlace(reader.format);
+  const [k, from, at, line] = Array.from({ length: 4 }, () => code.local("i32"));
   const sum = code.local("v128"), value = code.local("v128");
   const rowBytes = depth * 4, sumBytes = depth / 32 * 4;
   code.get(to).i32(scaled ? rows * rowBytes : 0).op("i32.add").set(sums);
@@ -73,86 +90,184 @@ export function emitPreparedRows(
 }
 
 /**
- * Adds to `sums`, in the first two vectors of each row, the products of prepared rows with the packed row whose first run is
- * `run`, `depth` values long: Σ scale·Σ code·x + shift·Σ x. The locals of `rows` are advanced.
+ * Adds to `sums[row][column]` the products of prepared rows with packed rows, `depth` values long: Σ scale·Σ code·x +
+ * shift·Σ x. The first packed row begins with run `run`, and each has a column of sums. The locals of `rows` are advanced.
  */
 export function emitPackedDots(
   reader: PackedReader,
   sums: readonly (readonly Local[])[],
-  rows: PreparedRows,
+  { rows, rowRuns }: PackedDots,
   run: Local,
   depth: Limit,
 ): void {
-  const { code, relaxed } = reader, scaled = inPlace(reader);
-  const k = code.local("i32"), value = code.local("v128");
-  // Independent sums within a run hide the latency of additions.
-  const parts = sums.map(() => [code.local("v128"), code.local("v128")]);
-  const multiplyAdd = (a: () => void, b: () => void, sum: Local) => {
-    a();
-    b();
-    if (relaxed) code.get(sum).op("f32x4.relaxed_madd");
-    else code.op("f32x4.mul").get(sum).op("f32x4.add");
-    code.set(sum);
-  };
-  const started = new Set<Local>();
-  /** Adds values i … i + 3, on the stack, times the same of each row of run `r` of a batch. */
-  const add = (r: number, i: number) => {
-    code.set(value);
-    parts.forEach((list, row) => {
-      const sum = list[(i >> 2) % list.length];
-      const x = () => code.get(rows.at).memory("v128.load", row * rows.rowBytes + r * 128 + i * 4);
-      if (started.has(sum)) return multiplyAdd(() => code.get(value), x, sum);
-      started.add(sum);
-      code.get(value);
-      x();
-      code.op("f32x4.mul").set(sum);
-    });
-  };
-  /** Adds the parts, scaled, to the sums. */
-  const flush = (scale: () => void) => {
-    parts.forEach((list, row) => {
-      code.get(list[0]).get(list[1]).op("f32x4.add").set(list[0]);
-      multiplyAdd(scale, () => code.get(list[0]), sums[row][0]);
-    });
-    started.clear();
-  };
-  const shift = (load: "v128.load" | "v128.load64_zero" | "v128.load32_zero") => {
-    if (!reader.format.shifted) return;
-    sums.forEach((sum, row) => {
-      const runSums = () => code.get(rows.sums).memory(load, row * rows.sumBytes);
-      multiplyAdd(() => code.get(reader.shift), runSums, sum[1]);
-    });
-  };
+  const { code } = reader, k = code.local("i32");
+  const dots = new RunDots(reader, sums, rows);
   const advance = (runs: number) => {
     code.get(run).i32(runs).op("i32.add").set(run);
     code.get(rows.at).i32(128 * runs).op("i32.add").set(rows.at);
     code.get(rows.sums).i32(4 * runs).op("i32.add").set(rows.sums);
   };
+  const ahead = sums[0].length > 1 ? new ReadAhead(reader, run, rowRuns * sums[0].length) : null;
   code.i32(0).set(k);
-  if (reader.groups === 1) {
+  if (reader.groups > 1) {
+    code.loopUpTo(k, depth, 32, () => {
+      reader.run(run, (i) => dots.add(0, 0, i), () => dots.flush(0, () => code.get(reader.scale)));
+      advance(1);
+    });
+  } else {
+    const columns = sums[0].map((_, c) => ({
+      run: c === 0 ? run : code.local("i32"),
+      scale: code.local("v128"),
+      words: code.local("v128"),
+    }));
     for (const batch of batches) {
       code.loopUpTo(k, depth, 32 * batch, () => {
-        reader.scales(run, 0, 1, batch - 1);
+        columns.forEach((column, c) => {
+          if (c > 0) code.get(run).i32(c * rowRuns).op("i32.add").set(column.run);
+          reader.scales(column.run, 0, 1, batch - 1);
+          code.get(reader.scale).set(column.scale);
+          dots.shift(c, batchLoads[batch]);
+        });
+        ahead?.read(batch * columns.length);
         for (let r = 0; r < batch; r++) {
-          if (scaled) reader.nibbles(run, r, (i) => add(r, i));
-          else reader.unscaled(run, r, (i) => add(r, i));
-          flush(() => code.get(reader.scale).get(reader.scale).shuffle(r, r, r, r));
+          dots.run(columns, r);
+          columns.forEach(({ scale }, c) => dots.flush(c, () => code.get(scale).get(scale).shuffle(r, r, r, r)));
         }
-        shift(batch === 4 ? "v128.load" : "v128.load64_zero");
         advance(batch);
       });
     }
+    code.release("v128", ...columns.flatMap(({ scale, words }) => [scale, words]));
+    code.release("i32", ...columns.slice(1).map((column) => column.run));
   }
-  code.loopUpTo(k, depth, 32, () => {
-    const end = () => flush(() => code.get(reader.scale));
-    if (scaled) {
-      reader.scales(run, 0);
-      reader.nibbles(run, 0, (i) => add(0, i));
-      end();
-    } else reader.run(run, (i) => add(0, i), end);
-    shift("v128.load32_zero");
-    advance(1);
-  });
   code.release("i32", k);
-  code.release("v128", value, ...parts.flat());
+  dots.release();
+  ahead?.finish(code.parameter(0));
+}
+
+/**
+ * Reads the codes of the following rows in the order in which they lie, while some rows are multiplied side by side:
+ * hardware fetches ahead what is read in order, but hardly a few short streams in turn.
+ */
+class ReadAhead {
+  readonly #at: Local;
+  readonly #seen: Local;
+
+  /** `runs` are those of the rows that are multiplied at once, the first of which is `run`. */
+  constructor(readonly reader: PackedReader, run: Local, runs: number) {
+    const { code } = reader;
+    [this.#at, this.#seen] = [code.local("i32"), code.local("i32")];
+    // The last rows read themselves.
+    code.get(run).i32(runs).op("i32.add").set(this.#at);
+    code.limit(this.#at, { constant: Math.ceil(reader.size / 32) - runs });
+    code.get(reader.pointer).get(this.#at).i32(reader.runBytes).op("i32.mul", "i32.add").set(this.#at);
+    code.i32(0).set(this.#seen);
+  }
+
+  /** Reads a word of each line of the next so many runs. */
+  read(runs: number): void {
+    const { code, runBytes } = this.reader, bytes = runs * runBytes;
+    for (let at = 0; at < bytes; at += 64) {
+      code.get(this.#at).memory("i32.load", at).get(this.#seen).op("i32.or").set(this.#seen);
+    }
+    code.get(this.#at).i32(bytes).op("i32.add").set(this.#at);
+  }
+
+  /** Writes at `to` what makes the reads count, which no one needs. */
+  finish(to: Local): void {
+    this.reader.code.get(to).get(this.#seen).memory("i32.store");
+    this.reader.code.release("i32", this.#at, this.#seen);
+  }
+}
+
+/** The unscaled dot products of a run, of every row with every column. */
+class RunDots {
+  readonly #code: Code;
+  /** A few independent sums each, where rows and columns are too few to hide the latency of additions. */
+  readonly #parts: readonly (readonly (readonly Local[])[])[];
+  readonly #xs: readonly Local[];
+  readonly #value: Local;
+  readonly #started = new Set<Local>();
+
+  constructor(
+    readonly reader: PackedReader,
+    readonly sums: readonly (readonly Local[])[],
+    readonly rows: PreparedRows,
+  ) {
+    const code = this.#code = reader.code, chains = sums.length * sums[0].length < 4 ? 2 : 1;
+    this.#parts = sums.map((row) => row.map(() => Array.from({ length: chains }, () => code.local("v128"))));
+    this.#xs = sums.map(() => code.local("v128"));
+    this.#value = code.local("v128");
+  }
+
+  release(): void {
+    this.#code.release("v128", ...this.#parts.flat(2), ...this.#xs, this.#value);
+  }
+
+  /** Run `r` of a batch. */
+  run(columns: readonly { readonly run: Local; readonly words: Local }[], r: number): void {
+    const code = this.#code, { reader } = this, { format } = reader, scaled = inPlace(format);
+    for (let part = 0; part < reader.runBytes / 16; part++) {
+      for (const { run, words } of columns) {
+        reader.words(run, r, part);
+        code.set(words);
+      }
+      if (format.code === "table") {
+        reader.codes(columns[0].words, (j) => this.add(0, r, 16 * part + 4 * j));
+        continue;
+      }
+      for (let j = 0; j < (format.bits === 8 ? 4 : 8); j++) {
+        const i = 16 * part + 4 * j;
+        // A vector of the rows, then every column times it.
+        columns.forEach(({ words }, c) => {
+          if (scaled) reader.placedNumber(words, j);
+          else reader.number(words, j);
+          this.add(c, r, i);
+        });
+      }
+    }
+  }
+
+  /** Adds to column `column` values i … i + 3 of it, on the stack, times the same of each row of run `r` of a batch. */
+  add(column: number, r: number, i: number): void {
+    const code = this.#code, { at, rowBytes } = this.rows;
+    code.set(this.#value);
+    this.#parts.forEach((row, l) => {
+      if (column === 0) code.get(at).memory("v128.load", l * rowBytes + r * 128 + i * 4).set(this.#xs[l]);
+      const sum = row[column][(i >> 2) % row[column].length];
+      code.get(this.#value).get(this.#xs[l]);
+      if (this.#started.has(sum)) this.#addProduct(sum);
+      else code.op("f32x4.mul").set(sum);
+      this.#started.add(sum);
+    });
+  }
+
+  /** Adds a column's parts, scaled, to its sums. */
+  flush(column: number, scale: () => void): void {
+    const code = this.#code;
+    this.#parts.forEach((row, l) => {
+      const [first, ...others] = row[column];
+      scale();
+      code.get(first);
+      for (const part of others) code.get(part).op("f32x4.add");
+      this.#addProduct(this.sums[l][column]);
+      row[column].forEach((part) => this.#started.delete(part));
+    });
+  }
+
+  /** Adds the reader's shift times the rows' sums. */
+  shift(column: number, load: (typeof batchLoads)[1 | 2 | 4]): void {
+    const code = this.#code, { sums, sumBytes } = this.rows;
+    if (!this.reader.format.shifted) return;
+    this.sums.forEach((row, l) => {
+      code.get(this.reader.shift).get(sums).memory(load, l * sumBytes);
+      this.#addProduct(row[column]);
+    });
+  }
+
+  /** sum += the product of the two vectors on the stack. */
+  #addProduct(sum: Local): void {
+    const code = this.#code;
+    if (this.reader.relaxed) code.get(sum).op("f32x4.relaxed_madd").set(sum);
+    else code.op("f32x4.mul").get(sum).op("f32x4.add").set(sum);
+  }
 }

@@ -45,6 +45,7 @@ export function packedCases(): KernelCase[] {
     product(`${dtype} NT, short rows`, matmulKernel([33, 96, 40], "NT", { dtype }));
     product(`${dtype} NN, short rows`, matmulKernel([33, 50, 96], "NN", { dtype }));
     product(`${dtype} NT M = 1, short rows`, matmulKernel([1, 96, 40], "NT", { dtype }));
+    product(`${dtype} NT M = 2, many columns`, matmulKernel([2, 96, 203], "NT", { dtype }));
   }
   product(
     "q4_1 NT with a low-rank segment",
