@@ -54,16 +54,16 @@ Deno.writeTextFileSync("out/ranks/ranks.md", `${table.join("\n")}\n`);
 Deno.writeTextFileSync("out/ranks/ranks.svg", draw(found));
 console.log(table.join("\n"));
 
-/** The loss over the rank, each point with its adapter's size; colours that light and dark pages bear alike. */
+/** Right answers over the rank, each point with its adapter's size; colours that light and dark pages bear alike. */
 function draw(found: readonly Found[]): string {
   const { document } = parseHTML("<html></html>") as any;
-  const point = { x: "rank", y: "loss" };
+  const point = { x: "rank", y: ({ score }: Found) => 100 * score.values / score.of };
   return Plot.plot({
     document,
     ...{ width: 640, height: 300, marginLeft: 52, marginRight: 16, marginBottom: 38, marginTop: 30 },
     style: { fontSize: "12px", fontFamily: "system-ui, sans-serif", background: "none", color: "#7d8590" },
     x: { type: "log", base: 2, label: "rank", ticks: ranks, tickFormat: String, inset: 36 },
-    y: { label: "loss on letters kept back (nats a token)", grid: true, ticks: 6, zero: true, nice: true },
+    y: { label: "answers with all values right (%)", grid: true, ticks: 5, domain: [0, 100] },
     marks: [
       Plot.lineY(found, { ...point, stroke: "#3f7fe0", strokeWidth: 2 }),
       Plot.dot(found, { ...point, fill: "#3f7fe0", r: 4 }),
