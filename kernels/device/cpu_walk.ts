@@ -32,6 +32,8 @@ export const words = {
   /** Not 0 once a unit has failed; its message lies at `message.address`. */
   failed: 11,
   messageLength: 12,
+  /** Threads that sleep, or are about to: only then is waking them, which takes microseconds, worth a call. */
+  asleep: 13,
   /** A step without work, which is open between programs. */
   idle: 32,
 } as const;
@@ -72,7 +74,7 @@ export function createWalker(
 ): Walker {
   const { words, stepWords, message } = layout;
   // Polls before a thread goes to sleep: some tens of microseconds.
-  const spins = 4000;
+  const spins = 20000;
   const kernels: (KernelFunction | undefined)[] = [];
   const imports = { m: { m: memory }, ...(product && { b: { product } }) };
   let view = new Int32Array(memory.buffer);
@@ -87,7 +89,10 @@ export function createWalker(
 
   const waitWhile = (seen: number) => {
     for (let i = 0; i < spins; i++) if (Atomics.load(view, words.wake) !== seen) return;
+    // Whoever opens a step after this sees a sleeper; whoever did before has changed what is waited for.
+    Atomics.add(view, words.asleep, 1);
     Atomics.wait(view, words.wake, seen);
+    Atomics.sub(view, words.asleep, 1);
   };
 
   // Claims are closed before the step changes, so that a claim that holds was made of the step that was read with it.
@@ -101,7 +106,7 @@ export function createWalker(
     Atomics.store(claims, 0, fresh);
     if (step === words.idle) Atomics.store(view, words.finished, number);
     Atomics.add(view, words.wake, 1);
-    Atomics.notify(view, words.wake);
+    if (Atomics.load(view, words.asleep) > 0) Atomics.notify(view, words.wake);
   };
 
   const fail = (error: unknown) => {
