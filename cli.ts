@@ -7,6 +7,7 @@
 import { type Command, type Terminal, UsageError } from "./cli/command.ts";
 import { nearest } from "./core/errors.ts";
 import project from "./deno.json" with { type: "json" };
+import { wrap } from "./train/option_table.ts";
 import { describeError } from "./train/report_errors.ts";
 
 /** The exit code of a command line that can't be read. */
@@ -30,8 +31,8 @@ const shared = `Every verb takes
   --json     the result as one JSON object on standard output
   --quiet    only results, warnings and errors
   --debug    errors with their stacks
-NO_COLOR=1 switches colours off. Exit codes: 0 done, 1 a mistake (one sentence says which), 2 wrong usage, 70 a bug,
-130 interrupted.`;
+NO_COLOR=1 switches colours off. Exit codes: 0 done, 1 a mistake (one sentence
+says which), 2 wrong usage, 70 a bug, 130 interrupted.`;
 
 const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--help shows what is known`;
 
@@ -59,8 +60,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     }
     verb = name;
     const { command } = await verbs[name]();
-    if (helped || switches.has("--help")) console.log(`lowrank ${name}: ${command.summary}\n\n${command.usage}`);
-    else await command.run(rest, openTerminal(switches));
+    if (helped || switches.has("--help")) {
+      console.log(`${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usage}`);
+    } else await command.run(rest, openTerminal(switches));
     return 0;
   } catch (error) {
     if (error instanceof UsageError && !debug) {
@@ -103,7 +105,8 @@ function openTerminal(switches: ReadonlySet<string>): Terminal {
 async function describeVerbs(): Promise<string> {
   const commands = await Promise.all(Object.values(verbs).map(async (load) => (await load()).command));
   const width = Math.max(0, ...commands.map(({ name }) => name.length)) + 2;
-  const list = commands.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`).join("\n");
+  const list = commands.map(({ name, summary }) => `  ${name.padEnd(width)}${wrap(summary, 78 - width, width + 2)}`)
+    .join("\n");
   return `lowrank ${project.version}: fine-tune language models with low-rank adapters\n\n` +
     `Usage: lowrank VERB [OPTIONS]\n\n${list}\n\n${shared}\n\nExample:\n  lowrank train --help`;
 }

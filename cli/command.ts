@@ -8,6 +8,7 @@ import {
   type OptionTable,
   suggestion,
   tableName,
+  wrap,
   writtenName,
 } from "../train/option_table.ts";
 
@@ -93,5 +94,7 @@ export function readFlags<T extends OptionTable>(args: string[], table: T, posit
 export function formatUsage(
   { call, table, example, more = "" }: { call: string; table: OptionTable; example: string; more?: string },
 ): string {
-  return `Usage: lowrank ${call}\n\n${describeOptions(table)}\n${more && `\n${more}\n`}\nExample:\n  ${example}`;
+  return `Usage: lowrank ${call}\n\n${describeOptions(table)}\n${
+    more && `\n${wrap(more.replaceAll("\n", " "), 80)}\n`
+  }\nExample:\n  ${example}`;
 }

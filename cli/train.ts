@@ -62,7 +62,7 @@ export const command: Command = {
   usage: formatUsage({
     call: "train --model PATH --data PATH [OPTIONS]",
     table,
-    example: "lowrank train --model models/SmolLM2 --data letters/ --epochs 2 --out out/letters",
+    example: "lowrank train --model models/SmolLM2 --data letters/ --out out/letters",
   }),
   run: async (args, terminal) => {
     const { options: { config: file, resume = false, dryRun = false, overwrite = false, ...flags } } = readFlags(

@@ -127,7 +127,7 @@ export function describeOptions(table: OptionTable): string {
 }
 
 /** Text in lines of at most `columns`, all but the first indented. */
-function wrap(text: string, columns: number, indent: number): string {
+export function wrap(text: string, columns: number, indent = 0): string {
   const lines = [""];
   for (const word of text.split(" ")) {
     const line = lines.at(-1)!;
