@@ -1,11 +1,12 @@
 /**
- * `bench_compare.ts REV [FILE…]`: runs benchmarks as they are here and as they were at REV, in turns on one machine, and
+ * `bench_compare.ts REV [FILE…] [--filter=NAME]`: runs benchmarks as they are here and as they were at REV, in turns on one machine, and
  * prints the ratio of the medians. Above 1.00 this tree is faster. Each tree runs its own copy of a file.
  */
 import { join } from "node:path";
 
-const rounds = 5;
-const [rev, ...files] = Deno.args;
+const rounds = 3;
+const [rev, ...rest] = Deno.args;
+const [flags, files] = [rest.filter((arg) => arg.startsWith("--")), rest.filter((arg) => !arg.startsWith("--"))];
 if (!rev) {
   console.error("give a revision: deno task bench:compare HEAD~1 bench/gemm.ts");
   Deno.exit(2);
@@ -21,7 +22,11 @@ async function run(program: string, args: string[], cwd = "."): Promise<string> 
 
 /** Mean nanoseconds of each benchmark of a file, by its name. */
 async function measure(tree: string, file: string): Promise<Map<string, number>> {
-  const text = await run("deno", ["bench", "--json", "--allow-read", "--allow-env", "--no-check", file], tree);
+  const text = await run(
+    "deno",
+    ["bench", "--json", "--allow-read", "--allow-env", "--no-check", ...flags, file],
+    tree,
+  );
   const { benches } = JSON.parse(text.slice(text.indexOf("{"))) as {
     benches: { name: string; group: string | null; results: { ok?: { avg: number } }[] }[];
   };
