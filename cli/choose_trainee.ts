@@ -11,7 +11,7 @@ import { writtenName } from "../train/option_table.ts";
 import { describeMatches, describeTrainable, formatBytes, sizeOfTree } from "../train/report.ts";
 import { type Trainee, wholeModel } from "../train/trainee.ts";
 import { type Terminal, UsageError } from "./command.ts";
-import { type AnyModel, isClassifier } from "./open_model.ts";
+import { isClassifier, type PredictiveModel } from "./open_model.ts";
 
 /** A model with an adapter; null where all of the model is trained. */
 export type TunedOrNot = Tuned<unknown, TokenInputs, Value> | null;
@@ -37,7 +37,7 @@ export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): 
 
 /** An adapter, or with `full` all of the model. */
 export function chooseTrainee(
-  whole: AnyModel,
+  whole: PredictiveModel,
   config: TrainConfig,
 ): { trainee: Trainee<unknown, unknown>; tuned: TunedOrNot } {
   if (config.checkpointBlocks && !("applyByBlocks" in whole)) {
@@ -52,7 +52,7 @@ export function chooseTrainee(
   return { trainee: tuned, tuned };
 }
 
-function newAdapter(any: Model<any, TokenInputs, Value>, model: AnyModel, config: TrainConfig) {
+function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel, config: TrainConfig) {
   const { r, alpha, dropout, rslora, dora, seed } = config;
   const all = config.targets.length === 1 && config.targets[0] === "all-linear";
   // A new head knows nothing: it is trained whole.
@@ -73,7 +73,7 @@ export function chooseOptimiser(tuned: TunedOrNot, { weightDecay, loraplus, lr }
 }
 
 /** Says what is trained. */
-export function describeTrainee(model: AnyModel, tuned: TunedOrNot, terminal: Terminal): void {
+export function describeTrainee(model: PredictiveModel, tuned: TunedOrNot, terminal: Terminal): void {
   if (tuned === null) {
     const { count, bytes } = sizeOfTree(model.params);
     terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);

@@ -22,7 +22,7 @@ export const modelOptions = {
 } as const satisfies OptionTable;
 
 /** A model that predicts tokens or classes. */
-export type AnyModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
+export type PredictiveModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
 
 /** Opens the device that is asked for, and says which it is. */
 export async function openDeviceFor(
@@ -48,7 +48,7 @@ export async function loadModelFor(
     seed?: number;
     terminal: Terminal;
   },
-): Promise<AnyModel> {
+): Promise<PredictiveModel> {
   if (path === undefined) {
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
@@ -77,6 +77,6 @@ export function readLabels(folder: string): readonly string[] | null {
 }
 
 /** Whether a model is a classifier. */
-export function isClassifier(model: AnyModel): model is Loaded<ClassifierModel<any>> {
+export function isClassifier(model: PredictiveModel): model is Loaded<ClassifierModel<any>> {
   return "labels" in model;
 }

@@ -9,7 +9,7 @@ import type { RunFacts } from "../train/metrics.ts";
 import { describeModel } from "../train/report.ts";
 import type { Trainee } from "../train/trainee.ts";
 import type { Terminal } from "./command.ts";
-import type { AnyModel } from "./open_model.ts";
+import type { PredictiveModel } from "./open_model.ts";
 
 /** The name of the report in a run's folder. */
 export const reportFile = "report.html";
@@ -42,7 +42,11 @@ export function planMemory(
 }
 
 /** What a run's metrics and report say of where it ran. */
-export function describeSurroundings(model: AnyModel, data: string, device: OpenedDevice): RunFacts["environment"] {
+export function describeSurroundings(
+  model: PredictiveModel,
+  data: string,
+  device: OpenedDevice,
+): RunFacts["environment"] {
   const { os, arch } = Deno.build;
   return {
     model: `${model.path}: ${describeModel(model)}`,

@@ -1,6 +1,6 @@
 import type { Aval } from "./aval.ts";
 import { LowrankError } from "./errors.ts";
-import { type Graph, newInput, rebuild, Value } from "./ir/graph.ts";
+import { type Graph, newInput, Value } from "./ir/graph.ts";
 import { asValue } from "./ops/constant.ts";
 import { Tensor } from "./tensor.ts";
 import { flatten } from "./tree.ts";
@@ -34,13 +34,4 @@ export function trace(f: (...args: any[]) => unknown, args: readonly unknown[]):
 /** The leaves of a tree of arguments, as values. */
 export function leafValues(args: readonly unknown[]): Value[] {
   return flatten<Leaf>(args).leaves.map((x) => asValue(x));
-}
-
-/** Lifts a transform of graphs to one of functions: trace, pass, inline. */
-export function liftPass<F extends (...args: any[]) => unknown>(f: F, pass: (graph: Graph) => Graph): F {
-  const lifted = (...args: unknown[]) => {
-    const traced = trace(f, args);
-    return traced.unflatten(rebuild(pass(traced.graph), leafValues(args)));
-  };
-  return lifted as F;
 }

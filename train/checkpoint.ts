@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { FileError, LowrankError, OptionError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
+import { flushFolder, replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
 import { memoryBytes, pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -176,12 +176,6 @@ function hashOf(parts: Iterable<Uint8Array>): string {
 
 function removeFolder(path: string): void {
   if (pathKind(path) !== null) Deno.removeSync(path, { recursive: true });
-}
-
-function flushFolder(path: string): void {
-  if (Deno.build.os === "windows") return; // a folder can't be opened there
-  using folder = Deno.openSync(path);
-  folder.syncSync();
 }
 
 /** Where two identities differ: `lr was 0.001 and is 0.01`. */

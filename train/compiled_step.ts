@@ -2,15 +2,14 @@
 import { DataError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { TokenInputs } from "../core/model.ts";
-import { causalLoss, crossEntropyRows } from "../core/nn/loss.ts";
-import { reduceSum } from "../core/ops/broadcast.ts";
+import { causalLoss, classificationLoss, ignoredLabel } from "../core/nn/loss.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { convert, div } from "../core/ops/elementwise.ts";
+import { convert } from "../core/ops/elementwise.ts";
 import { foldIn } from "../core/ops/random.ts";
 import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/jit.ts";
-import { type Batch, IGNORED } from "./data.ts";
+import { type Batch } from "./data.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
 import type { Trainee } from "./trainee.ts";
@@ -64,7 +63,9 @@ export function compileStep<P, F>(
   return (state, { step, lr, batches, key }) => {
     const counts = batches.map(countLabelled);
     const total = counts.reduce((a, b) => a + b);
-    if (total === 0) throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${IGNORED}`);
+    if (total === 0) {
+      throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${ignoredLabel}`);
+    }
     const micros = batches.map((batch, i): Micro => ({
       inputs: uploadBatch(key.home, batch),
       count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
@@ -86,13 +87,13 @@ export function compileStep<P, F>(
 /** Losses summed and divided: of each next token for logits [B,T,V], of each row for a classifier's logits [B,C]. */
 function lossOf(logits: Value, labels: Operand, count: Value): Value {
   if (logits.shape.length === 3) return causalLoss(logits, labels, { reduction: count });
-  return div(reduceSum(crossEntropyRows(logits, labels)), count);
+  return classificationLoss(logits, labels, { reduction: count });
 }
 
 /** How many tokens of a batch have a label, of which the first of each row is never predicted; or of a classifier, rows. */
 function countLabelled({ labels, labelShape: [, seq] }: Batch): number {
   return labels.reduce(
-    (count, label, i) => count + (label !== IGNORED && (seq === undefined || i % seq > 0) ? 1 : 0),
+    (count, label, i) => count + (label !== ignoredLabel && (seq === undefined || i % seq > 0) ? 1 : 0),
     0,
   );
 }

@@ -1,12 +1,15 @@
 /** From rows to token ids with labels, and from those to rectangles that a model reads. */
 import { DataError } from "../core/errors.ts";
+import { ignoredLabel } from "../core/nn/loss.ts";
 import type { Message, Tokenizer } from "../models/load/tokenizer.ts";
 import type { Row } from "./rows.ts";
 
 /** What reading data needs of a tokenizer. */
 export type TextTokenizer = Pick<Tokenizer, "encode" | "applyChatTemplate" | "eosId">;
 
-/** A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link IGNORED} elsewhere. */
+/**
+ * A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link ignoredLabel} elsewhere.
+ */
 export interface Example {
   /** Token ids. */
   readonly ids: readonly number[];
@@ -15,9 +18,6 @@ export interface Example {
   /** The class of the whole row, for a classifier; `labels` is not looked at then. */
   readonly label?: number;
 }
-
-/** The label of a token that is no target: part of a prompt, or padding. */
-export const IGNORED = -100;
 
 /** How rows are tokenised. */
 export interface EncodeRowOptions {
@@ -40,7 +40,7 @@ export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRow
   const continued = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
   const joined = (prompt: readonly number[], answer: readonly number[]): Example => {
     const ids = [...prompt, ...answer];
-    return { ids, labels: maskPrompt ? [...prompt.map(() => IGNORED), ...answer] : ids };
+    return { ids, labels: maskPrompt ? [...prompt.map(() => ignoredLabel), ...answer] : ids };
   };
   if ("text" in row) {
     // A classifier reads a text as its tokenizer frames it.
@@ -107,7 +107,7 @@ export function makeBatch(
   const { put, ...batch } = emptyBatch(examples.length, seq, padId);
   examples.forEach((example, row) => put(example, row, 0));
   if (!examples.some(({ label }) => label !== undefined)) return batch;
-  const labels = Int32Array.from(examples, ({ label = IGNORED }) => label);
+  const labels = Int32Array.from(examples, ({ label = ignoredLabel }) => label);
   return { ...batch, labels, labelShape: [examples.length] };
 }
 
@@ -126,7 +126,7 @@ export function packBatch(
     let at = 0;
     for (const document of documents) {
       put(document, row, at);
-      batch.labels[row * seq + at] = IGNORED;
+      batch.labels[row * seq + at] = ignoredLabel;
       documentStart.fill(at, row * seq + at, row * seq + at + document.ids.length);
       at += document.ids.length;
     }
@@ -140,7 +140,7 @@ function emptyBatch(rows: number, seq: number, padId: number) {
   const shape = [rows, seq] as const;
   const inputIds = new Int32Array(rows * seq).fill(padId);
   const attentionMask = new Int32Array(rows * seq);
-  const labels = new Int32Array(rows * seq).fill(IGNORED);
+  const labels = new Int32Array(rows * seq).fill(ignoredLabel);
   const put = ({ ids, labels: own }: Example, row: number, at: number) => {
     if (at + ids.length > seq) {
       throw new DataError(

@@ -1,8 +1,9 @@
 /** The rows of a .jsonl file: parsed at once, tokenised at once or, of a large file, when they are asked for. */
 import { createHash } from "node:crypto";
 import { DataError } from "../core/errors.ts";
+import { ignoredLabel } from "../core/nn/loss.ts";
 import { type ByteSource, openBytes } from "../models/load/byte_source.ts";
-import { encodeRow, type Example, IGNORED, type TextTokenizer } from "./data.ts";
+import { encodeRow, type Example, type TextTokenizer } from "./data.ts";
 import { type Attempt, type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { type Line, linesOf, NumberList } from "./line_index.ts";
 import { BadRow, decodeUtf8, describeKinds, parseRow, type Row, type RowKind } from "./rows.ts";
@@ -104,7 +105,9 @@ function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, 
       throw new BadRow(`${place} has ${length} tokens and ${limit} shorten the row or cut it into several.`);
     }
     // The first token is never predicted, so its label does not count.
-    const learnable = example.label !== undefined ? length > 0 : example.labels.slice(1).some((id) => id !== IGNORED);
+    const learnable = example.label !== undefined
+      ? length > 0
+      : example.labels.slice(1).some((id) => id !== ignoredLabel);
     if (!learnable) {
       throw new BadRow(
         `${place} has nothing to learn (${length} tokens): it needs at least one token after the first.`,

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { DataError } from "../core/errors.ts";
-import { encodeRow, IGNORED, makeBatch, packBatch, type TextTokenizer } from "./data.ts";
+import { ignoredLabel } from "../core/nn/loss.ts";
+import { encodeRow, makeBatch, packBatch, type TextTokenizer } from "./data.ts";
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = {
   encode: (text) => [...new TextEncoder().encode(text)],
@@ -9,7 +10,7 @@ const bytewise: TextTokenizer = {
   eosId: 256,
 };
 
-const N = IGNORED;
+const N = ignoredLabel;
 
 Deno.test("the loss is on the text, the completion, the last message", () => {
   assertEquals(encodeRow({ text: "ab" }, bytewise), { ids: [97, 98, 256], labels: [97, 98, 256] });

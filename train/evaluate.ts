@@ -2,14 +2,14 @@
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { TokenInputs } from "../core/model.ts";
-import { causalLoss, crossEntropyRows, labelledTokens } from "../core/nn/loss.ts";
+import { causalLoss, classificationLoss, ignoredLabel, labelledTokens } from "../core/nn/loss.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
 import { and, convert, eq, ne } from "../core/ops/elementwise.ts";
 import { argmax } from "../core/ops/reduce.ts";
 import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { type Batch, type Example, IGNORED, makeBatch } from "./data.ts";
+import { type Batch, type Example, makeBatch } from "./data.ts";
 import { uploadBatch } from "./compiled_step.ts";
 import type { Trainee } from "./trainee.ts";
 
@@ -92,7 +92,7 @@ export function evaluationBatches(data: readonly Example[], options: EvaluateOpt
 }
 
 /** A row without a label. */
-const empty: Example = { ids: [0], labels: [IGNORED] };
+const empty: Example = { ids: [0], labels: [ignoredLabel] };
 
 type LabelledInputs = TokenInputs & { readonly labels: Operand };
 
@@ -113,9 +113,9 @@ function sums(logits: Value, labels: Operand): Sums {
   if (logits.shape.length === 3) {
     return { loss: causalLoss(logits, labels, { reduction: "sum" }), count: labelledTokens(labels) };
   }
-  const known = ne(labels, IGNORED);
+  const known = ne(labels, ignoredLabel);
   return {
-    loss: reduceSum(crossEntropyRows(logits, labels)),
+    loss: classificationLoss(logits, labels, { reduction: "sum" }),
     count: reduceSum(convert(known, "f32")),
     right: reduceSum(convert(and(known, eq(argmax(logits, 1), labels)), "f32")),
   };

@@ -1,10 +1,11 @@
 /** What a model in training makes of some prompts, to be read beside each other. */
 import type { LanguageModel } from "../core/model.ts";
+import { ignoredLabel } from "../core/nn/loss.ts";
 import { Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import { answerer } from "./answers.ts";
-import { type Example, IGNORED } from "./data.ts";
+import { type Example } from "./data.ts";
 import type { Sample } from "./metrics.ts";
 
 /** What samples are made of. */
@@ -43,6 +44,6 @@ export function sampler<P>(
 
 /** The tokens before the first one that is learned. */
 function promptOf({ ids, labels }: Example): readonly number[] {
-  const masked = labels.findIndex((label) => label !== IGNORED);
+  const masked = labels.findIndex((label) => label !== ignoredLabel);
   return masked > 0 ? ids.slice(0, masked) : ids.slice(0, Math.max(1, Math.floor(ids.length / 3)));
 }

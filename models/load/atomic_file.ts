@@ -34,10 +34,15 @@ export function writeFlushed(path: string, parts: Iterable<Uint8Array>): void {
 export function replaceFile(from: string, to: string): void {
   explainWriting(to, () => {
     Deno.renameSync(from, to);
-    if (Deno.build.os === "windows") return; // a folder can't be opened there; the rename itself is still atomic
-    using folder = Deno.openSync(folderOf(to));
-    folder.syncSync();
+    flushFolder(folderOf(to));
   });
+}
+
+/** Flushes what a folder lists to the disk, where the system can. */
+export function flushFolder(path: string): void {
+  if (Deno.build.os === "windows") return; // a folder can't be opened there; a rename is atomic still
+  using folder = Deno.openSync(path);
+  folder.syncSync();
 }
 
 /** The folder that holds a path (`.` for a bare name). */

@@ -53,9 +53,12 @@ export function assertAllNear(
   }
 }
 
-/** `gpt2-lora-basic`, `llama-lora-qv` and their like. */
-export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
-  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+/** Logits and gradients of a model with the case's adapter, beside PEFT's; the adapter. */
+export async function checkAdapted(
+  golden: GoldenCase,
+  model: Parameters<typeof adapted>[0],
+  runtime: OpenRuntime,
+): Promise<{ tuned: any; trainable: any }> {
   const { tuned, trainable, keyOf } = adapted(model, `${golden.folder}/adapter`);
   const io = golden.tensors("io.safetensors");
   const apply = ({ trainable, frozen }: any, inputs: any) => tuned.apply(trainable, frozen, inputs);
@@ -67,6 +70,13 @@ export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): 
   const [found, expected] = [byKey(grads, keyOf), golden.tensors("grads.safetensors")];
   assertEquals([...found.keys()].sort(), [...expected.keys()].sort());
   assertAllNear("the gradient of", found, expected, golden.rtol.long);
+  return { tuned, trainable };
+}
+
+/** `gpt2-lora-basic`, `llama-lora-qv` and their like. */
+export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
+  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  const { tuned, trainable } = await checkAdapted(golden, model, runtime);
 
   await checkMerged(golden, model, tuned, trainable, runtime);
   checkCounts(golden, model, tuned, trainable);
