@@ -16,7 +16,7 @@ await t.reportErrors(async () => {
       device: { type: "string", default: "auto" }, // or cpu, webgpu
       out: { type: "string", default: "out/adapter" },
       json: { type: "boolean", default: false }, // the results as one JSON object on standard output
-      dtype: { type: "string" }, // f32, f16 or bf16: how the base is held
+      dtype: { type: "string" }, // f32, f16, bf16 or packed: how the base is held
       threads: { type: "string" },
       debug: { type: "boolean", default: false }, // errors with their stacks
     },
@@ -29,6 +29,7 @@ await t.reportErrors(async () => {
   say(`device    ${device.description}: ${device.reason}`);
   using model = await loadModel(flags.model, { device, dtype: flags.dtype as WeightDType });
   say(`model     ${flags.model}: ${t.describeModel(model)}`);
+  for (const note of model.notes) console.error(`note: ${flags.model}: ${note}`);
   const tokenizer = model.tokenizer();
   const task = flags.data ? t.fileTask(flags.data, tokenizer, model.sizes) : t.lettersTask(tokenizer);
   const plan = { ...task.settings, steps: steps ?? task.settings.steps };

@@ -3,12 +3,12 @@ import type { Model } from "../core/model.ts";
 import type { OpenedDevice } from "../kernels/device/open.ts";
 import { type AnyModel, loadAnyModel, type WeightDType } from "../models/mod.ts";
 import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
-import { describeMatches, describeModel } from "../train/report.ts";
+import { describeMatches } from "../train/report.ts";
 import type { Given, OptionTable } from "../train/option_table.ts";
 import { anyBaseOption, basePath, readAnyAdapter } from "./adapter_input.ts";
 import { bringAdapter, tellDownload } from "./bring.ts";
 import type { Terminal } from "./command.ts";
-import { modelOptions, openDeviceFor } from "./open_model.ts";
+import { modelOptions, openDeviceFor, tellModel } from "./open_model.ts";
 
 /** The options of verbs that put an adapter on its base. */
 export const adaptedOptions = {
@@ -44,7 +44,7 @@ export async function openAdapted(
   using opened = new DisposableStack();
   const device = opened.use(await openDeviceFor(options, terminal));
   const model = opened.use(await loadAnyModel(base, { device, dtype: hold, ...tellDownload(base, terminal) }));
-  terminal.say(`model     ${base}: ${describeModel(model)}`);
+  tellModel(base, model, terminal);
   const tuned = putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);
   for (const note of tuned.notes) terminal.warn(`note: ${adapter}: ${note}`);

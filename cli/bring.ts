@@ -1,6 +1,6 @@
 /** Models and adapters from the hub, with the progress of the download told. */
+import { formatBytes } from "../core/format_bytes.ts";
 import { bring, type HubOptions } from "../models/load/hub.ts";
-import { formatBytes } from "../train/report.ts";
 import type { Terminal } from "./command.ts";
 
 /** Tells of every tenth of a download. */

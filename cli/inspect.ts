@@ -1,6 +1,7 @@
 /** `lowrank inspect`: what a model or an adapter is, without computing anything. */
 import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import { lora } from "../lora/mod.ts";
 import { openBytes, pathKind } from "../models/load/byte_source.ts";
 import { readGguf } from "../models/load/gguf.ts";
@@ -9,7 +10,7 @@ import { adapterScaling } from "../train/adapter_config.ts";
 import { moduleNames } from "../train/adapter_describe.ts";
 import { fitAdapter } from "../train/adapter_fit.ts";
 import { describeBase, fromMetadata } from "../train/base_record.ts";
-import { describeMatches, describeTrainable, formatBytes } from "../train/report.ts";
+import { describeMatches, describeTrainable } from "../train/report.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { adapterFormat, readAnyAdapter, toldOptions } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";

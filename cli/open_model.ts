@@ -2,7 +2,14 @@
 import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
-import { loadClassifier, type Loaded, type LoadedModel, loadModel, type WeightDType } from "../models/mod.ts";
+import {
+  type AnyModel,
+  loadClassifier,
+  type Loaded,
+  type LoadedModel,
+  loadModel,
+  type WeightDType,
+} from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { describeModel } from "../train/report.ts";
@@ -56,8 +63,14 @@ export async function loadModelFor(
   const model = classes
     ? await loadClassifier(path, { ...options, labels: classes, seed })
     : await loadModel(path, options);
-  terminal.say(`model     ${path}: ${describeModel(model)}`);
+  tellModel(path, model, terminal);
   return model;
+}
+
+/** Says what a model is, and what a person should know of it. */
+export function tellModel(path: string, model: AnyModel, terminal: Terminal): void {
+  terminal.say(`model     ${path}: ${describeModel(model)}`);
+  for (const note of model.notes) terminal.warn(`note: ${path}: ${note}`);
 }
 
 const labelsFile = "labels.json";

@@ -50,6 +50,7 @@ export function describeSurroundings(
   const { os, arch } = Deno.build;
   return {
     model: `${model.path}: ${describeModel(model)}`,
+    ...(model.notes.length > 0 && { weights: model.notes.join("; ") }),
     data,
     device: `${device.description}: ${device.reason}`,
     system: `${os} ${arch}`,

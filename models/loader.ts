@@ -2,6 +2,7 @@
 import { sizeOf } from "../core/aval.ts";
 import { type DType, storageBytes } from "../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../core/errors.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import { isPacked } from "../core/packed.ts";
 import { packedGgufTypes } from "./load/gguf_packed.ts";
 import type { Model } from "../core/model.ts";
@@ -26,7 +27,8 @@ export interface LoadOptions extends HubOptions {
   readonly device: TensorHome;
   /**
    * How matrices are held. By default as the file stores them; quantised ones become f32. With `packed` those stay as they
-   * are that kernels can read (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K). Vectors are always f32.
+   * are that kernels can read (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K); the others become f32, and `notes` says so. Vectors are always
+   * f32.
    */
   readonly dtype?: WeightDType;
   /** Called after each weight, with the bytes now held and the bytes in all. */
@@ -39,6 +41,8 @@ export interface FromFiles extends Disposable {
   readonly path: string;
   /** Its configuration. */
   readonly config: ModelConfig;
+  /** What a person should know of how the weights are held: those that were to stay packed and could not. */
+  readonly notes: readonly string[];
   /** Builds the model's tokenizer; a sentence where it has none. */
   tokenizer(): Tokenizer;
 }
@@ -96,6 +100,7 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
       ...make(params.tree),
       path: files.path,
       config,
+      notes: params.notes,
       tokenizer: () => files.tokenizer(),
       [Symbol.dispose]: () => params.tensors.forEach((t) => t.dispose()),
     };
@@ -169,12 +174,39 @@ function loadWeights(
     tensors.forEach((t) => t.dispose());
     throw error;
   }
-  return { tree: flat.unflatten(tensors), tensors };
+  const widened = dtype !== "packed" ? [] : flat.paths.filter((path) => !fresh.has(path)).flatMap((path): Widened[] => {
+    const { stored, bytes, shape } = source.entry(found.get(path)!);
+    const more = storageBytes(held(path), sizeOf(shape)) - bytes;
+    return shape.length > 1 && more > 0 && !isPacked(held(path)) ? [{ path, stored, dtype: held(path), more }] : [];
+  });
+  return { tree: flat.unflatten(tensors), tensors, notes: describeWidened(widened) };
 }
 
-/** `2.5 GB`, `0.4 MB`. */
-function formatBytes(bytes: number): string {
-  return bytes < 2 ** 27 ? `${(bytes / 2 ** 20).toFixed(1)} MB` : `${(bytes / 2 ** 30).toFixed(1)} GB`;
+/** A weight that was to stay packed and could not. */
+interface Widened {
+  readonly path: string;
+  readonly stored: string;
+  readonly dtype: DType;
+  /** The bytes that it takes more than in its file. */
+  readonly more: number;
+}
+
+/** A line for each type of the file: `30 weights of type Q5_K can't stay packed …: layers.*.mlp.down_proj.weight (30)`. */
+function describeWidened(all: readonly Widened[]): string[] {
+  return [...new Set(all.map(({ stored }) => stored))].map((type) => {
+    const some = all.filter(({ stored }) => stored === type);
+    const counts = new Map<string, number>();
+    for (const { path } of some) {
+      const name = path.replace(/\.\d+(?=\.)/g, ".*");
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    const names = [...counts].map(([name, n]) => n === 1 ? name : `${name} (${n})`).join(", ");
+    const more = formatBytes(some.reduce((sum, w) => sum + w.more, 0));
+    return `${some.length} weights of type ${type} can't stay packed and are held as ${
+      some[0].dtype
+    }, ${more} more than in ` +
+      `the file: ${names}`;
+  });
 }
 
 /** Refuses a model that the device can't hold, with what would fit. */

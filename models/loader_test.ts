@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { byteSize, type HostArray } from "../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../core/errors.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import { flatten } from "../core/tree.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
@@ -51,12 +52,51 @@ Deno.test("a dtype is honoured, and one that is none is refused", async () => {
   );
 });
 
+/** A .gguf file's bytes with some tensors said to be of another type, whose blocks must be no larger. */
+function retyped(path: string, names: readonly string[], type: number): Uint8Array<ArrayBuffer> {
+  const bytes = Deno.readFileSync(path);
+  const text = new TextDecoder("latin1").decode(bytes);
+  const view = new DataView(bytes.buffer);
+  for (const name of names) {
+    const after = text.indexOf(name) + name.length;
+    view.setUint32(after + 4 + 8 * view.getUint32(after, true), type, true);
+  }
+  return bytes;
+}
+
+Deno.test("weights that can't stay packed are told of: which, of what type, and what that costs", async () => {
+  const file = `${cases}/llama-gguf/llama-Q8_0.gguf`;
+  const q5 = 6; // the format's number of Q5_0
+  const path = Deno.makeTempFileSync({ suffix: ".gguf" });
+  try {
+    Deno.writeFileSync(
+      path,
+      retyped(file, ["blk.0.ffn_down.weight", "blk.1.ffn_down.weight", "blk.1.attn_q.weight"], q5),
+    );
+    const { place } = home();
+    using packed = await llama.load(path, { device: place, dtype: "packed" });
+    const [{ self_attn: { q_proj } }, { mlp: { down_proj } }] = packed.params.layers;
+    const values = (q_proj.weight as Tensor).size + 2 * (down_proj.weight as Tensor).size;
+    assertEquals(packed.notes, [
+      `3 weights of type Q5_0 can't stay packed and are held as f32, ${
+        formatBytes(values * (4 - 22 / 32))
+      } more than in ` +
+      "the file: layers.*.mlp.down_proj.weight (2), layers.*.self_attn.q_proj.weight",
+    ]);
+    using whole = await loadModel(file, { device: place, dtype: "packed" });
+    using plain = await loadModel(path, { device: place });
+    assertEquals([whole.notes, plain.notes], [[], []]);
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
 Deno.test("too little memory is said before a weight is read, with what would fit", async () => {
   const { place, counted } = home(300_000);
   await assertRejects(
     () => llama.load(`${cases}/llama-base/model`, { device: place }),
     DeviceError,
-    "needs 0.4 MB, one memory of a place for tests holds 0.3 MB: use --dtype bf16 (0.2 MB)",
+    "needs 423 kB, one memory of a place for tests holds 300 kB: use --dtype bf16 (212 kB)",
   );
   const small = home(1000);
   await assertRejects(

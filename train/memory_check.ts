@@ -1,7 +1,7 @@
 /** Whether a run fits: said before it begins, with what would make it fit. */
 import { DeviceError } from "../core/errors.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import type { MemoryEstimate } from "./memory_estimate.ts";
-import { formatBytes } from "./report.ts";
 
 /** `about 1.14 GB: weights 539.2 MB, trained 29.3 MB, optimiser 29.3 MB, activations 545.5 MB`. */
 export function describeMemory({ total, ...parts }: MemoryEstimate): string {

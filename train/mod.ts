@@ -4,6 +4,7 @@
  *
  * @module
  */
+export { formatBytes } from "../core/format_bytes.ts";
 export {
   type AdapterOrigin,
   checkWritable,
@@ -86,7 +87,6 @@ export {
   describeScore,
   describeSizes,
   describeTrainable,
-  formatBytes,
   memoryWatch,
   reportEnd,
   sideBySide,

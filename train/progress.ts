@@ -1,5 +1,5 @@
 /** A training run as it goes, in one line of a terminal. */
-import { formatBytes } from "./report.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import { type Speed, speedometer } from "./speed.ts";
 
 /** How far a run is. */

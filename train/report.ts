@@ -2,6 +2,7 @@
 import { sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 import type { Leaf } from "../core/model.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { flatten } from "../core/tree.ts";
@@ -13,12 +14,6 @@ import { Interrupted } from "./report_errors.ts";
 
 /** 1234567 as `1,234,567`. */
 const count = (n: number) => n.toLocaleString("en");
-
-/** `346 kB`, `3.8 MB`, `1.20 GB`. */
-export function formatBytes(bytes: number): string {
-  if (bytes < 1e6) return `${Math.ceil(bytes / 1e3)} kB`;
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
-}
 
 /** How many numbers a tree of parameters holds, and in how many bytes. */
 export function sizeOfTree(params: unknown): { count: number; bytes: number } {

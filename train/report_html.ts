@@ -1,8 +1,8 @@
 /** A run as one page: curves, samples over time, adapter, configuration, environment. It needs no script and no network. */
+import { formatBytes } from "../core/format_bytes.ts";
 import { Html, html } from "./html.ts";
 import type { RunHistory } from "./metrics.ts";
 import { formatSeconds } from "./progress.ts";
-import { formatBytes } from "./report.ts";
 import { drawFigure, type Figure, type Point } from "./report_plot.ts";
 import { reportStyle } from "./report_style.ts";
 import { adapter, count, evaluations, figure, pairs, samples } from "./report_tables.ts";

@@ -1,7 +1,7 @@
 /** Curves of a run as SVG text: drawn when the report is written, so that the page needs no script and no network. */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import { formatBytes } from "./report.ts";
+import { formatBytes } from "../core/format_bytes.ts";
 
 /** A value over the steps of a run. */
 export interface Point {

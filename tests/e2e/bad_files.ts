@@ -1,6 +1,9 @@
 /** What the table of bad inputs fills its folders with. Every function but the byte makers gives a change of a folder. */
 import { type TinyModelEdits, tinyShapes, writeTinyModel } from "./tiny_model.ts";
 
+/** What most rows ask for. */
+export const onModel = ["--model", "model", "--data", "rows.jsonl"];
+
 type Change = (folder: string) => Promise<void>;
 
 /** The tiny model, with something wrong in it. */

@@ -1,8 +1,7 @@
-/** Mistakes with `lowrank train`, `eval` and `generate`, as rows of the table of bad inputs: flags, configurations, data, resuming. */
-import { file } from "./bad_files.ts";
+/** Mistakes with `lowrank train`, `eval` and `generate`, as rows of the table of bad inputs: flags, configurations, resuming. */
+import { file, onModel } from "./bad_files.ts";
 import { writeTinyModel } from "./tiny_model.ts";
 
-const onModel = ["--model", "model", "--data", "rows.jsonl"];
 const cliTrain = ["lowrank", "train", ...onModel, "--device", "cpu"];
 
 /** Mistakes on the command line of `lowrank`. */
@@ -189,81 +188,6 @@ export const resuming = [
       }),
     args: [...aRun, "--resume", "--model", "other"],
     sentence: 'error: …can\'t be resumed with other values: base sha256 was "…" and is "…"',
-    code: 1,
-  },
-];
-
-const inFolder = ["lowrank", "train", "--model", "model", "--data", "data", "--device", "cpu"];
-const dataFile = (name: string, text: string) => async (folder: string) => {
-  await Deno.mkdir(`${folder}/data`, { recursive: true });
-  await Deno.writeTextFile(`${folder}/data/${name}`, text);
-};
-
-/** Data as `lowrank` reads it. */
-export const folders = [
-  {
-    name: "A folder without train",
-    args: inFolder,
-    files: dataFile("valid.jsonl", '{"text":"a row"}\n'),
-    sentence:
-      "error: data has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.",
-    code: 1,
-  },
-  {
-    name: "Two train files",
-    args: inFolder,
-    files: async (folder: string) => {
-      await dataFile("train.jsonl", "")(folder);
-      await dataFile("train.txt", "")(folder);
-    },
-    sentence: "error: data/train.jsonl and data/train.txt are both there: keep one of them.",
-    code: 1,
-  },
-  {
-    name: "A bad row",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"fine"}\n{"text":\n'),
-    sentence:
-      "error: data/train.jsonl line 2 is not JSON (…): mend the line or take it out. Or leave such rows out with --skip-bad-rows.",
-    code: 1,
-  },
-  {
-    name: "No good row",
-    args: [...inFolder, "--skip-bad-rows"],
-    files: dataFile("train.jsonl", "1\n2\n"),
-    sentence:
-      "error: data/train.jsonl has no row that can be used: all 2 are bad, the first because data/train.jsonl line 1 is 1: …",
-    code: 1,
-  },
-  {
-    name: "Rows longer than is asked for",
-    args: [...inFolder, "--seq", "8"],
-    files: dataFile("train.jsonl", '{"text":"longer than eight"}\n'),
-    sentence:
-      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row or cut it into several.",
-    code: 1,
-  },
-  {
-    name: "Some rows with a label",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"one"}\n{"text":"two","label":"b"}\n'),
-    sentence:
-      "error: data/train.jsonl mixes text (1), text and label (1): rows with a label teach a classifier, and then every row " +
-      "needs one.",
-    code: 1,
-  },
-  {
-    name: "Labels for a model that is no classifier",
-    args: inFolder,
-    files: dataFile("train.jsonl", '{"text":"one","label":"a"}\n{"text":"two","label":"b"}\n'),
-    sentence: "error: model/config.json is of the architecture gpt2…",
-    code: 1,
-  },
-  {
-    name: "A split that is not there",
-    args: ["lowrank", "eval", "--model", "model", "--data", "data", "--split", "test", "--device", "cpu"],
-    files: dataFile("train.jsonl", '{"text":"one"}\n'),
-    sentence: "error: data has no test.jsonl or test.txt: choose another --split.",
     code: 1,
   },
 ];

@@ -1,0 +1,147 @@
+/** Data that can't be used, as rows of the table of bad inputs. */
+import { file, onModel, rows } from "./bad_files.ts";
+
+/** Data that can't be learned from. */
+export const data = [
+  {
+    name: "No such data",
+    args: ["--model", "model", "--data", "absent.jsonl"],
+    sentence: "error: There is no file absent.jsonl: check the path.",
+    code: 1,
+  },
+  {
+    name: "Data of an unknown kind",
+    args: ["--model", "model", "--data", "rows.csv"],
+    sentence: "error: Cannot read data from rows.csv: its name must end in .jsonl (a row a line) or .txt (plain text).",
+    code: 1,
+  },
+  {
+    name: "Empty data",
+    args: onModel,
+    files: rows("\n"),
+    sentence: "error: rows.jsonl is empty: there is nothing to learn from.",
+    code: 1,
+  },
+  {
+    name: "A row that is too short",
+    args: onModel,
+    files: rows('{"text":""}\n'),
+    sentence: "error: rows.jsonl line 1 has nothing to learn (1 tokens): it needs at least one token after the first.",
+    code: 1,
+  },
+  {
+    name: "Data that is not UTF-8",
+    args: onModel,
+    files: file(
+      "rows.jsonl",
+      new Uint8Array([...new TextEncoder().encode('{"text":"ab"}\n{"text":"'), 0xff, 0x22, 0x7d]),
+    ),
+    sentence: "error: rows.jsonl line 2 is not UTF-8: convert the file to UTF-8.",
+    code: 1,
+  },
+  {
+    name: "A row that is not JSON",
+    args: onModel,
+    files: rows('{"text":"fine"}\n{"text":"cut\n'),
+    sentence: "error: rows.jsonl line 2 is not JSON (…): mend the line or take it out.",
+    code: 1,
+  },
+  {
+    name: "A row with other keys",
+    args: onModel,
+    files: rows('{"text":"fine"}\n{"txt":"not"}\n'),
+    sentence: 'error: rows.jsonl line 2 is an object with the keys ["txt"]: a row is {"text": …',
+    code: 1,
+  },
+  {
+    name: "A chat that ends with the user",
+    args: onModel,
+    files: rows('{"messages":[{"role":"user","content":"Hello?"}]}\n'),
+    sentence:
+      'error: rows.jsonl line 1: a chat to learn from must end with an "assistant" message, and this one ends with "user".',
+    code: 1,
+  },
+  {
+    name: "A row longer than the context",
+    args: onModel,
+    files: rows(`{"text":"fine"}\n{"text":"${"long ".repeat(20)}"}\n`),
+    sentence:
+      "error: rows.jsonl line 2 has 101 tokens and the model's context holds 64: shorten the row or cut it into several.",
+    code: 1,
+  },
+];
+
+const inFolder = ["lowrank", "train", "--model", "model", "--data", "data", "--device", "cpu"];
+const dataFile = (name: string, text: string) => async (folder: string) => {
+  await Deno.mkdir(`${folder}/data`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/data/${name}`, text);
+};
+
+/** Data as `lowrank` reads it. */
+export const folders = [
+  {
+    name: "A folder without train",
+    args: inFolder,
+    files: dataFile("valid.jsonl", '{"text":"a row"}\n'),
+    sentence:
+      "error: data has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.",
+    code: 1,
+  },
+  {
+    name: "Two train files",
+    args: inFolder,
+    files: async (folder: string) => {
+      await dataFile("train.jsonl", "")(folder);
+      await dataFile("train.txt", "")(folder);
+    },
+    sentence: "error: data/train.jsonl and data/train.txt are both there: keep one of them.",
+    code: 1,
+  },
+  {
+    name: "A bad row",
+    args: inFolder,
+    files: dataFile("train.jsonl", '{"text":"fine"}\n{"text":\n'),
+    sentence:
+      "error: data/train.jsonl line 2 is not JSON (…): mend the line or take it out. Or leave such rows out with --skip-bad-rows.",
+    code: 1,
+  },
+  {
+    name: "No good row",
+    args: [...inFolder, "--skip-bad-rows"],
+    files: dataFile("train.jsonl", "1\n2\n"),
+    sentence:
+      "error: data/train.jsonl has no row that can be used: all 2 are bad, the first because data/train.jsonl line 1 is 1: …",
+    code: 1,
+  },
+  {
+    name: "Rows longer than is asked for",
+    args: [...inFolder, "--seq", "8"],
+    files: dataFile("train.jsonl", '{"text":"longer than eight"}\n'),
+    sentence:
+      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row or cut it into several.",
+    code: 1,
+  },
+  {
+    name: "Some rows with a label",
+    args: inFolder,
+    files: dataFile("train.jsonl", '{"text":"one"}\n{"text":"two","label":"b"}\n'),
+    sentence:
+      "error: data/train.jsonl mixes text (1), text and label (1): rows with a label teach a classifier, and then every row " +
+      "needs one.",
+    code: 1,
+  },
+  {
+    name: "Labels for a model that is no classifier",
+    args: inFolder,
+    files: dataFile("train.jsonl", '{"text":"one","label":"a"}\n{"text":"two","label":"b"}\n'),
+    sentence: "error: model/config.json is of the architecture gpt2…",
+    code: 1,
+  },
+  {
+    name: "A split that is not there",
+    args: ["lowrank", "eval", "--model", "model", "--data", "data", "--split", "test", "--device", "cpu"],
+    files: dataFile("train.jsonl", '{"text":"one"}\n'),
+    sentence: "error: data has no test.jsonl or test.txt: choose another --split.",
+    code: 1,
+  },
+];

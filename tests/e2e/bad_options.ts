@@ -1,0 +1,90 @@
+/** Options of an adapter that can't be, as rows of the table of bad inputs. */
+import { adaptingProgram } from "./bad_files.ts";
+
+/** The rows. */
+export const adapters = [
+  {
+    name: "A target that matches nothing",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_atn"] }`),
+    sentence: "error: …c_atn…did you mean …c_attn…",
+    code: 1,
+  },
+  {
+    name: "A rank of 0",
+    args: [],
+    program: adaptingProgram(`{ r: 0, alpha: 8, targets: ["c_attn"] }`),
+    sentence: "error: …r …0…",
+    code: 1,
+  },
+  {
+    name: "A negative rank",
+    args: [],
+    program: adaptingProgram(`{ r: -2, alpha: 8, targets: ["c_attn"] }`),
+    sentence: "error: …r …-2…",
+    code: 1,
+  },
+  {
+    name: "A rank larger than the layer",
+    args: [],
+    program: adaptingProgram(`{ r: 17, alpha: 8, targets: ["c_attn"] }`),
+    sentence: "error: …17…16…",
+    code: 1,
+  },
+  {
+    name: "PEFT's name of an option",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], use_dora: true } as never`),
+    sentence: "error: there is no option use_dora: it is called dora here",
+    code: 1,
+  },
+  {
+    name: "An option of PEFT's that is not built",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], alora_invocation_tokens: [1] } as never`),
+    sentence: "error: the option alora_invocation_tokens of PEFT is not taken: …",
+    code: 1,
+  },
+  {
+    name: "A start that would have to be computed",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], init: "eva" as never }`),
+    sentence: 'error: init "eva": EVA is not computed here: make the first values with PEFT and load the folder',
+    code: 1,
+  },
+  {
+    name: "Everything excluded",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], exclude: /.*/ }`),
+    sentence: "error: exclude leaves none of the … modules that targets names",
+    code: 1,
+  },
+  {
+    name: "A layer that there is none of",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], layers: [9] }`),
+    sentence: "error: layers has 9, but what targets names is in layers 0…",
+    code: 1,
+  },
+  {
+    name: "A part that a projection has not",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn[x]"] }`),
+    sentence: 'error: target "c_attn[x]" matches no module of this model: did you mean "c_attn[…"?',
+    code: 1,
+  },
+  {
+    name: "A module that is adapted and trained in full",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn", "c_fc"], modulesToSave: ["c_fc"] }`),
+    sentence: 'error: "h.0.mlp.c_fc" is in targets and, by modulesToSave, trained in full: name it in one of them',
+    code: 1,
+  },
+  {
+    name: "A token that the vocabulary has not",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], trainableTokens: [100000] }`),
+    sentence: 'error: trainableTokens of "wte" has 100000: it takes row numbers from 0 to …, each once',
+    code: 1,
+  },
+];
