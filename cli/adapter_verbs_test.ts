@@ -6,6 +6,7 @@ import { type Command, type Terminal, UsageError } from "./command.ts";
 import { command as convert } from "./convert.ts";
 import { command as diff } from "./diff.ts";
 import { command as inspect } from "./inspect.ts";
+import { openSafetensors } from "../models/load/safetensors.ts";
 import { command as merge } from "./merge.ts";
 import { command as verify } from "./verify.ts";
 
@@ -91,6 +92,23 @@ Deno.test("merge writes a model that differs from its base by the adapter alone"
     await run(merge, ...args, "--tied", "peft", "--dtype", "bf16");
     assertEquals((await run(diff, base, out)).result.onlyB, []);
     await assertRejects(() => run(merge, args[0], "--model", base), UsageError, "no --out is given");
+  }));
+
+Deno.test("merging into a quantised base says which weights the adapter belongs to, and writes f32 or f16", () =>
+  inFolder(async (folder) => {
+    const [base, out] = [`${folder}/base.gguf`, `${folder}/merged`];
+    Deno.copyFileSync(`${cases}/llama-gguf/llama-Q4_1.gguf`, base);
+    Deno.copyFileSync(`${import.meta.dirname}/../assets/letters-base/tokenizer.json`, `${folder}/tokenizer.json`);
+    const args = [`${cases}/llama-lora-qv/adapter`, "--model", base, "--out", out];
+    for (const dtype of ["f32", "f16"]) {
+      const { warnings } = await run(merge, ...args, ...(dtype === "f32" ? [] : ["--dtype", dtype]));
+      assertEquals(warnings, [
+        "note: the base is quantised (Q4_1): the adapter belongs to the values that its codes stand for, and is merged into " +
+        "these; it does not belong to the model before it was quantised",
+      ]);
+      using merged = openSafetensors(`${out}/model.safetensors`);
+      assertEquals(merged.entry("model.layers.0.self_attn.q_proj.weight").dtype, dtype);
+    }
   }));
 
 Deno.test("convert goes from format to format, and PiSSA becomes the plain adapter that PEFT makes of it", () =>

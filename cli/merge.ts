@@ -1,4 +1,5 @@
 /** `lowrank merge`: writes the base with an adapter in it as a model of its own. */
+import { describeDequantized } from "../train/base_record.ts";
 import { checkMerge, mergeSafely } from "../train/merge.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { describeMergeChecks } from "../train/report.ts";
@@ -41,6 +42,8 @@ export const command: Command = {
     // Asked for another dtype, the sum is rounded to that one alone.
     using opened = await openAdapted(adapter, options, terminal, dtype === undefined ? undefined : "f32");
     const { tuned, model } = opened;
+    const dequantized = describeDequantized(model);
+    if (dequantized !== null) terminal.warn(`note: ${dequantized}`);
     for (const { module, from } of tied === "peft" ? [] : tuned.unties) {
       terminal.warn(`note: ${module} gets a weight of its own, since only one use of ${from} is adapted`);
     }

@@ -38,9 +38,14 @@ export function isFromFiles(model: object): model is Described {
  * @throws {FileError} when they are gone
  */
 export function recordBase(
-  { path, config, params }: Pick<FromFiles, "path" | "config"> & { readonly params: unknown },
-  name: string = lastPart(path),
+  model: Pick<FromFiles, "path" | "config"> & { readonly params: unknown },
+  name: string = lastPart(model.path),
 ): BaseRecord {
+  return { name, sha256: hashOf(model.path), ...storageOf(model) };
+}
+
+/** How a model's weights are stored and held. */
+function storageOf({ path, config, params }: Described): Pick<BaseRecord, "stored" | "dtype" | "quantization"> {
   // By the number of weights, not by bytes: an embedding that stays wide weighs more than layers of 4 bits.
   const held = new Map<string, number>();
   for (const { aval } of flatten<Leaf>(params).leaves) count(held, aval.dtype, sizeOf(aval.shape));
@@ -52,7 +57,17 @@ export function recordBase(
   }
   const [dtype, type] = [most(held), most(stored)];
   const quantized = isPacked(dtype as never) && dtype !== type.toLowerCase();
-  return { name, sha256: hashOf(path), stored: type, dtype, quantization: quantized ? dtype : "none" };
+  return { stored: type, dtype, quantization: quantized ? dtype : "none" };
+}
+
+/** What a person should know who merges an adapter of a quantised base into it, or null where it is not quantised. */
+export function describeDequantized(model: Described): string | null {
+  const { stored, quantization } = storageOf(model);
+  if (quantization === "none" && /^B?F\d+$/.test(stored)) return null;
+  return `the base is quantised (${
+    quantization === "none" ? stored : quantization
+  }): the adapter belongs to the values ` +
+    "that its codes stand for, and is merged into these; it does not belong to the model before it was quantised";
 }
 
 /** The file's or folder's own name: where it lies on this machine is nobody else's business. */

@@ -21,7 +21,8 @@ export interface MergeOptions {
 
 /**
  * The parameters with an adapter merged in: new tensors where a weight changed, the base's own everywhere else. Sums are f32
- * and rounded once to the dtype that a weight is held in.
+ * and rounded once to the dtype that a weight is held in. Packed weights become f32: the adapter belongs to the values of
+ * their codes, and not to the weights before they were quantised.
  */
 export function mergeParams<P>(tuned: AnyTuned<P>, trainable: Trainable, options: MergeOptions = {}): P {
   return computed(tuned.merge(trainable, tuned.frozen, options));

@@ -141,7 +141,7 @@ export const models = [
     args: [...onModel, "--device", "cpu"],
     files: enormousModel,
     sentence:
-      "error: model/model.safetensors needs 5.37 GB, one memory of cpu … holds 4.29 GB: use --dtype bf16 (2.68 GB)",
+      "error: model/model.safetensors needs 5.42 GB, one memory of cpu … holds 4.29 GB: use --dtype bf16 (2.71 GB)",
     code: 1,
   },
 ];
