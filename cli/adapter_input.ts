@@ -9,15 +9,11 @@ import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
 import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
 import { readGgufAdapter } from "../train/adapter_gguf.ts";
 import { isMlxAdapter, readMlxAdapter } from "../train/adapter_mlx.ts";
-import type { Option } from "../train/option_table.ts";
+import { trainOptions } from "../train/config.ts";
 import type { Terminal } from "./command.ts";
 
 /** Whether another base is taken than the one that an adapter was trained on. */
-export const anyBaseOption = {
-  kind: "switch",
-  default: false,
-  help: "Take a base other than the one that the adapter was trained on",
-} as const satisfies Option;
+export const anyBaseOption = trainOptions.anyBase;
 
 /** Puts an adapter on its model, and says what a person should know of it. */
 export function loadAdapterFor<P, I, O>(

@@ -5,7 +5,7 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { lora, type Tuned } from "../lora/mod.ts";
 import { checkpointBlocks } from "../models/checkpoint_blocks.ts";
-import { loadAdapter } from "../train/adapter.ts";
+import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
 import type { GivenConfig, TrainConfig } from "../train/config.ts";
 import { adamw, loraPlus, type Optimiser } from "../train/optimiser.ts";
 import { writtenName } from "../train/option_table.ts";
@@ -14,26 +14,34 @@ import { type Trainee, wholeModel } from "../train/trainee.ts";
 import { type Terminal, UsageError } from "./command.ts";
 import { isClassifier, type PredictiveModel } from "./open_model.ts";
 
-/** A model with an adapter; null where all of the model is trained. */
-export type TunedOrNot = Tuned<unknown, TokenInputs, Value> | null;
+/** Options that are about an adapter that is there. */
+const ofOld = ["adapter", "anyBase"] as const;
+
+/** A model with an adapter, and what is to be known of one that was loaded; null where all of the model is trained. */
+export type TunedOrNot =
+  | Tuned<unknown, TokenInputs, Value> & Partial<Pick<LoadedAdapter<any, any, any>, "notes">>
+  | null;
 
 /** Options that make a new adapter what it is. */
 const shaping = ["r", "alpha", "dropout", "targets", "rslora", "dora", "modulesToSave"] as const;
 
 /**
- * Refuses flags that would not be looked at: those of an adapter where all of the model is trained, and those of a new
- * adapter where an old one is begun with.
+ * Refuses flags that would not be looked at: those of an adapter where all of the model is trained, those of a new adapter
+ * where an old one is begun with, and the other way round.
  *
  * @throws {UsageError} naming both
  */
 export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): void {
-  const unused = full ? [...shaping, "adapter", "loraplus"] as const : adapter === undefined ? [] : shaping;
+  const [unused, reason] = full
+    ? [
+      [...shaping, ...ofOld, "loraplus"] as const,
+      "is for adapters, and --full trains all of the model: leave one of them out",
+    ]
+    : adapter === undefined
+    ? [ofOld, "is for an --adapter begun with, and none is named: leave it out"]
+    : [shaping, "is decided by the --adapter begun with: leave one of them out"];
   const given = unused.find((name) => flags[name] !== undefined);
-  if (given === undefined) return;
-  const reason = full
-    ? "is for adapters, and --full trains all of the model"
-    : "is decided by the --adapter begun with";
-  throw new UsageError(`--${writtenName(given)} ${reason}: leave one of them out`);
+  if (given !== undefined) throw new UsageError(`--${writtenName(given)} ${reason}`);
 }
 
 /** An adapter, or with `full` all of the model. */
@@ -41,15 +49,12 @@ export function chooseTrainee(
   whole: PredictiveModel,
   config: TrainConfig,
 ): { trainee: Trainee<unknown, unknown>; tuned: TunedOrNot } {
-  if (config.checkpointBlocks && !("applyByBlocks" in whole)) {
-    throw new OptionError("checkpoint-blocks is for language models, and this is a classifier: leave it out.");
-  }
-  const model = config.checkpointBlocks && "applyByBlocks" in whole ? checkpointBlocks(whole) : whole;
+  const model = config.checkpointBlocks ? checkpointBlocks(whole) : whole;
   const any = model as Model<unknown, TokenInputs, Value>;
   if (config.full) return { trainee: wholeModel(any), tuned: null };
   const tuned = config.adapter === undefined
     ? newAdapter(any, model, config)
-    : loadAdapter<any, TokenInputs, Value>(config.adapter, any);
+    : loadAdapter<any, TokenInputs, Value>(config.adapter, any, { anyBase: config.anyBase });
   return { trainee: tuned, tuned };
 }
 
@@ -80,6 +85,7 @@ export function describeTrainee(model: PredictiveModel, tuned: TunedOrNot, termi
     terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);
     return;
   }
+  for (const note of tuned.notes ?? []) terminal.warn(`note: ${note}`);
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapting  ${line}`);
   terminal.say(describeTrainable(tuned.trainable, model.params));
 }

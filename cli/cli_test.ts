@@ -161,6 +161,21 @@ Deno.test("all of a model can be trained, and is saved as one", () =>
     assert(JSON.parse(measured.out).loss < losses[0]);
   }));
 
+Deno.test("an adapter is trained further, on another base only where that is asked for", () =>
+  withWork(async (folder) => {
+    assertEquals((await lowrank(folder, training)).code, 0);
+    const further = [...training, "--adapter", "out/adapter", "--out", "out/further"];
+    assertEquals((await lowrank(folder, further)).code, 0);
+    await writeTinyModel(`${folder}/model`, {
+      weights: (all) => (all.get("ln_f.weight")!.data as Float32Array).fill(1),
+    });
+    const refused = await lowrank(folder, [...further, "--overwrite"]);
+    assertEquals(refused.code, 1);
+    assertStringIncludes(refused.err, "or ask for any base (anyBase: true, --any-base)");
+    const asked = await lowrank(folder, [...further, "--overwrite", "--any-base"]);
+    assertEquals(asked.code, 0, asked.err);
+  }));
+
 Deno.test("bad rows are left out where that is asked for, and that is said even when quiet", () =>
   withWork(async (folder) => {
     await Deno.writeTextFile(`${folder}/data/train.jsonl`, '{"text":"fine"}\n{"text":\n{"text":"fine, too"}\n');
@@ -194,6 +209,21 @@ Deno.test("rows with labels teach a classifier, whose classes are kept with it",
     const measured = await lowrank(folder, ["eval", "--adapter", "out/adapter", "--data", "data", "--json", ...onCpu]);
     assertEquals(measured.code, 0, measured.err);
     assertEquals(JSON.parse(measured.out).accuracy, 1);
+    const byBlocks = await lowrank(folder, [
+      ...[
+        ...training,
+        "--steps",
+        "24",
+        "--targets",
+        "query,value",
+        "--json",
+        "--checkpoint-blocks",
+        "--out",
+        "out/blocks",
+      ],
+    ]);
+    assertEquals(byBlocks.code, 0, byBlocks.err);
+    assertEquals(JSON.parse(byBlocks.out).losses[0], JSON.parse(run.out).losses[0]);
     const base = await lowrank(folder, ["eval", "--model", "model", "--data", "data", ...onCpu]);
     assertEquals(base.code, 1);
     assertStringIncludes(base.err, "has no trained classifying head to measure");

@@ -118,9 +118,7 @@ async function runTraining(
   const kept = valid && rowsOf(valid);
   const memory = planMemory({
     ...{ trainee, device, terminal },
-    byBlocks: !config.checkpointBlocks && "applyByBlocks" in model
-      ? () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee
-      : null,
+    byBlocks: config.checkpointBlocks ? null : () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee,
     plan: {
       ...{ device, lengths, optimiser, clip, batch: config.batch, accumulate: config.accumulate, pack: config.pack },
       ...{ classes: classes !== undefined, keepBest: true },

@@ -116,6 +116,8 @@ export interface ClassifierModel<P = unknown> extends Model<P, TokenInputs, Valu
   readonly sizes: LanguageModelSizes;
   /** The names of the labels, in the order of the logits. */
   readonly labels: readonly string[];
+  /** What `apply` computes, but of each block only its input is kept for the backward pass. */
+  applyByBlocks(params: P, inputs: TokenInputs): Value;
   /**
    * Modules whose weights are new and not from the file: a head to be trained whole, beside any adapter (`lora`'s
    * `modulesToSave`). Empty where the file has a trained head.

@@ -9,6 +9,7 @@ import { asValue } from "../core/ops/constant.ts";
 import { add, convert, div, max, mul, ne, sqrt, tanh } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { iota, slice } from "../core/ops/structure.ts";
+import { checkpoint } from "../core/transforms/checkpoint.ts";
 import {
   type ActivationName,
   activationOf,
@@ -117,8 +118,11 @@ export function bertShapes(config: BertConfig, hasPooler: boolean): Record<strin
   };
 }
 
-/** The embedding f32[B,T,D] and the stream after each layer. Padding is seen by no token; its own states mean nothing. */
-export function bertStates(config: BertConfig, params: BertParams, inputs: TokenInputs): Value[] {
+/**
+ * The embedding f32[B,T,D] and the stream after each layer. Padding is seen by no token; its own states mean nothing.
+ * `byBlocks`: of each layer only its input is kept for the backward pass.
+ */
+export function bertStates(config: BertConfig, params: BertParams, inputs: TokenInputs, byBlocks = false): Value[] {
   const { width, heads, eps } = config;
   const { ids, seen: mask, positionIds, tokenTypeIds, documentStart } = readTokenInputs(inputs, config);
   if (documentStart !== undefined) {
@@ -136,12 +140,14 @@ export function bertStates(config: BertConfig, params: BertParams, inputs: Token
   const marks = add(look(embeddings.position_embeddings, positions), look(embeddings.token_type_embeddings, types));
   const states = [norm(add(words, marks), embeddings.LayerNorm)];
   for (const { attention: { self, output: mix }, intermediate, output } of encoder.layer) {
-    const x = states.at(-1)!;
-    const project = (to: Linear) => reshape(linear(x, to), [b, t, heads, width / heads]);
-    const seen = attention(project(self.query), project(self.key), project(self.value), { mask, causal: false });
-    const mixed = norm(add(x, linear(reshape(seen, [b, t, width]), mix.dense)), mix.LayerNorm);
-    const inner = activate(linear(mixed, intermediate.dense));
-    states.push(norm(add(mixed, linear(inner, output.dense)), output.LayerNorm));
+    const block = (x: Value) => {
+      const project = (to: Linear) => reshape(linear(x, to), [b, t, heads, width / heads]);
+      const seen = attention(project(self.query), project(self.key), project(self.value), { mask, causal: false });
+      const mixed = norm(add(x, linear(reshape(seen, [b, t, width]), mix.dense)), mix.LayerNorm);
+      const inner = activate(linear(mixed, intermediate.dense));
+      return norm(add(mixed, linear(inner, output.dense)), output.LayerNorm);
+    };
+    states.push((byBlocks ? checkpoint(block) : block)(states.at(-1)!));
   }
   return states;
 }

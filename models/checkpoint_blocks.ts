@@ -8,8 +8,8 @@ interface ByBlocks {
 
 /**
  * The same model, of which training keeps only the input of each block; the rest of a block is computed again on the way
- * back. Values and gradients are the same bit for bit. A step takes about a third longer, since the forward pass of every
- * block is done twice.
+ * back. Values are the same bit for bit, gradients but for last bits where a sum is fused otherwise. A step takes about a third
+ * longer, since the forward pass of every block is done twice.
  *
  * Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
  */

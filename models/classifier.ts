@@ -32,14 +32,15 @@ export function makeBertClassifier(
   params: BertClassifierParams,
   fresh: readonly string[] = [],
 ): ClassifierModel<BertClassifierParams> {
-  const apply = (params: BertClassifierParams, inputs: TokenInputs): Value => {
-    const states = bertStates(config, params, inputs);
+  const logits = (params: BertClassifierParams, inputs: TokenInputs, byBlocks: boolean): Value => {
+    const states = bertStates(config, params, inputs, byBlocks);
     return linear(bertPool(params, states[config.layers]), params.classifier);
   };
   return {
     architecture: "bert",
     params,
-    apply,
+    apply: (params, inputs) => logits(params, inputs, false),
+    applyByBlocks: (params, inputs) => logits(params, inputs, true),
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
     tied: {},
     hubName: (path) => /^classifier(\.|$)/.test(path) ? path : `bert.${path}`,

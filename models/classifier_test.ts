@@ -1,12 +1,18 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { OptionError } from "../core/errors.ts";
+import { newInput } from "../core/ir/graph.ts";
 import { classificationLoss } from "../core/nn/loss.ts";
 import { mul, sub } from "../core/ops/elementwise.ts";
 import { type HostTensor, type Tensor, upload } from "../core/tensor.ts";
+import { trace } from "../core/trace.ts";
 import { valueAndGrad } from "../core/transforms/grad.ts";
-import { flatten } from "../core/tree.ts";
+import { flatten, mapTree } from "../core/tree.ts";
+import { build } from "../kernels/compile.ts";
+import { openCpu } from "../kernels/device/cpu.ts";
+import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { oracleRuntime as runtime } from "../tests/runtimes.ts";
+import { checkpointBlocks } from "./checkpoint_blocks.ts";
 import { loadClassifier } from "./classifier.ts";
 
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
@@ -46,6 +52,25 @@ Deno.test("labels that are missing, repeated or of another head are refused", as
   await refused(encoder, ["yes"], 'labels are at least two different names, not ["yes"]');
   await refused(encoder, ["yes", "yes"], "at least two different names");
   await refused(classifier, ["a", "b"], "has the labels LABEL_0, LABEL_1, LABEL_2, and a, b are asked for");
+});
+
+Deno.test("by blocks the slopes are the same bits, and less is kept for them", async () => {
+  using device = await openCpu({ threads: 2, blas: false });
+  using model = await loadClassifier(classifier, { device });
+  const ids = { shape: [4, 40], dtype: "i32", data: Int32Array.from({ length: 160 }, (_, i) => 5 + i % 80) } as const;
+  const inputs = { inputIds: upload(device, ids) };
+  const labels = upload(device, { shape: [4], dtype: "i32", data: Int32Array.of(0, 1, 2, 0) });
+  const found = await Promise.all([model, checkpointBlocks(model)].map(async (m) => {
+    const tuned = lora(m, { r: 2, alpha: 4, targets: ["query", "value"] });
+    const loss = (t: typeof tuned.trainable, f: typeof tuned.frozen, i: typeof inputs, l: Tensor) =>
+      classificationLoss(tuned.apply(t, f, i), l);
+    const args = [tuned.trainable, tuned.frozen, inputs, labels] as const;
+    const placeholders = mapTree(args, (leaf: Tensor) => newInput(leaf.aval)) as any;
+    const { program } = build(trace(valueAndGrad(loss), placeholders).graph);
+    return { values: await read(jit(valueAndGrad(loss))(...args)), arena: program.arenaBytes };
+  }));
+  assertEquals(found[0].values, found[1].values);
+  assert(found[1].arena < found[0].arena, `${found[1].arena} of ${found[0].arena} bytes`);
 });
 
 Deno.test("a fresh head is trained whole beside an adapter", async () => {

@@ -51,6 +51,7 @@ export const trainOptions = {
     help: "Modules to adapt: names, paths with * for any one part, or all-linear",
   },
   adapter: { kind: "text", value: "FOLDER", help: "Begin with this adapter, its rank, targets and values" },
+  anyBase: { kind: "switch", default: false, help: "Take a base other than the one that the adapter was trained on" },
   rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
   dora: {
     kind: "switch",

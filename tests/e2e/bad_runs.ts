@@ -80,6 +80,12 @@ export const commandLine = [
     code: 2,
   },
   {
+    name: "Any base for an adapter that is new",
+    args: [...cliTrain, "--any-base"],
+    sentence: "error: --any-base is for an --adapter begun with, and none is named: leave it out",
+    code: 2,
+  },
+  {
     name: "Resuming and beginning anew",
     args: [...cliTrain, "--resume", "--overwrite"],
     sentence: "error: resume and overwrite are both given: go on with the run that is there, or begin anew",
