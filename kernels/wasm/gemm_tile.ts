@@ -2,6 +2,7 @@
 import { byteSize } from "../../core/dtype.ts";
 import type { DType } from "../../core/dtype.ts";
 import { Code, type Local } from "./assembler.ts";
+import type { MemoryOpcode } from "./opcodes.ts";
 import { PackedReader } from "./packed.ts";
 import { emitPackedDots, type PackedDots } from "./packed_dots.ts";
 import { emitWiden } from "./storage.ts";
@@ -31,9 +32,20 @@ export interface TileShape {
   readonly relaxed: boolean;
 }
 
+/** Rows that one load of the splat side brings, where its rows are neighbours: how, and the turn to the next of them. */
+const loadsOfRows: readonly { size: number; load: MemoryOpcode; turn: [number, number, number, number] }[] = [
+  { size: 4, load: "v128.load", turn: [1, 2, 3, 0] },
+  { size: 2, load: "v128.load64_splat", turn: [1, 0, 3, 2] },
+  { size: 1, load: "v128.load32_splat", turn: [0, 0, 0, 0] },
+];
+
 /**
  * A function `(result, add, splat0, panel0, k0, splat1, …)` that adds the products of every segment over its k into the
  * tile at `result` when `add` is not 0, and over what lies there otherwise.
+ *
+ * Engines without guard pages check every load against the memory's end, which takes as long as the load. So where the
+ * splat side's rows are neighbours, four or two come by one load, and instead of being repeated in all lanes they are turned
+ * by one lane after each multiplication: the sums then hold the tile's diagonals, which are put in order at the end.
  */
 export function emitTile(shape: TileShape): Code {
   const { rows, vectors, segments, resultRow, relaxed } = shape;
@@ -44,6 +56,7 @@ export function emitTile(shape: TileShape): Code {
     sums.forEach((row, r) => row.forEach((sum, v) => visit(sum, r * resultRow + v * 16)));
   const panels = Array.from({ length: vectors }, () => code.local("v128"));
   const splat = code.local("v128"), k = code.local("i32");
+  const loads = rowLoads(rows, segments.every(({ splatRow }) => splatRow === 4));
   segments.forEach((segment, s) => {
     const [splatAt, panelAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
     const step = (i: number) => {
@@ -51,13 +64,16 @@ export function emitTile(shape: TileShape): Code {
         pushVector(code, segment.panelType, panelAt, i * segment.panelStep + v * 4 * byteSize[segment.panelType]);
         code.set(panel);
       });
-      sums.forEach((row, r) => {
-        code.get(splatAt).memory("v128.load32_splat", r * segment.splatRow + i * segment.splatStep).set(splat);
-        row.forEach((sum, v) => {
-          if (relaxed) code.get(splat).get(panels[v]).get(sum).op("f32x4.relaxed_madd").set(sum);
-          else code.get(splat).get(panels[v]).op("f32x4.mul").get(sum).op("f32x4.add").set(sum);
+      for (const { first, size, load, turn } of loads) {
+        code.get(splatAt).memory(load, first * segment.splatRow + i * segment.splatStep).set(splat);
+        sums.slice(first, first + size).forEach((row, r) => {
+          if (r > 0) code.get(splat).get(splat).shuffle(...turn).set(splat);
+          row.forEach((sum, v) => {
+            if (relaxed) code.get(splat).get(panels[v]).get(sum).op("f32x4.relaxed_madd").set(sum);
+            else code.get(splat).get(panels[v]).op("f32x4.mul").get(sum).op("f32x4.add").set(sum);
+          });
         });
-      });
+      }
     };
     const advance = (steps: number) => {
       code.get(splatAt).i32(steps * segment.splatStep).op("i32.add").set(splatAt);
@@ -71,6 +87,9 @@ export function emitTile(shape: TileShape): Code {
       });
     }
   });
+  for (const { first, size } of loads) {
+    for (let v = 0; v < vectors; v++) emitDiagonalsToRows(code, sums.slice(first, first + size).map((row) => row[v]));
+  }
   // What lies there is added last: sums of blocks lose fewer digits than one sum over all of a long k.
   if (shape.adds) {
     code.get(add).when(() =>
@@ -79,6 +98,30 @@ export function emitTile(shape: TileShape): Code {
   }
   eachSum((sum, offset) => code.get(result).get(sum).memory("v128.store", offset));
   return code;
+}
+
+/** The loads that bring a tile's rows: as many rows each as there are, if they are neighbours. */
+function rowLoads(rows: number, neighbours: boolean) {
+  const loads: ({ first: number } & typeof loadsOfRows[number])[] = [];
+  for (let first = 0; first < rows; first += loads[loads.length - 1].size) {
+    loads.push({ first, ...loadsOfRows.find(({ size }) => size === 1 || (neighbours && first + size <= rows))! });
+  }
+  return loads;
+}
+
+/** Lane i of `sums[j]` belongs to row (i + j) mod their number; afterwards `sums[j]` is row j. */
+function emitDiagonalsToRows(code: Code, sums: readonly Local[]): void {
+  const count = sums.length;
+  if (count === 1) return;
+  // Each sum with the one before it: even lanes of the first, odd ones of the second.
+  const pairs = sums.map(() => code.local("v128"));
+  pairs.forEach((pair, j) => code.get(sums[j]).get(sums[(j + count - 1) % count]).shuffle(0, 5, 2, 7).set(pair));
+  sums.forEach((sum, j) => {
+    code.get(pairs[j]);
+    if (count === 4) code.get(pairs[(j + 2) % 4]).shuffle(0, 1, 6, 7);
+    code.set(sum);
+  });
+  code.release("v128", ...pairs);
 }
 
 /**
