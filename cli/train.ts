@@ -28,7 +28,7 @@ import { saveModel } from "../train/save_model.ts";
 import { watchRun } from "../train/watch_run.ts";
 import { sampler } from "../train/sampler.ts";
 import type { Example } from "../train/data.ts";
-import { mergeParams } from "../train/merge.ts";
+import { unmergedSteps } from "../train/unmerged.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { bringAdapter } from "./bring.ts";
 import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
@@ -179,9 +179,10 @@ async function runTraining(
     evaluate: kept ? evaluator(trainee, kept, { context, padId }) : undefined,
     sample: config.samples > 0 && !isClassifier(model)
       ? sampler<any>({
-        ...{ model, tokenizer },
+        model: tuned ? unmergedSteps(model, tuned) : model,
+        tokenizer,
         rows: (kept ?? rowsOf(data, config.samples)).slice(0, config.samples),
-        merge: (params) => tuned ? mergeParams(tuned as any, params) : params,
+        params: (trained) => tuned ? { trainable: trained, frozen: tuned.frozen } : trained,
       })
       : undefined,
     onStep: (line, speed) => bar?.update({ ...line, bytes: device.memory.current }, speed),

@@ -1,7 +1,6 @@
 /** Answers of a model to prompts, for measuring it. */
-import type { LanguageModel } from "../core/model.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { generator } from "../models/generate.ts";
+import { generator, type Steps } from "../models/generate.ts";
 import type { SamplingOptions } from "../models/sampling.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 
@@ -18,7 +17,7 @@ export interface AnswerOptions extends SamplingOptions {
  * greedily, unless a temperature is given. The programs are compiled once for all calls.
  */
 export function answerer(
-  model: LanguageModel,
+  model: Steps,
   tokenizer: Tokenizer,
   { maxNewTokens, batch = 50, ...sampling }: AnswerOptions,
 ): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {

@@ -5,8 +5,8 @@ import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { encodeRow } from "./data.ts";
-import { mergeParams } from "./merge.ts";
 import { sampler } from "./sampler.ts";
+import { unmergedSteps } from "./unmerged.ts";
 
 Deno.test("prompts are continued with the parameters given; memory and parameters are as before", async () => {
   const folder = await Deno.makeTempDir();
@@ -20,16 +20,17 @@ Deno.test("prompts are continued with the parameters given; memory and parameter
       encodeRow(row, tokenizer)
     );
     const before = await read(model.params);
+    const { frozen, trainable } = tuned;
     const sample = sampler<any>({
-      ...{ model, tokenizer, rows, maxNewTokens: 5 },
-      merge: (params) => mergeParams(tuned, params),
+      ...{ model: unmergedSteps(model, tuned), tokenizer, rows, maxNewTokens: 5 },
+      params: (trainable) => ({ trainable, frozen }),
     });
-    const made = await sample(tuned.trainable);
+    const made = await sample(trainable);
     // A prompt is what is not learned; of a text that is learned whole, its first third.
     assertEquals(made.map(({ prompt }) => prompt), ["ask ", "a tex"]);
     assert(made.every(({ text }) => typeof text === "string"));
     const held = device.memory.current;
-    assertEquals(await sample(tuned.trainable), made);
+    assertEquals(await sample(trainable), made);
     assertEquals(device.memory.current, held);
     assertEquals(await read(model.params), before);
   } finally {
