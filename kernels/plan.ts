@@ -1,6 +1,6 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
 import { type DType, storageBytes } from "../core/dtype.ts";
-import type { BufferRef, Expr, Index, MapKernel, Program, Step } from "./kernel.ts";
+import type { BufferRef, Expr, Index, MapKernel, Phase, Program, RowKernel, Step, Store } from "./kernel.ts";
 import type { Launch } from "./lower/context.ts";
 import type { Lowered } from "./lower/lower.ts";
 import type { Buffer } from "./lower/repr.ts";
@@ -83,19 +83,20 @@ class Placement {
     this.launches.forEach((launch, i) => {
       const { elidable } = launch;
       if (elidable && this.#dies(elidable.from, i) && this.#alias(elidable.from, elidable.to)) return;
-      kept.push(launch.kernel.kind === "map" ? this.#inPlace(launch, launch.kernel, i) : launch);
+      const { kernel } = launch;
+      kept.push(kernel.kind === "map" || kernel.kind === "row" ? this.#inPlace(launch, kernel, i) : launch);
     });
     return kept;
   }
 
-  /** A map that reads a dying buffer only where it writes does so in place. */
-  #inPlace(launch: Launch, kernel: MapKernel, i: number): Launch {
-    for (const store of kernel.stores) {
+  /** A map or a row kernel that reads a dying buffer only where it writes, and not after, does so in place. */
+  #inPlace(launch: Launch, kernel: MapKernel | RowKernel, i: number): Launch {
+    for (const store of everywhere(kernel)) {
       const to = launch.buffers[store.operand];
       if (this.#parent.has(to) || kernel.operands[store.operand].access !== "write" || store.index.dynamic) continue;
-      if (sizeOfMap(kernel) !== to.size) continue;
+      if (pointsOf(kernel) !== to.size) continue;
       const from = launch.buffers.findIndex((b, o) =>
-        kernel.operands[o].access === "read" && this.#dies(b, i) && sameIndexEverywhere(kernel, o, store.index) &&
+        kernel.operands[o].access === "read" && this.#dies(b, i) && readOnlyWhere(kernel, o, store) &&
         launch.buffers.filter((x) => this.root(x) === this.root(b)).length === 1
       );
       if (from < 0 || kernel.operands[from].dtype !== kernel.operands[store.operand].dtype) continue;
@@ -108,23 +109,34 @@ class Placement {
   }
 }
 
-const sizeOfMap = (kernel: MapKernel) => kernel.shape.reduce((n, d) => n * d, 1);
+const pointsOf = (kernel: MapKernel | RowKernel) =>
+  (kernel.kind === "map" ? kernel.shape : [...kernel.rows, kernel.cols]).reduce((n, d) => n * d, 1);
 
-/** Whether each load of an operand is at `index`, and nothing loads it through another load's index. */
-function sameIndexEverywhere(kernel: MapKernel, operand: number, index: Index): boolean {
-  const want = JSON.stringify(index);
-  let same = true;
-  visit(kernel, (e) => {
-    if (e.kind === "load" && e.operand === operand && JSON.stringify(e.index) !== want) same = false;
+/** The stores of a kernel that are done at every point. */
+const everywhere = (kernel: MapKernel | RowKernel): readonly Store[] =>
+  kernel.kind === "map" ? kernel.stores : kernel.phases.flatMap((p) => p.kind === "each" ? p.stores : []);
+
+/** Whether each load of an operand is at the place of `store`, in its phase or before, and nothing is loaded through one. */
+function readOnlyWhere(kernel: MapKernel | RowKernel, operand: number, store: Store): boolean {
+  const want = JSON.stringify(store.index);
+  const phases: readonly (Phase | MapKernel)[] = kernel.kind === "map" ? [kernel] : kernel.phases;
+  const written = phases.findIndex((p) => p.kind !== "reduce" && p.stores.includes(store));
+  return phases.every((phase, p) => {
+    let same = true;
+    visit(phase, (e) => {
+      if (e.kind !== "load" || e.operand !== operand) return;
+      if (p > written || JSON.stringify(e.index) !== want) same = false;
+    });
+    return same;
   });
-  return same;
 }
 
-function visit(kernel: MapKernel, f: (e: Expr) => void): void {
+function visit(phase: Phase | MapKernel, f: (e: Expr) => void): void {
   const seen = new Set<Expr>();
   const stack: Expr[] = [];
   const take = (index: Index) => index.dynamic?.forEach((d) => stack.push(d.value));
-  for (const s of kernel.stores) {
+  if (phase.kind === "reduce") stack.push(phase.value);
+  for (const s of phase.kind === "reduce" ? [] : phase.stores) {
     stack.push(s.value);
     take(s.index);
   }
@@ -139,7 +151,7 @@ function visit(kernel: MapKernel, f: (e: Expr) => void): void {
 }
 
 /** The kernel with operand `gone` read and written as operand `kept`. */
-function mergeOperands(kernel: MapKernel, kept: number, gone: number): MapKernel {
+function mergeOperands(kernel: MapKernel | RowKernel, kept: number, gone: number): MapKernel | RowKernel {
   const renumber = (o: number) => (o === gone ? kept : o) - ((o === gone ? kept : o) > gone ? 1 : 0);
   const memo = new Map<Expr, Expr>();
   const index = (x: Index): Index =>
@@ -155,13 +167,14 @@ function mergeOperands(kernel: MapKernel, kept: number, gone: number): MapKernel
     memo.set(e, made);
     return made;
   };
-  return {
-    ...kernel,
-    operands: kernel.operands.map((o, i) => i === kept ? { ...o, access: "inout" as const } : o).filter((_, i) =>
-      i !== gone
-    ),
-    stores: kernel.stores.map((s) => ({ operand: renumber(s.operand), index: index(s.index), value: expr(s.value) })),
-  };
+  const store = (s: Store): Store => ({ operand: renumber(s.operand), index: index(s.index), value: expr(s.value) });
+  const operands = kernel.operands
+    .map((o, i) => i === kept ? { ...o, access: "inout" as const } : o)
+    .filter((_, i) => i !== gone);
+  if (kernel.kind === "map") return { ...kernel, operands, stores: kernel.stores.map(store) };
+  const phase = (p: Phase): Phase =>
+    p.kind === "reduce" ? { ...p, value: expr(p.value) } : { ...p, stores: p.stores.map(store) };
+  return { ...kernel, operands, phases: kernel.phases.map(phase) };
 }
 
 /** Offsets in the arena: the smallest hole that fits, freed after the last step that touches it. */

@@ -27,6 +27,7 @@ export class Context {
   readonly destinations = new Map<Value, Repr>();
   /** Where in the order of launches those of a late closing group belong; null for the end. */
   place: number | null = null;
+  #places = 0;
   readonly #wholes = new Map<Value, Repr>();
   #buffers = 0;
 
@@ -43,14 +44,14 @@ export class Context {
     }
   }
 
-  /** How many launches there are: the place of the next one. */
-  get now(): number {
-    return this.#launches.length;
+  /** The place after all that were given out, among which a launch or a group that is complete now belongs. */
+  nextPlace(): number {
+    return this.#places++;
   }
 
-  /** Adds a launch at the end, or after those that were there when its group was complete. */
+  /** Adds a launch at the end, or where its group was complete. */
   launch(launch: Launch): void {
-    this.#launches.push({ at: this.place ?? this.now, launch });
+    this.#launches.push({ at: this.place ?? this.nextPlace(), launch });
   }
 
   /** The launches in order. A group is launched as early as it can be, so that what it reads may end early. */

@@ -10,7 +10,13 @@ import { type Buffer, type DraftIndex, type DraftStore, isBuffer, type Repr } fr
 export interface Contraction {
   readonly batch: number;
   readonly free: number;
-  readonly segments: readonly { readonly a: Repr; readonly b: Repr; readonly dims: DotDims }[];
+  readonly segments: readonly {
+    readonly a: Repr;
+    readonly b: Repr;
+    readonly dims: DotDims;
+    /** Whether the product rounds the rows of a to bytes. Such a one has no other beside it. */
+    readonly rounded: boolean;
+  }[];
 }
 
 /** The axes of an operand in the order batch, free, contracted. */
@@ -58,7 +64,7 @@ export function launchContract(
   const rowAxes = axes.slice(contraction.batch, contraction.batch + contraction.free);
   const columnAxes = axes.slice(contraction.batch + contraction.free);
 
-  const segments = contraction.segments.map(({ a, b, dims }) => {
+  const segments = contraction.segments.map(({ a, b, dims, rounded }) => {
     // Both operands must list the contracted axes in one order; that of a's memory is as good as any.
     const order = dims.contract[0].map((_, i) => i)
       .sort((i, j) => a.view.strides[dims.contract[0][j]] - a.view.strides[dims.contract[0][i]]);
@@ -79,6 +85,7 @@ export function launchContract(
     const last = sizes.findLastIndex((d) => d !== 1);
     return {
       k: sizes.reduce((n, d) => n * d, 1),
+      rounded,
       a: { buffer: ma.base as Buffer, index: indexA, step: last < 0 ? 1 : va.contractStrides[last] },
       b: { buffer: mb.base as Buffer, index: indexB, step: last < 0 ? 1 : vb.contractStrides[last] },
     };
@@ -98,7 +105,7 @@ export function launchContract(
   const operands = new Operands();
   const { expr, index } = finisher(keep, (b) => operands.read(b));
   const n = batch.keep.length;
-  const finished: Segment[] = segments.map(({ k, a, b }) => {
+  const finished: Segment[] = segments.map(({ k, rounded, a, b }) => {
     const at = index(a.index), bt = index(b.index);
     return {
       k,
@@ -110,6 +117,7 @@ export function launchContract(
         operand: operands.read(b.buffer),
         index: { offset: bt.offset, strides: [...bt.strides.slice(0, n), b.step, bt.strides[n + 1]] },
       },
+      ...(rounded && { rounded }),
     };
   });
   const done: Store[] = stores.map((s) => ({

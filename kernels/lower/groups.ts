@@ -113,7 +113,7 @@ export class Groups {
   /** A product starts a group of its own, which elementwise work on its result may join. */
   addContraction(v: Value, contraction: Contraction): void {
     const drafts = new Map<Value, Draft>([[v, { kind: "result", type: "f32", phase: 0 }]]);
-    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true, at: this.ctx.now });
+    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true, at: this.ctx.nextPlace() });
   }
 
   /** Puts an elementwise node into the open groups of its inputs, merged, or into a new one. */
@@ -132,7 +132,7 @@ export class Groups {
       // Reading other values may have launched what this group was waiting for, never the group itself.
       group.drafts.set(v, draft);
     }
-    group.at = this.ctx.now;
+    group.at = this.ctx.nextPlace();
     this.#of.set(v, group);
     if (this.#width(group, (n) => this.#mayJoin(n, group)) > this.most) this.#split(group, node);
   }
@@ -150,13 +150,14 @@ export class Groups {
       const segments = products.flatMap((g) => g.contraction!.segments);
       const adds = lowering.kind === "scalar" && lowering.op === "add" && inputs[0] !== inputs[1];
       const alike = new Set(products.map((g) => g.contraction!.batch + "," + g.contraction!.free)).size === 1;
-      if (bare && adds && sole && alike && segments.length * 2 < this.most) {
+      const plain = segments.every((s) => !s.rounded);
+      if (bare && plain && adds && sole && alike && segments.length * 2 < this.most) {
         const merged: Group = {
           shape: groups[0].shape,
           drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
           contraction: { ...products[0].contraction!, segments },
           open: true,
-          at: this.ctx.now,
+          at: this.ctx.nextPlace(),
         };
         return merged;
       }
@@ -169,7 +170,7 @@ export class Groups {
       drafts: new Map(groups.flatMap((g) => [...g.drafts])),
       contraction: products[0]?.contraction ?? null,
       open: true,
-      at: this.ctx.now,
+      at: this.ctx.nextPlace(),
     };
     if (this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > this.most - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
@@ -214,7 +215,7 @@ export class Groups {
     if (group.drafts.size > 0) this.close(group);
     const fresh = newGroup(v);
     fresh.drafts.set(v, this.#operation(node, v, (x) => this.draft(x)));
-    fresh.at = this.ctx.now;
+    fresh.at = this.ctx.nextPlace();
     this.#of.set(v, fresh);
   }
 

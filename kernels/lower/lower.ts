@@ -119,6 +119,8 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
   if (fusable.has(lowering.kind)) return groups.join(node);
   switch (lowering.kind) {
     case "alias":
+    case "rounded":
+      // The products that read it round its input.
       return;
     case "leaf":
       if (!ctx.reprs.has(out)) {
@@ -155,12 +157,17 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
       return;
     }
     case "contract": {
-      const [a, b] = ctx.inputs(node);
+      const [left, b] = ctx.inputs(node);
+      const rounded = left.node.prim.lowering.kind === "rounded";
+      const a = rounded ? ctx.inputs(left.node)[0] : left;
+      let rows = groups.repr(a);
+      // Rounded rows are read in place.
+      if (rounded && rows.view.strides.at(-1) !== 1) rows = copyOf(ctx, rows);
       const dims = node.params;
       groups.addContraction(out, {
         batch: dims.batch[0].length,
         free: freeAxes(a.shape.length, dims.contract[0], dims.batch[0]).length,
-        segments: [{ a: groups.repr(a), b: groups.repr(b), dims }],
+        segments: [{ a: rows, b: groups.repr(b), dims, rounded }],
       });
       return;
     }

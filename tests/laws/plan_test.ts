@@ -2,8 +2,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import type { Model } from "../../core/model.ts";
-import { reduceSum } from "../../core/ops/broadcast.ts";
+import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { matmul } from "../../core/ops/contract.ts";
+import { causalLoss } from "../../core/nn/loss.ts";
+import { softmax } from "../../core/nn/softmax.ts";
 import { add, mul, tanh } from "../../core/ops/elementwise.ts";
 import type { Operand, Tensor } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
@@ -53,8 +55,8 @@ Deno.test("a LoRA linear is two products forward and four back, with no wide buf
   assertEquals(products(program).map(describeKernel), [
     "contract 128 x 8, k 64", // u = s·x·A
     "contract 128 x 64, k 64 + 8", // y = [x | u]·[W ; B]
-    "contract 128 x 8, k 64", // s·dY·Bᵀ
     "contract 64 x 8, k 128", // dB
+    "contract 128 x 8, k 64", // s·dY·Bᵀ
     "contract 8 x 64, k 128", // dA
     "contract 128 x 64, k 64 + 8", // dX
   ]);
@@ -106,6 +108,24 @@ Deno.test("a fused LoRA linear has fewer dispatches and moves fewer bytes than o
       assert(fused.bytes < apart.bytes, `${f.name} ${m} x ${k} x ${n}: ${fused.bytes} of ${apart.bytes} bytes`);
     }
   }
+});
+
+Deno.test("a row kernel takes the place of a dying operand that it reads only where it writes", () => {
+  const wide = (f: (x: Value) => Value) =>
+    build(trace((x: Value, w: Value) => f(matmul(x, w)), [f32(rows, width), f32(width, width)]).graph).program;
+  const [once, twice] = [wide((x) => mul(softmax(x), 2)), wide((x) => mul(softmax(x), x))];
+  assertEquals(once.arenaBytes, rows * width * 4, "logits and probabilities");
+  assertEquals(twice.arenaBytes, 2 * rows * width * 4, "logits that are needed again");
+});
+
+Deno.test("of a head and its loss in chunks, the logits of one chunk are held at a time", () => {
+  const [tokens, vocabulary, chunk] = [64, 4096, 16];
+  const loss = (x: Value, w: Value, labels: Value) =>
+    causalLoss(reshape(matmul(x, w), [1, tokens, vocabulary]), labels, { chunk });
+  const args = [f32(tokens, 8), f32(8, vocabulary), newInput({ shape: [1, tokens], dtype: "i32" })];
+  const { arenaBytes } = build(trace(valueAndGrad(loss), args).graph).program;
+  const logits = chunk * vocabulary * 4;
+  assert(arenaBytes < 1.1 * logits, `${arenaBytes} bytes, where one chunk's logits are ${logits}`);
 });
 
 Deno.test("one long row is reduced in two stages, many rows in one", () => {

@@ -23,6 +23,20 @@ export function rowCases(): KernelCase[] {
         { kind: "once", stores: [put(2, one, op("add", "f32", result(0), op("log", "f32", result(1))))] },
       ],
     }, 2 * cols + 16));
+    cases.push(makeCase(`row softmax in place, and a product [${rows};${cols}]`, {
+      kind: "row",
+      operands: [inout(count * cols), write(count * cols)],
+      rows,
+      cols,
+      phases: [
+        { kind: "reduce", op: "max", value: x },
+        { kind: "reduce", op: "sum", value: shifted },
+        {
+          kind: "each",
+          stores: [put(0, whole, op("div", "f32", shifted, result(1))), put(1, whole, op("mul", "f32", x, shifted))],
+        },
+      ],
+    }, 2 * cols + 16));
     cases.push(makeCase(`row argmax and min [${rows};${cols}]`, {
       kind: "row",
       operands: [read(count * cols), write(count, "i32"), write(count)],
