@@ -37,4 +37,4 @@ commands.forEach((command, i) => {
   const cells = ["ABCDEFGH"[i], median(times).toFixed(1), Math.min(...times).toFixed(1)];
   console.log(row([...cells, ratio.toFixed(3), (1 / ratio).toFixed(3)], [2, 10, 10, 8, 8]), command);
 });
-for (const { process } of contenders) process.kill();
+for (const contender of contenders) contender.stop();

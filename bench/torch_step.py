@@ -1,16 +1,17 @@
-"""The step of bench/training_step.ts in PyTorch + PEFT (f32, eager, 2 threads), for bench/against.ts: says `ready`, then does
-one step for each line of standard input and answers with its milliseconds.
+"""The step of bench/training_step.ts in PyTorch + PEFT (f32 with TF32 off, eager; 2 threads on a CPU): says `ready`, then answers
+each line of standard input with the milliseconds of a step. A number on the line is that of steps that share one wait.
 
-python bench/torch_step.py gpt2-small|gpt2-tiny|smollm2 [full]        (needs torch, transformers, peft; no network)"""
+python bench/torch_step.py gpt2-small|gpt2-tiny|smollm2 [full] [cuda]        (needs torch, transformers, peft; no network)"""
 import resource
 import sys
 import time
 
 import torch
 from peft import LoraConfig, get_peft_model
+from torch_device import open_device, wait
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-torch.set_num_threads(2)
+device = open_device("cuda" if "cuda" in sys.argv else "cpu")
 
 
 def gpt2(vocab, width, layers, heads):
@@ -35,24 +36,29 @@ model = make()
 if "full" not in sys.argv:
     model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=targets,
                                              fan_in_fan_out="c_attn" in targets, task_type="CAUSAL_LM"))
-model.train()
+model.train().to(device)
 trainable = [p for p in model.parameters() if p.requires_grad]
 optimiser = torch.optim.AdamW(trainable, lr=2e-4)
-ids = torch.randint(0, vocab, shape)
+ids = torch.randint(0, vocab, shape, device=device)
 
 
 def step():
-    began = time.perf_counter()
     optimiser.zero_grad(set_to_none=True)
     loss = model(input_ids=ids, labels=ids).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trainable, 1.0)
     optimiser.step()
-    loss.item()
-    return (time.perf_counter() - began) * 1000
+    return loss
 
 
 print("ready", flush=True)
-for _ in sys.stdin:
-    print(step(), flush=True)
+for line in sys.stdin:
+    steps = int(line.strip() or 1)
+    wait(device)
+    began = time.perf_counter()
+    for _ in range(steps):
+        loss = step()
+    loss.item()
+    wait(device)
+    print((time.perf_counter() - began) * 1000 / steps, flush=True)
 print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB", file=sys.stderr)

@@ -16,6 +16,7 @@ import { parseConfig } from "../models/load/config.ts";
 import type { LayeredModel } from "../models/language_model.ts";
 import { adamw } from "../train/optimiser.ts";
 import { makeStep } from "../train/step.ts";
+import { release } from "./lora_work.ts";
 
 /** A model from what its configuration file would say. */
 const gpt2Of = (sizes: { vocab_size: number; n_embd: number; n_layer: number; n_head: number }) => {
@@ -97,8 +98,8 @@ export function randomIds(device: Device, name: ModelName, shape: readonly numbe
 
 /** A training step that can be repeated, and what it holds. */
 export interface TrainingStep {
-  /** Does one step; resolves once it is done. */
-  once(): Promise<void>;
+  /** Does one step, or several that share a wait; resolves to the last one's loss once they are done. */
+  once(steps?: number): Promise<number>;
   readonly trainable: number;
   readonly optimiserBytes: number;
   readonly savedBytes: number;
@@ -122,10 +123,13 @@ export function trainingStep(device: Device, name: ModelName, full: boolean): Tr
   const bytes = (tree: unknown) =>
     flatten<Tensor>(tree, (x) => x instanceof Tensor).leaves.reduce((sum, t) => sum + 4 * t.size, 0);
   return {
-    async once() {
-      const { state: next, report } = step(state, 2e-4, frozen, ids);
-      state = next;
-      await read(report, { release: true });
+    async once(steps = 1) {
+      for (let i = 1;; i++) {
+        const { state: next, report } = step(state, 2e-4, frozen, ids);
+        state = next;
+        if (i >= steps) return await read(report.loss, { release: true }).finally(() => report.gradNorm.dispose());
+        release(report);
+      }
     },
     trainable: bytes(params) / 4,
     optimiserBytes: bytes(state.optimiser),

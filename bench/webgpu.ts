@@ -8,22 +8,20 @@
  */
 import { matmul } from "../core/ops/contract.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
-import { add, mul } from "../core/ops/elementwise.ts";
 import { type Operand, type Tensor, upload } from "../core/tensor.ts";
 import { trace } from "../core/trace.ts";
-import { valueAndGrad } from "../core/transforms/grad.ts";
 import { flatten } from "../core/tree.ts";
 import { build } from "../kernels/compile.ts";
 import { bytesOf } from "../kernels/describe.ts";
 import { openWebGpu } from "../kernels/device/webgpu.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { median, row } from "./alternate.ts";
+import { lora, release, withGradients } from "./lora_work.ts";
 import { type LoraShape, openPeers, type Runner } from "./webgpu_peers.ts";
 
 const calls = Number(Deno.env.get("CALLS") ?? 20);
 const rounds = Number(Deno.env.get("ROUNDS") ?? 3);
 const parts = (Deno.env.get("PARTS") ?? "forward,both").split(",") as ("forward" | "both")[];
-const scale = 2;
 const shapes = (Deno.env.get("SHAPES") ?? "128x576x1536x8,512x768x768x8,512x768x2304x8,1x768x2304x8").split(",")
   .map((text) => text.split("x").map(Number) as unknown as LoraShape);
 using device = await openWebGpu();
@@ -32,20 +30,6 @@ using device = await openWebGpu();
 function values(rows: number, columns: number, seed: number): Float32Array {
   return Float32Array.from({ length: rows * columns }, (_, i) => Math.sin((i + seed) * 1.7) / Math.sqrt(rows));
 }
-
-const lora = (x: Operand, a: Operand, b: Operand, w: Operand) => add(matmul(x, w), matmul(mul(matmul(x, a), scale), b));
-
-/** y, dx, da, db, as the transforms and the fusion make them. */
-const withGradients = (x: Operand, a: Operand, b: Operand, w: Operand, ct: Operand) => {
-  const loss = (x: Operand, a: Operand, b: Operand) => {
-    const y = lora(x, a, b, w);
-    return [reduceSum(mul(y, ct)), y];
-  };
-  const [[, y], grads] = valueAndGrad(loss, { argnums: [0, 1, 2], hasAux: true })(x, a, b);
-  return [y, ...grads];
-};
-
-const release = (tree: unknown) => flatten<Tensor>(tree).leaves.forEach((t) => t.dispose());
 
 /** A function compiled: it is called many times, and waited for once. */
 function runner(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fuse = true) {
