@@ -26,7 +26,7 @@ import { onInterrupt } from "../train/report_errors.ts";
 import { BadRow } from "../train/rows.ts";
 import { saveModel } from "../train/save_model.ts";
 import { watchRun } from "../train/watch_run.ts";
-import { sampler } from "../train/sampler.ts";
+import { sampleBytes, sampler } from "../train/sampler.ts";
 import type { Example } from "../train/data.ts";
 import { unmergedSteps } from "../train/unmerged.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
@@ -116,6 +116,7 @@ async function runTraining(
   const optimiser = chooseOptimiser(tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
   const kept = valid && rowsOf(valid);
+  const sampled = isClassifier(model) ? [] : (kept ?? rowsOf(data, config.samples)).slice(0, config.samples);
   const memory = planMemory({
     ...{ trainee, device, terminal },
     byBlocks: config.checkpointBlocks ? null : () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee,
@@ -123,6 +124,7 @@ async function runTraining(
       ...{ device, lengths, optimiser, clip, batch: config.batch, accumulate: config.accumulate, pack: config.pack },
       ...{ classes: classes !== undefined, keepBest: true },
       evaluation: kept ? evaluationShapes(kept, { context, padId }) : undefined,
+      samples: isClassifier(model) ? 0 : sampleBytes(model, sampled),
     },
   });
   if (dryRun) {
@@ -177,11 +179,11 @@ async function runTraining(
     evaluateEvery: config.evaluateEvery,
     patience: config.patience,
     evaluate: kept ? evaluator(trainee, kept, { context, padId }) : undefined,
-    sample: config.samples > 0 && !isClassifier(model)
+    sample: sampled.length > 0 && !isClassifier(model)
       ? sampler<any>({
         model: tuned ? unmergedSteps(model, tuned) : model,
         tokenizer,
-        rows: (kept ?? rowsOf(data, config.samples)).slice(0, config.samples),
+        rows: sampled,
         params: (trained) => tuned ? { trainable: trained, frozen: tuned.frozen } : trained,
       })
       : undefined,

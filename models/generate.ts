@@ -1,4 +1,6 @@
 /** Generation for a batch of prompts, token by token, over a cache of keys and values that stays on the device. */
+import { type Aval, sizeOf } from "../core/aval.ts";
+import { storageBytes } from "../core/dtype.ts";
 import type { LanguageModel } from "../core/model.ts";
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
@@ -73,6 +75,22 @@ export type Steps<P = any> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAva
 const chunks = { short: 32, long: 128 } as const;
 const cacheBucket = 64;
 
+/** How prompts go in: the tokens of a chunk, the places of all prompts, of the new tokens, and of the cache. */
+function placesOf(prompts: readonly (readonly number[])[], maxNewTokens: number, { contextLength }: Steps["sizes"]) {
+  const longest = Math.max(...prompts.map((p) => p.length));
+  const chunk = longest > 2 * chunks.short ? chunks.long : chunks.short;
+  const padded = Math.ceil(longest / chunk) * chunk;
+  const rounds = Math.min(maxNewTokens, contextLength - longest);
+  return { chunk, padded, rounds, length: Math.ceil((padded + rounds) / cacheBucket) * cacheBucket };
+}
+
+/** The bytes of the cache while prompts are continued. */
+export function cacheBytes(model: Steps, prompts: readonly (readonly number[])[], maxNewTokens: number): number {
+  const { length } = placesOf(prompts, maxNewTokens, model.sizes);
+  const bytes = ({ dtype, shape }: Aval) => storageBytes(dtype, sizeOf(shape));
+  return model.cacheAvals(prompts.length, length).reduce((sum, { k, v }) => sum + bytes(k) + bytes(v), 0);
+}
+
 /** What goes from step to step. */
 interface State {
   readonly cache: any;
@@ -129,11 +147,7 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
     checkPrompts(prompts, contextLength, maxNewTokens);
     const numbers = samplingNumbers(options);
     if (prompts.length === 0) return;
-    const longest = Math.max(...prompts.map((p) => p.length));
-    const chunk = longest > 2 * chunks.short ? chunks.long : chunks.short;
-    const padded = Math.ceil(longest / chunk) * chunk;
-    const rounds = Math.min(maxNewTokens, contextLength - longest);
-    const length = Math.ceil((padded + rounds) / cacheBucket) * cacheBucket;
+    const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
 
     const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
     const readEvery = options.readEvery ?? (home.kind === "webgpu" ? 8 : 1);

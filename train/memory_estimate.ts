@@ -21,6 +21,8 @@ export interface MemoryEstimate {
   readonly optimiser: number;
   /** What the largest program computes in between and returns, activations above all, and the batch it reads. */
   readonly activations: number;
+  /** What continuing prompts takes, where samples are made. */
+  readonly samples?: number;
   readonly total: number;
 }
 
@@ -41,6 +43,8 @@ export interface MemoryPlan extends Pick<CompiledStepOptions, "optimiser" | "cli
   readonly keepBest: boolean;
   /** Rows and lengths of the batches of evaluations. */
   readonly evaluation?: { readonly batch: number; readonly lengths: readonly number[] };
+  /** Bytes that continuing prompts takes: {@link sampleBytes}. */
+  readonly samples?: number;
 }
 
 /** Estimates the memory of training `trainee`. */
@@ -82,7 +86,9 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   const weights = bytesOf(trainee.frozen);
   const trained = bytesOf(params) * (plan.keepBest ? 3 : 2);
   const kept = bytesOf(state.optimiser);
-  return { weights, trained, optimiser: kept, activations, total: weights + trained + kept + activations };
+  const { samples = 0 } = plan;
+  const total = weights + trained + kept + activations + samples;
+  return { weights, trained, optimiser: kept, activations, ...(samples > 0 && { samples }), total };
 }
 
 /** Bytes of one program, its arguments left out. */

@@ -1,6 +1,6 @@
 /** What a model in training makes of some prompts, to be read beside each other. */
 import { ignoredLabel } from "../core/nn/loss.ts";
-import type { Steps } from "../models/generate.ts";
+import { cacheBytes, type Steps } from "../models/generate.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import { answerer } from "./answers.ts";
 import { type Example } from "./data.ts";
@@ -19,9 +19,16 @@ export interface SamplerOptions<P> {
   readonly maxNewTokens?: number;
 }
 
+const usualLength = 48;
+
+/** The bytes that continuing rows takes beside the model: a cache. */
+export function sampleBytes(model: Steps, rows: readonly Example[]): number {
+  return rows.length === 0 ? 0 : cacheBytes(model, rows.map(promptOf), usualLength);
+}
+
 /** Makes a function that continues the prompts, greedily, with the parameters that it is given. */
 export function sampler<P>(
-  { model, tokenizer, rows, params, maxNewTokens = 48 }: SamplerOptions<P>,
+  { model, tokenizer, rows, params, maxNewTokens = usualLength }: SamplerOptions<P>,
 ): (trained: P) => Promise<Sample[]> {
   const prompts = rows.map(promptOf);
   const texts = prompts.map((ids) => tokenizer.decode(ids));

@@ -5,7 +5,7 @@ import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { encodeRow } from "./data.ts";
-import { sampler } from "./sampler.ts";
+import { sampleBytes, sampler } from "./sampler.ts";
 import { unmergedSteps } from "./unmerged.ts";
 
 Deno.test("prompts are continued with the parameters given; memory and parameters are as before", async () => {
@@ -29,6 +29,8 @@ Deno.test("prompts are continued with the parameters given; memory and parameter
     // A prompt is what is not learned; of a text that is learned whole, its first third.
     assertEquals(made.map(({ prompt }) => prompt), ["ask ", "a tex"]);
     assert(made.every(({ text }) => typeof text === "string"));
+    // The tiny model has 1 layer of width 16; a prompt goes in by 32 tokens, the cache has a multiple of 64 places.
+    assertEquals(sampleBytes(model, rows), 2 * 128 * 16 * 4 * 2);
     const held = device.memory.current;
     assertEquals(await sample(trainable), made);
     assertEquals(device.memory.current, held);
