@@ -143,6 +143,20 @@ Deno.test("a streamed text loses nothing and its pieces fit the context", () => 
   }, { context: 32, streamAbove: 0 });
 });
 
+Deno.test("a streamed line is cut before words where there are some, and never within a character", () => {
+  const pieces = (text: string, context: number) => {
+    let found: string[] = [];
+    load("text.txt", text, (data) => {
+      const decoder = new TextDecoder("utf-8", { fatal: true });
+      found = all(data).map((row) => decoder.decode(Uint8Array.from(row!.ids.filter((id) => id < 256))));
+    }, { context, streamAbove: 0 });
+    return found;
+  };
+  assertEquals(pieces("one two three\nfour", 10), ["one two", " three\n", "four"]);
+  assertEquals(pieces("größenmäßig", 7), ["grö", "ßenm", "äßi", "g"]);
+  assertEquals(pieces("ä€😀ä", 3), ["ä", "€", "😀", "ä"]);
+});
+
 Deno.test("labels become classes, in one order for all files", () => {
   const content = [{ text: "a", label: "spam" }, { text: "b", label: "ham" }].map((row) => JSON.stringify(row)).join(
     "\n",

@@ -33,8 +33,8 @@ export function wholeText(
 }
 
 /**
- * One text in pieces of whole lines. A piece has at most as many bytes as the context has tokens, and a token is at least a
- * byte: so every piece fits, and nothing of the text is lost. Packing fills the context up again.
+ * One text in pieces of whole lines; a line too long for that is cut before a word. A piece has at most as many bytes as the
+ * context has tokens, and a token is at least a byte: so every piece fits. Packing fills the context up again.
  */
 export function indexText(
   source: ByteSource,
@@ -50,12 +50,7 @@ export function indexText(
     decodeUtf8(bytes, `${source.name} line ${number}`);
     const end = offset + bytes.length + 1;
     if (end - begun > most && offset > begun) starts.push(begun = offset);
-    // A line that is too long by itself is cut, never within a character.
-    while (end - begun > most) {
-      let cut = begun + most - offset;
-      while (cut > 0 && (bytes[cut] & 0xc0) === 0x80) cut--;
-      starts.push(begun = offset + cut);
-    }
+    while (end - begun > most) starts.push(begun = offset + cutOf(bytes, begun - offset, most));
   }
   const at = (index: number) => {
     const start = starts.at(index);
@@ -67,6 +62,19 @@ export function indexText(
     return ids.length > 1 ? { ids, labels: ids } : undefined;
   };
   return { length: starts.length, at, format: "plain text, in pieces", classes: [], hash: hash.digest("hex") };
+}
+
+/** Where a line that is too long is cut: before a space where there is one, never within a character. */
+function cutOf(line: Uint8Array, begun: number, most: number): number {
+  const space = line.lastIndexOf(32, begun + most);
+  if (space > begun) return space;
+  const isInside = (at: number) => (line[at] & 0xc0) === 0x80;
+  let cut = begun + most;
+  while (cut > begun && isInside(cut)) cut--;
+  if (cut > begun) return cut;
+  // A character of more bytes than there may be is a piece of its own.
+  do cut++; while (isInside(cut));
+  return cut;
 }
 
 /** A whole file's text; the byte of a line's end never is part of another character. */
