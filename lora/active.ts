@@ -12,7 +12,7 @@ import type { Operand } from "../core/tensor.ts";
 import { leafValues, trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
 import { side } from "./analyse.ts";
-import { type Active, editTree, leafOf, tokenIds } from "./edit.ts";
+import { type Active, biasDelta, editTree, leafOf, tokenIds } from "./edit.ts";
 import { effectOf, widened } from "./effect.ts";
 import type { AdapterEntry } from "./options.ts";
 import type { Adapted } from "./plan.ts";
@@ -62,11 +62,14 @@ function follow(m: Adapted, entry: AdapterEntry, weight: Value, drop: Drop | nul
   const { A, B, scaling, gain } = effectOf(m, entry, weight, share);
   const outAxis = 1 - m.inAxis;
   const [a, b] = [side(A, "first", m.inAxis), side(B, "last", outAxis)];
+  const vector = (value: Value) => side(reshape(value, [1, ...value.shape]), "first", outAxis);
   let uses = 0;
   return {
     factors: {
       pair: m.inAxis === 0 ? [a, b] : [b, a],
-      ...(gain && { gain: side(reshape(gain, [1, ...gain.shape]), "first", outAxis) }),
+      ...(gain && { gain: vector(gain) }),
+      // Where the module has a bias, that one is changed.
+      ...(entry.biasB !== undefined && m.bias === null && { bias: vector(biasDelta(m, entry.biasB, share)) }),
     },
     use: (kind, inside) => {
       if (m.only !== null && kind === "norm") {

@@ -78,10 +78,24 @@ export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "
     for (const m of adapted) {
       const { biasB } = trainable[m.path];
       if (biasB === undefined) continue;
-      put(m.bias!, m.bias!, add(widened(asValue(now(m.bias!))), biasDelta(m, biasB, share)));
+      if (as === "f32" && m.bias === null) continue; // added where the weight is used
+      const bias = biasOf(m);
+      put(bias, bias, add(widened(asValue(now(bias))), biasDelta(m, biasB, share)));
     }
   }
   return tree as P;
+}
+
+/**
+ * The path of the bias that a low-rank branch's own one is merged into.
+ *
+ * @throws {OptionError} where the module has none, as PEFT
+ */
+export function biasOf({ bias, path }: Adapted): string {
+  if (bias !== null) return bias;
+  throw new OptionError(
+    `"${path}" can't be merged: it has no bias that the one of its low-rank branch could be added to`,
+  );
 }
 
 /** What a low-rank branch's own bias adds to that of its module, f32[out]. */

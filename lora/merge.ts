@@ -6,7 +6,7 @@ import { asValue } from "../core/ops/constant.ts";
 import { add, convert, div, mul, sub } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { flatten } from "../core/tree.ts";
-import { type Active, biasDelta, editTree, leafOf, storedType, tokenIds, withLeaf, withRows } from "./edit.ts";
+import { type Active, biasDelta, biasOf, editTree, leafOf, storedType, tokenIds, withLeaf, withRows } from "./edit.ts";
 import { deltaOf, type Effect, effectOf, normsOf, widened } from "./effect.ts";
 import type { Adapted } from "./plan.ts";
 
@@ -132,9 +132,9 @@ export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P 
     }
   }
   for (const m of adapted.filter((m) => trainable[m.path].biasB !== undefined)) {
-    const bias = leafAt(m.bias!);
+    const path = biasOf(m), bias = leafAt(path);
     const less = sub(widened(asValue(bias)), biasDelta(m, trainable[m.path].biasB!));
-    base = withLeaf(base, m.bias!.split("."), convert(less, storedType(bias)));
+    base = withLeaf(base, path.split("."), convert(less, storedType(bias)));
   }
   for (const { path, part, from, into, keep, tokens } of edits) {
     const old = kept(lost, path, part);

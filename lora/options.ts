@@ -34,7 +34,7 @@ export interface LoraOptions<P = unknown> {
   readonly alphaPattern?: Readonly<Record<string, number>>;
   /** Which biases of the model are trained as well: none (the default), all, or those of the adapted modules. */
   readonly bias?: "none" | "all" | "lora";
-  /** Whether each low-rank branch has a bias of its own, scaled as the branch is. */
+  /** Whether each low-rank branch has a bias of its own, scaled as the branch is. Only modules with a bias can be merged. */
   readonly loraBias?: boolean;
   /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
   readonly modulesToSave?: readonly HolderName<P>[];

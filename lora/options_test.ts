@@ -139,8 +139,12 @@ Deno.test("options that can't be together, or not on this module", () => {
     'loraBias on "wte": rows that are looked up have no bias',
   );
   const bare = toyModel({ w: { weight: randomTensor([4, 4], 1) as Leaf } }, (p, x) => matmul(x, p.w.weight));
-  const text = assertThrows(() => lora(bare, { r: 1, alpha: 1, targets: ["w"], loraBias: true }), OptionError).message;
-  assertStringIncludes(text, 'loraBias on "w", which has no bias of its own that it could be merged into');
+  const tuned = lora(bare, { r: 1, alpha: 1, targets: ["w"], loraBias: true });
+  const text = assertThrows(() => tuned.merge(tuned.trainable, tuned.frozen), OptionError).message;
+  assertStringIncludes(
+    text,
+    '"w" can\'t be merged: it has no bias that the one of its low-rank branch could be added to',
+  );
 });
 
 Deno.test("what can't be told from merged weights is asked for by name", () => {

@@ -58,9 +58,6 @@ function settle(m: Module, options: LoraOptions<any>, anyRank: boolean): Pick<Ad
   if (loraBias && m.kind === "embedding") {
     throw new OptionError(`loraBias on "${m.path}": rows that are looked up have no bias; leave it out of the targets`);
   }
-  if (loraBias && m.bias === null) {
-    throw new OptionError(`loraBias on "${m.path}", which has no bias of its own that it could be merged into`);
-  }
   if (loraBias && dora) throw new OptionError("loraBias and dora exclude each other: leave one out");
   const vectors = Number(dora) + Number(loraBias);
   return {

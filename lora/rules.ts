@@ -26,6 +26,8 @@ export interface Factors {
   readonly pair: readonly [Side, Side];
   /** One number for each place along some axes: DoRA's magnitude over the norm. Its r axis has size 1. */
   readonly gain?: Side;
+  /** What is added along the result's axes of the weight, where there is no gain. Its r axis has size 1. */
+  readonly bias?: Side;
 }
 
 /** How a use scales the change, and what drops its input. */
@@ -56,9 +58,10 @@ type UseRule = (
 ) => Change | null;
 
 const lead = (side: Side) => side.r === "first" ? 1 : 0;
-const each = ({ pair: [a, b], gain }: Factors, f: (side: Side) => Side): Factors => ({
+const each = ({ pair: [a, b], gain, bias }: Factors, f: (side: Side) => Side): Factors => ({
   pair: [f(a), f(b)],
   ...(gain && { gain: f(gain) }),
+  ...(bias && { bias: f(bias) }),
 });
 const unchanged: ViewRule = (factors) => [factors];
 
@@ -186,8 +189,8 @@ function nameSide(side: Side, names: readonly string[]): Named {
   return { value: side.value, axes: side.r === "first" ? ["r", ...axes] : [...axes, "r"] };
 }
 
-/** A gain without its r axis, which has size 1. */
-function nameGain(gain: Side, names: readonly string[]): Named {
+/** A gain or bias without its r axis, which has size 1. */
+function nameVector(gain: Side, names: readonly string[]): Named {
   const named = nameSide(gain, names);
   const at = named.axes.indexOf("r");
   return {
@@ -226,11 +229,16 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
     const wide = product({ ...narrow, value: mul(narrow.value, scaling) }, named[1 - inSide], new Set(result), swap);
     return arrange(wide, result, shape);
   };
+  if (factors.bias !== undefined) {
+    const bias = nameVector(factors.bias, names[operand]);
+    if (!bias.axes.every((n) => result.includes(n))) return null;
+    return { delta: add(lowRank(dropped), arrange(bias, result, shape)), inSide };
+  }
   if (factors.gain === undefined) return { delta: lowRank(dropped), inSide };
 
   const base = (input: Value) =>
     dot(...(swap ? [inputs[0], input] : [input, inputs[1]]) as [Value, Value], node.params);
-  const gain = nameGain(factors.gain, names[operand]);
+  const gain = nameVector(factors.gain, names[operand]);
   if (!gain.axes.some((n) => n.startsWith("c"))) {
     const over = arrange(gain, result, shape);
     if (!drop) return { delta: lowRank(x), gain: over, inSide };
@@ -259,7 +267,7 @@ const gatherRule: UseRule = ({ pair, gain }, operand, inputs, { outs }, { scalin
   if (gain === undefined) return change;
   const { shape } = outs[0], places = inputs[1].shape.map((_, i) => `i${i}`);
   const names = inputs[0].shape.map((_, axis) => `t${axis}`);
-  const along = nameGain(gain, names);
+  const along = nameVector(gain, names);
   const looked = along.axes[0] === names[0]
     ? { value: gather(along.value, inputs[1]), axes: [...places, ...along.axes.slice(1)] }
     : along;
@@ -295,7 +303,7 @@ const squaredNormRule: UseRule = ({ pair, gain }, _, [weight], { params: { axis 
   const change = { delta: squaredNormChange(weight, sides, axis), inSide: inSide as 0 | 1 };
   if (gain === undefined) return change;
   if (gain.axes.includes(axis)) return null;
-  const { value } = nameGain(gain, ["0", "1"]);
+  const { value } = nameVector(gain, ["0", "1"]);
   return { ...change, gain: mul(value, value) };
 };
 

@@ -6,7 +6,7 @@ import { reduceSum } from "../core/ops/broadcast.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { add, mul, tanh } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
-import { grad } from "../core/transforms/grad.ts";
+import { grad, valueAndGrad } from "../core/transforms/grad.ts";
 import { type OracleTensor, oracleTensor, runOracle } from "../tests/reference/oracle.ts";
 import { randomised, randomTensor, toyModel, waysOfUse } from "../tests/reference/toy_models.ts";
 import { lora } from "./lora.ts";
@@ -174,6 +174,28 @@ Deno.test("the bias of a low-rank branch is scaled as the branch is", () => {
   const adapted = runOracle((t: any, p: any, x: any) => tuned.apply(t, p, x), t, tuned.frozen, x);
   const formula = (p: any, x: any, b: any) => add(plain.apply(p, x), mul(b, 1.5));
   assertSame(adapted, runOracle(formula, plain.params, x, biasB));
+});
+
+Deno.test("where a module has no bias, that of its low-rank branch is added to what it gives, and learns as it would", () => {
+  for (const transposeB of [false, true]) {
+    const weight = randomTensor(transposeB ? [6, 4] : [4, 6], 5) as Leaf;
+    const bias = oracleTensor([6], new Float64Array(6)) as Leaf;
+    const use = (p: any, x: any) => matmul(x, p.w.weight, { transposeB });
+    const [found, wanted] = [
+      toyModel({ w: { weight } }, use),
+      toyModel({ w: { weight, bias } }, (p, x) => add(use(p, x), p.w.bias)),
+    ].map((model) => {
+      const tuned = lora<any, any, any>(model, { r: 2, alpha: 3, targets: ["w"], loraBias: true, dropout: 0.5 });
+      const key = { shape: [2], dtype: "u32" as const, data: Float64Array.of(1, 2) };
+      const loss = (t: any, x: any, key: any) => {
+        const y = tuned.apply(t, tuned.frozen, x, { key });
+        return reduceSum(mul(y, y));
+      };
+      return runOracle(valueAndGrad(loss), randomised(tuned.trainable, 5), x, key);
+    });
+    assertSame(found[0], wanted[0]);
+    for (const part of ["A", "B", "biasB"]) assertSame(found[1].w[part], wanted[1].w[part]);
+  }
 });
 
 Deno.test("of a tied weight only the named use is trained in full, or with tie all every use", () => {
