@@ -35,7 +35,7 @@ export function emitTurnedPanels(
         for (let s = 0; s < steps; s += 4) {
           for (let half = 0; half < panelWidth; half += 4) {
             const load = (i: number) => code.get(rows[half + i]).memory("v128.load", 4 * s);
-            emitTranspose(code, load, at, (i) => 4 * panelWidth * (s + i) + 4 * half);
+            emitTranspose(code, 4, load, at, (i) => 4 * panelWidth * (s + i) + 4 * half);
           }
         }
         advance(steps);

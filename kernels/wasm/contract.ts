@@ -4,10 +4,10 @@ import type { ContractKernel } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame } from "./frame.ts";
 import { blasImport, emitBlasProducts, planBlas, soleStore } from "./gemm_blas.ts";
-import { type Area, type Block, GemmLoops } from "./gemm_loops.ts";
+import { type Area, GemmLoops, type Packed, type Part } from "./gemm_loops.ts";
 import { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitTransposedBlock } from "./gemm_pack.ts";
-import { type GemmPlan, planGemm } from "./gemm_plan.ts";
+import { type GemmPlan, planGemm, roundUp, type SegmentPlan } from "./gemm_plan.ts";
 import { emitSweep, planSweep } from "./gemm_sweep.ts";
 import { PointEmitter, type Space } from "./point.ts";
 
@@ -42,48 +42,31 @@ class GemmEmitter {
 
   emit(): EmittedKernel {
     const { batch } = this.#kernel;
-    const { rows, columns, rowBlock, columnBlock, group, segments, transposed, by } = this.#plan;
+    const { rows, columns, rowBlock, columnBlock, segments, transposed, by } = this.#plan;
     const code = this.#code, { unit } = this.#frame;
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
-    const whole = segments.map((s): Depth => {
-      return { start: null, length: { constant: s.k }, end: { constant: s.k }, most: s.k };
-    });
-    const block: Block = {
-      result: this.#reserve(group * columnBlock * 4 + this.#operands.preparedBytes),
-      panels: segments.map((s) => s.panelMode === "inPlace" ? null : this.#reserve(this.#operands.panelsBytes(s))),
-      splats: segments.map((s) =>
-        s.splatMode === "inPlace" ? null : this.#reserve(this.#plan.tileRows * this.#operands.deepest(s) * 4)
-      ),
-    };
-    const turned = transposed ? this.#reserve(roundUp(group, 4) * columnBlock * 4) : block.result;
-    const [rest, flat, row, column, rowEnd, columnEnd, first, last] = this.#operands.counters(8);
+    const result = this.#reserve(rowBlock * columnBlock * 4 + this.#operands.preparedBytes);
+    const packed = by === "tiles" ? this.#reservePacked() : [];
+    const turned = transposed ? this.#reserve(roundUp(rowBlock, 4) * columnBlock * 4) : result;
+    const [rest, flat, first, last, column, columnEnd] = this.#operands.counters(6);
     code.get(unit).set(this.#began);
     this.#frame.eachUnit(() => {
       code.get(unit).i32(columnBlocks).op("i32.rem_u").i32(columnBlock).op("i32.mul").set(column);
       code.get(unit).i32(columnBlocks).op("i32.div_u").tee(rest);
-      code.i32(rowBlocks).op("i32.rem_u").i32(rowBlock).op("i32.mul").set(row);
+      code.i32(rowBlocks).op("i32.rem_u").i32(rowBlock).op("i32.mul").set(first);
       code.get(rest).i32(rowBlocks).op("i32.div_u").set(flat);
       code.get(column).i32(columnBlock).op("i32.add").set(columnEnd).limit(columnEnd, { constant: columns });
-      code.get(row).i32(rowBlock).op("i32.add").set(rowEnd).limit(rowEnd, { constant: rows });
-      const outer = this.#frame.unflatten(flat, batch);
-      const area: Area = { outer, first, last, column, columnEnd };
-      segments.forEach((s, i) => {
-        if (i > 0 || !this.#operands.blocked) this.#loops.packPanels(s, area, whole[i], block.panels[i]);
-      });
-      code.get(row).set(first);
-      code.loopUpTo(first, rowEnd, 1, () => {
-        code.get(first).i32(group).op("i32.add").set(last).limit(last, rowEnd);
-        if (by === "blas") this.#multiplyByBlas(area, block.result);
-        else {
-          this.#multiply(area, whole, block);
-          if (transposed) {
-            const turnedRow = roundUp(group, 4) * 4;
-            emitTransposedBlock(code, block.result, columnBlock * 4, roundUp(group, 4), turned, turnedRow, columnBlock);
-          }
-          this.#stores(area, turned);
-        }
-        code.get(first).i32(group).op("i32.add").set(first);
-      }, 0);
+      code.get(first).i32(rowBlock).op("i32.add").set(last).limit(last, { constant: rows });
+      const area: Area = { outer: this.#frame.unflatten(flat, batch), first, last, column, columnEnd };
+      if (by === "blas") return this.#multiplyByBlas(area, result);
+      if (by === "sweep") emitSweep(this.#operands, area, result, this.#loops.functions);
+      else if (by === "dots") this.#loops.dotProducts(area, result, this.#began);
+      else this.#multiply(area, packed, result);
+      if (transposed) {
+        const turnedRow = roundUp(rowBlock, 4) * 4;
+        emitTransposedBlock(code, result, columnBlock * 4, roundUp(rowBlock, 4), turned, turnedRow, columnBlock);
+      }
+      this.#stores(area, turned);
     });
     const depth = segments.reduce((sum, { k }) => sum + k, 0);
     const units = sizeOf(batch) * rowBlocks * columnBlocks;
@@ -102,15 +85,38 @@ class GemmEmitter {
     return local;
   }
 
-  /** A group of rows by the kernels' own tiles or dot products, into the block. */
-  #multiply(area: Area, whole: readonly Depth[], block: Block): void {
-    const { by, segments } = this.#plan;
-    if (by === "sweep") return emitSweep(this.#operands, area, block.result, this.#loops.functions);
-    if (by === "dots") return this.#loops.dotProducts(area, block.result, this.#began);
-    if (!this.#operands.blocked) return this.#loops.multiply(area, whole, block);
-    this.#eachDepthBlock((part) => {
-      this.#loops.packPanels(segments[0], area, part, block.panels[0]);
-      this.#loops.multiply(area, [part, ...whole.slice(1)], block);
+  /** Room for the packed operands of one walk: those of a chain's first segment, of its second, and so on. */
+  #reservePacked(): Packed[] {
+    const operands = this.#operands, { chains } = operands;
+    const room = (i: number, bytes: (segment: SegmentPlan) => number) => {
+      const most = Math.max(...chains.map((chain) => i < chain.length ? bytes(chain[i]) : 0));
+      return most === 0 ? null : this.#reserve(most);
+    };
+    return Array.from({ length: Math.max(...chains.map(({ length }) => length)) }, (_, i) => ({
+      panels: room(i, (s) => s.panelMode === "inPlace" ? 0 : operands.panelsBytes(s)),
+      splat: room(i, (s) => s.splatMode === "inPlace" ? 0 : this.#plan.tileRows * operands.deepest(s) * 4),
+    }));
+  }
+
+  /** An area by register tiles: block by block of each chain's k. */
+  #multiply(area: Area, packed: readonly Packed[], result: Local): void {
+    this.#operands.chains.forEach((chain, c) => {
+      const part = (i: number, depth: Depth): Part => {
+        const segment = chain[i], { panels, splat } = packed[i];
+        return {
+          segment,
+          depth,
+          panels: segment.panelMode === "inPlace" ? null : panels,
+          splat: segment.splatMode === "inPlace" ? null : splat,
+        };
+      };
+      const short = chain.slice(1).map((s, i) => part(i + 1, wholeDepth(s.k)));
+      for (const one of short) this.#loops.packPanels(one, area);
+      this.#eachDepthBlock(chain[0], (depth) => {
+        const long = part(0, depth);
+        this.#loops.packPanels(long, area);
+        this.#loops.multiply(area, [long, ...short], c > 0 ? { constant: 1 } : depth.start ?? { constant: 0 }, result);
+      });
     });
   }
 
@@ -134,15 +140,16 @@ class GemmEmitter {
     this.#stores(area, block);
   }
 
-  /** Calls `body` for each block of the first segment's k. */
-  #eachDepthBlock(body: (part: Depth) => void): void {
-    const code = this.#code, { depthBlock, segments } = this.#plan;
+  /** Calls `body` for each block of a segment's k. */
+  #eachDepthBlock(segment: SegmentPlan, body: (part: Depth) => void): void {
+    const code = this.#code, most = this.#operands.deepest(segment), k = { constant: segment.k };
+    if (most >= segment.k) return body(wholeDepth(segment.k));
     const [start, end, length] = this.#operands.counters(3);
     code.i32(0).set(start);
-    code.loopUpTo(start, { constant: segments[0].k }, 1, () => {
-      code.get(start).i32(depthBlock).op("i32.add").set(end).limit(end, { constant: segments[0].k });
+    code.loopUpTo(start, k, 1, () => {
+      code.get(start).i32(most).op("i32.add").set(end).limit(end, k);
       code.get(end).get(start).op("i32.sub").set(length);
-      body({ start, length, end, most: depthBlock });
+      body({ start, length, end, most });
       code.get(end).set(start);
     }, 0);
   }
@@ -150,11 +157,11 @@ class GemmEmitter {
   /** Runs the kernel's stores over the finished block, whose lanes lie along the stores' contiguous axis. */
   #stores({ outer, first, last, column, columnEnd }: Area, block: Local): void {
     const code = this.#code;
-    const { swapped, transposed, columnBlock, group } = this.#plan;
+    const { swapped, transposed, columnBlock, rowBlock } = this.#plan;
     const [across, along, base] = this.#operands.counters(3);
     // The block is [rows][columns], or [columns][rows] once transposed; `along` runs through its inner axis.
     const [slow, slowEnd, fast, fastEnd, pitch] = transposed
-      ? [column, columnEnd, first, last, roundUp(group, 4)]
+      ? [column, columnEnd, first, last, roundUp(rowBlock, 4)]
       : [first, last, column, columnEnd, columnBlock];
     const alongN = transposed === swapped;
     const rank = outer.length, fastAxis = alongN ? rank + 1 : rank;
@@ -184,6 +191,7 @@ class GemmEmitter {
   }
 }
 
-function roundUp(x: number, step: number): number {
-  return Math.ceil(x / step) * step;
+/** All of a k at once. */
+function wholeDepth(k: number): Depth {
+  return { start: null, length: { constant: k }, end: { constant: k }, most: k };
 }

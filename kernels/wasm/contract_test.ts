@@ -3,6 +3,7 @@ import type { DType } from "../../core/dtype.ts";
 import { fill, numbers, runKernel, worstError } from "../../tests/reference/check_kernel.ts";
 import { openCpu } from "../device/cpu.ts";
 import type { ContractKernel, Expr, Segment } from "../kernel.ts";
+import { emitContract } from "./contract.ts";
 import { planGemm } from "./gemm_plan.ts";
 import { planSweep } from "./gemm_sweep.ts";
 
@@ -109,9 +110,17 @@ Deno.test("contract: depths beyond one block, with a low-rank segment after the 
   }
 });
 
+Deno.test("contract: several deep segments, each with short ones after it, from every layout", async () => {
+  for (const aByK of [true, false]) {
+    for (const bByK of [true, false]) {
+      await check({ m: 61, n: 70, depths: [401, 8, 3, 500, 70, 5], aByK, bByK, turned: aByK !== bByK });
+    }
+  }
+});
+
 Deno.test("contract: 16-bit operands on either side", async () => {
   for (const type of ["f16", "bf16"] as const) {
-    for (const [m, n] of [[1, 33], [4, 21], [30, 20]]) {
+    for (const [m, n] of [[1, 33], [4, 21], [30, 20], [45, 39]]) {
       for (const bByK of [true, false]) {
         await check({ m, n, depths: [29], aByK: true, bByK, bType: type });
         await check({ m, n, depths: [29], aByK: bByK, bByK, aType: type, bType: type });
@@ -172,8 +181,11 @@ Deno.test("contract: the same bits for any number of threads", async () => {
   }
 });
 
-Deno.test("contract: a weight whose contracted axis is contiguous is read in place, never copied", () => {
-  const forward = planGemm(product({ m: 128, n: 3072, depths: [768], aByK: true, bByK: true }));
-  assert(forward.swapped);
-  assertEquals(forward.segments[0].splatMode, "inPlace");
+Deno.test("contract: what a unit packs is at most half a megabyte, however large the weight", () => {
+  for (const bByK of [true, false]) {
+    for (const [n, k] of [[3072, 768], [50257, 768], [768, 50257]]) {
+      const kernel = product({ m: 512, n, depths: [k], aByK: true, bByK });
+      assert(emitContract(kernel, { shared: true, relaxed: true }).scratchBytes <= 2 ** 19);
+    }
+  }
 });

@@ -42,7 +42,7 @@ const stagedDepth = 768;
 /** The plan of a product that a BLAS is to compute, or null where the kernels built in are faster or alone can. */
 export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null {
   const { batch, m, n, stores } = kernel;
-  if (m * n * kernel.segments[0].k < from) return null;
+  if (m * n * kernel.segments[0].k < from || kernel.segments.some((s) => s.rounded)) return null;
   const swapped = storesRunAlongRows(stores, batch.length);
   const [rows, columns] = swapped ? [n, m] : [m, n];
   const segments = kernel.segments.map((s): SegmentPlan => {
@@ -71,9 +71,7 @@ export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null 
     vectors: 1,
     rowBlock,
     columnBlock,
-    group: rowBlock,
     depthBlock,
-    pass: depthBlock,
   };
 }
 

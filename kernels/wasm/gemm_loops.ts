@@ -3,11 +3,14 @@ import { byteSize } from "../../core/dtype.ts";
 import { isPacked } from "../../core/packed.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import type { GemmOperands } from "./gemm_operands.ts";
-import { type Depth, emitCopiedBlock, emitCopiedPanel, emitPackedSplat, emitTransposedPanel } from "./gemm_pack.ts";
-import type { GemmPlan, SegmentPlan } from "./gemm_plan.ts";
+import { type Depth, emitCopiedBlock, emitCopiedPanel, emitTransposedPanel } from "./gemm_pack.ts";
+import type { GemmPlan, SegmentPlan, Side, SideMode } from "./gemm_plan.ts";
 import { emitDotColumn, emitDotTile, emitTile, type TileSegment } from "./gemm_tile.ts";
 import { emitUnpackedPanel, emitUnpackedRows } from "./packed_panels.ts";
-import { emitPreparedRows, packedColumns, type PackedDots, type PreparedRows } from "./packed_dots.ts";
+import { emitRoundedRows } from "./packed_bytes.ts";
+import { packedColumns, type PackedDots } from "./packed_dots.ts";
+import { emitPreparedRows } from "./packed_floats.ts";
+import type { PreparedRows } from "./packed_rows.ts";
 
 /** What a unit works on now: rows [first, last) by columns [column, columnEnd) of one batch entry. */
 export interface Area {
@@ -18,22 +21,16 @@ export interface Area {
   readonly columnEnd: Local;
 }
 
-/** Where in the thread's scratch a unit's sums and packed operands lie; null where an operand is read in place. */
-export interface Block {
-  readonly result: Local;
-  readonly panels: readonly (Local | null)[];
-  readonly splats: readonly (Local | null)[];
+/** Where in the thread's scratch a segment's packed operands lie; null where an operand is read in place. */
+export interface Packed {
+  readonly panels: Local | null;
+  readonly splat: Local | null;
 }
 
-/** One walk of the tiles along a depth. */
-interface Pass {
-  /** Where it starts within the depth; 0 if null. */
-  readonly start: Local | null;
-  /** 0 in the first pass of all, which starts the sums; null if there is no other. */
-  readonly first: Local | null;
-  readonly length: Limit;
-  /** Where it ends in the segment's k; null if it is the only pass. */
-  readonly end: Local | null;
+/** A part of a segment's k that the tiles walk at once. */
+export interface Part extends Packed {
+  readonly segment: SegmentPlan;
+  readonly depth: Depth;
 }
 
 /** Emits the loops over an area; the tile functions that they call are collected in `functions`. */
@@ -42,7 +39,7 @@ export class GemmLoops {
   readonly #operands: GemmOperands;
   readonly #code: Code;
   readonly #plan: GemmPlan;
-  /** Positions of tile functions by rows and vectors. */
+  /** Positions of tile functions by segment, rows and vectors. */
   readonly #tiles = new Map<string, number>();
 
   constructor(operands: GemmOperands) {
@@ -51,8 +48,8 @@ export class GemmLoops {
     this.#plan = operands.plan;
   }
 
-  /** Packs a segment's panels for the area's columns. */
-  packPanels(segment: SegmentPlan, area: Area, depth: Depth, to: Local | null): void {
+  /** Packs a part's panels for the area's columns. */
+  packPanels({ segment, depth, panels: to }: Part, area: Area): void {
     if (to === null) return;
     const code = this.#code, width = 4 * this.#plan.vectors, { panel, panelMode } = segment;
     const { columnBlock, columns } = this.#plan, { outer, column, columnEnd } = area;
@@ -88,7 +85,7 @@ export class GemmLoops {
         code.get(into).i32(32 / width * next).op("i32.add").set(into);
       });
       reader.release();
-    } else if (panelMode === "copy" && panel.free === 1 && !isPacked(panel.dtype) && !panel.index.dynamic?.length) {
+    } else if (isCopied(panel, panelMode)) {
       code.loopUpTo(at, columnEnd, columnBlock, () => {
         const from = this.#operands.address(panel, outer, at, depth);
         emitCopiedBlock(code, panel, depth, from, columnBlock / width, width, into, next);
@@ -99,29 +96,28 @@ export class GemmLoops {
     if (rest > 0) code.get(at).get(columnEnd).op("i32.lt_s").when(() => pack(rest));
   }
 
-  /** Multiplies the area's rows by its columns into the block's result. */
-  multiply(area: Area, depths: readonly Depth[], block: Block): void {
+  /** The address of the splat side's rows [row, row + count), once they are packed where they have to be. */
+  #splatOf({ segment, depth, splat: to }: Part, { outer }: Area, row: Local, count: number): Local {
+    const code = this.#code, { splat, splatMode } = segment;
+    const address = () => this.#operands.address(splat, outer, row, depth);
+    if (to === null) return address();
+    if (splatMode === "transpose") emitTransposedPanel(code, splat, depth, address(), count, count, to);
+    else if (isCopied(splat, splatMode)) emitCopiedBlock(code, splat, depth, address(), 1, count, to, 0);
+    else emitCopiedPanel(code, this.#operands.source(splat, outer), depth, row, count, count, to);
+    return to;
+  }
+
+  /**
+   * Multiplies the area's rows by its columns over a part of one segment, whose panels are packed, and over all of the
+   * segments that continue its last part. The sums are added to those at `result` where `add` is not 0.
+   */
+  multiply(area: Area, parts: readonly Part[], add: Limit, result: Local): void {
     const code = this.#code;
-    const { rows, tileRows, columnBlock, segments } = this.#plan;
+    const { rows, tileRows, columnBlock } = this.#plan;
     const [row, into] = this.#operands.counters(2);
-    const tiles = (count: number) => {
-      const splats = segments.map((s, i) => {
-        const to = block.splats[i];
-        if (to === null) return this.#operands.address(s.splat, area.outer, row, depths[i]);
-        emitPackedSplat(
-          code,
-          this.#operands.source(s.splat, area.outer),
-          depths[i],
-          row,
-          count,
-          s.splatMode === "byDepth",
-          to,
-        );
-        return to;
-      });
-      this.#rowOfTiles(area, depths, count, into, splats, block.panels);
-    };
-    code.get(area.first).set(row).get(block.result).set(into);
+    const tiles = (count: number) =>
+      this.#rowOfTiles(area, parts, count, into, add, parts.map((part) => this.#splatOf(part, area, row, count)));
+    code.get(area.first).set(row).get(result).set(into);
     code.loopUpTo(row, area.last, tileRows, () => {
       tiles(tileRows);
       code.get(into).i32(tileRows * columnBlock * 4).op("i32.add").set(into);
@@ -130,77 +126,45 @@ export class GemmLoops {
     if (rest > 0) code.get(row).get(area.last).op("i32.lt_s").when(() => tiles(rest));
   }
 
-  /** One row of tiles over the area's columns. `splats` are the addresses of its rows at the depths' starts. */
+  /** One row of tiles over the area's columns. `splats` are the addresses of its rows at the parts' starts. */
   #rowOfTiles(
     area: Area,
-    depths: readonly Depth[],
+    parts: readonly Part[],
     count: number,
     into: Local,
+    add: Limit,
     splats: readonly Local[],
-    panels: readonly (Local | null)[],
   ): void {
     const code = this.#code;
-    const { segments, vectors, columns } = this.#plan;
-    const width = 4 * vectors;
-    const push = (limit: Limit) => typeof limit === "number" ? code.get(limit) : code.i32(limit.constant);
-    const bases = segments.map((s, i) =>
-      panels[i] ?? this.#operands.address(s.panel, area.outer, area.column, depths[i])
-    );
-    this.#eachPass(depths[0], (pass) => {
-      const [at, to, splat] = this.#operands.counters(3), cursors = this.#operands.counters(segments.length);
-      const advance = (base: Local, step: number, into: Local) => {
-        code.get(base);
-        if (pass.start !== null) code.get(pass.start).i32(step).op("i32.mul", "i32.add");
-        code.set(into);
-      };
-      const call = (wide: number) => {
-        const tile = this.#tile(count, wide);
-        code.get(to);
-        if (pass.first === null) code.i32(0);
-        else code.get(pass.first);
-        segments.forEach((_, i) => {
-          code.get(i === 0 ? splat : splats[i]).get(cursors[i]);
-          push(i === 0 ? pass.length : depths[i].length);
-          // Further segments continue the last pass over the first one's k.
-          if (i > 0 && pass.end !== null) code.i32(0).get(pass.end).i32(segments[0].k).op("i32.eq", "select");
-        });
-        code.call(tile);
-      };
-      advance(splats[0], this.#operands.splatStride(segments[0], count).step, splat);
-      advance(bases[0], this.#operands.panelStride(segments[0]).step, cursors[0]);
-      bases.slice(1).forEach((base, i) => code.get(base).set(cursors[i + 1]));
-      code.get(area.column).set(at).get(into).set(to);
-      code.loopUpTo(at, area.columnEnd, width, () => {
-        call(vectors);
-        segments.forEach((s, i) =>
-          code.get(cursors[i]).i32(this.#operands.panelStride(s).next).op("i32.add").set(cursors[i])
-        );
-        code.get(to).i32(width * 4).op("i32.add").set(to);
+    const { vectors, columns } = this.#plan;
+    const width = 4 * vectors, [{ segment, depth }] = parts;
+    const [at, to] = this.#operands.counters(2), cursors = this.#operands.counters(parts.length);
+    const call = (wide: number) => {
+      const tile = this.#tile(parts.map(({ segment }) => segment), count, wide);
+      code.get(to).push(add);
+      parts.forEach((part, i) => {
+        code.get(splats[i]).get(cursors[i]).push(part.depth.length);
+        if (i > 0 && depth.start !== null) code.i32(0).push(depth.end).i32(segment.k).op("i32.eq", "select");
       });
-      const rest = columns % width;
-      if (rest === 0) return;
-      // A packed panel is padded with zeros; one in place is only as wide as its columns.
-      const padded = segments.every((s) => s.panelMode !== "inPlace");
-      code.get(at).get(area.columnEnd).op("i32.lt_s").when(() => call(padded ? vectors : rest / 4));
+      code.call(tile);
+    };
+    parts.forEach((part, i) => {
+      const from = part.panels ?? this.#operands.address(part.segment.panel, area.outer, area.column, part.depth);
+      code.get(from).set(cursors[i]);
     });
-  }
-
-  /** Calls `body` for each pass over a depth. */
-  #eachPass(depth: Depth, body: (pass: Pass) => void): void {
-    const code = this.#code, { pass } = this.#plan;
-    if (depth.most <= pass) {
-      const end = typeof depth.end === "number" ? depth.end : null;
-      return body({ start: null, first: depth.start, length: depth.length, end });
-    }
-    if (depth.start !== null) throw new Error("a block of k is walked in one pass");
-    const [start, end, length] = this.#operands.counters(3);
-    code.i32(0).set(start);
-    code.loopUpTo(start, depth.length, 1, () => {
-      code.get(start).i32(pass).op("i32.add").set(end).limit(end, depth.length);
-      code.get(end).get(start).op("i32.sub").set(length);
-      body({ start, first: start, length, end });
-      code.get(end).set(start);
-    }, 0);
+    code.get(area.column).set(at).get(into).set(to);
+    code.loopUpTo(at, area.columnEnd, width, () => {
+      call(vectors);
+      parts.forEach((part, i) => {
+        code.get(cursors[i]).i32(this.#operands.panelStride(part.segment).next).op("i32.add").set(cursors[i]);
+      });
+      code.get(to).i32(width * 4).op("i32.add").set(to);
+    });
+    const rest = columns % width;
+    if (rest === 0) return;
+    // A packed panel is padded with zeros; one in place is only as wide as its columns.
+    const padded = parts.every(({ panels }) => panels !== null);
+    code.get(at).get(area.columnEnd).op("i32.lt_s").when(() => call(padded ? vectors : rest / 4));
   }
 
   /** All rows by the area's columns, as dot products along k. The call's first unit is `began`. */
@@ -221,7 +185,8 @@ export class GemmLoops {
       const sums = operands.counters(1)[0];
       let prepared!: PreparedRows;
       const prepare = () => {
-        prepared = emitPreparedRows(reader, lefts[0], splat.free * 4, rows, k, scratch, sums);
+        const emit = segments[0].rounded ? emitRoundedRows : emitPreparedRows;
+        prepared = emit(reader, lefts[0], splat.free * 4, rows, k, scratch, sums);
       };
       // Without batches all units of a call have the same rows.
       if (outer.length > 0) prepare();
@@ -261,16 +226,15 @@ export class GemmLoops {
     }
   }
 
-  #tile(rows: number, vectors: number): number {
-    const key = `${rows}x${vectors}`;
+  #tile(segments: readonly SegmentPlan[], rows: number, vectors: number): number {
+    const key = `${this.#plan.segments.indexOf(segments[0])} ${rows}x${vectors}`;
     const known = this.#tiles.get(key);
     if (known !== undefined) return known;
-    const { segments, columnBlock } = this.#plan;
     this.functions.push(emitTile({
       rows,
       vectors,
-      resultRow: columnBlock * 4,
-      adds: this.#plan.pass < segments[0].k,
+      resultRow: this.#plan.columnBlock * 4,
+      adds: this.#operands.walks > 1,
       relaxed: this.#operands.frame.options.relaxed,
       segments: segments.map((s): TileSegment => {
         const splat = this.#operands.splatStride(s, rows);
@@ -285,4 +249,9 @@ export class GemmLoops {
     this.#tiles.set(key, this.functions.length - 1);
     return this.functions.length - 1;
   }
+}
+
+/** Whether vectors along a side's free axis are copied from where they lie. */
+function isCopied(side: Side, mode: SideMode): boolean {
+  return mode === "copy" && side.free === 1 && !isPacked(side.dtype) && !side.index.dynamic?.length;
 }

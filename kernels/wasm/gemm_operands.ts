@@ -5,11 +5,15 @@ import type { ContractKernel } from "../kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import type { KernelFrame } from "./frame.ts";
 import type { Depth, Source } from "./gemm_pack.ts";
-import type { GemmPlan, SegmentPlan, Side } from "./gemm_plan.ts";
+import { evenBlock, type GemmPlan, type SegmentPlan, type Side } from "./gemm_plan.ts";
 import { AxisRewriter } from "./iteration.ts";
 import { PackedReader } from "./packed.ts";
-import { preparedBytes } from "./packed_dots.ts";
+import { roundedBytes } from "./packed_bytes.ts";
+import { preparedBytes } from "./packed_floats.ts";
 import type { Space } from "./point.ts";
+
+/** Depth up to which a segment needs no walk of its own. */
+const shortDepth = 64;
 
 /** How far apart, in bytes, the tiles find what they read. */
 export class GemmOperands {
@@ -86,19 +90,32 @@ export class GemmOperands {
 
   /** Bytes after the block of sums in which dot products with packed rows keep what they prepare of the splat side. */
   get preparedBytes(): number {
-    const { by, rows, segments: [{ k, panel }] } = this.plan;
-    return by === "dots" && panel.runs !== null ? preparedBytes(rows, k) : 0;
+    const { by, rows, segments: [{ k, panel, rounded }] } = this.plan;
+    if (by !== "dots" || !isPacked(panel.dtype)) return 0;
+    return rounded ? roundedBytes(panel.dtype, rows, k) : preparedBytes(rows, k);
   }
 
-  /** Whether k is walked in several blocks. */
-  get blocked(): boolean {
-    const { by, depthBlock, segments } = this.plan;
-    return by === "tiles" && depthBlock < segments[0].k;
+  /** The deepest part of a segment that is packed at once: equal blocks, of whole runs where a side is packed. */
+  deepest({ k, splat, panel }: SegmentPlan): number {
+    return evenBlock(k, this.plan.depthBlock, isPacked(splat.dtype) || isPacked(panel.dtype) ? 32 : 4);
   }
 
-  /** The deepest part of a segment that is packed at once. */
-  deepest(segment: SegmentPlan): number {
-    return segment === this.plan.segments[0] ? Math.min(segment.k, this.plan.depthBlock) : segment.k;
+  /**
+   * The segments in the order in which they are walked, block by block of k: each with those that its last block takes with
+   * it, since they are too short for a walk of their own, as low-rank pairs are.
+   */
+  get chains(): readonly (readonly SegmentPlan[])[] {
+    const chains: SegmentPlan[][] = [];
+    for (const segment of this.plan.segments) {
+      if (chains.length > 0 && segment.k <= shortDepth) chains[chains.length - 1].push(segment);
+      else chains.push([segment]);
+    }
+    return chains;
+  }
+
+  /** How often the tiles are walked: more than once, their sums are added to what lies there. */
+  get walks(): number {
+    return this.chains.reduce((sum, [first]) => sum + Math.ceil(first.k / this.deepest(first)), 0);
   }
 
   panelsBytes(segment: SegmentPlan): number {
@@ -108,8 +125,7 @@ export class GemmOperands {
   /** Bytes from one row, and one k, of a segment's splat side to the next, as a tile of `count` rows sees it. */
   splatStride(segment: SegmentPlan, count: number): { row: number; step: number } {
     const { splat, splatMode } = segment;
-    if (splatMode === "inPlace") return { row: splat.free * 4, step: splat.k * 4 };
-    return splatMode === "byRow" ? { row: this.deepest(segment) * 4, step: 4 } : { row: 4, step: count * 4 };
+    return splatMode === "inPlace" ? { row: splat.free * 4, step: splat.k * 4 } : { row: 4, step: count * 4 };
   }
 
   /** Bytes from one k of a segment's panel to the next, and from one panel to the next. */

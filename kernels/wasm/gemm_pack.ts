@@ -3,7 +3,7 @@ import { byteSize } from "../../core/dtype.ts";
 import type { Expr } from "../kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import type { Side } from "./gemm_plan.ts";
-import { pushFirst, pushVector } from "./gemm_tile.ts";
+import { inPieces, pushFirst, pushVector } from "./gemm_tile.ts";
 import { PointEmitter, type Space } from "./point.ts";
 
 /** One side of a product as a load over [...batch, free, k], and the space of these axes for given counters. */
@@ -77,11 +77,25 @@ export function emitCopiedBlock(
   const size = byteSize[side.dtype];
   const source = code.local("i32"), at = code.local("i32"), k = code.local("i32");
   code.get(from).set(source).get(to).set(at).i32(0).set(k);
+  const pieces = Array.from(
+    { length: panels },
+    (_, i) => inPieces(width).map(({ first, size }) => ({ size, from: i * width + first, to: i * next + first * 4 })),
+  ).flat();
   code.loopUpTo(k, depth.length, 1, () => {
-    for (let c = 0; c < panels * width; c += 4) {
-      code.get(at);
-      pushVector(code, side.dtype, source, c * size);
-      code.memory("v128.store", Math.floor(c / width) * next + (c % width) * 4);
+    for (const { size: lanes, from, to } of pieces) {
+      if (lanes === 4) {
+        code.get(at);
+        pushVector(code, side.dtype, source, from * size);
+        code.memory("v128.store", to);
+      } else if (lanes === 2 && side.dtype === "f32") {
+        code.get(at).get(source).memory("v128.load64_zero", from * size).laneMemory("v128.store64_lane", 0, to);
+      } else {
+        for (let i = 0; i < lanes; i++) {
+          code.get(at);
+          pushFirst(code, side.dtype, source, (from + i) * size);
+          code.laneMemory("v128.store32_lane", 0, to + 4 * i);
+        }
+      }
     }
     code.get(source).i32(side.k * size).op("i32.add").set(source);
     code.get(at).i32(width * 4).op("i32.add").set(at);
@@ -109,12 +123,12 @@ export function emitTransposedPanel(
     code.get(at).i32(steps * width * 4).op("i32.add").set(at);
   };
   code.loopUpTo(k, depth.length, 4, () => {
-    for (let c = 0; c < width; c += 4) {
+    for (const { first: c, size: columns } of inPieces(width)) {
       const load = (i: number) => {
         if (c + i < count) pushVector(code, side.dtype, source, (c + i) * side.free * size);
         else code.f32x4(0);
       };
-      emitTranspose(code, load, at, (i) => i * width * 4 + c * 4);
+      emitTranspose(code, columns, load, at, (i) => i * width * 4 + c * 4);
     }
     advance(4);
   });
@@ -128,38 +142,6 @@ export function emitTransposedPanel(
     }
     advance(1);
   });
-}
-
-/** Packs rows [first, first + count) at `to`: as [row][k] with lanes along k, or as [k][row]. */
-export function emitPackedSplat(
-  code: Code,
-  source: Source,
-  depth: Depth,
-  first: Local,
-  count: number,
-  byDepth: boolean,
-  to: Local,
-): void {
-  if (byDepth) return emitCopiedPanel(code, source, depth, first, count, count, to);
-  const { value, space } = source;
-  const k = code.local("i32"), at = code.local("i32");
-  for (let r = 0; r < count; r++) {
-    const row = code.local("i32");
-    code.get(first).i32(r).op("i32.add").set(row).get(to).i32(r * depth.most * 4).op("i32.add").set(at);
-    setStart(code, depth, k);
-    const point = new PointEmitter(space(row, k, "k", "k"));
-    point.hoist([value], []);
-    for (const lanes of [4, 1] as const) {
-      code.loopUpTo(k, depth.end, lanes, () => {
-        code.get(at);
-        point.push(value, lanes);
-        if (lanes === 4) code.memory("v128.store");
-        else code.laneMemory("v128.store32_lane", 0);
-        code.get(at).i32(lanes * 4).op("i32.add").set(at);
-      });
-    }
-    code.release("i32", row);
-  }
 }
 
 function setStart(code: Code, { start }: Depth, k: Local): void {
@@ -183,7 +165,7 @@ export function emitTransposedBlock(
     code.get(from).get(r).i32(fromRow).op("i32.mul", "i32.add").set(source);
     code.get(to).get(r).i32(4).op("i32.mul", "i32.add").set(at).i32(0).set(c);
     code.loopUpTo(c, { constant: columns }, 4, () => {
-      emitTranspose(code, (i) => code.get(source).memory("v128.load", i * fromRow), at, (i) => i * toRow);
+      emitTranspose(code, 4, (i) => code.get(source).memory("v128.load", i * fromRow), at, (i) => i * toRow);
       code.get(source).i32(16).op("i32.add").set(source);
       code.get(at).i32(4 * toRow).op("i32.add").set(at);
     });
@@ -191,24 +173,35 @@ export function emitTransposedBlock(
   code.release("i32", source, at, r, c);
 }
 
-/** Transposes the four vectors that `load` pushes and stores them at `to + offset(i)`. */
-export function emitTranspose(code: Code, load: (i: number) => void, to: Local, offset: (i: number) => number): void {
-  const rows = Array.from({ length: 4 }, () => code.local("v128"));
+/** Transposes the `count` vectors (four, two or one) that `load` pushes and stores element i of each at `to + offset(i)`. */
+export function emitTranspose(
+  code: Code,
+  count: number,
+  load: (i: number) => void,
+  to: Local,
+  offset: (i: number) => number,
+): void {
+  const rows = Array.from({ length: count }, () => code.local("v128"));
   const pairs = Array.from({ length: 4 }, () => code.local("v128"));
   rows.forEach((row, i) => {
     load(i);
     code.set(row);
   });
-  for (const half of [0, 2]) {
+  // Two vectors side by side: elements 0 and 1 of both, then 2 and 3.
+  for (let half = 0; half + 1 < count; half += 2) {
     code.get(rows[half]).get(rows[half + 1]).shuffle(0, 4, 1, 5).set(pairs[half]);
     code.get(rows[half]).get(rows[half + 1]).shuffle(2, 6, 3, 7).set(pairs[half + 1]);
   }
   for (let i = 0; i < 4; i++) {
-    const low = pairs[i >> 1], high = pairs[2 + (i >> 1)];
-    code.get(to).get(low).get(high);
-    if (i % 2 === 0) code.shuffle(0, 1, 4, 5);
-    else code.shuffle(2, 3, 6, 7);
-    code.memory("v128.store", offset(i));
+    code.get(to);
+    if (count === 1) code.get(rows[0]).laneMemory("v128.store32_lane", i, offset(i));
+    else if (count === 2) code.get(pairs[i >> 1]).laneMemory("v128.store64_lane", i & 1, offset(i));
+    else {
+      code.get(pairs[i >> 1]).get(pairs[2 + (i >> 1)]);
+      if (i % 2 === 0) code.shuffle(0, 1, 4, 5);
+      else code.shuffle(2, 3, 6, 7);
+      code.memory("v128.store", offset(i));
+    }
   }
   code.release("v128", ...rows, ...pairs);
 }

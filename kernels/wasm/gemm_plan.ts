@@ -25,17 +25,17 @@ export interface Side {
   readonly runs: "k" | "free" | null;
 }
 
-/** `inPlace`; packed as [row][k] where k is contiguous (`byRow`), or as [k][row] (`byDepth`). */
-export type SplatMode = "inPlace" | "byRow" | "byDepth";
-/** `inPlace`; packed by vectors along the columns (`copy`); or by transposing 4x4 blocks where k is contiguous. */
-export type PanelMode = "inPlace" | "copy" | "transpose";
+/** `inPlace`; packed by vectors along the free axis (`copy`); or by transposing 4x4 blocks where k is contiguous. */
+export type SideMode = "inPlace" | "copy" | "transpose";
 
 export interface SegmentPlan {
   readonly k: number;
   readonly splat: Side;
-  readonly splatMode: SplatMode;
+  readonly splatMode: SideMode;
   readonly panel: Side;
-  readonly panelMode: PanelMode;
+  readonly panelMode: SideMode;
+  /** Whether the splat side's rows are rounded to bytes as they are read. */
+  readonly rounded: boolean;
 }
 
 export interface GemmPlan {
@@ -54,35 +54,32 @@ export interface GemmPlan {
   /** Rows of a tile, and vectors of four columns. */
   readonly tileRows: number;
   readonly vectors: number;
-  /** Rows and columns of a unit of work, and rows that are finished before their stores run. */
+  /** Rows and columns of a unit of work. */
   readonly rowBlock: number;
   readonly columnBlock: number;
-  readonly group: number;
-  /** Depth of k that is packed at once, and of one pass of the tiles over it. */
+  /** The most of k that is packed and multiplied at once. */
   readonly depthBlock: number;
-  readonly pass: number;
 }
 
-/** Depth of one pass over a panel of 8 columns: 24 KB, most of a first-level cache. */
-const deepestPass = 768;
-/** Depth up to which a block's panels are packed whole, so that its sums are finished row by row. */
-const deepestWhole = 4096;
-/** Bytes of packed panels that should stay in a second-level cache. */
-const panelBytes = 512 * 1024;
-/** Rows of sums that wait between blocks of k: with 128 columns, 256 KB. */
-const mostBlockedRows = 512;
+/** The most of k at once: six rows and eight columns of it, 21 KB, stay in a first-level cache. */
+const deepest = 384;
+/** Rows and columns of a unit, the largest first. Each is packed once for all of the other: 320 KB with their sums. */
+const unitSizes = [[256, 128], [192, 128], [128, 128], [128, 64], [64, 64], [48, 48]] as const;
 /** Units that keep several threads evenly busy. */
 const wantedUnits = 24;
+/** Rows that are too few to pack the other side for, and columns that are too few to pack the splat side for. */
+const fewRows = 12, fewColumns = 32;
 
 export function planGemm(kernel: ContractKernel): GemmPlan {
   const dots = planDots(kernel);
   if (dots) return dots;
+  if (kernel.segments.some((s) => s.rounded)) throw new Error("rounded rows are multiplied as dot products only");
   const plain = planSides(kernel, false), swapped = planSides(kernel, true);
   return swapped.cost < plain.cost ? swapped.plan : plain.plan;
 }
 
 /** Rows (m) up to which dot products over contiguous k beat tiles with padded lanes. */
-const mostDotRows = 4;
+export const mostDotRows = 4;
 
 /** The plan for few rows where both sides are contiguous along k: every element of the right side is read once, in place. */
 function planDots(kernel: ContractKernel): GemmPlan | null {
@@ -109,9 +106,7 @@ function planDots(kernel: ContractKernel): GemmPlan | null {
     rowBlock: m,
     // Short products in twice as many units, so that threads end together.
     columnBlock: Math.min(n < 4096 ? 32 : 64, roundUp(n, 4)),
-    group: m,
     depthBlock: segments[0].k,
-    pass: segments[0].k,
   };
 }
 
@@ -125,68 +120,33 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   const along = storesRunAlongRows(kernel.stores, batch.length);
   const transposed = swapped ? !along : along;
   const tileRows = rows < 4 ? rows : tileCycles(rows, 6) <= tileCycles(rows, 4) ? 6 : 4;
-  // Few rows leave registers for wider panels, and panels used once or twice are not worth packing.
-  const few = rows <= 12;
+  // Few rows leave registers for wider panels.
   const narrow = tileRows === 1 ? 8 : tileRows === 2 ? 4 : 2;
-  const vectors = Math.min(narrow, Math.ceil(columns / 8) * 2);
+  const vectors = Math.min(narrow, Math.ceil(columns / 8) * 2), width = 4 * vectors;
   const segments = kernel.segments.map((segment): SegmentPlan => {
     const sides = planSegment(segment, operands, swapped);
     return {
       ...sides,
-      splatMode: splatMode(sides.splat, columns),
-      panelMode: panelMode(sides.panel, few, columns),
+      splatMode: splatMode(sides.splat, rows, columns),
+      panelMode: panelMode(sides.panel, rows, columns),
     };
   });
-  // Whole runs of packed sides.
-  const pass = evenBlock(segments[0].k, deepestPass, segments.some((s) => s.panel.runs !== null) ? 32 : 4);
-  const depthBlock = segments[0].k <= deepestWhole ? segments[0].k : pass;
-  const depth = segments.reduce((sum, { k }, i) => sum + (i === 0 ? depthBlock : k), 0);
-  const width = 4 * vectors;
-  const splatPacked = segments.some((s) => s.splatMode !== "inPlace" && s.k > 64);
-  const panelPacked = segments.some((s) => s.panelMode !== "inPlace");
-  const most = Math.max(1, Math.floor(panelBytes / (4 * width * Math.max(1, depth))));
-  // A tile of the splat side that has to be packed, or comes from afar, should meet more panels.
-  const wide = splatPacked || depthBlock < segments[0].k ? 128 : 64;
-  const panels = Math.min(most, Math.max(1, Math.floor(wide / width)));
-  // Packed rows are unpacked in runs of 32 columns.
-  const inRuns = segments.some((s) => s.panel.runs === "free") && 32 % width === 0;
-  const least = inRuns ? 32 / width : 1;
-  const columnBlock = width * Math.min(Math.ceil(columns / width), Math.max(least, panels - panels % least));
-  const columnBlocks = Math.ceil(columns / columnBlock);
-  // Every block of rows packs its panels again: that pays for many rows, or where the panels are few.
-  const leastRows = !panelPacked ? 24 : columns <= 16 ? 32 : 96;
-  const blocked = depthBlock < segments[0].k;
-  const rowBlocks = Math.max(
-    blocked ? Math.ceil(rows / mostBlockedRows) : 1,
-    Math.min(Math.ceil(wantedUnits / (columnBlocks * sizeOf(batch))), Math.floor(rows / leastRows)),
-  );
-  const rowBlock = roundUp(Math.ceil(rows / rowBlocks), tileRows);
-  // Sums that wait for the next block of k wait all together.
-  const group = blocked ? rowBlock : Math.min(rowBlock, tileRows * Math.max(1, Math.floor(48 / tileRows)));
+  // Packed sides are unpacked in whole runs of 32.
+  const inRuns = segments.some(({ panel }) => panel.runs === "free") && 32 % width === 0;
+  const blocks = unitSizes.map(([high, wide]) => [
+    roundUp(evenBlock(rows, high), tileRows),
+    roundUp(evenBlock(columns, wide), inRuns ? 32 : width),
+  ]);
+  const units = ([high, wide]: number[]) => sizeOf(batch) * Math.ceil(rows / high) * Math.ceil(columns / wide);
+  const [rowBlock, columnBlock] = blocks.find((block) => units(block) >= wantedUnits) ?? blocks[blocks.length - 1];
 
   let cost = transposed ? 1.5 * rows * columns : 0;
-  for (const s of segments) {
-    const packs = s.panelMode === "inPlace"
-      ? 0
-      : isPacked(s.panel.dtype)
-      ? s.panel.runs === null ? scatteredCost : 1.5
-      : s.panelMode === "copy" && s.panel.free === 1
-      ? 0.7
-      : s.panelMode === "transpose"
-      ? 0.9
-      : 3;
-    cost += packs * columns * s.k * Math.ceil(rows / rowBlock);
-    const splats = s.splatMode === "inPlace"
-      ? 0
-      : isPacked(s.splat.dtype)
-      ? scatteredCost
-      : s.splat.free === 1 || s.splat.k === 1
-      ? 0.7
-      : 3;
-    cost += splats * rows * s.k * columnBlocks;
+  for (const { k, splat, splatMode, panel, panelMode } of segments) {
+    cost += packingCost(panel, panelMode) * columns * k * Math.ceil(rows / rowBlock);
+    cost += packingCost(splat, splatMode) * rows * k * Math.ceil(columns / columnBlock);
     // Lanes past the last column, and short tiles, multiply for nothing.
-    cost += (roundUp(columns, 4 * (s.panelMode === "inPlace" ? 1 : vectors)) - columns) * rows * s.k / 8;
-    if (tileRows < 4) cost += rows * columns * s.k / 32 * (4 - tileRows);
+    cost += (roundUp(columns, 4 * (panelMode === "inPlace" ? 1 : vectors)) - columns) * rows * k / 8;
+    if (tileRows < 4) cost += rows * columns * k / 32 * (4 - tileRows);
   }
   return {
     cost,
@@ -201,27 +161,32 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
       vectors,
       rowBlock,
       columnBlock,
-      group,
-      depthBlock,
-      pass,
+      depthBlock: deepest,
     },
   };
 }
 
+/** Cycles that packing an element of a side takes. */
+function packingCost({ dtype, free, runs }: Side, mode: SideMode): number {
+  if (mode === "inPlace") return 0;
+  if (isPacked(dtype)) return runs === null ? scatteredCost : 1.5;
+  return mode === "transpose" ? 0.6 : free === 1 ? 0.4 : 3;
+}
+
 /** Cycles a k that `rows` take in tiles of `tileRows` and one for the rest; fewer than four rows wait for their sums. */
 function tileCycles(rows: number, tileRows: number): number {
-  const cycles = [0, 4.2, 4.2, 4.2, 5.2, 6.2, 7.2];
+  const cycles = [0, 4.2, 4.2, 4.2, 4.6, 5.3, 6.3];
   return Math.floor(rows / tileRows) * cycles[tileRows] + cycles[rows % tileRows];
 }
 
 /** A segment's sides in their roles. */
 export function planSegment(
-  { k, a, b }: Segment,
+  { k, a, b, rounded = false }: Segment,
   operands: readonly Operand[],
   swapped: boolean,
-): Pick<SegmentPlan, "k" | "splat" | "panel"> {
+): Omit<SegmentPlan, "splatMode" | "panelMode"> {
   const left = side(a, operands, false, k), right = side(b, operands, true, k);
-  return swapped ? { k, splat: right, panel: left } : { k, splat: left, panel: right };
+  return { k, rounded, ...(swapped ? { splat: right, panel: left } : { splat: left, panel: right }) };
 }
 
 /** Whether the stores are contiguous along the splat side's axis m rather than along n (in the order m, n). */
@@ -250,20 +215,26 @@ function isStatic(side: Side): boolean {
   return !side.index.dynamic?.length;
 }
 
-function splatMode(side: Side, columns: number): SplatMode {
+function splatMode(side: Side, rows: number, columns: number): SideMode {
   const near = side.free >= 0 && side.k >= 0 && side.free + side.k < 2 ** 24;
+  const meetsFew = rows <= fewRows || columns <= fewColumns;
   // A strided walk along k costs more than a packed one, but less than packing for a panel or two.
-  const cheap = side.k <= 1 || side.free === 0 || (side.free === 1 && columns <= 16);
+  const cheap = (meetsFew && side.k <= 1) || side.free === 0 || (side.free === 1 && columns <= 16);
   if (isStatic(side) && side.dtype === "f32" && near && cheap) return "inPlace";
-  return side.free === 1 ? "byDepth" : "byRow";
+  return transposes(side) ? "transpose" : "copy";
 }
 
-function panelMode(side: Side, few: boolean, columns: number): PanelMode {
-  if (!isStatic(side)) return "copy";
+function panelMode(side: Side, rows: number, columns: number): SideMode {
   if (isPacked(side.dtype)) return side.runs === "k" ? "transpose" : "copy";
-  if (few && side.free === 1 && columns % 4 === 0 && side.k >= 0 && side.k < 2 ** 26) return "inPlace";
-  const near = side.free > 0 && side.free < 2 ** 26;
-  return side.k === 1 && side.free !== 1 && near ? "transpose" : "copy";
+  const near = isStatic(side) && side.free === 1 && columns % 4 === 0 && side.k >= 0 && side.k < 2 ** 26;
+  if (rows <= fewRows && near) return "inPlace";
+  return transposes(side) ? "transpose" : "copy";
+}
+
+/** Whether vectors along k can be read where the side lies. */
+function transposes(side: Side): boolean {
+  return isStatic(side) && !isPacked(side.dtype) && side.k === 1 && side.free !== 1 && side.free > 0 &&
+    side.free < 2 ** 24;
 }
 
 export function roundUp(x: number, step: number): number {

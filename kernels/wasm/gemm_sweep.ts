@@ -44,9 +44,7 @@ export function planSweep({ m, n, batch, operands, stores, segments: given }: Co
     vectors: 1,
     rowBlock: 1,
     columnBlock,
-    group: 1,
     depthBlock: k,
-    pass: k,
   };
 }
 

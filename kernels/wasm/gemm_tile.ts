@@ -33,11 +33,11 @@ export interface TileShape {
 }
 
 /** Rows that one load of the splat side brings, where its rows are neighbours: how, and the turn to the next of them. */
-const loadsOfRows: readonly { size: number; load: MemoryOpcode; turn: [number, number, number, number] }[] = [
-  { size: 4, load: "v128.load", turn: [1, 2, 3, 0] },
-  { size: 2, load: "v128.load64_splat", turn: [1, 0, 3, 2] },
-  { size: 1, load: "v128.load32_splat", turn: [0, 0, 0, 0] },
-];
+const loadOfRows: Record<number, { load: MemoryOpcode; turn: [number, number, number, number] }> = {
+  4: { load: "v128.load", turn: [1, 2, 3, 0] },
+  2: { load: "v128.load64_splat", turn: [1, 0, 3, 2] },
+  1: { load: "v128.load32_splat", turn: [0, 0, 0, 0] },
+};
 
 /**
  * A function `(result, add, splat0, panel0, k0, splat1, …)` that adds the products of every segment over its k into the
@@ -56,7 +56,8 @@ export function emitTile(shape: TileShape): Code {
     sums.forEach((row, r) => row.forEach((sum, v) => visit(sum, r * resultRow + v * 16)));
   const panels = Array.from({ length: vectors }, () => code.local("v128"));
   const splat = code.local("v128"), k = code.local("i32");
-  const loads = rowLoads(rows, segments.every(({ splatRow }) => splatRow === 4));
+  const neighbours = segments.every(({ splatRow }) => splatRow === 4);
+  const pieces = neighbours ? inPieces(rows) : sums.map((_, first) => ({ first, size: 1 }));
   segments.forEach((segment, s) => {
     const [splatAt, panelAt, depth] = [2, 3, 4].map((i) => code.parameter(i + 3 * s));
     const step = (i: number) => {
@@ -64,7 +65,8 @@ export function emitTile(shape: TileShape): Code {
         pushVector(code, segment.panelType, panelAt, i * segment.panelStep + v * 4 * byteSize[segment.panelType]);
         code.set(panel);
       });
-      for (const { first, size, load, turn } of loads) {
+      for (const { first, size } of pieces) {
+        const { load, turn } = loadOfRows[size];
         code.get(splatAt).memory(load, first * segment.splatRow + i * segment.splatStep).set(splat);
         sums.slice(first, first + size).forEach((row, r) => {
           if (r > 0) code.get(splat).get(splat).shuffle(...turn).set(splat);
@@ -87,7 +89,7 @@ export function emitTile(shape: TileShape): Code {
       });
     }
   });
-  for (const { first, size } of loads) {
+  for (const { first, size } of pieces) {
     for (let v = 0; v < vectors; v++) emitDiagonalsToRows(code, sums.slice(first, first + size).map((row) => row[v]));
   }
   // What lies there is added last: sums of blocks lose fewer digits than one sum over all of a long k.
@@ -100,13 +102,15 @@ export function emitTile(shape: TileShape): Code {
   return code;
 }
 
-/** The loads that bring a tile's rows: as many rows each as there are, if they are neighbours. */
-function rowLoads(rows: number, neighbours: boolean) {
-  const loads: ({ first: number } & typeof loadsOfRows[number])[] = [];
-  for (let first = 0; first < rows; first += loads[loads.length - 1].size) {
-    loads.push({ first, ...loadsOfRows.find(({ size }) => size === 1 || (neighbours && first + size <= rows))! });
+/** Cuts [0, count) into pieces of four, two and one. */
+export function inPieces(count: number): { first: number; size: number }[] {
+  const pieces = [];
+  for (let first = 0; first < count;) {
+    const size = [4, 2, 1].find((size) => first + size <= count)!;
+    pieces.push({ first, size });
+    first += size;
   }
-  return loads;
+  return pieces;
 }
 
 /** Lane i of `sums[j]` belongs to row (i + j) mod their number; afterwards `sums[j]` is row j. */
