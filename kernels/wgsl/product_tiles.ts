@@ -21,9 +21,14 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
     const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => step * unrollOf(k, step));
     const store = declareStore(frame, batch, reach);
-    const tileM = tiles.m === 1 ? "" : tiles.n === 1 ? `group % ${tiles.m}u` : `(group / ${tiles.n}u) % ${tiles.m}u`;
-    shader.line(`let m0 = ${tileM ? `(${tileM}) * ${span.m}u` : "0u"};`);
-    shader.line(`let n0 = ${tiles.n > 1 ? `(group % ${tiles.n}u) * ${span.n}u` : "0u"};`);
+    // Neighbouring workgroups share a panel of the larger operand, which is then read once: it is the other that comes again.
+    const order = m <= n ? ["m", "n"] as const : ["n", "m"] as const;
+    let before = 1;
+    for (const axis of order) {
+      const tile = before === 1 ? `group % ${tiles[axis]}u` : `group / ${before}u % ${tiles[axis]}u`;
+      shader.line(`let ${axis}0 = ${tiles[axis] === 1 ? "0u" : `${tile} * ${span[axis]}u`};`);
+      before *= tiles[axis];
+    }
     if (rows > 1) shader.line(`let row = ${columns > 1 ? `lane / ${columns}u` : "lane"};`);
     if (columns > 1) shader.line(`let column = ${rows > 1 ? `lane % ${columns}u` : "lane"};`);
     declareMultiply(shader);
@@ -67,9 +72,16 @@ function unrollOf(k: number, step: number): number {
   return Math.ceil(k / step / mostRounds);
 }
 
+/** Steps up to which K is written out: a loop of its own costs a workgroup more than the steps of an adapter's rank. */
+const fewSteps = 2;
+
 /** The loop over K, in parts where it is long. `body` adds the step at `k` to the sums of the prefix it is given. */
 function loopOverK(frame: ProductFrame, k: number, step: number, body: (sums: string, k: string) => void): void {
   const { shader } = frame;
+  if (k <= fewSteps * step) {
+    for (let at = 0; at < k; at += step) shader.block("", () => body("c", `${at}u`));
+    return;
+  }
   const unroll = unrollOf(k, step);
   const round = (sums: string) => {
     if (unroll === 1) return body(sums, "k");
