@@ -80,6 +80,7 @@ export { type HostTensor, type Nested, type Operand, Tensor, tensor, type Tensor
 export { checkpoint } from "./core/transforms/checkpoint.ts";
 export { type CustomRule, customVjp } from "./core/transforms/custom_vjp.ts";
 export { grad, type GradOptions, valueAndGrad } from "./core/transforms/grad.ts";
+export { roundActivations } from "./core/transforms/round_activations.ts";
 export { sumOver } from "./core/transforms/sum_over.ts";
 export { vmap, type VmapOptions } from "./core/transforms/vmap.ts";
 export { flatten, type FlatTree, mapTree } from "./core/tree.ts";

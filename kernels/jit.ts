@@ -117,7 +117,7 @@ function compile(
   const flat = flatten<Leaf>(args);
   const donated = donatedLeaves(args, donate);
   const owned = new Set([...donated].filter((i) => flat.leaves[i] instanceof Tensor));
-  const { program, captured } = build(traced.graph, owned, fuse, device?.maxOperands);
+  const { program, captured } = build(traced.graph, owned, fuse, device);
   const home = device ?? captured[0]?.home as Device | undefined;
   if (!home) {
     throw new DeviceError(

@@ -78,6 +78,11 @@ export interface Segment {
   readonly k: number;
   readonly a: { readonly operand: number; readonly index: Index };
   readonly b: { readonly operand: number; readonly index: Index };
+  /**
+   * Rows of a are rounded to bytes in blocks of 32 along k, as `roundToBytes` of `core/transforms/round_activations.ts`
+   * defines; b is packed. Only for devices that say they take it (`Device.roundedRows`).
+   */
+  readonly rounded?: boolean;
 }
 
 /**

@@ -10,6 +10,7 @@ import { iota } from "../core/ops/structure.ts";
 import { randomKey } from "../core/random.ts";
 import type { Runtime } from "../core/runtime.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { roundActivations } from "../core/transforms/round_activations.ts";
 import { flatten } from "../core/tree.ts";
 import {
   countTokens,
@@ -33,7 +34,18 @@ export interface GenerateOptions extends SamplingOptions {
    * the same for one as for many.
    */
   readonly readEvery?: number;
+  /**
+   * What packed weights are multiplied with: activations as they are (`f32`, the default), or rounded to 8 bits in blocks of 32
+   * ({@link roundActivations}), as llama.cpp does. The latter is faster on the CPU, and changes logits by about half a percent.
+   */
+  readonly activations?: Activations;
 }
+
+/** How activations meet packed weights. */
+export type Activations = "f32" | "int8";
+
+/** Both choices, the default first. */
+export const activationTypes = ["f32", "int8"] as const satisfies readonly Activations[];
 
 /** Why a row ended: it stopped by itself, or was cut off at the greatest length. */
 export type Finish = "stop" | "length";
@@ -139,12 +151,19 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
     return make(pads);
   };
   // Two functions of one meaning, so that what warns of many programs counts each by itself.
-  const prefill = runtime.jit((...args: Parameters<typeof advance>) => advance(...args), { donate: [2] });
-  const decode = runtime.jit((...args: Parameters<typeof advance>) => advance(...args), { donate: [2] });
+  const programs = (f: typeof advance) => ({
+    prefill: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+    decode: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+  });
+  const compiled = { f32: programs(advance), int8: programs(roundActivations(advance)) };
 
   return async function* (params, prompts, options) {
-    const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0 } = options;
+    const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
     checkPrompts(prompts, contextLength, maxNewTokens);
+    if (!activationTypes.includes(activations)) {
+      throw new OptionError(`activations is "${activations}": choose ${activationTypes.join(" or ")}`);
+    }
+    const { prefill, decode } = compiled[activations];
     const numbers = samplingNumbers(options);
     if (prompts.length === 0) return;
     const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);

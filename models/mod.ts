@@ -8,6 +8,7 @@ export { bert, type BertLayer, type BertParams } from "./bert.ts";
 export { bertClassifier, type BertClassifierParams, type ClassifierOptions, loadClassifier } from "./classifier.ts";
 export { type Embed, embedder } from "./embed.ts";
 export {
+  type Activations,
   type Finish,
   type Generate,
   type Generated,

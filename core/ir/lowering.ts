@@ -49,6 +49,8 @@ export type Lowering<P = any> =
   | { readonly kind: "dynamicUpdate" }
   /** A composite whose definition is lowered as one row kernel. */
   | { readonly kind: "row" }
+  /** What a product may do to its rows as it reads them, on devices that can; elsewhere replaced by its definition. */
+  | { readonly kind: "rounded" }
   /** Attention, one of its three passes. */
   | { readonly kind: "attention"; readonly pass: "forward" | "backward-q" | "backward-kv" }
   /** Replaced by its definition before partitioning. */

@@ -7,6 +7,7 @@ import type { EmitOptions, EmittedKernel } from "../wasm/frame.ts";
 import { kernelKey } from "../wasm/kernel_key.ts";
 import { supportsRelaxedSimd } from "../wasm/probe.ts";
 import { blasCrossover } from "../wasm/gemm_blas.ts";
+import { mostDotRows } from "../wasm/gemm_plan.ts";
 import { type BlasLibrary, findBlas } from "./blas.ts";
 import { CpuMemory, mostBytes } from "./cpu_memory.ts";
 import { CpuThreads } from "./cpu_threads.ts";
@@ -113,6 +114,7 @@ export class CpuDevice implements Device {
   readonly capacity = mostBytes;
   /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
   readonly maxOperands = 16;
+  readonly roundedRows = mostDotRows;
   readonly description: string;
   readonly key: string;
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */

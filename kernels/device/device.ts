@@ -34,6 +34,8 @@ export interface Device extends Disposable {
   readonly capacity?: number;
   /** Buffers that one kernel may bind, where that is more than WebGPU guarantees. */
   readonly maxOperands?: number;
+  /** The most rows that products with packed weights round to bytes and multiply as integers; none if not given. */
+  readonly roundedRows?: number;
   /** Uninitialised memory of at least `bytes`. */
   allocate(bytes: number): DeviceBuffer;
   /** Gives a buffer's memory back. */

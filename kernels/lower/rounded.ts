@@ -8,9 +8,11 @@ const leastColumns = 4;
 /** The roundings of at most `mostRows` rows that only products with whole packed matrices read. */
 export function roundedByProducts({ outputs }: Graph, mostRows: number): ReadonlySet<Node> {
   const nodes = nodesOf(outputs);
-  const kept = new Set(nodes.filter(({ prim, outs: [rows] }) =>
-    prim.lowering.kind === "rounded" && sizeOf(rows.shape.slice(0, -1)) <= mostRows && !outputs.includes(rows)
-  ));
+  const kept = new Set(
+    nodes.filter(({ prim, outs: [rows] }) =>
+      prim.lowering.kind === "rounded" && sizeOf(rows.shape.slice(0, -1)) <= mostRows && !outputs.includes(rows)
+    ),
+  );
   for (const { prim, inputs } of nodes) {
     const [, matrix] = inputs;
     const multiplies = prim.lowering.kind === "contract" && matrix.shape[0] >= leastColumns &&

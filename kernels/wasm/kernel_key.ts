@@ -20,7 +20,7 @@ function describe(kernel: Kernel, writer: KeyWriter): string {
     }
     case "contract": {
       const side = (s: { operand: number; index: Index }) => `${s.operand}@${writer.index(s.index)}`;
-      const segments = kernel.segments.map((s) => `${s.k} ${side(s.a)} ${side(s.b)}`);
+      const segments = kernel.segments.map((s) => `${s.k}${s.rounded ? " rounded" : ""} ${side(s.a)} ${side(s.b)}`);
       return `${kernel.batch}|${kernel.m}|${kernel.n}:${segments.join("|")}:${writer.stores(kernel.stores)}`;
     }
     case "scatter":

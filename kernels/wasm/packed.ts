@@ -246,6 +246,13 @@ export class PackedReader {
     this.code.release("i32", at);
   }
 
+  /** Pushes signed 8-bit codes, those of bytes 8·part … 8·part + 7 of the run `more` after `run`, as 16-bit lanes. */
+  widened(run: Local, more: number, part: number): void {
+    const at = this.#codesAt(run);
+    this.code.get(at).memory("v128.load8x8_s", more * this.runBytes + 8 * part);
+    this.code.release("i32", at);
+  }
+
   /**
    * A run of four rows that lie `step` runs apart: `visit(i)` is called with value i of row l in lane l. Rows past
    * `last` are taken to be that one.

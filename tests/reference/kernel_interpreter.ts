@@ -18,6 +18,7 @@ import type {
 } from "../../kernels/kernel.ts";
 import { interpretAttention } from "./attention_interpreter.ts";
 import { Cells } from "./cells.ts";
+import { roundToBytes } from "./rounded_reference.ts";
 
 /** Runs one kernel on host buffers; `buffers[i]` is operand i, of at least its size. Writes in place. */
 export function interpretKernel(kernel: Kernel, buffers: readonly HostArray[]): void {
@@ -325,7 +326,8 @@ function interpretContract(kernel: ContractKernel, memory: readonly Cells[]): vo
     results[0] = 0;
     kernel.segments.forEach((segment, s) => {
       const [a, b] = operands[s];
-      for (let k = 0; k < segment.k; k++) results[0] += a.run([...batch, m, k]) * b.run([...batch, k, n]);
+      const row = Float64Array.from({ length: segment.k }, (_, k) => a.run([...batch, m, k]));
+      (segment.rounded ? roundToBytes(row) : row).forEach((x, k) => results[0] += x * b.run([...batch, k, n]));
     });
     store.run(axes);
   });
