@@ -48,12 +48,12 @@ await t.reportErrors(async () => {
   const bar = t.progressBar(plan.steps);
   const run = await t.train(tuned, { ...plan, data: task.examples, signal: interrupt.signal, onStep: bar.update });
   bar.end();
-  await t.saveAdapter(adapterFolder, model, tuned, run.trainable, { baseModel: flags.model });
+  await t.saveAdapter(adapterFolder, tuned, { trainable: run.trainable, baseModel: flags.model });
   t.reportEnd(run.end, plan.steps, adapterFolder);
 
   const merged = t.mergeParams(tuned, run.trainable);
   say(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
-  await t.saveModel(mergedFolder, model, merged);
+  await t.saveModel(mergedFolder, model, { params: merged });
   using reloaded = await llama.load(mergedFolder, { device });
   const after = await t.answerer(reloaded, reloaded.tokenizer(), task)(reloaded.params, prompts);
   const scoreAfter = t.scoreAnswers(after, task.test);

@@ -60,7 +60,7 @@ await t.reportErrors(async () => {
     },
   });
   bar.end();
-  await t.saveAdapter(flags.out, model, tuned, run.trainable, { baseModel: flags.model });
+  await t.saveAdapter(flags.out, tuned, { trainable: run.trainable, baseModel: flags.model });
   t.reportEnd(run.end, plan.steps, flags.out);
 
   const merged = t.mergeParams(tuned, run.trainable);

@@ -50,7 +50,7 @@ export const command: Command = {
     const merged = await mergeSafely(tuned, tuned.trainable, { tied });
     const checks = await checkMerge(tuned, tuned.trainable, merged);
     if (tied !== "peft") terminal.say(`merging   ${describeMergeChecks(checks)}`);
-    const files = await saveModel(out, model as any, merged, { dtype, shardBytes });
+    const files = await saveModel(out, model as any, { params: merged, dtype, shardBytes });
     const weights = files.filter((name) => name.endsWith(".safetensors"));
     terminal.print(
       `${out}: ${weights.length === 1 ? weights[0] : `${weights.length} files of weights`}, ` +

@@ -136,10 +136,10 @@ async function runTraining(
   using _held = lockFolder(out);
   const base = recordBase(model);
   const writeResult = async (folder: string, params: unknown) => {
-    if (tuned === null) await saveModel(folder, model as any, params);
+    if (tuned === null) await saveModel(folder, model as any, { params });
     else {
       const { model: baseModel, dropout } = config;
-      await saveAdapter(folder, model, tuned, params as Trainable, { baseModel, dropout, base });
+      await saveAdapter(folder, tuned, { trainable: params as Trainable, baseModel, dropout, base });
     }
   };
   const store = checkpointStore({

@@ -6,6 +6,6 @@ export { lora, loraOfAnyRank, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";
 export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable } from "./options.ts";
 export { pissa, type PissaOptions } from "./pissa.ts";
-export { applyByRow, stackAdapters } from "./rows.ts";
+export { applyByRow, type RowsOptions, stackAdapters } from "./rows.ts";
 export { together, type Trainables, type TunedTogether, type Weights } from "./several.ts";
 export type { Below, Holder, HolderName, HolderPath, ModuleName, ModulePath, Suffix, Target } from "./target_types.ts";

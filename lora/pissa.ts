@@ -44,14 +44,14 @@ export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> 
  *   sample: newInput({ shape: [1, 2], dtype: "f32" }),
  *   apply: (p: { up: { weight: Operand } }, x: Operand) => matmul(x, p.up.weight),
  * };
- * const tuned = await pissa(model, { r: 1, alpha: 1, targets: ["up"] }, { read });
+ * const tuned = await pissa(model, { read }, { r: 1, alpha: 1, targets: ["up"] });
  * console.log((await read(tuned.frozen)).up.weight.data); // 0, 0, 0, 1 but for rounding: the greatest is in A and B
  * ```
  */
 export async function pissa<P, I, O>(
   model: Model<P, I, O>,
-  { niter, ...options }: PissaOptions<P>,
   { read }: Pick<Runtime, "read">,
+  { niter, ...options }: PissaOptions<P>,
 ): Promise<Tuned<P, I, O>> {
   if (niter !== undefined && !(Number.isInteger(niter) && niter >= 0)) {
     throw new OptionError(`niter is ${niter}: it takes a whole number of iterations, or nothing for exact values`);

@@ -26,26 +26,33 @@ export function stackAdapters(adapters: readonly Trainable[]): Trainable {
   return flat[0].unflatten(stacked) as Trainable;
 }
 
+/** A batch, and which adapter each of its rows uses. */
+export interface RowsOptions<P, I> {
+  /** What {@link stackAdapters} gives. */
+  readonly adapters: Trainable;
+  /** The base. */
+  readonly frozen: P;
+  /** A tree whose leaves all begin with the batch's axis [rows, …]; so do the outputs. */
+  readonly inputs: I;
+  /** i32[rows]. */
+  readonly adapterOf: Operand;
+  /** u32[2], for dropout. */
+  readonly key?: Operand;
+}
+
 /**
  * The adapted function where row i of the batch uses adapter `adapterOf[i]`: one product with each weight of the base serves
- * all rows. A gradient with respect to `stacked` is that of each adapter by its own rows.
+ * all rows. A gradient with respect to `adapters` is that of each adapter by its own rows.
  *
- * @param stacked what {@link stackAdapters} gives
- * @param inputs a tree whose leaves all begin with the batch's axis [rows, …]; so do the outputs
- * @param adapterOf i32[rows]
- * @throws {ShapeError} when the inputs do not have that many rows
+ * @throws {ShapeError} when the inputs do not have as many rows as `adapterOf` names
  */
 export function applyByRow<P, I, O>(
   tuned: Pick<Tuned<P, I, O>, "apply">,
-  stacked: Trainable,
-  frozen: P,
-  inputs: I,
-  adapterOf: Operand,
-  { key }: { readonly key?: Operand } = {},
+  { adapters, frozen, inputs, adapterOf, key }: RowsOptions<P, I>,
 ): O {
   const rows = asValue(adapterOf, "i32");
   const [count] = rows.shape;
-  const chosen = mapTree<Leaf, Value>(stacked, (leaf) => gather(leaf, rows));
+  const chosen = mapTree<Leaf, Value>(adapters, (leaf) => gather(leaf, rows));
   const apart = mapTree<Leaf, Value>(inputs, (leaf, path) => {
     if (leaf.shape[0] !== count) {
       throw new ShapeError(`${path || "the input"} is ${formatAval(leaf.aval)}, but adapterOf names ${count} rows`);

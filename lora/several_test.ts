@@ -192,7 +192,8 @@ for (const options of [{}, { dora: true }, { bias: "lora" }, { targets: ["up[a,c
     const { tuned } = adapter(options, 3);
     const list = [3, 4, 5].map((seed) => randomised(tuned.trainable, seed));
     const stacked = run((...list: any[]) => stackAdapters(list), ...list);
-    const byRow = (t: any, p: any, x: any, rows: any) => applyByRow(tuned, t, p, x, rows);
+    const byRow = (t: any, p: any, x: any, rows: any) =>
+      applyByRow(tuned, { adapters: t, frozen: p, inputs: x, adapterOf: rows });
     const outputs = run(byRow, stacked, model.params, batch, rows);
     const one = (t: any, p: any, x: any, i: number) => tuned.apply(t, p, slice(x, 0, i, i + 1));
     [...rows.data].forEach((which, i) => {
@@ -233,7 +234,13 @@ Deno.test("rows that are not as many as adapterOf says are refused", () => {
   const stacked = run((t: any) => stackAdapters([t]), trainable);
   const two = { ...rows, shape: [2], data: rows.data.slice(0, 2) };
   const byRow = () =>
-    run((t: any, p: any, x: any, r: any) => applyByRow(tuned, t, p, x, r), stacked, model.params, batch, two);
+    run(
+      (t: any, p: any, x: any, r: any) => applyByRow(tuned, { adapters: t, frozen: p, inputs: x, adapterOf: r }),
+      stacked,
+      model.params,
+      batch,
+      two,
+    );
   assertEquals(assertThrows(byRow, ShapeError).message, "the input is f32[5,4], but adapterOf names 2 rows");
 });
 
@@ -248,7 +255,7 @@ for (const dtype of ["f32", "bf16", "f16"] as const) {
   for (const options of [{}, { niter: 8 }, { rslora: true }, { targets: ["up[a,c]"] as const, r: 1 }, { dora: true }]) {
     Deno.test(`PiSSA starts at the model and converts to a plain adapter: ${dtype}, ${JSON.stringify(options)}`, async () => {
       const base = rounded(dtype);
-      const tuned = await pissa(base, { r: 2, alpha: 3, targets: ["up"], ...options }, oracleRuntime);
+      const tuned = await pissa(base, oracleRuntime, { r: 2, alpha: 3, targets: ["up"], ...options });
       const apply = (tuned: any, t: any, frozen: any) =>
         run((t: any, p: any, x: any) => tuned.apply(t, p, x), t, frozen, x);
       const roundoff = { f32: 2 ** -24, bf16: 2 ** -8, f16: 2 ** -11 }[dtype];
@@ -269,8 +276,8 @@ for (const dtype of ["f32", "bf16", "f16"] as const) {
 }
 
 Deno.test("PiSSA takes the greatest singular values out of the weight", async () => {
-  const tuned = await pissa(model, { r: 2, alpha: 3, targets: ["up"] }, oracleRuntime);
-  const close = await pissa(model, { r: 2, alpha: 3, targets: ["up"], niter: 30 }, oracleRuntime);
+  const tuned = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"] });
+  const close = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"], niter: 30 });
   const norm = (frozen: any) => run((p: any) => reduceSum(mul(p.up.weight, p.up.weight)), frozen).data[0];
   assert(norm(tuned.frozen) < norm(model.params));
   // By Eckart and Young no approximation of rank 2 leaves less; many iterations come to the same.
@@ -280,7 +287,7 @@ Deno.test("PiSSA takes the greatest singular values out of the weight", async ()
 Deno.test("PiSSA refuses what it can't do", async () => {
   const rejected = async (options: object) =>
     (await assertRejects(
-      () => pissa(model, { r: 1, alpha: 1, targets: ["up"], ...options }, oracleRuntime),
+      () => pissa(model, oracleRuntime, { r: 1, alpha: 1, targets: ["up"], ...options }),
       OptionError,
     )).message;
   assertStringIncludes(await rejected({ niter: -1 }), "niter is -1");
@@ -296,7 +303,7 @@ Deno.test("an adapter that is already there may have more ranks than its matrix 
 });
 
 Deno.test("a lora over a PiSSA stands on what is left of the weights", async () => {
-  const first = await pissa(model, { r: 2, alpha: 3, targets: ["up"] }, oracleRuntime);
+  const first = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"] });
   const t1 = randomised(first.trainable, 3);
   const over = lora(first.with(t1), { r: 1, alpha: 2, targets: ["up", "down"] });
   const t2 = randomised(over.trainable, 8);

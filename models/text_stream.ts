@@ -5,6 +5,10 @@ import type { Tokenizer } from "./load/tokenizer.ts";
 
 /** What text is generated. */
 export interface TextOptions extends Omit<GenerateOptions, "isComplete"> {
+  /** The parameters of the stream's model. */
+  readonly params: unknown;
+  /** Makes text of tokens, and knows the one that ends it. */
+  readonly tokenizer: Pick<Tokenizer, "decode" | "eosId">;
   /** Strings at the first of which the text ends; they are not part of it. */
   readonly stop?: readonly string[];
 }
@@ -83,17 +87,16 @@ export class GrowingText {
  * @example
  * ```ts ignore
  * const stream = tokenStream(model, { jit, read });
- * for await (const piece of generateText(stream, tokenizer, model.params, tokenizer.encode("Once"), { maxNewTokens: 64 })) {
+ * const options = { params: model.params, tokenizer, maxNewTokens: 64 };
+ * for await (const piece of generateText(stream, tokenizer.encode("Once"), options)) {
  *   Deno.stdout.writeSync(new TextEncoder().encode(piece));
  * }
  * ```
  */
 export async function* generateText(
   stream: TokenStream,
-  tokenizer: Pick<Tokenizer, "decode" | "eosId">,
-  params: unknown,
   prompt: readonly number[],
-  { stop, ...options }: TextOptions,
+  { params, tokenizer, stop, ...options }: TextOptions,
 ): AsyncGenerator<string, Finish, void> {
   const text = new GrowingText((ids) => tokenizer.decode(ids), stop);
   const stopIds = options.stopIds ?? (tokenizer.eosId === null ? [] : [tokenizer.eosId]);

@@ -37,7 +37,7 @@ Deno.test("what waits for a stop string that does not come is shown at the end",
   };
   const tokenizer = { decode: decoder(pieces), eosId: null };
   const found: string[] = [];
-  const text = generateText(stream, tokenizer, {}, [1], { maxNewTokens: 3, stop: ["<end>"] });
+  const text = generateText(stream, [1], { params: {}, tokenizer, maxNewTokens: 3, stop: ["<end>"] });
   for (let next = await text.next(); !next.done; next = await text.next()) found.push(next.value);
   assertEquals(found, ["one", " ", "<en"]);
 });

@@ -19,6 +19,8 @@ import { toDType, toF32 } from "./host_tensors.ts";
 
 /** What an adapter's files say beside the adapter itself. */
 export interface SaveOptions {
+  /** The adapter's values: those that `train` returned, or `tuned.trainable` of an adapter that was read. */
+  readonly trainable: Trainable;
   /** Where the base model came from: a folder, a file or a hub name. */
   readonly baseModel?: string;
   /** The dropout that it was trained with, as a note to whoever trains on. */
@@ -58,24 +60,16 @@ export type Savable<P> = Tuned<P, any, any> & { readonly origin?: AdapterOrigin 
  *
  * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
  */
-export async function saveAdapter<P>(
-  folder: string,
-  model: Model<P, any, any>,
-  tuned: Savable<P>,
-  trainable: Trainable,
-  options: SaveOptions = {},
-): Promise<void> {
-  writeAdapter(placeOf(folder, options.name), await adapterContents(model, tuned, trainable, options));
+export async function saveAdapter<P>(folder: string, tuned: Savable<P>, options: SaveOptions): Promise<void> {
+  writeAdapter(placeOf(folder, options.name), await adapterContents(tuned, options));
 }
 
 /** What {@link saveAdapter} writes. */
 export async function adapterContents<P>(
-  model: Model<P, any, any>,
   given: Savable<P>,
-  values: Trainable,
-  { baseModel, dropout, base: record }: SaveOptions = {},
+  { trainable: values, baseModel, dropout, base: record }: SaveOptions,
 ): Promise<AdapterContents> {
-  const { origin } = given;
+  const { origin, model } = given;
   const tuned = wholeAndPlain(given, values);
   const copied = tuned.matched.map((m) => m.path).filter(savesBase);
   const base = flatten<Leaf>(given.frozen);

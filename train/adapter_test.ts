@@ -22,7 +22,7 @@ async function withAdapter(
     using device = await openCpu({ threads: 1 });
     using model = await loadModel(`${folder}/model`, { device });
     const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "mlp.c_proj"], rankPattern: { c_attn: 3 } });
-    await saveAdapter(`${folder}/adapter`, model, tuned, tuned.trainable, { baseModel: "model" });
+    await saveAdapter(`${folder}/adapter`, tuned, { trainable: tuned.trainable, baseModel: "model" });
     await body(folder, model, device);
   } finally {
     await Deno.remove(folder, { recursive: true });
@@ -89,7 +89,7 @@ Deno.test("both spellings of the prefix are read, and it is said which", () =>
       "model's own spelling is base_model.model.transformer.h.0.attn.c_attn…; both are read",
     ]);
     // Saved again, it keeps the spelling that it had.
-    await saveAdapter(`${folder}/again`, model, loaded, loaded.trainable);
+    await saveAdapter(`${folder}/again`, loaded, { trainable: loaded.trainable });
     assertEquals(
       Deno.readFileSync(`${folder}/again/adapter_model.safetensors`),
       Deno.readFileSync(`${folder}/adapter/adapter_model.safetensors`),
@@ -106,11 +106,15 @@ Deno.test("what another way of starting means is said, and A and B are loaded", 
 Deno.test("an adapter of a name lies in a folder of its own", () =>
   withAdapter(async (folder, model) => {
     const loaded = loadAdapter(`${folder}/adapter`, model);
-    await saveAdapter(`${folder}/many`, model, loaded, loaded.trainable, { name: "letters" });
+    await saveAdapter(`${folder}/many`, loaded, { trainable: loaded.trainable, name: "letters" });
     assertEquals(adapterNames(`${folder}/many`), ["letters"]);
     assertEquals(loadAdapter(`${folder}/many/letters`, model).matched, loaded.matched);
     for (const name of ["../up", "..", ""]) {
-      await assertRejects(() => saveAdapter(folder, model, loaded, loaded.trainable, { name }), OptionError, "named");
+      await assertRejects(
+        () => saveAdapter(folder, loaded, { trainable: loaded.trainable, name }),
+        OptionError,
+        "named",
+      );
     }
   }));
 
@@ -133,7 +137,7 @@ Deno.test("every option is told in the files, and read back as it was", () =>
     for (const options of more) {
       const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn", "mlp.c_proj"], ...options } as any);
       const trainable = filled(tuned, device);
-      await saveAdapter(`${folder}/each`, model, tuned, trainable);
+      await saveAdapter(`${folder}/each`, tuned, { trainable });
       const loaded = loadAdapter(`${folder}/each`, model);
       const what = JSON.stringify(options);
       assertEquals([loaded.notes, loaded.matched, loaded.saved], [[], tuned.matched, tuned.saved], what);
@@ -146,7 +150,7 @@ Deno.test("parts of a fused projection are saved as the whole one, with zeros be
   withAdapter(async (folder, model, device) => {
     const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn[q,v]"] } as any) as any;
     const trainable = filled(tuned, device);
-    await saveAdapter(`${folder}/parts`, model, tuned, trainable);
+    await saveAdapter(`${folder}/parts`, tuned, { trainable });
     const loaded = loadAdapter(`${folder}/parts`, model) as any;
     assertEquals(loaded.matched.map((m: any) => [m.path, m.r, m.scaling]), [["h.0.attn.c_attn", 4, 2]]);
     const { B } = (await read(loaded.trainable))["h.0.attn.c_attn"];
@@ -161,9 +165,9 @@ Deno.test("parts of a fused projection are saved as the whole one, with zeros be
 
 Deno.test("a PiSSA adapter is saved as the plain one that it is on the base", () =>
   withAdapter(async (folder, model, device) => {
-    const tuned = await pissa(model as any, { r: 2, alpha: 4, targets: ["c_attn"] } as any, { read }) as any;
+    const tuned = await pissa(model as any, { read }, { r: 2, alpha: 4, targets: ["c_attn"] } as any) as any;
     const trainable = filled(tuned, device);
-    await saveAdapter(`${folder}/pissa`, model, tuned, trainable);
+    await saveAdapter(`${folder}/pissa`, tuned, { trainable });
     const loaded = loadAdapter(`${folder}/pissa`, model) as any;
     assertEquals(loaded.matched.map((m: any) => [m.r, m.scaling]), [[4, 2]]);
     const inputIds = tensor(device, [[1, 2, 3]], "i32");
@@ -179,7 +183,7 @@ Deno.test("an adapter of every use of a tied weight is under both names, as PEFT
   withAdapter(async (folder, model, device) => {
     const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["wte"], tie: "all" } as any) as any;
     const values = filled(tuned, device);
-    await saveAdapter(`${folder}/tied`, model, tuned, values);
+    await saveAdapter(`${folder}/tied`, tuned, { trainable: values });
     const { config, tensors } = readAdapter(`${folder}/tied`);
     assertEquals([config.ensure_weight_tying, config.target_modules], [true, ["lm_head", "wte"]]);
     const part = (name: string) => tensors.find(({ key }) => key.endsWith(name))!.tensor;

@@ -135,7 +135,7 @@ Deno.test("a streamed file gives the rows that one in memory gives", () => {
 Deno.test("a streamed text loses nothing and its pieces fit the context", () => {
   const text = `short\nlonger line here\n\na${"ä".repeat(40)} and ${"x".repeat(90)}\nend`;
   load("text.txt", text, (data) => {
-    const pieces = all(data).map((row) => row?.ids.filter((id) => id < 256));
+    const pieces = all(data).map((row) => row!.ids.filter((id) => id < 256));
     assertEquals(new TextDecoder().decode(Uint8Array.from(pieces.flat())), text);
     assert(pieces.every(({ length }) => length <= 30));
     for (const piece of pieces) new TextDecoder("utf-8", { fatal: true }).decode(Uint8Array.from(piece));

@@ -7,6 +7,8 @@ export interface EarlyStoppingOptions {
   readonly patience: number;
   /** By how much a loss must be below the best to count as a new best. Default 0. */
   readonly minDelta?: number;
+  /** What was remembered of a run that goes on. */
+  readonly state?: StoppingState;
 }
 
 /** What an evaluation means: a new best, one more without, or the one at which to stop. */
@@ -34,8 +36,7 @@ export interface EarlyStopping {
  * @throws {OptionError} when a number is out of its range
  */
 export function earlyStopping(
-  { patience, minDelta = 0 }: EarlyStoppingOptions,
-  state: StoppingState = { best: null, since: 0 },
+  { patience, minDelta = 0, state = { best: null, since: 0 } }: EarlyStoppingOptions,
 ): EarlyStopping {
   if (!(patience >= 1)) throw new OptionError(`patience is ${patience}: give at least 1 evaluation`);
   if (!(minDelta >= 0)) throw new OptionError(`minDelta is ${minDelta}: give a number of at least 0`);

@@ -6,7 +6,7 @@ import { earlyStopping, type EarlyStoppingOptions, type StoppingState, type Verd
 function judge(options: EarlyStoppingOptions, losses: number[]): Verdict[] {
   let state: StoppingState | undefined;
   return losses.map((loss) => {
-    const stopping = earlyStopping(options, state);
+    const stopping = earlyStopping({ ...options, state });
     const verdict = stopping.judge(loss);
     state = JSON.parse(JSON.stringify(stopping.state));
     return verdict;

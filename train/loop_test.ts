@@ -40,9 +40,9 @@ async function makeTiny(folder: string, device: Device) {
 Deno.test("one seed gives the same losses and the same adapter file, whatever the threads", async () => {
   const runs = await Promise.all(
     [1, 2, 3].map((threads) =>
-      withTinyModel(threads, async ({ folder, model, tuned, options }) => {
+      withTinyModel(threads, async ({ folder, tuned, options }) => {
         const { losses, trainable } = await train(tuned, options);
-        await saveAdapter(folder, model, tuned, trainable);
+        await saveAdapter(folder, tuned, { trainable });
         return { losses, file: await Deno.readFile(`${folder}/adapter_model.safetensors`) };
       })
     ),
@@ -93,7 +93,7 @@ Deno.test("a signal ends the run after the step it is in", () =>
 Deno.test("an adapter that was saved and loaded, and a model with it merged in, say the same", () =>
   withTinyModel(1, async ({ folder, device, model, tuned, options }) => {
     const { trainable } = await train(tuned, options);
-    await saveAdapter(`${folder}/adapter`, model, tuned, trainable, { baseModel: "model" });
+    await saveAdapter(`${folder}/adapter`, tuned, { trainable, baseModel: "model" });
     const loaded = loadAdapter(`${folder}/adapter`, model);
     assertEquals(loaded.matched, tuned.matched);
     assertEquals(await read(loaded.trainable), await read(trainable));
@@ -103,7 +103,7 @@ Deno.test("an adapter that was saved and loaded, and a model with it merged in, 
     const others = { ...trainable, "h.0.attn.c_attn": tuned.trainable["h.0.attn.c_attn"] };
     assert((await checkMerge(tuned, others, merged)).some(({ ratio }) => ratio > 1), "another adapter fits as well");
 
-    await saveModel(`${folder}/merged`, model, merged);
+    await saveModel(`${folder}/merged`, model, { params: merged });
     using reloaded = await loadModel(`${folder}/merged`, { device });
     assertEquals(await read(reloaded.params), await read(merged));
     assertEquals(reloaded.tokenizer().encode("saved"), model.tokenizer().encode("saved"));

@@ -76,7 +76,7 @@ Deno.test("a model in shards is the same model, and its base's other files come 
   withModel(async (folder, model, device) => {
     Deno.writeTextFileSync(`${folder}/model/generation_config.json`, "{}");
     const place = `${folder}/merged`;
-    const files = await saveModel(place, model, model.params, { shardBytes: 6000 });
+    const files = await saveModel(place, model, { shardBytes: 6000 });
     assert(
       files.includes("model-00003-of-00005.safetensors") && files.includes("generation_config.json"),
       files.join(),
@@ -89,13 +89,13 @@ Deno.test("a model in shards is the same model, and its base's other files come 
     using shards = await loadModel(place, { device });
     assertEquals(await leaves(shards.params), await leaves(model.params));
     // Written again as one file: nothing of the shards stays.
-    await saveModel(place, model, model.params, { dtype: "bf16" });
+    await saveModel(place, model, { dtype: "bf16" });
     assertEquals([...Deno.readDirSync(place)].map(({ name }) => name).sort(), [
       ...["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"],
     ]);
     assertEquals(JSON.parse(Deno.readTextFileSync(`${place}/config.json`)).dtype, "bfloat16");
     await assertRejects(() => saveModel(`${folder}/model`, model), FileError, "is the folder of the base model");
-    await assertRejects(() => saveModel(place, model, model.params, { shardBytes: 0 }), OptionError, "shardBytes is 0");
+    await assertRejects(() => saveModel(place, model, { shardBytes: 0 }), OptionError, "shardBytes is 0");
   }));
 
 Deno.test("a model with values that are not finite is not saved, and the folder keeps what it had", () =>
@@ -105,7 +105,7 @@ Deno.test("a model with values that are not finite is not saved, and the folder 
     const params = model.params as any;
     const bad = { ...params, ln_f: { ...params.ln_f, bias: tensor(device, Array(16).fill(Infinity)) } };
     await assertRejects(
-      () => saveModel(place, model, bad),
+      () => saveModel(place, model, { params: bad }),
       FileError,
       "transformer.ln_f.bias holds values that are not",
     );
@@ -116,7 +116,7 @@ Deno.test("a model with values that are not finite is not saved, and the folder 
 Deno.test("an adapter knows its base: another is refused with both names, the same elsewhere is not", () =>
   withModel(async (folder, model, device) => {
     const tuned = lora(model as any, plain);
-    await saveAdapter(`${folder}/adapter`, model, tuned, tuned.trainable);
+    await saveAdapter(`${folder}/adapter`, tuned, { trainable: tuned.trainable });
     const record = fromMetadata(readAdapter(`${folder}/adapter`).metadata)!;
     const bytes = Deno.readFileSync(`${folder}/model/model.safetensors`);
     assertEquals(record.sha256, new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex());
@@ -144,7 +144,7 @@ Deno.test("an adapter knows that its base was quantised when it was loaded", () 
   withModel(async (folder, model) => {
     const quantised = { ...model, params: await quantize(model.params, { type: "nf4" }) };
     const tuned = lora(quantised as any, plain);
-    await saveAdapter(`${folder}/adapter`, quantised, tuned, tuned.trainable);
+    await saveAdapter(`${folder}/adapter`, tuned, { trainable: tuned.trainable });
     assertEquals(fromMetadata(readAdapter(`${folder}/adapter`).metadata)!.quantization, "nf4");
     assertEquals(loadAdapter(`${folder}/adapter`, quantised).notes, []);
     assertThrows(
@@ -161,7 +161,7 @@ Deno.test("an adapter on packed weights is merged into f32 ones, which a folder 
     const trainable = filled(tuned, device);
     const merged = await mergeSafely(tuned, trainable);
     for (const { ratio } of await checkMerge(tuned, trainable, merged)) assert(ratio <= 1);
-    await saveModel(`${folder}/merged`, quantised as any, merged);
+    await saveModel(`${folder}/merged`, quantised as any, { params: merged });
     using loaded = await loadModel(`${folder}/merged`, { device });
     const ids = { inputIds: tensor(device, [[1, 2, 3]], "i32") };
     const [a, b] = await Promise.all([

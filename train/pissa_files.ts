@@ -39,12 +39,12 @@ export async function plainFromPissa<P>(
   if (initial !== undefined) {
     started = { ...trained, trainable: putAdapter(readAdapter(initial), model, { residual: true }).trainable };
   } else {
-    started = await pissa<any, any, any>(model, adapterOptions(adapter, fitAdapter(adapter, moduleNames(model))), {
-      read,
-    });
+    const options = adapterOptions(adapter, fitAdapter(adapter, moduleNames(model)));
+    started = await pissa<any, any, any>(model, { read }, options);
   }
   const plain = pissaToLora(started, trained.trainable);
-  return await adapterContents(model, { ...plain, frozen: model.params }, plain.trainable, {
+  return await adapterContents({ ...plain, frozen: model.params }, {
+    trainable: plain.trainable,
     baseModel: baseModel ?? undefined,
     dropout: adapter.config.lora_dropout,
   });

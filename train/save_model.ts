@@ -17,7 +17,9 @@ import { isFinite, toDType } from "./host_tensors.ts";
 export type AnyLoaded<P> = Loaded<Model<P, any, any>>;
 
 /** How a model is written. */
-export interface SaveModelOptions {
+export interface SaveModelOptions<P = unknown> {
+  /** The parameters, such as merged ones: by default the model's own. */
+  readonly params?: P;
   /** The dtype of every matrix: by default the one that it is held in, f32 for packed ones. */
   readonly dtype?: "f32" | "f16" | "bf16";
   /** The most bytes of a file of weights; a larger model is written as several. 2 GB by default. */
@@ -42,7 +44,7 @@ const classNames: Readonly<Record<string, string>> = {
 };
 
 /**
- * Saves `params` (by default the model's own) with the model's configuration and its tokenizer's files. Everything is written
+ * Saves a model's parameters with the model's configuration and its tokenizer's files. Everything is written
  * and flushed beside the folder's old contents first and then put in place, the weights last: a folder that is cut off in the
  * middle holds the old model, or none, but never a mixture.
  *
@@ -52,9 +54,9 @@ const classNames: Readonly<Record<string, string>> = {
 export async function saveModel<P>(
   folder: string,
   model: AnyLoaded<P>,
-  params: P = model.params,
-  options: SaveModelOptions = {},
+  options: SaveModelOptions<P> = {},
 ): Promise<string[]> {
+  const { params = model.params } = options;
   refuseOwnFolder(folder, model.path);
   const staging = `${folder}/.new`;
   if (pathKind(staging) !== null) Deno.removeSync(staging, { recursive: true });

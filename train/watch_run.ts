@@ -154,8 +154,8 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
     }),
     restore(saved, params) {
       const { stopping: state, guard: dog, recent: losses, best: last } = saved as Remembered;
-      stopping = earlyStopping({ patience, minDelta }, state);
-      if (guard && dog) guard = watchdog(options.watchdog ?? {}, dog);
+      stopping = earlyStopping({ patience, minDelta, state });
+      if (guard && dog) guard = watchdog({ ...options.watchdog, state: dog });
       recent = [...losses];
       if (last && params) best = { step: last.step, loss: last.loss ?? Infinity, params: params as P };
     },

@@ -11,6 +11,8 @@ export interface WatchdogOptions {
   readonly steps?: number;
   /** Steps over which the running mean forgets. Default 50. */
   readonly memory?: number;
+  /** What was remembered of a run that goes on. */
+  readonly state?: WatchdogState;
 }
 
 /** Why a watchdog barks. */
@@ -49,11 +51,9 @@ export interface Watchdog {
  *
  * @throws {OptionError} when a number is out of its range
  */
-export function watchdog(
-  options: WatchdogOptions = {},
-  state: WatchdogState = { mean: 0, variance: 0, seen: 0, above: [] },
-): Watchdog {
+export function watchdog(options: WatchdogOptions = {}): Watchdog {
   const { deviations = 6, margin = 1, steps = 5, memory = 50 } = options;
+  const { state = { mean: 0, variance: 0, seen: 0, above: [] } } = options;
   for (const [name, value] of Object.entries({ deviations, margin, steps, memory })) {
     if (!(value > 0)) throw new OptionError(`the watchdog's ${name} is ${value}: give a number above 0`);
   }

@@ -52,7 +52,7 @@ Deno.test("taken up from its state at any step, it barks at the same one", () =>
   for (const cut of [0, 5, 30, 61, 62, 63]) {
     const before = watchdog({ steps: 4 });
     losses.slice(0, cut).forEach((loss) => before.check(loss));
-    const after = watchdog({ steps: 4 }, JSON.parse(JSON.stringify(before.state)));
+    const after = watchdog({ steps: 4, state: JSON.parse(JSON.stringify(before.state)) });
     const alarms = losses.slice(cut).map((loss) => after.check(loss));
     assertEquals(alarms.findIndex((alarm) => alarm !== null) + cut + 1, whole.at);
     assertEquals(alarms.at(-1), whole.alarm);

@@ -1,9 +1,10 @@
 /** The engine: opens a device and the small model, trains, answers. Runs in a worker, with threads of its own. */
 import { zipSync } from "fflate";
-import { lora, openDevice, type OpenedDevice, type Trainable } from "../../mod.ts";
+import { lora, openDevice, type OpenedDevice } from "../../mod.ts";
 import { type LoadedModel, loadModel } from "../../models/mod.ts";
 import { encodeSafetensors } from "../../models/load/safetensors.ts";
 import { adapterContents } from "../../train/adapter.ts";
+import type { AdapterContents } from "../../train/adapter_files.ts";
 import { answerer } from "../../train/answers.ts";
 import { encodeRow } from "../../train/data.ts";
 import { scoreAnswers } from "../../train/letters_score.ts";
@@ -64,19 +65,8 @@ class Session {
     this.merged = mergeParams(tuned, run.trainable);
     if (!rows) await this.score("after", this.merged);
     const trainable = tuned.matched.reduce((sum, match) => sum + match.trainable, 0);
-    report({ kind: "trained", adapter: await this.pack(tuned, run.trainable), seconds, trainable });
-  }
-
-  /** The folder that PEFT reads, as a .zip. */
-  async pack(tuned: Parameters<typeof adapterContents>[1], trainable: Trainable): Promise<Uint8Array> {
-    const { config, tensors, metadata } = await adapterContents(this.model, tuned, trainable, {
-      baseModel: "letters-base",
-    });
-    const weights = await new Response(new Blob([...encodeSafetensors(tensors, metadata)] as BlobPart[])).arrayBuffer();
-    return zipSync({
-      "adapter_config.json": new TextEncoder().encode(JSON.stringify(config, null, 2)),
-      "adapter_model.safetensors": new Uint8Array(weights),
-    });
+    const contents = await adapterContents(tuned, { trainable: run.trainable, baseModel: "letters-base" });
+    report({ kind: "trained", adapter: await zipped(contents), seconds, trainable });
   }
 
   async ask(text: string): Promise<void> {
@@ -85,6 +75,15 @@ class Session {
     const tuned = this.merged === undefined ? null : (await this.answer(this.merged, [prompt]))[0];
     report({ kind: "answer", base, tuned });
   }
+}
+
+/** The folder that PEFT reads, as a .zip. */
+async function zipped({ config, tensors, metadata }: AdapterContents): Promise<Uint8Array> {
+  const weights = await new Response(new Blob([...encodeSafetensors(tensors, metadata)] as BlobPart[])).arrayBuffer();
+  return zipSync({
+    "adapter_config.json": new TextEncoder().encode(JSON.stringify(config, null, 2)),
+    "adapter_model.safetensors": new Uint8Array(weights),
+  });
 }
 
 async function obey(order: Order): Promise<void> {

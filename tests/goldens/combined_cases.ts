@@ -52,7 +52,7 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
   const logits = (tuned: any, t: any, { inputs }: any): Promise<HostTensor> =>
     runtime.read(runtime.jit((t, f, x) => tuned.apply(t, f, x))(t, tuned.frozen, inputs));
 
-  const tuned = await pissa(model as any, { r: 8, alpha: 16, targets: ["c_attn"] }, runtime);
+  const tuned = await pissa(model as any, runtime, { r: 8, alpha: 16, targets: ["c_attn"] });
   const start: Record<string, { A: HostTensor; B: HostTensor }> = await runtime.read(tuned.trainable);
   const residual = golden.tensors("residual.safetensors");
   const frozen = flatten<HostTensor>(await runtime.read(tuned.frozen), (x) => (x as HostTensor)?.data !== undefined);

@@ -37,7 +37,7 @@ const tuned = lora(model, { r: 4, alpha: 8, targets: "all-linear" });
 const tokenizer = model.tokenizer();
 const rows = [{ prompt: "Dear Ada, ", completion: "hello." }, { prompt: "Dear Bob, ", completion: "goodbye." }];
 const run = await train(tuned, { data: rows.map((row) => encodeRow(row, tokenizer)), steps: 8, batch: 2, lr: 5e-3 });
-await saveAdapter("adapter", model, tuned, run.trainable, { baseModel: lettersBase });
+await saveAdapter("adapter", tuned, { trainable: run.trainable, baseModel: lettersBase });
 mergeParams(tuned, run.trainable);
 console.log(JSON.stringify(run.losses));
 `;

@@ -138,7 +138,8 @@ Deno.test("adapters that are active together, and rows with their own, each drop
   const rows = { shape: [8], dtype: "i32" as const, data: new Float64Array(8) };
   const stacked = runOracle((t: any) => stackAdapters([t]), t);
   const [z] = runOracle(
-    (t: any, p: any, x: any, rows: any, key: any) => applyByRow(one, t, p, x, rows, { key }),
+    (t: any, p: any, x: any, rows: any, key: any) =>
+      applyByRow(one, { adapters: t, frozen: p, inputs: x, adapterOf: rows, key }),
     stacked,
     one.frozen,
     ones,

@@ -14,12 +14,11 @@ async function surfaceOf(file: string): Promise<string[]> {
   return text.split(/^Defined in .*\n\n/m).slice(1).map((entry) => entry.split("\n")[0].trimEnd()).sort();
 }
 
+const entries = Object.entries(config.exports);
+const surfaces = await Promise.all(entries.map(([, file]) => surfaceOf(file)));
+
 Deno.test("the public surface is as recorded", async () => {
-  const entries = Object.entries(config.exports);
-  const parts = await Promise.all(
-    entries.map(async ([name, file]) => `${name}\n  ${(await surfaceOf(file)).join("\n  ")}\n`),
-  );
-  const text = parts.join("\n");
+  const text = entries.map(([name], i) => `${name}\n  ${surfaces[i].join("\n  ")}\n`).join("\n");
   const golden = new URL("../snapshots/public_surface.txt", import.meta.url);
   if (Deno.env.has("UPDATE_SNAPSHOTS")) await Deno.writeTextFile(golden, text);
   assertEquals(
@@ -27,4 +26,34 @@ Deno.test("the public surface is as recorded", async () => {
     (await Deno.readTextFile(golden)).replaceAll("\r\n", "\n"),
     "if meant: run with UPDATE_SNAPSHOTS=1",
   );
+});
+
+/** The parameters of a function's signature, or none. */
+function parametersOf(signature: string): string[] {
+  const found: string[] = [];
+  let depth = 0;
+  const name = /^(async )?function\*? \w+(<[^(]*>)?\(/.exec(signature);
+  // An arrow is no bracket.
+  for (const character of name === null ? "" : signature.slice(name[0].length).replaceAll("=>", "⇒")) {
+    if (depth === 0 && character === ")") break;
+    if ("([{<".includes(character)) depth++;
+    if (")]}>".includes(character)) depth--;
+    if (depth === 0 && character === ",") found.push("");
+    else found.push((found.pop() ?? "") + character);
+  }
+  return found.map((parameter) => parameter.trim());
+}
+
+Deno.test("options follow at most two other arguments; tensors, which are computed with, are not counted", () => {
+  const isOptions = (parameter: string) => /^(options\??:|\{)/.test(parameter);
+  const many = surfaces.flat().filter((signature) => {
+    const parameters = parametersOf(signature);
+    const others = parameters.filter((p) => !isOptions(p) && !p.endsWith(": Operand"));
+    return parameters.some(isOptions) && (others.length > 2 || !isOptions(parameters.at(-1)!));
+  });
+  assertEquals(many, []);
+  assertEquals(parametersOf("function f<A>(g: (a: A, b: B) => C, {x, y}: D): E"), [
+    "g: (a: A, b: B) => C",
+    "{x, y}: D",
+  ]);
 });

@@ -61,7 +61,10 @@ for (const dora of [false, true]) {
       const { model, tuned, put, list } = await subject(runtime, dora);
       using _ = model;
       const loss = (list: Trainable[], f: any, ids: any, which: any) =>
-        causalLoss(applyByRow(tuned, stackAdapters(list), f, { inputIds: ids }, which), ids);
+        causalLoss(
+          applyByRow(tuned, { adapters: stackAdapters(list), frozen: f, inputs: { inputIds: ids }, adapterOf: which }),
+          ids,
+        );
       const run = runtime.jit(valueAndGrad(loss));
       const [value, grads] = await runtime.read(run(list, tuned.frozen, put(inputIds), put(adapterOf)));
       const expected = await alone(dora);
@@ -95,7 +98,8 @@ Deno.test("the plan has one product with each weight of the base, and one more t
   const stacked = mapTree(tuned.trainable, (x: Value) => placeholder({ shape: [adapters, ...x.shape] }));
   const i32 = (...shape: number[]) => newInput({ shape, dtype: "i32" });
   const args = [stacked, tuned.frozen, i32(rows, tokens), i32(rows)];
-  const apply = (t: any, f: any, ids: any, which: any) => applyByRow(tuned, t, f, { inputIds: ids }, which);
+  const apply = (t: any, f: any, ids: any, which: any) =>
+    applyByRow(tuned, { adapters: t, frozen: f, inputs: { inputIds: ids }, adapterOf: which });
   const forward = build(trace(apply, args).graph).program;
   const loss = (t: any, f: any, ids: any, which: any) => causalLoss(apply(t, f, ids, which), ids, {});
   const both = build(trace(valueAndGrad(loss), args).graph).program;

@@ -81,9 +81,9 @@ Deno.test("the options are typed through lora itself", () => {
     lora(model, { ...plain, use_dora: true });
     // @ts-expect-error layers are numbers
     lora(model, { ...plain, layers: ["h.0"] });
-    pissa(model, { ...plain, niter: 4, dora: true }, runtime);
+    pissa(model, runtime, { ...plain, niter: 4, dora: true });
     // @ts-expect-error how PiSSA starts is not to be chosen
-    pissa(model, { ...plain, init: "gaussian" }, runtime);
+    pissa(model, runtime, { ...plain, init: "gaussian" });
     const both = together({ formal: lora(model, plain), brief: lora(model, plain) });
     both.apply(both.trainable, both.frozen, inputs, { weights: { formal: 0.5 } });
     both.apply({ brief: both.trainable.brief }, both.frozen, inputs);

@@ -80,7 +80,7 @@ async function saveRandomAdapter(folder: string, model: LoadedModel, device: Dev
     const data = Float32Array.from({ length: shape[0] * shape[1] }, () => 0.1 * (next() - 0.5));
     return upload(device, { shape, dtype: "f32", data });
   });
-  await saveAdapter(folder, model, tuned, trainable as Trainable);
+  await saveAdapter(folder, tuned, { trainable: trainable as Trainable });
 }
 
 peer("llama.cpp gives our logits on SmolLM2, and as near as the base's where it rounds activations", async (folder) => {

@@ -112,7 +112,7 @@ peer("PEFT gives our logits with every golden adapter that we loaded and saved",
     await withBase(base, async (model, device) => {
       for (const id of ids) {
         const loaded = loadAdapter(`${cases}/${id}/adapter`, model);
-        await saveAdapter(`${folder}/${id}`, model, loaded, loaded.trainable);
+        await saveAdapter(`${folder}/${id}`, loaded, { trainable: loaded.trainable });
         const logits = await logitsOf((x) => loaded.apply(loaded.trainable, loaded.frozen, x), base, device);
         const job = { model: `${cases}/${base}/model`, adapter: `${folder}/${id}`, kind: kindOf(base) };
         comparisons.push({ name: id, job: { ...job, inputs: inputsOf(base), out: `${folder}/${id}.logits` }, logits });
@@ -159,7 +159,7 @@ peer("PEFT gives our logits with adapters of our own, of every option", async (f
         const tuned = lora<any, any, any>(model, { r: 4, alpha: 8, ...options } as any);
         const values = await moved(tuned, device);
         const place = `${folder}/${base}-${i}`;
-        await saveAdapter(place, model, tuned, values);
+        await saveAdapter(place, tuned, { trainable: values });
         const logits = await logitsOf((x) => tuned.apply(values, tuned.frozen, x), base, device);
         const job = { model: `${cases}/${base}/model`, adapter: place, kind: kindOf(base) };
         const name = `${base}, ${what}`;
@@ -168,9 +168,9 @@ peer("PEFT gives our logits with adapters of our own, of every option", async (f
     });
   }
   await withBase("gpt2-base", async (model, device) => {
-    const tuned = await pissa<any, any, any>(model, { r: 4, alpha: 8, targets: ["c_attn"] }, { read });
+    const tuned = await pissa<any, any, any>(model, { read }, { r: 4, alpha: 8, targets: ["c_attn"] });
     const values = await moved(tuned, device);
-    await saveAdapter(`${folder}/pissa`, model, tuned, values);
+    await saveAdapter(`${folder}/pissa`, tuned, { trainable: values });
     const logits = await logitsOf((x) => tuned.apply(values, tuned.frozen, x), "gpt2-base", device);
     const job = { model: `${cases}/gpt2-base/model`, adapter: `${folder}/pissa`, kind: "causal" };
     comparisons.push({ name: "PiSSA", job: { ...job, inputs: inputsOf(""), out: `${folder}/pissa.logits` }, logits });
@@ -188,7 +188,7 @@ peer("transformers gives our logits with models that we merged and wrote in shar
     await withBase(base, async (model, device) => {
       const loaded = loadAdapter(`${cases}/${id}/adapter`, model);
       const params = mergeParams(loaded, loaded.trainable);
-      const files = await saveModel(`${folder}/${id}`, model, params, { shardBytes: 150_000 });
+      const files = await saveModel(`${folder}/${id}`, model, { params, shardBytes: 150_000 });
       assert(files.filter((name) => name.endsWith(".safetensors")).length > 1, "it is in shards");
       const logits = await logitsOf((x) => loaded.apply(loaded.trainable, loaded.frozen, x), base, device);
       const job = {
@@ -210,7 +210,7 @@ peer("transformers gives our logits with SmolLM2 merged out of its GGUF, and rea
   using model = await llama.load(smollm2, { device });
   const tuned = lora<any, any, any>(model as any, { r: 4, alpha: 8, targets: ["q_proj", "v_proj"] });
   const values = await moved(tuned, device);
-  await saveModel(`${folder}/merged`, model, mergeParams(tuned, values), { shardBytes: 200e6 });
+  await saveModel(`${folder}/merged`, model, { params: mergeParams(tuned, values), shardBytes: 200e6 });
   const text = "The capital of France is";
   const ids = [model.tokenizer().encode(text)];
   const logits = await evaluate(
