@@ -1,174 +1,263 @@
 import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
-import type { Index, Phase, RowKernel } from "../kernel.ts";
+import type { Expr, Phase, RowKernel } from "../kernel.ts";
+import { isWide } from "./access.ts";
 import { axesUsed, splitAxes } from "./axes.ts";
-import { accessesOf, countUses, rootsOf } from "./expressions.ts";
-import { literal } from "./literal.ts";
-import { type Term, term } from "./scalar.ts";
-import { Scope } from "./scope.ts";
+import { accessesOf, countUses, inputsOf, rootsOf, variesAlong } from "./expressions.ts";
+import { combine, declareJoin, identity, type Reduction } from "./row_join.ts";
+import { cutRow, type RowCut } from "./row_cut.ts";
+import { resultsOf, type Running } from "./running.ts";
+import { laneOf, splat, type Term, term } from "./scalar.ts";
+import { type AxisNames, Scope } from "./scope.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
-import { mostRounds, type TileConfig } from "./tile.ts";
-
-type Reduction = Extract<Phase, { kind: "reduce" }>;
-
-/** The value a reduction starts from. */
-function identity(shader: ShaderWriter, op: Reduction["op"], type: ScalarType): string {
-  if (op === "sum") return literal(type, 0, shader.helpers);
-  if (type === "f32") return literal(type, op === "min" ? Infinity : -Infinity, shader.helpers);
-  if (type === "u32") return literal(type, op === "min" ? 2 ** 32 - 1 : 0, shader.helpers);
-  return literal(type, op === "min" ? 2 ** 31 - 1 : -(2 ** 31), shader.helpers);
-}
-
-/** How two partial results become one. */
-function combine(op: Reduction["op"], a: string, b: string): string {
-  return op === "sum" ? `${a} + ${b}` : `${op}(${a}, ${b})`;
-}
-
-/** Columns from which on a row takes four times the lanes. */
-const longRow = 4096;
-
-/** Lanes that share a row: one where neighbouring rows, and not neighbouring columns, lie side by side in memory. */
-function lanesOf({ rows, cols, phases }: RowKernel, indices: readonly Index[], { rowLanes }: TileConfig): number {
-  const least = 2 ** Math.max(0, Math.ceil(Math.log2(cols * phases.length / mostRounds)));
-  const beside = (axis: number) => indices.some(({ strides }) => strides[axis] === 1);
-  if (rowLanes === 1 || (!beside(rows.length) && rows.length > 0 && beside(rows.length - 1))) {
-    return Math.min(256, least);
-  }
-  return Math.min(256, Math.max(least, cols >= longRow ? rowLanes * 4 : rowLanes));
-}
+import type { TileConfig } from "./tile.ts";
 
 /**
- * A row kernel: `rowLanes` invocations share a row and join their partial results by a tree in workgroup memory; with one
- * lane each invocation runs its rows alone, with no barrier.
+ * A row kernel: invocations share a row and join their partial results. A row that fits the registers of its lanes is read
+ * once and kept; another is read once for all of its statistics that can run side by side, and once for what is stored.
  */
 export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
   const { rows, cols, phases, operands } = kernel;
-  const count = sizeOf(rows);
-  const name = `row [${[...rows, cols].join(",")}]`;
-  const shader = new ShaderWriter(name, operands, alias, new Set(operands.keys()), tile);
-  const roots = phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores));
-  const exprs = [...countUses(roots).keys()];
+  const column = rows.length;
+  const uses = countUses(phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores)));
   const stores = phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);
-  const indices = accessesOf(exprs, stores).map(({ index }) => index);
-  const used = axesUsed(indices, exprs);
-  const lanes = lanesOf(kernel, indices, tile);
+  const accesses = accessesOf(uses.keys(), stores);
+  const narrow = new Set(accesses.filter(({ index }) => !isWide(index, column)).map(({ operand }) => alias[operand]));
+  const unit = cols % 4 === 0 && operands.some((_, i) => !narrow.has(alias[i])) ? 4 : 1;
+  if (unit === 1) operands.forEach((_, i) => narrow.add(i));
+  const beside = (axis: number) => accesses.some(({ index }) => index.strides[axis] === 1);
+  const cut = cutRow(kernel, tile, unit, !beside(column) && column > 0 && beside(column - 1));
 
-  shader.cut = lanes === 1 ? "a row a lane" : "a row a workgroup";
+  const shader = new ShaderWriter(`row [${[...rows, cols].join(",")}]`, operands, alias, narrow, tile);
+  const { lanes, kept, readings } = cut;
+  const times = readings.length === 1 ? "once" : readings.length === 2 ? "twice" : `${readings.length} times`;
+  shader.cut = `a row a ${lanes === 1 ? "lane" : "workgroup"}, ` +
+    (kept ? "kept in registers" : `read ${times}`);
+  const count = sizeOf(rows);
   const groups = lanes === 1 ? Math.ceil(count / tile.mapLanes) : count;
   return shader.main(groups, [lanes === 1 ? tile.mapLanes : lanes], () => {
     if (lanes === 1) {
       shader.line(`let row = group * ${tile.mapLanes}u + lane;`);
       if (count % tile.mapLanes !== 0) shader.line(`if (row >= ${count}u) { return; }`);
     } else shader.line("let row = group;");
-    const axes = [...splitAxes(shader, "row", rows, used), "c"];
-    const results = new Map<number, Term>();
-    const loop = lanes === 1
-      ? `for (var c = 0u; c < ${cols}u; c++)`
-      : `for (var c = lane; c < ${cols}u; c += ${lanes}u)`;
-    phases.forEach((phase, p) => {
-      shader.line(`// phase ${p}: ${phase.kind === "reduce" ? phase.op : phase.kind}`);
-      const scope = new Scope(shader, { axes, results });
-      if (phase.kind === "each") shader.block(loop, () => scope.store(phase.stores));
-      else if (phase.kind === "once") {
-        const once = new Scope(shader, { axes: [...axes.slice(0, -1), "0u"], results });
-        shader.block(lanes === 1 ? "" : "if (lane == 0u)", () => once.store(phase.stores));
-      } else results.set(p, emitReduction(shader, scope, phase, p, loop, lanes, tile.subgroups));
-    });
+    const used = axesUsed(accesses.map(({ index }) => index), uses.keys());
+    const writer = new RowWriter(shader, kernel, cut, uses, splitAxes(shader, "row", rows, used), tile.subgroups);
+    if (kept) writer.keep();
+    else writer.stream();
   });
 }
 
-function emitReduction(
-  shader: ShaderWriter,
-  scope: Scope,
-  { op, value }: Reduction,
-  p: number,
-  loop: string,
-  lanes: number,
-  subgroups: number,
-): Term {
-  const type = value.type;
-  shader.line(`var r${p} = ${identity(shader, op, type)};`);
-  if (op === "argmax") {
-    shader.line(`var at${p} = 0i;`);
-    shader.block(loop, () => {
-      const x = scope.value(value).text;
-      shader.line(`if (${x} > r${p}) {\n  r${p} = ${x};\n  at${p} = i32(c);\n}`);
+/** The estimate of a maximum before there is one: finite, so that differences from it are numbers. */
+const lowest = "-3.0e38";
+
+class RowWriter {
+  readonly #results = new Map<number, Term>();
+  /** What is the same in the whole row. */
+  readonly #row: Scope;
+  readonly #outer: NonNullable<AxisNames["outer"]>;
+  readonly #column: number;
+
+  constructor(
+    readonly shader: ShaderWriter,
+    readonly kernel: RowKernel,
+    readonly cut: RowCut,
+    readonly uses: ReadonlyMap<Expr, number>,
+    readonly rowAxes: readonly string[],
+    readonly subgroups: number,
+  ) {
+    this.#column = rowAxes.length;
+    this.#row = new Scope(shader, { axes: [...rowAxes, "0u"], results: this.#results }, uses);
+    this.#outer = { scope: this.#row, owns: (expr) => this.#isOfRow(expr) };
+  }
+
+  /** Reads each column once: every lane has variables of its own for those that it takes, for all phases. */
+  keep(): void {
+    const { shader, cut: { lanes, unit } } = this;
+    const blocks = this.kernel.cols / unit;
+    const steps = Math.ceil(blocks / lanes);
+    const scopes = Array.from({ length: steps }, (_, i) => {
+      const at = i === 0 ? "lane" : `lane + ${i * lanes}u`;
+      if (lanes === 1) return this.#scope(`${i}u`);
+      const over = (i + 1) * lanes > blocks;
+      shader.line(`let c${i} = ${over ? `min(${at}, ${blocks - 1}u)` : at};`);
+      return this.#scope(`c${i}`);
     });
-    if (lanes > 1) shader.line(`at${p} = ${declareTree(shader, op, type, lanes)}(lane, r${p}, at${p});`);
-    return term(`at${p}`, "i32");
+    // Lanes past the end read the last column once more: it counts for nothing and is not stored.
+    const inside = steps * lanes === blocks ? null : `lane < ${blocks - (steps - 1) * lanes}u`;
+    this.#phases((phase, p) => {
+      if (phase.kind === "each") {
+        return scopes.forEach((scope, i) =>
+          scope.store(phase.stores, (i === steps - 1 && inside) ? `if (${inside})` : undefined)
+        );
+      }
+      const { op, value: { type } } = phase;
+      const terms = scopes.map((scope, i) => {
+        const x = this.#widened(scope.value(phase.value));
+        if (i < steps - 1 || inside === null) return x.text;
+        const none = identity(shader, op, type);
+        return `select(${unit === 4 ? `vec4<${type}>(${none})` : none}, ${x.text}, ${inside})`;
+      });
+      const all = terms.reduce((a, b) => combine(op, a, b));
+      const whole = shader.fresh();
+      shader.line(`let ${whole} = ${all};`);
+      this.#finish(p, type, this.#joined(op, type, this.#across(op, { text: whole, type, width: unit, atom: true })));
+    });
   }
-  shader.block(loop, () => shader.line(`r${p} = ${combine(op, `r${p}`, scope.value(value).text)};`));
-  if (lanes > 1) shader.line(`r${p} = ${declareJoin(shader, op, type, lanes, subgroups)}(lane, r${p});`);
-  return term(`r${p}`, type);
-}
 
-/** Declares, once, the function that joins the lanes' partial results, and returns its name. */
-function declareTree(shader: ShaderWriter, op: Reduction["op"], type: ScalarType, lanes: number): string {
-  const name = `${op}_${type}`;
-  const pair = op === "argmax";
-  const join = pair
-    ? `let x = ${name}_x[lane + step];
-      let at = ${name}_at[lane + step];
-      let mine = ${name}_x[lane];
-      if (x > mine || (x == mine && at < ${name}_at[lane])) {
-        ${name}_x[lane] = x;
-        ${name}_at[lane] = at;
-      }`
-    : `let other = ${name}_x[lane + step];
-      ${name}_x[lane] = ${combine(op, `${name}_x[lane]`, "other")};`;
-  shader.declare(
-    name,
-    `
-var<workgroup> ${name}_x: array<${type}, ${lanes}>;${pair ? `\nvar<workgroup> ${name}_at: array<i32, ${lanes}>;` : ""}
-fn ${name}(lane: u32, x: ${type}${pair ? ", at: i32" : ""}) -> ${pair ? "i32" : type} {
-  ${name}_x[lane] = x;${pair ? `\n  ${name}_at[lane] = at;` : ""}
-  workgroupBarrier();
-  for (var step = ${lanes / 2}u; step > 0u; step /= 2u) {
-    if (lane < step) {
-      ${join}
+  /** Reads the row in loops, one for each reading. */
+  stream(): void {
+    const { shader, cut: { readings } } = this;
+    readings.forEach((reading, i) => {
+      if (readings.length > 1) shader.line(`// reading ${i + 1} of ${readings.length}`);
+      if ("stores" in reading) {
+        this.#hoist(rootsOf(reading.stores));
+        this.#loop((scope) => scope.store(reading.stores));
+      } else this.#run(reading);
+    });
+    this.#phases(() => {});
+  }
+
+  /** Reductions side by side in one loop. */
+  #run(reading: readonly Running[]): void {
+    const { shader, cut: { lanes }, kernel: { cols } } = this;
+    const estimated = new Set(reading.flatMap(({ by }) => by ?? []));
+    this.#hoist(reading.flatMap(({ value }) => [value]));
+    for (const { phase, op, value, follows } of reading) {
+      shader.line(`var r${phase} = ${identity(shader, op, value.type)};`);
+      if (op === "argmax") shader.line(`var at${phase} = 0i;`);
+      if (follows !== "exp") follows.forEach((_, d) => shader.line(`var r${phase}_${d + 1} = 0.0;`));
+      if (estimated.has(phase)) shader.line(`var e${phase} = ${op === "max" ? lowest : "0.0"};`);
     }
-    workgroupBarrier();
+    const opOf = (phase: number) => reading.find((each) => each.phase === phase)!.op;
+    const counts = [...estimated].some((phase) => opOf(phase) === "sum");
+    if (counts) shader.line("var seen = 0.0;");
+    const estimates = new Map(this.#results);
+    estimated.forEach((p) => estimates.set(p, term(`n${p}`, "f32")));
+    this.#loop((scope, first) => {
+      if (counts) shader.line(`seen += ${this.cut.unit}.0;`);
+      for (const running of reading) {
+        const { phase, op, value, by, follows } = running;
+        if (op === "argmax") this.#search(phase, scope.value(value), first);
+        else {
+          if (by !== null) this.#move(running, `n${by}`);
+          const add = (name: string, expr: Expr) =>
+            shader.line(`${name} = ${combine(op, name, this.#across(op, this.#widened(scope.value(expr))))};`);
+          add(`r${phase}`, value);
+          if (follows !== "exp") follows.forEach((expr, d) => add(`r${phase}_${d + 1}`, expr));
+        }
+        if (!estimated.has(phase)) continue;
+        // A sum's estimate is the mean so far, times all the columns.
+        const estimate = op === "max" ? `max(e${phase}, r${phase})` : `r${phase} * (${cols}.0 / seen)`;
+        shader.line(`let n${phase} = ${estimate};`);
+      }
+      estimated.forEach((phase) => shader.line(`e${phase} = n${phase};`));
+    }, estimates);
+    for (const running of reading) {
+      const { phase, op, value: { type }, factor, by } = running;
+      if (op === "argmax") {
+        if (lanes > 1) {
+          shader.line(`at${phase} = ${declareJoin(shader, op, type, lanes, 0)}(lane, r${phase}, at${phase});`);
+        }
+        this.#results.set(phase, term(`at${phase}`, "i32"));
+        continue;
+      }
+      // A lane alone has followed its estimate to the end; several have each their own.
+      if (by !== null && lanes > 1) this.#move(running, opOf(by) === "max" ? `max(${lowest}, r${by})` : `r${by}`);
+      if (lanes > 1) shader.line(`r${phase} = ${this.#joined(op, type, `r${phase}`)};`);
+      if (factor) shader.line(`r${phase} *= ${this.#row.named(factor).text};`);
+      this.#results.set(phase, term(`r${phase}`, type));
+    }
   }
-  let joined = ${name}_${pair ? "at" : "x"}[0];
-  workgroupBarrier();
-  return joined;
-}`,
-  );
-  return name;
-}
 
-/** Declares the function that joins the lanes' partial results by subgroups, if there are such, and then in workgroup memory. */
-function declareJoin(
-  shader: ShaderWriter,
-  op: "sum" | "max" | "min",
-  type: ScalarType,
-  lanes: number,
-  subgroups: number,
-): string {
-  if (subgroups === 0 || lanes % subgroups !== 0 || type === "bool") return declareTree(shader, op, type, lanes);
-  const name = `${op}_${type}`;
-  const within = { sum: "subgroupAdd", max: "subgroupMax", min: "subgroupMin" }[op];
-  const parts = lanes / subgroups;
-  if (parts === 1) {
-    shader.declare(name, `\nfn ${name}(lane: u32, x: ${type}) -> ${type} { return ${within}(x); }`);
-    return name;
+  /** Moves a sum, and those of its derivatives, from the estimate e to `to`. */
+  #move({ phase, by, follows }: Running, to: string): void {
+    const { shader } = this;
+    if (follows === "exp") return shader.line(`r${phase} *= exp(e${by} - ${to});`);
+    const d = shader.fresh("d");
+    shader.line(`let ${d} = ${to} - e${by};`);
+    const [one, two] = follows.map((_, i) => `r${phase}_${i + 1}`);
+    shader.line(`r${phase} += ${two ? `${d} * (${one} + 0.5 * ${d} * ${two})` : `${d} * ${one}`};`);
+    if (two) shader.line(`${one} += ${d} * ${two};`);
   }
-  shader.declare(
-    name,
-    `
-var<workgroup> ${name}_x: array<${type}, ${parts}>;
-fn ${name}(lane: u32, x: ${type}) -> ${type} {
-  let part = ${within}(x);
-  if (lane % ${subgroups}u == 0u) { ${name}_x[lane / ${subgroups}u] = part; }
-  workgroupBarrier();
-  var joined = ${name}_x[0];
-  for (var i = 1u; i < ${parts}u; i++) {
-    let other = ${name}_x[i];
-    joined = ${combine(op, "joined", "other")};
+
+  /** Looks through the columns of a block for the first that is greater than all before. */
+  #search(phase: number, x: Term, first: string): void {
+    for (let i = 0; i < this.cut.unit; i++) {
+      const each = laneOf(x, i).text;
+      const at = i === 0 ? first : `${first} + ${i}u`;
+      this.shader.line(`if (${each} > r${phase}) {\n  r${phase} = ${each};\n  at${phase} = i32(${at});\n}`);
+    }
   }
-  workgroupBarrier();
-  return joined;
-}`,
-  );
-  return name;
+
+  /** Runs over the blocks of columns that a lane takes. */
+  #loop(body: (scope: Scope, first: string) => void, results: ReadonlyMap<number, Term> = this.#results): void {
+    const { lanes, unit } = this.cut;
+    const [from, step] = lanes === 1 ? ["0u", "c++"] : ["lane", `c += ${lanes}u`];
+    this.shader.block(
+      `for (var c = ${from}; c < ${this.kernel.cols / unit}u; ${step})`,
+      () => body(this.#scope("c", results), unit === 4 ? "c * 4u" : "c"),
+    );
+  }
+
+  /** The scope of the block of columns that `block` numbers. */
+  #scope(block: string, results: ReadonlyMap<number, Term> = this.#results): Scope {
+    const { unit } = this.cut;
+    const axes = [...this.rowAxes, unit === 4 ? `${block} * 4u` : block];
+    const names: AxisNames = { axes, results, outer: this.#outer };
+    const vector = { axis: this.#column, quarter: block };
+    return new Scope(this.shader, unit === 4 ? { ...names, vector } : names, this.uses);
+  }
+
+  /** Whether an expression is known before the columns are looked at: it is the same in all, and its results are there. */
+  #isOfRow(expr: Expr): boolean {
+    if (expr.kind === "const" || expr.kind === "result" || variesAlong(expr, this.#column)) return false;
+    return [...resultsOf(expr)].every((phase) => this.#results.has(phase));
+  }
+
+  /** Computes before a loop what is the same in all of its rounds. */
+  #hoist(roots: readonly Expr[]): void {
+    for (const root of roots) {
+      if (this.#isOfRow(root)) this.#row.named(root);
+      else this.#hoist(inputsOf(root));
+    }
+  }
+
+  /** Walks the phases in order, but that stores once for a row are done here, by one lane. */
+  #phases(body: (phase: Exclude<Phase, { kind: "once" }>, p: number) => void): void {
+    this.kernel.phases.forEach((phase, p) => {
+      if (phase.kind !== "once") return body(phase, p);
+      this.#hoist(rootsOf(phase.stores));
+      const scope = new Scope(this.shader, {
+        axes: [...this.rowAxes, "0u"],
+        results: this.#results,
+        outer: this.#outer,
+      });
+      const store = () => scope.store(phase.stores);
+      if (this.cut.lanes === 1) store();
+      else this.shader.block("if (lane == 0u)", store);
+    });
+  }
+
+  #widened(x: Term): Term {
+    return this.cut.unit === 4 ? splat(x) : x;
+  }
+
+  /** The four elements of a block as one. */
+  #across(op: Reduction["op"], x: Term): string {
+    if (x.width === 1) return x.text;
+    const named = x.atom && /^\w+$/.test(x.text) ? x.text : this.shader.fresh();
+    if (named !== x.text) this.shader.line(`let ${named} = ${x.text};`);
+    if (op === "sum") return `(${named}.x + ${named}.y + ${named}.z + ${named}.w)`;
+    return `${op}(${op}(${named}.x, ${named}.y), ${op}(${named}.z, ${named}.w))`;
+  }
+
+  #joined(op: Reduction["op"], type: ScalarType, x: string): string {
+    const { lanes } = this.cut;
+    return lanes === 1 ? x : `${declareJoin(this.shader, op, type, lanes, this.subgroups)}(lane, ${x})`;
+  }
+
+  #finish(phase: number, type: ScalarType, text: string): void {
+    this.shader.line(`let r${phase} = ${text};`);
+    this.#results.set(phase, term(`r${phase}`, type));
+  }
 }

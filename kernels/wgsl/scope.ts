@@ -15,6 +15,8 @@ export interface AxisNames {
   readonly flat?: { readonly name: string; matches(index: Index): boolean };
   /** The values that `result` expressions stand for. */
   readonly results?: ReadonlyMap<number, Term>;
+  /** The scope around this one, and what is computed there, once, because it is the same at every point of this one. */
+  readonly outer?: { readonly scope: Scope; owns(expr: Expr): boolean };
 }
 
 /** Longest expression that is left inside another. */
@@ -23,15 +25,29 @@ const inlineLimit = 36;
 /** Writes expressions and stores at one point, or at four neighbouring points of a vector axis. */
 export class Scope {
   readonly #terms = new Map<Expr, Term>();
-  readonly #texts = new Map<string, string>();
-  #uses: ReadonlyMap<Expr, number> = new Map();
+  #texts = new Map<string, string>();
+  #uses: ReadonlyMap<Expr, number>;
 
-  constructor(readonly shader: ShaderWriter, readonly names: AxisNames) {}
+  /** `uses` tells how often expressions are read, where more is known of it than `value` and `store` see at once. */
+  constructor(readonly shader: ShaderWriter, readonly names: AxisNames, uses?: ReadonlyMap<Expr, number>) {
+    this.#uses = uses ?? new Map();
+  }
+
+  /** The value of `expr`, under a name of its own if it is computed. */
+  named(expr: Expr): Term {
+    const made = this.value(expr);
+    if (made.atom) return made;
+    const bound = this.#bind(made);
+    this.#terms.set(expr, bound);
+    return bound;
+  }
 
   /** The value of `expr`; each expression object is computed once. */
   value(expr: Expr): Term {
     const known = this.#terms.get(expr);
     if (known) return known;
+    const { outer } = this.names;
+    if (outer?.owns(expr)) return outer.scope.named(expr);
     if (!this.#uses.has(expr)) this.#uses = new Map([...this.#uses, ...countUses([expr])]);
     let made = this.#make(expr);
     const often = this.#uses.get(expr)! > 1;
@@ -40,11 +56,19 @@ export class Scope {
     return made;
   }
 
-  /** Performs stores: all values are computed before the first write, as an operand may be read and written. */
-  store(stores: readonly Store[]): void {
-    this.#uses = countUses(rootsOf(stores));
+  /**
+   * Performs stores: all values are computed before the first write, as an operand may be read and written. The writes,
+   * but not the values, stand behind `guard`.
+   */
+  store(stores: readonly Store[], guard?: string): void {
+    if (this.#uses.size === 0) this.#uses = countUses(rootsOf(stores));
     const values = stores.map((store) => this.value(store.value));
-    stores.forEach((store, i) => this.#write(store, values[i]));
+    const write = () => stores.forEach((store, i) => this.#write(store, values[i]));
+    if (guard === undefined) return write();
+    // Names that are bound behind the guard end there.
+    const texts = new Map(this.#texts);
+    this.shader.block(guard, write);
+    this.#texts = texts;
   }
 
   #make(expr: Expr): Term {

@@ -7,7 +7,7 @@ import type { KernelCase } from "./cases/build.ts";
 import { mapCases } from "./cases/map.ts";
 import { packedCases } from "./cases/packed.ts";
 import { contractCases } from "./cases/product.ts";
-import { rowCases, scatterCases } from "./cases/row.ts";
+import { modelRowCases, rowCases, scatterCases } from "./cases/row.ts";
 import { scalarCases } from "./cases/scalar.ts";
 
 /** The whole table. */
@@ -16,6 +16,7 @@ export function kernelCases(): KernelCase[] {
     ...scalarCases(),
     ...mapCases(),
     ...rowCases(),
+    ...modelRowCases(),
     ...contractCases(),
     ...scatterCases(),
     ...attentionCases(),

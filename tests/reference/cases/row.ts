@@ -1,5 +1,16 @@
 /** Row kernels and scatters. */
 import { sizeOf, stridesOf } from "../../../core/aval.ts";
+import type { HostArray } from "../../../core/dtype.ts";
+import { newInput, type Value } from "../../../core/ir/graph.ts";
+import { crossEntropyRows } from "../../../core/nn/loss.ts";
+import { layerNorm, rmsNorm } from "../../../core/nn/norm.ts";
+import { logSoftmax, softmax } from "../../../core/nn/softmax.ts";
+import { mul } from "../../../core/ops/elementwise.ts";
+import { reduceSum } from "../../../core/ops/broadcast.ts";
+import { trace } from "../../../core/trace.ts";
+import { grad, valueAndGrad } from "../../../core/transforms/grad.ts";
+import { build } from "../../../kernels/compile.ts";
+import type { RowKernel } from "../../../kernels/kernel.ts";
 import { at, axis, inout, type KernelCase, load, makeCase, number, op, put, read, result, write } from "./build.ts";
 
 /** Row kernels: softmax, argmax, sums along either axis. */
@@ -81,6 +92,48 @@ export function rowCases(): KernelCase[] {
     ],
   }, 0));
   return cases;
+}
+
+/** A function of rows f32[rows,cols], of a vector f32[cols], a cotangent like the rows and labels i32[rows]. */
+type OfRows = (x: Value, vector: Value, ct: Value, labels: Value) => unknown;
+
+/** What models do to rows, forward and backward, each as the one kernel that it becomes. */
+export const rowFunctions: Readonly<Record<string, OfRows>> = {
+  "softmax": (x) => softmax(x),
+  "softmax, backward": (x, _, ct) => grad((x: Value) => reduceSum(mul(softmax(x), ct)))(x),
+  "log softmax": (x) => logSoftmax(x),
+  "log softmax, backward": (x, _, ct) => grad((x: Value) => reduceSum(mul(logSoftmax(x), ct)))(x),
+  "layer norm": (x, vector) => layerNorm(x, vector, vector, 1e-5),
+  "layer norm, backward": (x, v, ct) => grad((x: Value) => reduceSum(mul(layerNorm(x, v, v, 1e-5), ct)))(x),
+  "rms norm": (x, vector) => rmsNorm(x, vector, 1e-6),
+  "rms norm, backward": (x, v, ct) => grad((x: Value) => reduceSum(mul(rmsNorm(x, v, 1e-6), ct)))(x),
+  "cross-entropy": (x, _, __, labels) => crossEntropyRows(x, labels),
+  "cross-entropy, both": (x, _, __, labels) => valueAndGrad((x: Value) => reduceSum(crossEntropyRows(x, labels)))(x),
+};
+
+/** The row kernel with the most phases that a function becomes. */
+export function rowKernelOf(f: OfRows, rows: number, cols: number): RowKernel {
+  const f32 = (...shape: number[]) => newInput({ shape, dtype: "f32" });
+  const args = [f32(rows, cols), f32(cols), f32(rows, cols), newInput({ shape: [rows], dtype: "i32" })];
+  const kernels = build(trace(f, args).graph).program.steps.map((step) => step.kernel).filter((k) => k.kind === "row");
+  return kernels.reduce((a, b) => b.phases.length > a.phases.length ? b : a);
+}
+
+/** The rows of models: those that registers hold and those that are read twice, and a mean far from 0. */
+export function modelRowCases(): KernelCase[] {
+  return Object.entries(rowFunctions).flatMap(([name, f]) =>
+    [[5, 7], [3, 1028], [2, 20_001]].map(([rows, cols]) => {
+      const kernel = rowKernelOf(f, rows, cols);
+      const given: Record<number, HostArray> = {};
+      const isNorm = name.includes("layer norm");
+      kernel.operands.forEach(({ dtype, size }, i) => {
+        // The first label is none, the others are columns; the norms' rows lie about 300.
+        if (dtype === "i32") given[i] = Int32Array.from({ length: size }, (_, r) => r === 0 ? -100 : r * 37 % cols);
+        else if (isNorm && i === 0) given[i] = Float32Array.from({ length: size }, (_, c) => 300 + Math.sin(c * c));
+      });
+      return makeCase(`${name} [${rows};${cols}]`, kernel, isNorm ? 2 ** 15 : 256, given);
+    })
+  );
 }
 
 /** Scatters: repeated, dropped and missing targets. */
