@@ -54,7 +54,7 @@ Deno.test("options follow at most two other arguments; tensors, which are comput
   });
   assertEquals(many, []);
   assertEquals(parametersOf("function f<A>(g: (a: A, b: B) => C, {x, y}: D): E"), [
-    "g: (a: A, b: B) => C",
+    "g: (a: A, b: B) ⇒ C",
     "{x, y}: D",
   ]);
 });
