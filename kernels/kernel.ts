@@ -147,6 +147,8 @@ export interface AttentionKernel {
   readonly bounded: boolean;
   /** The place of the first query among the keys where it is known, as in training; null where it is an operand. */
   readonly offset: number | null;
+  /** Where mask, offset and first begin, in elements, if they lie one behind the other in one buffer of words. */
+  readonly starts?: Readonly<Partial<Record<AttentionOperand, number>>>;
 }
 
 const sharedOperands = ["q", "k", "v", "mask"] as const;

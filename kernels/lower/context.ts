@@ -28,6 +28,8 @@ export class Context {
   /** Where in the order of launches those of a late closing group belong; null for the end. */
   place: number | null = null;
   #places = 0;
+  /** Buffers that hold several values, by the values' names. */
+  readonly joined = new Map<string, Buffer>();
   readonly #wholes = new Map<Value, Repr>();
   #buffers = 0;
 

@@ -10,6 +10,7 @@ import { lowerAttention } from "./attention.ts";
 import { Context, type Launch } from "./context.ts";
 import { copyOf, copyWords, launchMap } from "./emit.ts";
 import { clampDraft, Groups } from "./groups.ts";
+import { limitInlined } from "./inline_limit.ts";
 import { type Buffer, draftOf, isBuffer, isWhole, type Repr } from "./repr.ts";
 import { lowerReduce, lowerRowComposite } from "./row.ts";
 
@@ -34,6 +35,7 @@ export function lower(graph: Graph, args: readonly Value[], fuse = true, most = 
     ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
   });
   if (fuse) markInlined(ctx);
+  limitInlined(ctx, most);
   placePieces(ctx);
   for (const node of ctx.nodes) {
     lowerNode(ctx, groups, node);

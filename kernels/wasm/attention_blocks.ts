@@ -43,6 +43,10 @@ export class AttentionBlocks {
     this.frame = new KernelFrame(kernel.operands, options);
     this.code = this.frame.code;
     this.math = new MathEmitter(this.code, options.relaxed);
+    for (const [name, start] of Object.entries(kernel.starts ?? {})) {
+      const pointer = this.#pointer(name as AttentionOperand);
+      this.code.get(pointer).i32(4 * start).op("i32.add").set(pointer);
+    }
     this.sight = new AttentionSight(this.code, kernel, (name) => this.#pointer(name));
     this.#block = Math.min(mostRows, rows);
     this.#scoreRow = (Math.ceil(columns / panelWidth) * panelWidth + 4) * 4;

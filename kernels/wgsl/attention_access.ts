@@ -32,7 +32,8 @@ export class AttentionAccess {
 
   /** An element of an operand that is not of rank 4. */
   word(operand: AttentionOperand, index: string): string {
-    return readElement(this.shader, this.at(operand), index).text;
+    const start = this.kernel.starts?.[operand] ?? 0;
+    return readElement(this.shader, this.at(operand), start === 0 ? index : `${index} + ${start}u`).text;
   }
 
   /** The place of the first query among the keys, an i32. */
@@ -101,10 +102,10 @@ export class AttentionAccess {
   seenKeys(at: string): string {
     const { shader, kernel: { keys } } = this;
     shader.declareBlock("seen_keys", "fn seen_keys(b: u32, j: u32) -> vec4<bool>", () => {
-      const each = (r: number) => shader.read(this.at("mask"), `b * ${keys}u + min(j + ${r}u, ${keys - 1}u)`);
-      shader.line(`let mask = vec4<u32>(${each(0)}, ${each(1)},\n  ${each(2)}, ${each(3)});`);
+      const each = (r: number) => this.word("mask", `b * ${keys}u + min(j + ${r}u, ${keys - 1}u)`);
+      shader.line(`let mask = vec4<bool>(${each(0)}, ${each(1)},\n  ${each(2)}, ${each(3)});`);
       const inside = `(vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(${keys}u))`;
-      shader.line(`return (mask != vec4<u32>()) & ${inside};`);
+      shader.line(`return mask & ${inside};`);
     });
     return `seen_keys(${at})`;
   }

@@ -17,11 +17,13 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
   const layoutOf = (name: AttentionOperand) => layouts[names.indexOf(name)]!;
   const [q, k, v, mask, offset, first] = (["q", "k", "v", "mask", "offset", "first"] as const).map(cells);
   const [qAt, kAt, vAt] = [layoutOf("q"), layoutOf("k"), layoutOf("v")];
+  const start = (name: AttentionOperand) => kernel.starts?.[name] ?? 0;
   const row = (cells: Cells, start: number) => Array.from({ length: width }, (_, d) => cells.get(start + d));
   const inner = (x: readonly number[], y: readonly number[]) => x.reduce((sum, value, i) => sum + value * y[i], 0);
-  const last = kernel.offset ?? offset.get(0);
+  const last = kernel.offset ?? offset.get(start("offset"));
   const visible = (b: number, i: number, j: number) =>
-    mask.get(b * keys + j) !== 0 && (!causal || j <= last + i) && (!bounded || j >= first.get(b * queries + i));
+    mask.get(start("mask") + b * keys + j) !== 0 && (!causal || j <= last + i) &&
+    (!bounded || j >= first.get(start("first") + b * queries + i));
   const group = heads / kvHeads;
 
   for (let b = 0; b < batch; b++) {
