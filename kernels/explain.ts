@@ -3,6 +3,7 @@ import { printGraph } from "../core/ir/print.ts";
 import { trace } from "../core/trace.ts";
 import { build } from "./compile.ts";
 import { bytesOf, describeKernel, flopsOf, printProgram } from "./describe.ts";
+import { type Launches, printSummary } from "./explain_summary.ts";
 import type { Kernel, Program } from "./kernel.ts";
 import { emitWgsl } from "./wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "./wgsl/tile.ts";
@@ -11,14 +12,14 @@ import { gpuTile, type TileConfig } from "./wgsl/tile.ts";
 export interface ExplainOptions {
   /** How kernels are cut for a GPU. */
   readonly tile?: TileConfig;
-  /** Leave the WGSL out. */
+  /** The summary alone: no graph, no plan, no WGSL. */
   readonly brief?: boolean;
 }
 
 /**
- * A function as the engine sees it, as text: its graph after the passes, the plan of its kernels and their memory, and
- * each kernel once with its FLOPs, bytes, tile and WGSL. Nothing runs; arguments give the avals and may be values or
- * tensors. {@link profile} gives the same page with times.
+ * A function as the engine sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; its graph after the
+ * passes; the plan of its dispatches and their memory; and each kernel's WGSL. Nothing runs; arguments give the avals and
+ * may be values or tensors. {@link profile} gives the same page with times.
  */
 export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
   const { tile = gpuTile, brief } = options;
@@ -31,30 +32,33 @@ export function printPage(
   { tileOf, brief = false }: { readonly tileOf: (kernel: Kernel) => TileConfig; readonly brief?: boolean },
   times?: readonly number[],
 ): string {
-  const seen = new Set<string>();
-  const kernels = distinct(program).map(({ kernel, at }) => {
-    const shader = emitWgsl(kernel, tileOf(kernel));
-    const head = [
+  const all = distinct(program, tileOf);
+  const summary = printSummary(all, program, times);
+  if (brief) return `${summary}\n`;
+  const shown = new Map<string, number>();
+  const kernels = all.map(({ kernel, at, tile, shader }) =>
+    [
       `step ${at.join(", ")}: ${describeKernel(kernel)}`,
-      `  ${count(flopsOf(kernel))} FLOPs, ${count(bytesOf(kernel))} bytes${
-        times ? `, ${timeOf(kernel, at, times)}` : ""
-      }`,
-      `  tile ${tileOf(kernel).name}: ${shader.cut}`,
-    ].join("\n");
-    return brief ? head : `${head}\n${withoutSeen(shader.parts, seen).trimEnd()}`;
-  });
+      `  ${count(flopsOf(kernel))} FLOPs, ${count(bytesOf(kernel))} bytes${times ? `, ${spanOf(at, times)}` : ""}`,
+      `  tile ${tile.name}: ${shader.cut}`,
+      withoutShown(shader.parts, at[0], shown).trimEnd(),
+      "",
+    ].join("\n")
+  );
   return [
+    summary,
+    "",
     `graph: ${nodesOf(graph.outputs).length} nodes`,
     printGraph(graph),
     "",
     `plan: ${printProgram(program)}`,
     "",
-    ...kernels.flatMap((kernel) => [kernel, ""]),
+    ...kernels,
   ].join("\n").trimEnd() + "\n";
 }
 
 /** Every kernel once, with the steps that launch it. */
-function distinct(program: Program): { kernel: Kernel; at: number[] }[] {
+function distinct(program: Program, tileOf: (kernel: Kernel) => TileConfig): Launches[] {
   const steps = new Map<string, { kernel: Kernel; at: number[] }>();
   program.steps.forEach(({ kernel }, i) => {
     const key = JSON.stringify(kernel);
@@ -62,37 +66,39 @@ function distinct(program: Program): { kernel: Kernel; at: number[] }[] {
     if (known) known.at.push(i);
     else steps.set(key, { kernel, at: [i] });
   });
-  return [...steps.values()];
+  return [...steps.values()].map(({ kernel, at }) => {
+    const tile = tileOf(kernel);
+    return { kernel, at, tile, shader: emitWgsl(kernel, tile) };
+  });
 }
 
-/** The parts of a shader as text, but of functions that the page has shown, in a row, only the names. */
-function withoutSeen(parts: readonly string[], seen: Set<string>): string {
-  const shown: string[] = [];
-  let above: string[] = [];
+/** The parts of a step's shader as text, but of functions that stand further up only their names and the step. */
+function withoutShown(parts: readonly string[], step: number, shown: Map<string, number>): string {
+  const lines: string[] = [];
+  const above = new Map<number, string[]>();
   const tell = () => {
-    if (above.length > 0) shown.push(`// as above: ${above.join(", ")}\n`);
-    above = [];
+    for (const [at, names] of above) lines.push(`// as in step ${at}: ${names.join(", ")}\n`);
+    above.clear();
   };
   for (const part of parts) {
     const names = [...part.matchAll(/^fn (\w+)/gm)].map(([, name]) => name);
-    if (seen.has(part) && names.length > 0 && !names.includes("main")) above.push(...names);
+    const at = shown.get(part);
+    if (at !== undefined && names.length > 0) above.set(at, [...above.get(at) ?? [], ...names]);
     else {
       tell();
-      shown.push(part);
+      lines.push(part);
+      shown.set(part, step);
     }
-    seen.add(part);
   }
   tell();
-  return shown.join("");
+  return lines.join("");
 }
 
-/** The time of one launch of a kernel, or the least and the most of several, and the speed that is. */
-function timeOf(kernel: Kernel, at: readonly number[], times: readonly number[]): string {
+/** The time of one launch of a kernel, or the least and the most of several. */
+function spanOf(at: readonly number[], times: readonly number[]): string {
   const own = at.map((i) => times[i]);
-  const [least, most] = [Math.min(...own), Math.max(...own)];
-  const span = own.length === 1 ? least.toFixed(3) : `${least.toFixed(3)} to ${most.toFixed(3)}`;
-  const speed = (work: number) => (work / least / 1e6).toFixed(1);
-  return least > 0 ? `${span} ms (${speed(flopsOf(kernel))} GFLOP/s, ${speed(bytesOf(kernel))} GB/s)` : `${span} ms`;
+  const [least, most] = [Math.min(...own), Math.max(...own)].map((ms) => ms.toFixed(3));
+  return `${least === most ? least : `${least} to ${most}`} ms`;
 }
 
 const count = (n: number) => n.toLocaleString("en");
