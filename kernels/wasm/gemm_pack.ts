@@ -1,5 +1,5 @@
 /** Copies into a thread's scratch: panels of `[k][width]`, and tiles of the splat side. All are widened to f32. */
-import { byteSize } from "../../core/dtype.ts";
+import { byteSize, type DType } from "../../core/dtype.ts";
 import type { Expr } from "../kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import type { Side } from "./gemm_plan.ts";
@@ -60,9 +60,13 @@ export function emitCopiedPanel(
   });
 }
 
+/** Bytes of a cache line, and rows whose lines are asked for together. */
+const lineBytes = 64, rowsTogether = 8;
+
 /**
  * Packs `panels` whole panels at once from columns that are contiguous: `from` is the address of the first at the depth's
- * start, and the panels lie `next` bytes apart. Each row of the source is read through, which touches its pages and lines once.
+ * start, and the panels lie `next` bytes apart. Each row of the source is read through, which touches its pages and lines
+ * once; of some rows the first vector of every line is copied before the rest, so that memory brings many lines at once.
  */
 export function emitCopiedBlock(
   code: Code,
@@ -75,31 +79,55 @@ export function emitCopiedBlock(
   next: number,
 ): void {
   const size = byteSize[side.dtype];
-  const source = code.local("i32"), at = code.local("i32"), k = code.local("i32");
-  code.get(from).set(source).get(to).set(at).i32(0).set(k);
+  const [source, at, k, start, end] = Array.from({ length: 5 }, () => code.local("i32"));
   const pieces = Array.from(
     { length: panels },
     (_, i) => inPieces(width).map(({ first, size }) => ({ size, from: i * width + first, to: i * next + first * 4 })),
   ).flat();
-  code.loopUpTo(k, depth.length, 1, () => {
-    for (const { size: lanes, from, to } of pieces) {
-      if (lanes === 4) {
-        code.get(at);
-        pushVector(code, side.dtype, source, from * size);
-        code.memory("v128.store", to);
-      } else if (lanes === 2 && side.dtype === "f32") {
-        code.get(at).get(source).memory("v128.load64_zero", from * size).laneMemory("v128.store64_lane", 0, to);
-      } else {
-        for (let i = 0; i < lanes; i++) {
-          code.get(at);
-          pushFirst(code, side.dtype, source, (from + i) * size);
-          code.laneMemory("v128.store32_lane", 0, to + 4 * i);
+  const opensLine = ({ from }: { from: number }) => from * size % lineBytes === 0 || panels * width * size <= lineBytes;
+  code.i32(0).set(start);
+  code.loopUpTo(start, depth.length, 1, () => {
+    code.get(start).i32(rowsTogether).op("i32.add").set(end).limit(end, depth.length);
+    for (const some of [pieces.filter(opensLine), pieces.filter((piece) => !opensLine(piece))]) {
+      if (some.length === 0) continue;
+      code.get(start).tee(k).i32(side.k * size).op("i32.mul").get(from).op("i32.add").set(source);
+      code.get(k).i32(width * 4).op("i32.mul").get(to).op("i32.add").set(at);
+      code.loopUpTo(k, end, 1, () => {
+        for (const piece of some) {
+          emitCopiedPiece(code, side.dtype, piece.size, source, piece.from * size, at, piece.to);
         }
-      }
+        code.get(source).i32(side.k * size).op("i32.add").set(source);
+        code.get(at).i32(width * 4).op("i32.add").set(at);
+      });
     }
-    code.get(source).i32(side.k * size).op("i32.add").set(source);
-    code.get(at).i32(width * 4).op("i32.add").set(at);
-  });
+    code.get(end).set(start);
+  }, 0);
+  code.release("i32", source, at, k, start, end);
+}
+
+/** Copies four, two or one elements, widened. */
+function emitCopiedPiece(
+  code: Code,
+  dtype: DType,
+  count: number,
+  source: Local,
+  from: number,
+  at: Local,
+  to: number,
+): void {
+  if (count === 4) {
+    code.get(at);
+    pushVector(code, dtype, source, from);
+    code.memory("v128.store", to);
+  } else if (count === 2 && dtype === "f32") {
+    code.get(at).get(source).memory("v128.load64_zero", from).laneMemory("v128.store64_lane", 0, to);
+  } else {
+    for (let i = 0; i < count; i++) {
+      code.get(at);
+      pushFirst(code, dtype, source, from + i * byteSize[dtype]);
+      code.laneMemory("v128.store32_lane", 0, to + 4 * i);
+    }
+  }
 }
 
 /**

@@ -63,10 +63,13 @@ export interface GemmPlan {
 
 /** The most of k at once: six rows and eight columns of it, 21 KB, stay in a first-level cache. */
 const deepest = 384;
-/** Rows and columns of a unit, the largest first. Each is packed once for all of the other: 320 KB with their sums. */
-const unitSizes = [[256, 128], [192, 128], [128, 128], [128, 64], [64, 64], [48, 48]] as const;
-/** Units that keep several threads evenly busy. */
-const wantedUnits = 24;
+/**
+ * Rows and columns of a unit, the largest first: each is packed once for all of the other, and weights come from far. With
+ * its sums a unit takes 320 KB of a second-level cache.
+ */
+const unitSizes = [[256, 128], [128, 128], [128, 64], [64, 64], [48, 48]] as const;
+/** Units that keep two, four or six threads evenly busy. */
+const wantedUnits = 12;
 /** Rows that are too few to pack the other side for, and columns that are too few to pack the splat side for. */
 const fewRows = 12, fewColumns = 32;
 
@@ -142,8 +145,8 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
 
   let cost = transposed ? 1.5 * rows * columns : 0;
   for (const { k, splat, splatMode, panel, panelMode } of segments) {
-    cost += packingCost(panel, panelMode) * columns * k * Math.ceil(rows / rowBlock);
-    cost += packingCost(splat, splatMode) * rows * k * Math.ceil(columns / columnBlock);
+    cost += packingCost(panel, panelMode, copied.panel) * columns * k * Math.ceil(rows / rowBlock);
+    cost += packingCost(splat, splatMode, copied.splat) * rows * k * Math.ceil(columns / columnBlock);
     // Lanes past the last column, and short tiles, multiply for nothing.
     cost += (roundUp(columns, 4 * (panelMode === "inPlace" ? 1 : vectors)) - columns) * rows * k / 8;
     if (tileRows < 4) cost += rows * columns * k / 32 * (4 - tileRows);
@@ -166,11 +169,14 @@ function planSides(kernel: ContractKernel, swapped: boolean): { plan: GemmPlan; 
   };
 }
 
-/** Cycles that packing an element of a side takes. */
-function packingCost({ dtype, free, runs }: Side, mode: SideMode): number {
+/** Cycles that an element takes which is copied along the free axis: a tile of the splat side uses part of each cache line. */
+const copied = { panel: 0.5, splat: 1.2 };
+
+/** Cycles that packing an element of a side takes; `copied` where neighbours on the free axis are. */
+function packingCost({ dtype, free, runs }: Side, mode: SideMode, copied: number): number {
   if (mode === "inPlace") return 0;
   if (isPacked(dtype)) return runs === null ? scatteredCost : 1.5;
-  return mode === "transpose" ? 0.6 : free === 1 ? 0.4 : 3;
+  return mode === "transpose" ? 0.6 : free === 1 ? copied : 3;
 }
 
 /** Cycles a k that `rows` take in tiles of `tileRows` and one for the rest; fewer than four rows wait for their sums. */
