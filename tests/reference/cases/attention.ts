@@ -34,11 +34,11 @@ export function attentionKernel(sizes: AttentionSizes, tokensFirst = true): Atte
     offset: null,
     ...sizes,
     scale: 1 / Math.sqrt(width),
-    operands: names.map((name): Operand =>
-      written.includes(name)
-        ? write(lies[name].size)
-        : read(lies[name].size, name === "mask" ? "bool" : name === "offset" || name === "first" ? "i32" : "f32")
-    ),
+    operands: names.map((name): Operand => {
+      const size = lies[name].size + (sizes.starts?.[name] ?? 0);
+      if (written.includes(name)) return write(size);
+      return read(size, name === "mask" ? "bool" : name === "offset" || name === "first" ? "i32" : "f32");
+    }),
     layouts: names.map((name) => lies[name].layout),
   };
 }
@@ -76,15 +76,19 @@ export function attentionCases(): KernelCase[] {
     { batch: 4, heads: 2, kvHeads: 2, queries: 75, keys: 70, width: 4, causal: false },
     // In training the offset is known: a binding less, of which backward-kv has the most.
   ].map((shape) => ({ ...shape, bounded: true, offset: shape.causal ? shape.keys - shape.queries : 0 }));
-  return [...shapes, ...bounded].flatMap((shape) =>
+  // Where few bindings are left, these begin within a buffer that they share.
+  const { batch, keys } = shapes[0];
+  const shared = { ...shapes[0], starts: { offset: batch * keys } };
+  return [...shapes, ...bounded, shared].flatMap((shape) =>
     (["forward", "backward-q", "backward-kv"] as const).map((pass) => {
       const { batch, keys, queries, heads, kvHeads, width, causal, bounded } = shape;
       // The second example is padded at the left and sees nothing at all in its first rows.
       const mask = Uint32Array.from({ length: batch * keys }, (_, i) => i >= keys && i % keys < 3 ? 0 : 1);
-      const offset = Int32Array.of(causal ? keys - queries : 0);
+      const start = "starts" in shape ? shape.starts.offset : 0;
+      const offset = new Int32Array(start + 1).fill(-9).fill(causal ? keys - queries : 0, start);
       const sizes = { ...shape, pass };
       const name = `attention ${pass} ${batch}x${heads}/${kvHeads}x${queries}x${keys}x${width}` +
-        (bounded ? ", bounded" : "");
+        (bounded ? ", bounded" : start > 0 ? ", its offset behind others" : "");
       const given: Record<number, HostArray> = bounded ? { 3: mask, 4: firstKeys(sizes) } : { 3: mask, 4: offset };
       return makeCase(name, attentionKernel(sizes), 8 * (keys + width), given);
     })
