@@ -84,7 +84,7 @@ export function attentionCases(): KernelCase[] {
       const { batch, keys, queries, heads, kvHeads, width, causal, bounded } = shape;
       // The second example is padded at the left and sees nothing at all in its first rows.
       const mask = Uint32Array.from({ length: batch * keys }, (_, i) => i >= keys && i % keys < 3 ? 0 : 1);
-      const start = "starts" in shape ? shape.starts.offset : 0;
+      const start = (shape as Partial<typeof shared>).starts?.offset ?? 0;
       const offset = new Int32Array(start + 1).fill(-9).fill(causal ? keys - queries : 0, start);
       const sizes = { ...shape, pass };
       const name = `attention ${pass} ${batch}x${heads}/${kvHeads}x${queries}x${keys}x${width}` +
