@@ -103,8 +103,9 @@ const mostLogits = 2 ** 23;
  * to be predicted), to f32[]. Place t predicts label t + 1. Where no token is labelled the mean is 0, not NaN; whoever reads
  * the data refuses such a batch ({@link labelledTokens}).
  *
- * Where the logits are the product of narrow rows with a head, and too many to be kept, head and loss are computed together
- * for a chunk of rows at a time, forward and back; then the whole logits never exist, unless something else asks for them.
+ * Where the logits are the product of narrow rows with a head, head and loss are computed together for a chunk of rows at a
+ * time, forward and back: each chunk's logits are written once, and read once for their losses and slopes. The whole logits
+ * never exist unless something else asks for them, and then the head is computed for that, too.
  *
  * @throws {ShapeError} when the sizes do not fit
  */
@@ -144,9 +145,10 @@ function sumOfRows(logits: Value, labels: Value, chunk?: number): Value {
   const [b, t, v] = logits.shape;
   const flatLabels = reshape(labels, [b * t]);
   const size = chunk ?? Math.max(64, Math.floor(mostLogits / v / 64) * 64);
-  const rows = size < b * t ? rowWise(logits) : null;
+  const rows = rowWise(logits);
   if (rows === null) return reduceSum(crossEntropyRows(reshape(logits, [b * t, v]), flatLabels));
   const body = (xs: { sources: Value[]; labels: Value }) =>
     reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels));
-  return sumOver(body, { sources: [...rows.sources], labels: flatLabels }, null, { chunk: size })[0];
+  const xs = { sources: [...rows.sources], labels: flatLabels };
+  return sumOver(body, xs, null, { chunk: Math.min(size, b * t) })[0];
 }
