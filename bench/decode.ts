@@ -2,8 +2,8 @@
  * How fast are tokens generated? Greedy, one sequence, 64 tokens after a prompt of 32, of a .gguf file, with f32 weights or
  * as they are packed there.
  *
- * `deno run --allow-read --allow-env bench/decode.ts MODEL.gguf [--dtype f32|packed] [--tokens N] [--threads N]
- * [--serve]`:
+ * `deno run --allow-read --allow-env bench/decode.ts MODEL.gguf [--dtype f32|packed] [--activations f32|int8] [--tokens N]
+ * [--threads N] [--serve]`:
  * one JSON line. With --serve, the tokens once for each line of standard input and their milliseconds as the answer: what
  * bench/against.ts alternates with bench/llama_decode.py and bench/torch_decode.py.
  */
@@ -11,7 +11,7 @@ import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { jit, read } from "../kernels/jit.ts";
-import { tokenStream } from "../models/generate.ts";
+import { type Activations, tokenStream } from "../models/generate.ts";
 import { loadModel } from "../models/load_model.ts";
 import type { LoadedModel, WeightDType } from "../models/loader.ts";
 import { median } from "./alternate.ts";
@@ -19,8 +19,8 @@ import { answerLines } from "./lines.ts";
 
 const flags = parseArgs(Deno.args, {
   boolean: ["serve"],
-  string: ["dtype", "tokens", "threads", "rounds"],
-  default: { dtype: "packed", tokens: "64", rounds: "5" },
+  string: ["dtype", "activations", "tokens", "threads", "rounds"],
+  default: { dtype: "packed", activations: "f32", tokens: "64", rounds: "5" },
 });
 const path = String(flags._[0] ?? ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
 const tokens = Number(flags.tokens);
@@ -35,7 +35,8 @@ const prompt = Array.from({ length: 32 }, (_, i) => 1 + (i * 37) % 40000);
 /** Milliseconds of `tokens` tokens after the first, which ends the prompt. */
 async function timed(): Promise<number> {
   let began = 0;
-  for await (const { id } of stream(model.params, [prompt], { maxNewTokens: tokens + 1 })) {
+  const activations = flags.activations as Activations;
+  for await (const { id } of stream(model.params, [prompt], { maxNewTokens: tokens + 1, activations })) {
     if (id !== null && began === 0) began = performance.now();
   }
   return performance.now() - began;
@@ -47,7 +48,7 @@ else {
   const times: number[] = [];
   for (let i = 0; i < Number(flags.rounds); i++) times.push(await timed());
   console.log(JSON.stringify({
-    peer: `lowrank ${flags.dtype}`,
+    peer: `lowrank ${flags.dtype}, activations ${flags.activations}`,
     workload: "W6 smollm2 decode",
     shape: [prompt.length, tokens],
     ms_min: Math.min(...times),

@@ -16,6 +16,8 @@ export interface FlatTree<L> {
   readonly structure: string;
   /** A tree of this structure with other leaves. */
   unflatten<M>(leaves: readonly M[]): unknown;
+  /** The leaves of another tree where it has the same structure, else null: quicker than taking it apart. */
+  leavesOf(tree: unknown): L[] | null;
 }
 
 /** Whether `x` is a leaf of a tree of arrays. */
@@ -23,58 +25,132 @@ export function isLeaf(x: unknown): boolean {
   return x instanceof Value || x instanceof Tensor || typeof x === "number";
 }
 
+/** What a tree is but for its leaves. `other` is a part that is no leaf, as text. */
+type Form =
+  | { readonly kind: "leaf" }
+  | { readonly kind: "list"; readonly items: readonly Form[] }
+  | { readonly kind: "record"; readonly keys: readonly string[]; readonly items: readonly Form[] }
+  | { readonly kind: "other"; readonly value: unknown };
+
+const leafForm: Form = { kind: "leaf" };
+
 /** Takes a tree apart. `leaf` decides what a leaf is; by default values, tensors and numbers. */
 export function flatten<L = Value | Tensor | number>(
   tree: unknown,
   leaf: (x: unknown) => boolean = isLeaf,
 ): FlatTree<L> {
   const leaves: L[] = [];
-  const paths: string[] = [];
-  const parts: string[] = [];
-  type Build = (take: () => unknown) => unknown;
-  const walk = (x: unknown, path: string): Build => {
+  const walk = (x: unknown): Form => {
     if (leaf(x)) {
       leaves.push(x as L);
-      paths.push(path);
-      parts.push("*");
-      return (take) => take();
+      return leafForm;
     }
-    if (Array.isArray(x)) {
-      parts.push("[");
-      const items = x.map((item, i) => walk(item, join(path, i)));
-      parts.push("]");
-      return (take) => items.map((build) => build(take));
-    }
-    if (x !== null && typeof x === "object") {
-      const proto = Object.getPrototypeOf(x);
-      if (proto !== Object.prototype && proto !== null) {
-        throw new LowrankError(
-          `a tree holds plain objects, arrays, values, tensors and numbers, but at "${path}" there is a ${
-            proto.constructor?.name ?? "object"
-          }`,
-        );
-      }
-      parts.push("{");
-      const items = Object.entries(x).map(([key, item]) => {
-        parts.push(JSON.stringify(key));
-        return [key, walk(item, join(path, key))] as const;
-      });
-      parts.push("}");
-      return (take) => Object.fromEntries(items.map(([key, build]) => [key, build(take)]));
-    }
-    parts.push(`=${String(x)}`);
-    return () => x;
+    if (Array.isArray(x)) return { kind: "list", items: x.map(walk) };
+    if (x === null || typeof x !== "object") return { kind: "other", value: x };
+    if (!isPlain(x)) throw new LowrankError(strange(tree, leaf));
+    const keys = Object.keys(x);
+    return { kind: "record", keys, items: keys.map((key) => walk((x as Record<string, unknown>)[key])) };
   };
-  const build = walk(tree, "");
+  return flatTree(leaves, walk(tree), leaf);
+}
+
+/** A function by itself, so that `leavesOf`, where it is kept, keeps no leaves. */
+function flatTree<L>(leaves: L[], form: Form, leaf: (x: unknown) => boolean): FlatTree<L> {
+  let paths: string[] | undefined, structure: string | undefined;
   return {
     leaves,
-    paths,
-    structure: parts.join(" "),
-    unflatten(values) {
+    get paths() {
+      return paths ??= pathsOf(form, "");
+    },
+    get structure() {
+      return structure ??= describe(form).join(" ");
+    },
+    unflatten: (values) => {
       let i = 0;
-      return build(() => values[i++]);
+      return rebuild(form, () => values[i++]);
+    },
+    leavesOf: (other) => {
+      const found: L[] = [];
+      return follow(form, other, leaf, found) ? found : null;
     },
   };
+}
+
+function isPlain(x: object): boolean {
+  const proto = Object.getPrototypeOf(x);
+  return proto === Object.prototype || proto === null;
+}
+
+function pathsOf(form: Form, path: string): string[] {
+  if (form.kind === "leaf") return [path];
+  if (form.kind === "other") return [];
+  return form.items.flatMap((item, i) => pathsOf(item, join(path, form.kind === "record" ? form.keys[i] : i)));
+}
+
+function describe(form: Form): string[] {
+  switch (form.kind) {
+    case "leaf":
+      return ["*"];
+    case "other":
+      return [`=${String(form.value)}`];
+    case "list":
+      return ["[", ...form.items.flatMap(describe), "]"];
+    case "record":
+      return ["{", ...form.items.flatMap((item, i) => [JSON.stringify(form.keys[i]), ...describe(item)]), "}"];
+  }
+}
+
+function rebuild(form: Form, take: () => unknown): unknown {
+  switch (form.kind) {
+    case "leaf":
+      return take();
+    case "other":
+      return form.value;
+    case "list":
+      return form.items.map((item) => rebuild(item, take));
+    case "record":
+      return Object.fromEntries(form.items.map((item, i) => [form.keys[i], rebuild(item, take)]));
+  }
+}
+
+/** Whether a tree has a form; its leaves are added to `found`. */
+function follow(form: Form, x: unknown, leaf: (x: unknown) => boolean, found: unknown[]): boolean {
+  if (leaf(x)) return form.kind === "leaf" && found.push(x) > 0;
+  switch (form.kind) {
+    case "leaf":
+      return false;
+    case "other":
+      return x === form.value;
+    case "list":
+      return Array.isArray(x) && x.length === form.items.length &&
+        form.items.every((item, i) => follow(item, x[i], leaf, found));
+    case "record": {
+      if (x === null || typeof x !== "object" || !isPlain(x)) return false;
+      const keys = Object.keys(x);
+      return keys.length === form.keys.length &&
+        form.items.every((item, i) =>
+          keys[i] === form.keys[i] && follow(item, (x as Record<string, unknown>)[keys[i]], leaf, found)
+        );
+    }
+  }
+}
+
+/** What of a tree is neither a part of one nor a leaf, in a sentence. */
+function strange(tree: unknown, leaf: (x: unknown) => boolean): string {
+  const find = (x: unknown, path: string): string | null => {
+    if (leaf(x) || x === null || typeof x !== "object") return null;
+    if (!Array.isArray(x) && !isPlain(x)) {
+      return `a tree holds plain objects, arrays, values, tensors and numbers, but at "${path}" there is a ${
+        Object.getPrototypeOf(x).constructor?.name ?? "object"
+      }`;
+    }
+    for (const [key, item] of Object.entries(x)) {
+      const found = find(item, join(path, key));
+      if (found !== null) return found;
+    }
+    return null;
+  };
+  return find(tree, "")!;
 }
 
 function join(path: string, key: string | number): string {

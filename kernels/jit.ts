@@ -53,7 +53,11 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     written.set(leaf.aval, known);
     return known;
   };
+  // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
+  let last: Call | null = null;
   return (...args: unknown[]) => {
+    const leaves = last && leavesLike(last, args);
+    if (leaves) return launch(last!.program, leaves, last!.device);
     const { tree, flat } = computed(args);
     args = tree as unknown[];
     const avals = flat.leaves.map(write);
@@ -71,8 +75,27 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
       }
     }
     device ??= program.captured[0].home as Device;
+    const avalsOf = flat.leaves.map((x) => x instanceof Tensor ? x.aval : null);
+    last = { leavesOf: flat.leavesOf, avals: avalsOf, program, device };
     return launch(program, flat.leaves, device);
   };
+}
+
+/** A call: the structure of its arguments, the avals of the tensors among them, and what it ran. */
+interface Call {
+  readonly leavesOf: FlatTree<Leaf>["leavesOf"];
+  readonly avals: readonly (Aval | null)[];
+  readonly program: Compiled;
+  readonly device: Device;
+}
+
+/** The leaves of arguments that go through the same program as a call's; null where that is not known at a glance. */
+function leavesLike({ leavesOf, avals, device }: Call, args: readonly unknown[]): Leaf[] | null {
+  const leaves = leavesOf(args);
+  const alike = leaves?.every((x, i) =>
+    x instanceof Tensor ? x.aval === avals[i] && x.home === device : typeof x === "number" && avals[i] === null
+  );
+  return alike ? leaves : null;
 }
 
 /**

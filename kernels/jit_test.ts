@@ -54,6 +54,29 @@ Deno.test("a cache is updated in place", async () => {
   assertEquals([...(await read(cache)).data], [1, 2, 3, 0]);
 });
 
+Deno.test("calls of one structure take what each is given; another structure, shape or kind of leaf is seen", async () => {
+  using device = await openCpu({ threads: 1 });
+  let traces = 0;
+  const f = jit((p: any, s: Value) => {
+    traces++;
+    return mul(p.a ?? p.b, s);
+  });
+  const shared = { a: tensor(device, [1, 2]) } as any;
+  const result = async (p: any, s: any) => [...(await read(f(p, s))).data];
+  assertEquals(await result(shared, 2), [2, 4]);
+  const next = { a: f(shared, 1) };
+  assertEquals(await result(next, 3), [3, 6]);
+  assertEquals(traces, 1);
+  shared.a = tensor(device, [5]);
+  assertEquals(await result(shared, tensor(device, 2)), [10]);
+  assertEquals(await result(shared, 2), [10]);
+  delete shared.a;
+  shared.b = tensor(device, [7]);
+  assertEquals(await result(shared, 2), [14]);
+  assertEquals(await result({ a: add(next.a, 1) }, 2), [4, 6]);
+  assertEquals(traces, 3);
+});
+
 Deno.test("a captured tensor is a hidden argument", async () => {
   using device = await openCpu({ threads: 1 });
   const w = tensor(device, [2, 3]);

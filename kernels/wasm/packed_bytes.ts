@@ -45,7 +45,7 @@ export function emitRoundedRows(
   const values = Array.from({ length: 8 }, () => code.local("v128"));
   const [most, step, pairs, word] = Array.from({ length: 4 }, () => code.local("v128"));
   const rowBytes = depth / 32 * bytes, sumBytes = depth / 32 * 4;
-  const everyLane = (op: "f32x4.max" | "i32x4.add", of: Local) => {
+  const everyLane = (op: "i32x4.max_s" | "i32x4.add", of: Local) => {
     code.get(of).get(of).get(of).shuffle(2, 3, 0, 1).op(op).set(of);
     code.get(of).get(of).get(of).shuffle(1, 0, 3, 2).op(op).set(of);
   };
@@ -56,27 +56,24 @@ export function emitRoundedRows(
     code.loopUpTo(k, { constant: depth }, 32, () => {
       values.forEach((value, i) => {
         code.get(from).memory("v128.load", 16 * i).tee(value).op("f32x4.abs");
-        if (i > 0) code.get(most).op("f32x4.max");
+        // Magnitudes order as the integers of their bits, what is not a number above all.
+        if (i > 0) code.get(most).op("i32x4.max_s");
         code.set(most);
       });
-      everyLane("f32x4.max", most);
+      everyLane("i32x4.max_s", most);
       code.get(line).get(most).f32x4(127).op("f32x4.div").tee(step);
       code.laneMemory("v128.store32_lane", 0, stepsOffset(rows, sumBytes));
       code.f32x4(127).get(most).f32x4(leastRounded).op("f32x4.max", "f32x4.div").set(most);
       for (const value of values) {
-        code.get(value).get(most).op("f32x4.mul").f32x4(0.5).op("f32x4.add", "f32x4.floor", "i32x4.trunc_sat_f32x4_s");
-        code.set(value);
+        code.get(value).get(most).op("f32x4.mul").f32x4(0.5).op("f32x4.add", "f32x4.floor");
+        code.op(reader.relaxed ? "i32x4.relaxed_trunc_f32x4_s" : "i32x4.trunc_sat_f32x4_s").set(value);
       }
       // Byte b of word w of the codes stands for value 8b + w or 8b + 4 + w of a run, of 8-bit ones 4b + w of half a run.
       const halves = format.bits === 8 ? [[0, 1, 2, 3], [4, 5, 6, 7]] : [[0, 2, 4, 6], [1, 3, 5, 7]];
       halves.forEach((half, h) => {
-        half.forEach((i, b) => {
-          code.get(values[i]);
-          if (b < 3) code.i32x4(255, 255, 255, 255).op("v128.and");
-          if (b > 0) code.i32(8 * b).op("i32x4.shl").get(word).op("v128.or");
-          code.set(word);
-        });
-        code.get(at).get(word).memory("v128.store", 16 * h);
+        const [a, b, c, d] = half.map((i) => values[i]);
+        code.get(a).get(b).op("i16x8.narrow_i32x4_s").get(c).get(d).op("i16x8.narrow_i32x4_s", "i8x16.narrow_i16x8_s");
+        code.tee(word).get(word).shuffleBytes(turned).set(word).get(at).get(word).memory("v128.store", 16 * h);
         code.get(word).op("i16x8.extadd_pairwise_i8x16_s");
         if (h > 0) code.get(pairs).op("i16x8.add");
         code.set(pairs);
@@ -99,6 +96,9 @@ export function emitRoundedRows(
   code.release("v128", ...values, most, step, pairs, word);
   return { at: to, rowBytes, runBytes: bytes, sums, sumBytes, rounded: true };
 }
+
+/** Four rows of four bytes as columns. */
+const turned = Array.from({ length: 16 }, (_, i) => 4 * (i & 3) + (i >> 2));
 
 /** What a block's greatest value is taken to be at least: where `roundToBytes` begins to give zeros. */
 const leastRounded = 1e-30;

@@ -1,0 +1,36 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { LowrankError } from "./errors.ts";
+import { flatten } from "./tree.ts";
+
+const tree = () => ({ a: [1, 2, { b: 3 }], c: "text", d: null, e: { f: [] as number[] } });
+
+Deno.test("a tree is its leaves, their paths and its structure, and is put together again", () => {
+  const flat = flatten<number>(tree());
+  assertEquals(flat.leaves, [1, 2, 3]);
+  assertEquals(flat.paths, ["a.0", "a.1", "a.2.b"]);
+  assertEquals(flat.structure, '{ "a" [ * * { "b" * } ] "c" =text "d" =null "e" { "f" [ ] } }');
+  assertEquals(flat.unflatten([4, 5, 6]), { ...tree(), a: [4, 5, { b: 6 }] });
+});
+
+Deno.test("leavesOf gives the leaves of trees of the same structure only", () => {
+  const flat = flatten<number>(tree());
+  assertEquals(flat.leavesOf({ ...tree(), a: [7, 8, { b: 9 }] }), [7, 8, 9]);
+  const others: unknown[] = [
+    { ...tree(), a: [7, 8] },
+    { ...tree(), a: [7, 8, { x: 9 }] },
+    { ...tree(), a: [7, 8, { b: 9, x: 9 }] },
+    { ...tree(), c: "other" },
+    { ...tree(), c: 1 },
+    { ...tree(), d: { toString: () => "null" } },
+    { ...tree(), e: { f: [1] } },
+    { ...tree(), e: new Map() },
+    Object.fromEntries(Object.entries(tree()).reverse()),
+    1,
+    null,
+  ];
+  for (const other of others) assertEquals(flat.leavesOf(other), null);
+});
+
+Deno.test("what is no part of a tree is named with its place", () => {
+  assertThrows(() => flatten({ a: [1, { b: new Map() }] }), LowrankError, 'at "a.1.b" there is a Map');
+});
