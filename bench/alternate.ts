@@ -29,6 +29,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** The value below which a quarter, a half, and three quarters of the values lie. */
+export function quartiles(values: readonly number[]): [number, number, number] {
+  const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
+  return [median(sorted.slice(0, Math.ceil(half))), median(sorted), median(sorted.slice(Math.floor(half)))];
+}
+
 /** Calls `f` for half a second with pauses, in which the engine's optimising compiler can finish. */
 export async function warmUp(f: () => void): Promise<void> {
   for (const began = performance.now(); performance.now() - began < 500;) {
@@ -45,6 +51,27 @@ export function alternate(samples: readonly Sample[], rounds = 5): { ms: number[
     ms: samples.map((_, i) => median(taken.map((round) => round[i]))),
     ratio: samples.map((_, i) => median(taken.map((round) => round[i] / round[0]))),
   };
+}
+
+/**
+ * The first sample is taken before and after each of the others, there and back: the ratio of each to the mean of its two
+ * neighbours, `rounds` times (1 for the first), and the medians of the milliseconds.
+ */
+export function besideFirst(samples: readonly Sample[], rounds: number): { ms: number[]; ratios: number[][] } {
+  const [first, ...others] = samples;
+  const times: number[][] = samples.map(() => []), ratios: number[][] = samples.map(() => []);
+  let before = first();
+  for (let round = 0; round < rounds; round++) {
+    const order = others.map((_, i) => round % 2 === 0 ? i : others.length - 1 - i);
+    for (const i of order) {
+      const time = others[i](), after = first();
+      times[i + 1].push(time);
+      times[0].push(after);
+      ratios[i + 1].push(2 * time / (before + after));
+      before = after;
+    }
+  }
+  return { ms: times.map(median), ratios: ratios.map((r, i) => i === 0 ? [1] : r) };
 }
 
 /** A line of a table: cells padded to their columns. */

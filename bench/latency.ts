@@ -1,10 +1,11 @@
 /**
  * What does an adapter cost at inference, one sequence at a time? GPT-2 small with random weights: the base, the base with an
  * adapter merged in, with LoRA of rank 8 beside c_attn, beside all four linears of a block, and with bottleneck adapter
- * layers (Houlsby et al. 2019: two a block, 64 wide). The trunk alone, and the trunk with the head's logits of the last token.
+ * layers (Houlsby et al. 2019: two a block, 64 wide). The trunk alone, or with the head's logits of the last token.
  *
- * `deno run --allow-read --allow-env --allow-ffi bench/latency.ts [--no-blas] [--tokens 128] [--rounds 15]`: medians of runs in
- * turns, and of the ratios to the base.
+ * `deno run --allow-read --allow-env --allow-ffi bench/latency.ts [--no-blas] [--head] [--tokens 128] [--rounds 20]`: medians of
+ * the ratios to the base, which runs before and after each of the others; half of the ratios lie between the quartiles. The
+ * merged model runs the base's own program: its ratio says what the machine's noise is.
  */
 import { parseArgs } from "node:util";
 import type { Value } from "../core/ir/graph.ts";
@@ -23,7 +24,7 @@ import { openCpu } from "../kernels/device/cpu.ts";
 import { jit } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import type { Gpt2Params } from "../models/gpt2.ts";
-import { alternate, row, sampleOf, warmUp } from "./alternate.ts";
+import { besideFirst, quartiles, row, sampleOf, warmUp } from "./alternate.ts";
 import { randomIds, randomModel } from "./training.ts";
 
 const { values: flags } = parseArgs({
@@ -31,7 +32,8 @@ const { values: flags } = parseArgs({
   options: {
     blas: { type: "boolean", default: true },
     tokens: { type: "string", default: "128" },
-    rounds: { type: "string", default: "15" },
+    head: { type: "boolean", default: false },
+    rounds: { type: "string", default: "20" },
   },
   allowNegative: true,
 });
@@ -97,26 +99,25 @@ const lastLogits = jit((p, x) =>
   matmul(slice(x, 1, tokens - 1, tokens), convert(p.wte.weight, "f32"), { transposeB: true })
 );
 
-const contenders: [string, () => Tensor][] = [
+const release = (x: unknown) => flatten<Tensor>(x, (t) => t instanceof Tensor).leaves.forEach((t) => t.dispose());
+const withHead = (f: () => Tensor) => () => {
+  const x = f();
+  release(lastLogits(params, x));
+  return x;
+};
+const contenders = ([
   ["base", () => base(params, ids)],
   ["merged", () => base(merged, ids)],
   ["LoRA on c_attn", unmerged(attentionOnly)],
   ["LoRA on all four", unmerged(all)],
   ["bottleneck layers", () => withLayers(params, ids, bottlenecks)],
-];
-const widths = [20, 10, 10, 14, 10];
-console.log(row(["", "trunk ms", "x base", "with head ms", "x base"], widths));
-const release = (x: unknown) => flatten<Tensor>(x, (t) => t instanceof Tensor).leaves.forEach((t) => t.dispose());
+] as [string, () => Tensor][]).map(([name, f]): [string, () => Tensor] => [name, flags.head ? withHead(f) : f]);
 const runs = contenders.map(([, f]) => () => release(f()));
-const headRuns = contenders.map(([, f]) => () => {
-  const x = f();
-  release(lastLogits(params, x));
-  release(x);
-});
-for (const f of [...runs, ...headRuns]) await warmUp(f);
-const rounds = Number(flags.rounds);
-const [bare, headed] = [runs, headRuns].map((fs) => alternate(fs.map((f) => sampleOf(f)), rounds));
+for (const f of runs) await warmUp(f);
+const { ms, ratios } = besideFirst(runs.map((f) => sampleOf(f)), Number(flags.rounds));
+const widths = [20, 10, 10, 16];
+console.log(row(["", "ms", "x base", "quartiles"], widths));
 contenders.forEach(([name], i) => {
-  const cells = [bare.ms[i].toFixed(2), bare.ratio[i].toFixed(3), headed.ms[i].toFixed(2), headed.ratio[i].toFixed(3)];
-  console.log(row([name, ...cells], widths));
+  const [low, middle, high] = quartiles(ratios[i]).map((x) => x.toFixed(3));
+  console.log(row([name, ms[i].toFixed(1), ...(i === 0 ? [] : [middle, `${low} ${high}`])], widths));
 });

@@ -31,6 +31,8 @@ export const blasImport: ImportedFunction = { module: "b", name: "product", para
  * the epilogue as memory likes it; more rows than these gain nothing.
  */
 const tiles = [[128, 1024], [128, 512], [128, 256], [128, 128], [128, 96]] as const;
+/** The same for a few columns, as a low-rank factor has them: small products, which libraries take without packing. */
+const narrowTiles = [[128, 32], [64, 32], [32, 32]] as const;
 /** The same where a side has to be unpacked, which more rows use. */
 const stagedTiles = [[256, 512], [256, 256], [256, 128], [256, 96]] as const;
 const wantedUnits = 6;
@@ -53,7 +55,7 @@ export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null 
   const [{ k }] = segments;
   const staged = segments.some(({ splat, panel }) => !isWide(splat) || !isWide(panel));
   if (staged && from > 0 && Math.min(m, n) < stagedRows) return null;
-  const blocks = (staged ? stagedTiles : tiles)
+  const blocks = (staged ? stagedTiles : columns <= 32 ? narrowTiles : tiles)
     .map(([high, wide]) => [evenBlock(rows, high), evenBlock(columns, wide)])
     // Packed weights are read in whole runs of 32.
     .map(([high, wide]) => staged ? [roundUp(high, 32), roundUp(wide, 32)] : [high, roundUp(wide, 4)]);
