@@ -20,7 +20,8 @@ const types: Record<string, string> = {
 export async function bundle(module: string, out: string, replace: Record<string, string> = {}): Promise<void> {
   const map = await Deno.makeTempFile({ suffix: ".json" });
   const { imports } = JSON.parse(await Deno.readTextFile("offline.json")); // its stand-ins need no registry
-  Object.assign(imports, { "node:crypto": "./examples/browser/no_crypto.ts", ...replace });
+  const absent = "./examples/browser/not_in_pages.ts";
+  Object.assign(imports, { "node:crypto": absent, "@huggingface/hub": absent, ...replace });
   for (const [name, target] of Object.entries<string>(imports)) {
     if (target.startsWith("./")) imports[name] = new URL(`.${target}`, import.meta.url).href;
   }

@@ -19,6 +19,8 @@ const scored = 25;
 
 const scope = self as unknown as WorkerScope<Order, Report>;
 const report = (message: Report) => scope.postMessage(message);
+/** The library's errors name flags of its command line; a page has a menu. */
+const inWordsOfThePage = (message: string) => message.replace(/use --device cpu/g, "choose the processor");
 
 let session: Session | undefined;
 let stopping = new AbortController();
@@ -46,8 +48,10 @@ class Session {
 
   async train(steps: number, rows?: readonly PairRow[]): Promise<void> {
     const { model, tokenizer, letters } = this;
-    if (!rows && !this.scoredBefore) await this.score("before", model.params);
-    this.scoredBefore = true;
+    if (!rows && !this.scoredBefore) {
+      await this.score("before", model.params);
+      this.scoredBefore = true;
+    }
     report({ kind: "doing", what: "compiling the training step" });
     const tuned = lora(model, { r: 8, alpha: 16, targets: "all-linear" });
     const data = rows ? rows.map((row) => encodeRow(row, tokenizer)) : letters.examples;
@@ -109,7 +113,8 @@ async function obey(order: Order): Promise<void> {
 // Orders are obeyed one after another, but for a stop, which can't wait.
 let queue = Promise.resolve();
 scope.onmessage = ({ data }) => {
-  const work = () => obey(data).catch((error) => report({ kind: "failed", message: (error as Error).message }));
+  const work = () =>
+    obey(data).catch((error) => report({ kind: "failed", message: inWordsOfThePage((error as Error).message) }));
   if (data.kind === "stop") void work();
   else queue = queue.then(work);
 };

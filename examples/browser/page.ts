@@ -14,14 +14,18 @@ const [status, progress, loss, download] = [
 const buttons = ["train", "ask", "own"].map((id) => find<HTMLButtonElement>(id));
 const stop = find<HTMLButtonElement>("stop");
 const letter = find<HTMLTextAreaElement>("letter");
-letter.value = "Hello, Marta Klein here from Bremen. I ordered a red kettle and it arrived broken.";
+const sample = "Hello, Marta Klein here from Bremen. I ordered a red kettle and it arrived broken.";
+letter.value = sample;
 // ?device=cpu&steps=20 sets the form, for a link.
 const query = new URLSearchParams(location.search);
 for (const [id, value] of query) if (find(id)) find<HTMLInputElement>(id).value = value;
 
 let engine: Worker;
+let opened = false;
 let losses: number[] = [];
 let began = 0;
+/** The first of the rows that it learned last: what it is asked when it is done. */
+let firstRow = "";
 const send = (order: Order) => engine.postMessage(order);
 
 function say(text: string, failed = false): void {
@@ -37,6 +41,7 @@ function busy(on: boolean, training = false): void {
 /** Starts the engine anew on the chosen device. */
 function open(): void {
   engine?.terminate();
+  opened = false;
   busy(true);
   engine = new Worker("engine.js", { type: "module" });
   engine.onmessage = ({ data }: MessageEvent<Report>) => show(data);
@@ -49,6 +54,7 @@ let device = "";
 function show(report: Report): void {
   switch (report.kind) {
     case "opened":
+      opened = true;
       device = `${report.device}: ${report.reason}`;
       say(device);
       return busy(false);
@@ -64,18 +70,18 @@ function show(report: Report): void {
       (download as HTMLAnchorElement).href = URL.createObjectURL(new Blob([report.adapter as BlobPart]));
       find("downloaded").textContent = `${report.trainable.toLocaleString("en")} numbers, ${
         Math.round(report.adapter.length / 1000)
-      } kB, in PEFT's format`;
+      } kB, for PEFT`;
       download.hidden = false;
       busy(false);
       return ask();
     }
     case "answer":
-      find("base").textContent = report.base || "(nothing)";
-      find("tuned").textContent = report.tuned ?? "train it first";
+      find("base").textContent = report.base.trim() || "(nothing)";
+      find("tuned").textContent = report.tuned === null ? "train it first" : report.tuned.trim() || "(nothing)";
       return busy(false);
     case "failed":
       say(report.message, true);
-      return busy(false);
+      return busy(!opened); // without a device there is nothing to do but to choose another
   }
 }
 
@@ -86,6 +92,7 @@ function step({ step, steps, loss: value }: Report & { kind: "step" }): void {
   loss.textContent = value.toFixed(2);
   const left = (performance.now() - began) / Math.max(1, step - 1) * (steps - step) / 1000;
   say(`step ${step} of ${steps}${step > 1 ? `, ${left.toFixed(0)} s left` : ""} · ${device}`);
+  curve.classList.remove("empty");
   plot.setData([losses.map((_, i) => i + 1), losses]);
 }
 
@@ -93,7 +100,12 @@ function begin(order: Order & { kind: "train" }): void {
   losses = [];
   download.hidden = true;
   find("downloaded").textContent = "";
+  if (order.rows) {
+    find("after").textContent = "—"; // what it learns now are no letters
+    firstRow = letter.value = order.rows[0].prompt;
+  } else if (letter.value === firstRow) letter.value = sample;
   busy(true, true);
+  if (status.getBoundingClientRect().top < 0) find("train-title").scrollIntoView({ behavior: "smooth" });
   send(order);
 }
 
@@ -125,7 +137,12 @@ const plot = new uPlot(
     scales: { x: { time: false } },
     legend: { show: false },
     cursor: { show: false },
-    axes: [{ ...axis, label: "step", labelSize: 18, size: 34 }, { ...axis, label: "loss", labelSize: 18, size: 44 }],
+    axes: [{ ...axis, label: "step", labelSize: 18, size: 34, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, {
+      ...axis,
+      label: "loss",
+      labelSize: 18,
+      size: 44,
+    }],
     series: [{}, { stroke: () => colour("--accent"), width: 2 }],
   },
   [[], []],
@@ -139,10 +156,12 @@ find("train").onclick = () => begin({ kind: "train", steps: steps() });
 stop.onclick = () => send({ kind: "stop" });
 find("ask").onclick = ask;
 find("own").onclick = () => {
+  const problem = find("problem");
+  problem.textContent = "";
   try {
     begin({ kind: "train", steps: steps(), rows: parseRows(find<HTMLTextAreaElement>("rows").value) });
   } catch (error) {
-    say((error as Error).message, true);
+    problem.textContent = (error as Error).message;
   }
 };
 open();

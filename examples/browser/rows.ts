@@ -1,7 +1,7 @@
 /** Rows that somebody pasted: JSON Lines with `prompt` and `completion`, or lines of `prompt => completion`. */
 import type { PairRow } from "./messages.ts";
 
-/** Reads pasted rows. Throws an Error that names the line which is neither. */
+/** Reads pasted rows; a completion after an arrow begins with a space. Throws an Error that names the line which is neither. */
 export function parseRows(text: string): PairRow[] {
   const lines = text.split("\n").map((line, i) => ({ line: line.trim(), number: i + 1 })).filter(({ line }) => line);
   if (lines.length === 0) throw new Error("There are no rows yet: write one a line, prompt => completion.");
@@ -9,22 +9,26 @@ export function parseRows(text: string): PairRow[] {
 }
 
 function parseArrow(line: string, number: number): PairRow {
-  const [prompt, ...rest] = line.split("=>");
-  const completion = rest.join("=>").trim();
-  if (!completion) throw new Error(`Line ${number} has no " => ": write prompt => completion.`);
-  return { prompt: `${prompt.trim()} `, completion };
+  const at = line.indexOf("=>");
+  if (at < 0) throw new Error(`Line ${number} has no " => ": write prompt => completion.`);
+  const [prompt, completion] = [line.slice(0, at).trim(), line.slice(at + 2).trim()];
+  if (!prompt) throw new Error(`Line ${number} has no prompt before its " => ".`);
+  if (!completion) throw new Error(`Line ${number} has nothing to learn after its " => ".`);
+  return { prompt, completion: ` ${completion}` };
 }
 
 function parseJson(line: string, number: number): PairRow {
+  const form = 'write {"prompt": "…", "completion": "…"}';
   let row: Record<string, unknown>;
   try {
     row = JSON.parse(line);
-  } catch (error) {
-    throw new Error(`Line ${number} is not JSON (${(error as Error).message}).`);
+  } catch {
+    throw new Error(`Line ${number} begins with { and is no JSON: ${form} on one line.`);
   }
   const { prompt, completion } = row;
   if (typeof prompt !== "string" || typeof completion !== "string") {
-    throw new Error(`Line ${number} has no "prompt" and "completion" of text.`);
+    throw new Error(`Line ${number} lacks the text of a "prompt" or a "completion": ${form}.`);
   }
+  if (!prompt.trim() || !completion.trim()) throw new Error(`Line ${number} has an empty "prompt" or "completion".`);
   return { prompt, completion };
 }

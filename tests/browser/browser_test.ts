@@ -43,6 +43,7 @@ inChromium("the laws hold in a page, and training loses what it loses in Deno", 
   const browser = await open(["--enable-unsafe-webgpu"]);
   try {
     const page = await browser.newPage();
+    page.on("console", (message) => console.log(message.text())); // it takes minutes: what has been passed
     const address = `http://127.0.0.1:${server.addr.port}/`;
     await page.goto(`${address}style.css`); // any page of the site: its worker is what runs
     const results = await page.evaluate(`new Promise((resolve) => {
@@ -79,7 +80,7 @@ inChromium(
       assertMatch(await settled(page), /^cpu \(wasm simd, 1 thread/);
       await page.fill("#rows", "no arrow here");
       await page.click("#own");
-      assertStringIncludes((await page.textContent("#status"))!, 'Line 1 has no " => "');
+      assertStringIncludes((await page.textContent("#problem"))!, 'Line 1 has no " => "');
       await page.fill("#rows", "One? => Two.\nThree? => Four.");
       await page.click("#own");
       await page.waitForFunction("!document.getElementById('download').hidden", null, { timeout: 0 });
@@ -90,8 +91,18 @@ inChromium(
       assertEquals(Object.keys(files), ["adapter_config.json", "adapter_model.safetensors"]);
       assertEquals(JSON.parse(new TextDecoder().decode(files["adapter_config.json"])).r, 8);
       assert((await page.textContent("#tuned"))! !== "train it first");
+      assertEquals(await page.inputValue("#letter"), "One?", "it is asked what it has just learned");
+      assertEquals(await page.textContent("#problem"), "", "a problem that is mended is gone");
       await page.selectOption("#device", "webgpu");
-      assertMatch(await settled(page), /WebGPU|navigator\.gpu|adapter/, "asked for what is not there: one sentence");
+      await page.waitForSelector("#status.failed");
+      assertMatch(
+        (await page.textContent("#status"))!,
+        /^The device webgpu is not there: .*, or choose the processor$/,
+        "asked for what is not there: one sentence, in words of the page",
+      );
+      assert(await page.isDisabled("#train"), "nothing can be trained without a device");
+      await page.selectOption("#device", "cpu");
+      assertMatch(await settled(page), /^cpu .*asked for/);
       assertEquals(errors, []);
       for (const width of [390, 1280]) {
         await page.setViewportSize({ width, height: 900 });

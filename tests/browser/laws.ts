@@ -40,7 +40,11 @@ async function runAll(model: string): Promise<LawResults> {
       return false;
     }
   };
-  for (const [name, body] of tests) await stepUnder("")(name, body);
+  for (const [name, body] of tests) {
+    const [began, before] = [performance.now(), passed];
+    await stepUnder("")(name, body);
+    console.log(`  ${name}: ${passed - before} in ${((performance.now() - began) / 1000).toFixed(0)} s`);
+  }
   Reflect.deleteProperty(globalThis, "Deno"); // from here on as any page
   const losses: Record<string, readonly number[]> = {}, devices: Record<string, string> = {};
   for (const choice of ["cpu", "webgpu"] as const) {
