@@ -96,10 +96,22 @@ function openTerminal(switches: ReadonlySet<string>): Terminal {
     color: terminal && !Deno.noColor,
     columns: terminal ? Deno.consoleSize().columns : 80,
     print: json ? say : console.log,
+    write: json && quiet ? () => {} : (piece) => writeWhole(json ? Deno.stderr : Deno.stdout, piece),
     result: (value) => json && console.log(JSON.stringify(value)),
     say,
     warn: console.error,
   };
+}
+
+/** Writes all of a text. A reader that has seen enough (`| head`) ends the process. */
+function writeWhole(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    throw error;
+  }
 }
 
 async function describeVerbs(): Promise<string> {

@@ -93,6 +93,26 @@ Deno.test("train, eval and generate: what goes on is on standard error, results 
     assert(made.out.endsWith("\n"));
   }));
 
+Deno.test("generate: every way of choosing tokens, stop texts, and what is said of the text", () =>
+  withWork(async (folder) => {
+    const generate = (...args: string[]) =>
+      lowrank(folder, ["generate", "--model", "model", "--max-tokens", "12", ...onCpu, ...args, "qq"]);
+    const drawn = ["--temperature", "2", "--top-k", "50", "--top-p", "0.95", "--min-p", "0.001"];
+    const penalised = [...drawn, "--repetition-penalty", "1.1", "--seed", "3"];
+    const plain = await generate(...penalised);
+    assertEquals(plain.code, 0, plain.err);
+    assertMatch(plain.err, /^made {6}12 tokens, \d+ a second; cut at --max-tokens$/m);
+    const { prompt, text, tokens, finish } = JSON.parse((await generate(...penalised, "--json", "--quiet")).out);
+    assertEquals([prompt, tokens, finish, `${text}\n`], ["qq", 12, "length", plain.out]);
+    // Its second and its fourth character end it: whichever comes first.
+    const [, second, , fourth] = text;
+    const stopped = await generate(...penalised, "--stop", fourth, "--stop", second);
+    assertEquals(stopped.out, `${text.slice(0, Math.min(text.indexOf(second), text.indexOf(fourth)))}\n`);
+    assertMatch(stopped.err, /^made {6}\d tokens?.*; ended by itself or a stop text$/m);
+    const rounded = await generate("--activations", "int8");
+    assertStringIncludes(rounded.err, "note: --activations int8 changes nothing here: no weights are kept as q4_0");
+  }));
+
 Deno.test("the saved configuration repeats the run; flags override it; --json and --quiet", () =>
   withWork(async (folder) => {
     const first = await lowrank(folder, [...training, "--json", "--quiet"]);

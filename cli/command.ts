@@ -35,6 +35,8 @@ export interface Terminal {
   readonly columns: number;
   /** What was asked for, as text; with `--json` the object is printed instead. */
   print(text: string): void;
+  /** The same piece by piece, without a line's end. */
+  write(piece: string): void;
   /** What was asked for, as an object: printed only with `--json`. Once a run. */
   result(value: object): void;
   /** What goes on. */
@@ -65,6 +67,7 @@ export function readFlags<T extends OptionTable>(args: string[], table: T, posit
   const parsed: Record<string, unknown> & { _: (string | number)[] } = parseArgs(args, {
     boolean: switches,
     negatable: switches,
+    collect: names.filter((name) => table[name].kind === "texts").map(writtenName),
     string: [...names.map(writtenName).filter((name) => !switches.includes(name)), "_"],
     // A switch that is not given is not false: a configuration file may say more.
     default: Object.fromEntries(switches.map((name) => [name, undefined])),
@@ -80,7 +83,8 @@ export function readFlags<T extends OptionTable>(args: string[], table: T, posit
   const options: Record<string, unknown> = {};
   for (const [written, value] of Object.entries(parsed)) {
     const name = tableName(table, written);
-    if (name === null || value === undefined) continue;
+    // A flag that may be repeated and is not given is an empty list.
+    if (name === null || value === undefined || (Array.isArray(value) && value.length === 0)) continue;
     try {
       options[name] = checkValue(table[name], value, `--${written}`);
     } catch (error) {

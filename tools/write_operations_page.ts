@@ -22,6 +22,7 @@ const kernelOf: Readonly<Record<Primitive["lowering"]["kind"], string>> = {
   dynamicSlice: "fused: an index",
   dynamicUpdate: "map, in place where it can",
   row: "row",
+  rounded: "by the product that reads it, else by its definition",
   attention: "attention",
   expand: "by its definition",
 };

@@ -189,7 +189,14 @@ export function fixedOptions(config: TrainConfig): Record<string, unknown> {
   );
 }
 
-const takes = { text: "text", list: "names", whole: "whole number", number: "number", switch: "true, false" };
+const takes = {
+  text: "text",
+  texts: "texts",
+  list: "names",
+  whole: "whole number",
+  number: "number",
+  switch: "true, false",
+};
 
 /** The table in Markdown: key, what it takes, default, meaning. */
 export function optionsTable(table: OptionTable = trainOptions): string {

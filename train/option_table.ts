@@ -3,8 +3,11 @@ import { nearest, OptionError } from "../core/errors.ts";
 
 /** One option. */
 export interface Option {
-  /** `switch` is true or false, `whole` a whole number, `list` several texts (a flag splits them at commas). */
-  readonly kind: "text" | "whole" | "number" | "switch" | "list";
+  /**
+   * `switch` is true or false, `whole` a whole number, `list` several names (a flag splits them at commas), `texts` one text
+   * each time that the flag is given.
+   */
+  readonly kind: "text" | "whole" | "number" | "switch" | "list" | "texts";
   /** One sentence without a full stop. */
   readonly help: string;
   /** What help calls the value: `FOLDER`. */
@@ -28,6 +31,7 @@ interface Kinds {
   number: number;
   switch: boolean;
   list: readonly string[];
+  texts: readonly string[];
 }
 type ValueOf<O extends Option> = O extends { choices: readonly (infer C)[] } ? C : Kinds[O["kind"]];
 
@@ -65,7 +69,7 @@ export function checkValue(
   { kind, choices, least = -Infinity, most = Infinity }: Option,
   value: unknown,
   place: string,
-) {
+): ValueOf<Option> {
   const refuse = (wanted: string): never => {
     throw new OptionError(`${place} is ${describeValue(value)}: give ${wanted}`);
   };
@@ -75,6 +79,11 @@ export function checkValue(
     const whole = Array.isArray(texts) && texts.length > 0 &&
       texts.every((text) => typeof text === "string" && text !== "");
     return whole ? texts as string[] : refuse("one or more names, separated by commas");
+  }
+  if (kind === "texts") {
+    return (Array.isArray(value) ? value : [value]).map((text): string =>
+      checkValue({ kind: "text", help: "" }, text, place) as string
+    );
   }
   if (kind === "text") {
     if (choices !== undefined && !choices.includes(value as string)) refuse(`one of ${choices.join(", ")}`);
@@ -105,7 +114,7 @@ export function settleOptions<T extends OptionTable>(table: T, given: Given<T>):
   return Object.fromEntries(entries) as Settled<T>;
 }
 
-const valueNames = { text: "TEXT", list: "A,B", whole: "N", number: "X" };
+const valueNames = { text: "TEXT", texts: "TEXT", list: "A,B", whole: "N", number: "X" };
 
 /** The lines of `--help` for a table. */
 export function describeOptions(table: OptionTable): string {

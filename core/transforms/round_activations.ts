@@ -6,7 +6,7 @@ import { type DotDims, dotPrim } from "../ops/contract.ts";
 import { abs, add, div, floor, max, mul } from "../ops/elementwise.ts";
 import { dequantizePrim } from "../ops/quantize.ts";
 import { reduceMax } from "../ops/reduce.ts";
-import { packedFormats, type PackedType } from "../packed.ts";
+import { packedFormats, type PackedType, packedTypes } from "../packed.ts";
 import { expand } from "../passes/expand.ts";
 import { leafValues, trace } from "../trace.ts";
 
@@ -31,11 +31,10 @@ export const roundToBytesPrim: Primitive<null> = defineComposite<null>({
   lowering: { kind: "rounded" },
 });
 
-/** Whether the codes of a type can be multiplied as integers that share a scale with a whole block of activations. */
-function isWhole(type: PackedType): boolean {
-  const { code, group } = packedFormats[type];
-  return code !== "table" && group === block;
-}
+/** The types whose codes are integers that share a scale with a whole block of activations. */
+export const roundedTypes: readonly PackedType[] = packedTypes.filter((type) =>
+  packedFormats[type].code !== "table" && packedFormats[type].group === block
+);
 
 /**
  * The same function with activations rounded to 8 bits wherever they are multiplied with packed weights of whole codes
@@ -85,7 +84,7 @@ const dot = (a: Value, b: Value, dims: DotDims) => bind1(dotPrim, [a, b], dims);
 /** Whether a dot is one of rows, whole blocks of f32, with the rows of a packed matrix. */
 function meetsBytes(a: Value, b: Value, { contract: [ca, cb], batch }: DotDims): boolean {
   const { prim, inputs: [packed] } = b.node;
-  return prim === dequantizePrim && isWhole(packed.dtype as PackedType) && packed.shape.length === 2 &&
+  return prim === dequantizePrim && roundedTypes.includes(packed.dtype as PackedType) && packed.shape.length === 2 &&
     a.dtype === "f32" && a.shape.at(-1)! % block === 0 && batch[0].length === 0 && ca.length === 1 &&
     ca[0] === a.shape.length - 1 && cb[0] === 1;
 }

@@ -98,6 +98,18 @@ export const commandLine = [
     code: 2,
   },
   {
+    name: "A stop text of nothing",
+    args: ["lowrank", "generate", "--model", "model", "--stop", "", "a"],
+    sentence: "error: --stop is empty: give a text",
+    code: 2,
+  },
+  {
+    name: "Activations of an unknown type",
+    args: ["lowrank", "generate", "--model", "model", "--activations", "int4", "a"],
+    sentence: "error: --activations is int4: give one of f32, int8",
+    code: 2,
+  },
+  {
     name: "No model",
     args: ["lowrank", "train", "--data", "rows.jsonl", "--device", "cpu"],
     sentence: "error: no model is named: give --model with a folder, a .gguf file or a name on the hub",

@@ -22,7 +22,7 @@ import { roundToBytes } from "../reference/rounded_reference.ts";
 import { noise } from "../reference/toy_models.ts";
 
 /** Types whose products take bytes. */
-const whole: readonly PackedType[] = packedTypes.filter((type) => type !== "nf4" && type !== "q6_k");
+const whole: readonly PackedType[] = ["q4_0", "q4_1", "q8_0", "q4_k"];
 const sizes = [[1, 256, 41], [1, 1536, 64], [2, 256, 203], [3, 256, 9], [4, 512, 70], [40, 256, 12]] as const;
 
 /** Rows of ordinary values, but for a block of zeros, one of tiny values and one with a single great one. */
