@@ -100,8 +100,8 @@ export async function finish(
   if (classes) writeLabels(out, classes);
   await writeResult(out, useBest ? watch.best!.params : run.trainable);
   watch.end(step, end);
-  const programs = shapes.length === 1 ? "1 program compiled" : `${shapes.length} programs compiled`;
-  if (shapes.length > 0) terminal.say(`batches   ${programs}: ${shapes.join(", ")} tokens`);
+  const count = shapes.length === 1 ? "1 shape" : `${shapes.length} shapes`;
+  if (shapes.length > 0) terminal.say(`batches   ${count}: ${shapes.join(", ")} tokens`);
   if (losses.length > 0) {
     terminal.print(
       `loss      ${losses[0].toFixed(4)} at step ${from + 1}, ${losses.at(-1)!.toFixed(4)} at step ${step}`,

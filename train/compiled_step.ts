@@ -12,6 +12,7 @@ import { jit } from "../kernels/jit.ts";
 import { type Batch } from "./data.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
+import { predictedPlaces } from "./predicted_places.ts";
 import type { Trainee } from "./trainee.ts";
 
 /** What a compiled step is made for. */
@@ -29,6 +30,8 @@ export type CompiledStep<P> = (
 
 interface Micro {
   readonly inputs: TokenInputs & { readonly labels: Operand };
+  /** i32[N]: where a next token is predicted, if not everywhere. */
+  readonly places?: Operand;
   /** What the losses of its tokens, or of a classifier's rows, are divided by. */
   readonly count: Operand;
   /** A number of its own for every micro-batch of the run. */
@@ -37,10 +40,10 @@ interface Micro {
 
 /** What is compiled of a step: all of it for one batch; for several the first, each further one, and the update. */
 export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<CompiledStepOptions, "optimiser" | "clip">) {
-  const loss = (params: P, frozen: F, { inputs, count, serial }: Micro, key: Value) => {
+  const loss = (params: P, frozen: F, { inputs, places, count, serial }: Micro, key: Value) => {
     const { labels, ...rest } = inputs;
     const own = foldIn(key, convert(serial, "u32"));
-    return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, asValue(count));
+    return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, { reduction: asValue(count), places });
   };
   const { first, more } = makeAccumulation(loss);
   const finish = (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
@@ -68,6 +71,7 @@ export function compileStep<P, F>(
     }
     const micros = batches.map((batch, i): Micro => ({
       inputs: uploadBatch(key.home, batch),
+      ...uploadPlaces(key.home, batch),
       count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
       serial: step * batches.length + i,
     }));
@@ -79,15 +83,16 @@ export function compileStep<P, F>(
       for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));
       done = finish(state, sum, lr);
     }
-    for (const { inputs } of micros) for (const leaf of flatten<Tensor>(inputs).leaves) leaf.dispose();
+    for (const { inputs, places } of micros) {
+      for (const leaf of flatten<Tensor>([inputs, ...(places ? [places] : [])]).leaves) leaf.dispose();
+    }
     return done;
   };
 }
 
 /** Losses summed and divided: of each next token for logits [B,T,V], of each row for a classifier's logits [B,C]. */
-function lossOf(logits: Value, labels: Operand, count: Value): Value {
-  if (logits.shape.length === 3) return causalLoss(logits, labels, { reduction: count });
-  return classificationLoss(logits, labels, { reduction: count });
+function lossOf(logits: Value, labels: Operand, options: { reduction: Value; places?: Operand }): Value {
+  return logits.shape.length === 3 ? causalLoss(logits, labels, options) : classificationLoss(logits, labels, options);
 }
 
 /** How many tokens of a batch have a label, of which the first of each row is never predicted; or of a classifier, rows. */
@@ -108,6 +113,15 @@ export interface UploadedBatch {
   readonly documentStart?: Tensor;
   /** i32[B,T], or i32[B] of classes. */
   readonly labels: Tensor;
+}
+
+/**
+ * The places of a batch that head and loss are computed at, on the device. On a GPU it is all of them: each count is a
+ * program, and there each program has memory of its own.
+ */
+export function uploadPlaces(home: TensorHome, batch: Batch): { places?: Tensor } {
+  const places = home.kind === "cpu" ? predictedPlaces(batch) : undefined;
+  return places === undefined ? {} : { places: upload(home, places) };
 }
 
 /** Copies a batch to a device. */

@@ -10,7 +10,7 @@ import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { type Batch, type Example, makeBatch } from "./data.ts";
-import { uploadBatch } from "./compiled_step.ts";
+import { uploadBatch, uploadPlaces } from "./compiled_step.ts";
 import type { Trainee } from "./trainee.ts";
 
 /** What was measured. */
@@ -55,7 +55,7 @@ export function evaluator<P, F>(
     const total = { loss: 0, count: 0, right: 0 };
     let classes = false;
     for (const batch of batches) {
-      const inputs = uploadBatch(home as TensorHome, batch);
+      const inputs = { ...uploadBatch(home as TensorHome, batch), ...uploadPlaces(home as TensorHome, batch) };
       const found = await read(measure(params, trainee.frozen, inputs), { release: true });
       for (const leaf of flatten<Tensor>(inputs).leaves) leaf.dispose();
       total.loss += found.loss;
@@ -94,7 +94,7 @@ export function evaluationBatches(data: readonly Example[], options: EvaluateOpt
 /** A row without a label. */
 const empty: Example = { ids: [0], labels: [ignoredLabel] };
 
-type LabelledInputs = TokenInputs & { readonly labels: Operand };
+type LabelledInputs = TokenInputs & { readonly labels: Operand; readonly places?: Operand };
 
 /** What a batch adds up to: the losses, how many tokens or rows they are of, and a classifier's right answers. */
 interface Sums {
@@ -105,13 +105,13 @@ interface Sums {
 
 /** What is compiled of an evaluation: the sums of a batch. */
 export function measureFunction<P, F>(trainee: Trainee<P, F>): (params: P, frozen: F, batch: LabelledInputs) => Sums {
-  return (params, frozen, { labels, ...inputs }) => sums(trainee.apply(params, frozen, inputs), labels);
+  return (params, frozen, { labels, places, ...inputs }) => sums(trainee.apply(params, frozen, inputs), labels, places);
 }
 
 /** The sums of a batch: of a language model's logits [B,T,V] with labels [B,T], of a classifier's [B,C] with labels [B]. */
-function sums(logits: Value, labels: Operand): Sums {
+function sums(logits: Value, labels: Operand, places?: Operand): Sums {
   if (logits.shape.length === 3) {
-    return { loss: causalLoss(logits, labels, { reduction: "sum" }), count: labelledTokens(labels) };
+    return { loss: causalLoss(logits, labels, { reduction: "sum", places }), count: labelledTokens(labels) };
   }
   const known = ne(labels, ignoredLabel);
   return {

@@ -86,7 +86,7 @@ export interface TrainResult<P> {
     | { readonly reason: "interrupted"; readonly step: number }
     | Stop
     | { readonly reason: "not finite"; readonly step: number; readonly loss: number; readonly gradNorm: number };
-  /** The shapes [rows, tokens] that batches had: a program was compiled for each. */
+  /** The shapes [rows, tokens] that batches had: a program was compiled for each, on the CPU for each share of labels in it. */
   readonly shapes: readonly string[];
 }
 

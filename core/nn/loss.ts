@@ -10,6 +10,7 @@ import { reduceMax } from "../ops/reduce.ts";
 import { concat, iota, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 import { sumOver } from "../transforms/sum_over.ts";
+import { gather } from "../ops/indexing.ts";
 import { rowWise } from "./row_chunks.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */
@@ -93,6 +94,11 @@ export interface CausalLossOptions {
   readonly reduction?: "mean" | "sum" | Value;
   /** Rows of logits that are made at a time. By default as many as keep them under 32 MB. */
   readonly chunk?: number;
+  /**
+   * i32[N], the places b·T + t to compute head and loss at, each once: every place with a label to predict must be among them.
+   * By default all of them, the unlabelled in vain.
+   */
+  readonly places?: Operand;
 }
 
 /** The most logits that are made at a time. */
@@ -117,7 +123,7 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
         `they are f32[B,T,V] and i32[B,T]`,
     );
   }
-  const sum = sumOfRows(x, nextLabels(y), options.chunk);
+  const sum = sumOfRows(x, nextLabels(y), options);
   const { reduction = "mean" } = options;
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction);
@@ -141,14 +147,16 @@ export function classificationLoss(
 }
 
 /** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */
-function sumOfRows(logits: Value, labels: Value, chunk?: number): Value {
+function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOptions): Value {
   const [b, t, v] = logits.shape;
-  const flatLabels = reshape(labels, [b * t]);
-  const size = chunk ?? Math.max(64, Math.floor(mostLogits / v / 64) * 64);
+  const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
+  const chosen = at(reshape(labels, [b * t]));
   const rows = rowWise(logits);
-  if (rows === null) return reduceSum(crossEntropyRows(reshape(logits, [b * t, v]), flatLabels));
+  if (rows === null) return reduceSum(crossEntropyRows(at(reshape(logits, [b * t, v])), chosen));
   const body = (xs: { sources: Value[]; labels: Value }) =>
     reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels));
-  const xs = { sources: [...rows.sources], labels: flatLabels };
-  return sumOver(body, xs, null, { chunk: Math.min(size, b * t) })[0];
+  const size = chunk ?? Math.max(64, Math.floor(mostLogits / v / 64) * 64);
+  return sumOver(body, { sources: rows.sources.map(at), labels: chosen }, null, {
+    chunk: Math.min(size, chosen.shape[0]),
+  })[0];
 }

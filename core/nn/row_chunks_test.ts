@@ -55,6 +55,21 @@ Deno.test("head and loss in chunks of rows: nothing as large as the logits is le
   assert(largest(3) < b * t * v);
 });
 
+Deno.test("head and loss only at some places: the same loss and gradients, and no logits of the others", () => {
+  const places = oracleTensor([8], [0, 2, 3, 5, 8, 1, 7, 9], "i32"); // the labelled ones, and some that are not
+  const some = (p: Record<string, Value>, y: Value, at: Value) => causalLoss(logitsOf(p), y, { places: at });
+  const flat = ([loss, grads]: any) => [loss, ...Object.values<any>(grads)].flatMap((x) => [...x.data]);
+  const expected = flat(runOracle(valueAndGrad(lossOf(undefined)), params, labels));
+  const actual = flat(runOracle(valueAndGrad(some), params, labels, places));
+  assertEquals(actual.length, expected.length);
+  expected.forEach((x, i) => assert(Math.abs(x - actual[i]) < 1e-12, `number ${i}`));
+  const leaves = Object.fromEntries(Object.entries(params).map(([k, p]) => [k, newInput(p.aval)]));
+  const [loss, grads] = valueAndGrad(some)(leaves, newInput(labels.aval), newInput(places.aval));
+  const graph = expand({ inputs: [], outputs: [loss, ...Object.values<Value>(grads)] }, () => true);
+  const sizes = nodesOf(graph.outputs).flatMap((n) => n.outs.map((o) => sizeOf(o.shape)));
+  assertEquals(sizes.filter((size) => size === b * t * v), []);
+});
+
 Deno.test("rowWise: refuses what mixes rows, and takes every product of rows as a source", () => {
   const x = newInput({ shape: [b, t, d], dtype: "f32" });
   const w = newInput({ shape: [v, d], dtype: "f32" });
