@@ -24,6 +24,12 @@ const productTiles: readonly Partial<TileConfig>[] = [
   { workgroup: [8, 1], blocks: [2, 4], depth: 0 },
 ];
 const thinTiles: readonly Partial<TileConfig>[] = [1, 4, 16, 64].map((slices) => ({ slices }));
+/** With subgroups: rows shared by their lanes and not by workgroup memory; slices joined by them. */
+const subgroupProductTiles: readonly Partial<TileConfig>[] = [
+  { workgroup: [8, 8], blocks: [2, 2], depth: 0 },
+  { workgroup: [32, 2], blocks: [1, 4], depth: 0 },
+];
+const subgroupThinTiles: readonly Partial<TileConfig>[] = [16, 64].map((slices) => ({ slices }));
 const rowTiles: readonly Partial<TileConfig>[] = [1, 32, 64, 256].map((rowLanes) => ({ rowLanes }));
 const attentionTiles: readonly Partial<TileConfig>[] = [[8, 8], [8, 4], [4, 8], [8, 1], [16, 4]].map(
   ([columns, rows]) => ({ attention: [columns, rows] as const }),
@@ -35,13 +41,15 @@ const attentionTiles: readonly Partial<TileConfig>[] = [[8, 8], [8, 4], [4, 8], 
  */
 export function candidates(shapeClass: string, base: TileConfig, lanes = 0): TileConfig[] {
   const [kind, , size] = shapeClass.split(" ");
+  const together = (tiles: readonly Partial<TileConfig>[]) =>
+    lanes > 0 ? tiles.map((tile) => ({ ...tile, subgroups: lanes })) : [];
   const variations = kind === "row"
-    ? [...rowTiles, ...(lanes > 0 ? [lanes, 256].map((rowLanes) => ({ rowLanes, subgroups: lanes })) : [])]
+    ? [...rowTiles, ...together([lanes, 256].map((rowLanes) => ({ rowLanes })))]
     : kind === "attention"
     ? attentionTiles
     : size === "thin" || size === "row"
-    ? [...thinTiles, ...productTiles.slice(0, 1).map((tile) => ({ ...tile, slices: softwareTile.slices }))]
-    : productTiles;
+    ? [...thinTiles, { ...productTiles[0], slices: softwareTile.slices }, ...together(subgroupThinTiles)]
+    : [...productTiles, ...together(subgroupProductTiles)];
   const made = variations.map((tile) => ({ ...base, ...tile }));
   const seen = new Set<string>();
   return [base, ...made].filter((tile) => {

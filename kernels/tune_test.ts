@@ -29,6 +29,15 @@ Deno.test("the fastest tile of each class is taken, and the default unless anoth
   assertEquals(same.classes, {});
 });
 
+Deno.test("products are tried with subgroups where there are some, beside workgroup memory", () => {
+  for (const name of ["contract NN large", "contract NT row", "contract TN thin"]) {
+    const [without, having] = [0, 32].map((lanes) => candidates(name, gpuTile, lanes));
+    assertEquals(without.filter(({ subgroups }) => subgroups > 0), []);
+    assertEquals(having.filter(({ subgroups }) => subgroups === 0), without);
+    assert(having.length > without.length, name);
+  }
+});
+
 Deno.test("a tile that does not run is not taken", async () => {
   const table = await tune(device((_, { depth }) => depth === 0 ? Infinity : 2), gpuTile);
   assertEquals(table.classes, {});

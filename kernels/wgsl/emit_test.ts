@@ -7,7 +7,7 @@ import { fitTile, gpuTile, softwareTile } from "./tile.ts";
 
 Deno.test("no line of any shader is longer than a page is wide", () => {
   for (const { name, kernel } of kernelCases()) {
-    for (const tile of [gpuTile, softwareTile]) {
+    for (const tile of [gpuTile, softwareTile, { ...gpuTile, name: "subgroups", depth: 0, subgroups: 32 }]) {
       const long = emitWgsl(kernel, tile).text.split("\n").filter((line) => line.length > 80);
       assertEquals(long, [], `${name} with the ${tile.name} tile`);
     }
@@ -94,6 +94,37 @@ Deno.test("the r-wide side of an adapter is cut along K on a GPU, a wide product
   assert(text.includes("var<workgroup> parts: array<mat4x4<f32>, 64>;"), text);
   assertEquals(grid, [64, 1]);
   assertEquals(emitWgsl(matmulKernel([512, 768, 768]), gpuTile).grid, [96, 1]);
+});
+
+Deno.test("an adapter's rank is written out behind the loop over K", () => {
+  const { text } = emitWgsl(matmulKernel([512, 768, 768], "NN", { lowRank: 8 }), softwareTile);
+  assertEquals(text.match(/for \(var k/g)?.length, 1, text);
+  assert(text.includes("load_b1(4u, "), text);
+});
+
+Deno.test("slices meet in their subgroup as far as it reaches, and in workgroup memory beyond", () => {
+  const row = (n: number, tile: Partial<typeof gpuTile>) =>
+    emitWgsl(matmulKernel([1, 4096, n], "NN"), { ...gpuTile, slices: 16, ...tile });
+  assert(!/subgroup/.test(row(2048, {}).text));
+  const { text, cut } = row(2048, { subgroups: 32 });
+  // 64 lanes are 4 columns of 16 slices: those 4, 8 and 16 lanes away are near, those 32 away are not.
+  assertEquals([...text.matchAll(/subgroupShuffleXor\(sum, (\d+)u\)/g)].map((found) => found[1]), ["4", "8", "16"]);
+  assert(text.includes("for (var step = 32u; step >= 32u; step /= 2u)"), text);
+  assertEquals(cut, "8 columns of one row and one of 16 slices of k a lane, joined in subgroups of 32, 64 lanes");
+  const whole = emitWgsl(matmulKernel([1, 4096, 2048], "NT"), { ...gpuTile, slices: 32, subgroups: 32 }).text;
+  assert(whole.includes("return subgroupAdd(x);") && !whole.includes("workgroupBarrier"), whole);
+});
+
+Deno.test("lanes that multiply the same rows share them in their subgroup, each group of its own", () => {
+  const product = (tile: Partial<typeof gpuTile>) =>
+    emitWgsl(matmulKernel([512, 768, 768], "NN", { lowRank: 8 }), { ...gpuTile, depth: 0, ...tile });
+  const { text, cut } = product({ subgroups: 32 });
+  assertEquals(cut, "2 x 2 blocks of 4 x 4, 8 x 8 lanes, rows shared by 8 lanes");
+  assert(text.includes("share(own0, lane % 32u / 8u * 8u + d)") && !text.includes("workgroupBarrier"), text);
+  assert(product({ subgroups: 4 }).text.includes("share(own0, d)"));
+  assert(
+    !/subgroup/.test(product({ subgroups: 0 }).text) && !/subgroup/.test(product({ subgroups: 32, depth: 16 }).text),
+  );
 });
 
 Deno.test("an operand larger than a binding is read and written through windows", () => {

@@ -2,7 +2,7 @@ import { blockAccess } from "./block.ts";
 import { declareMultiply } from "./multiply.ts";
 import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
 import type { WgslShader } from "./shader.ts";
-import { mostRounds } from "./tile.ts";
+import { mostRounds, type TileConfig } from "./tile.ts";
 
 /** K of the parts in which a long one (`longDepth`) is summed. */
 const partDepth = 1024;
@@ -15,11 +15,13 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   const span = { m: rows * down * 4, n: columns * across * 4 };
   const tiles = { m: Math.ceil(m / span.m), n: Math.ceil(n / span.n) };
   return shader.main(tiles.m * tiles.n * count, [columns * rows], () => {
-    const step = Math.max(4, tile.depth);
-    shader.cut = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ` +
-      (tile.depth > 0 ? `${tile.depth} of k staged` : "in place");
+    const ways = segments.map(({ k }) => wayOf(tile, k));
+    shader.cut = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ${ways[0].words}`;
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
-    const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => step * unrollOf(k, step));
+    const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => {
+      const { step } = wayOf(tile, k);
+      return step * unrollOf(k, step);
+    });
     const store = declareStore(frame, batch, reach);
     // Neighbouring workgroups share a panel of the larger operand, which is then read once: it is the other that comes again.
     const order = m <= n ? ["m", "n"] as const : ["n", "m"] as const;
@@ -33,12 +35,25 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
     if (columns > 1) shader.line(`let column = ${rows > 1 ? `lane % ${columns}u` : "lane"};`);
     declareMultiply(shader);
     declareSums(frame, "c");
-    segments.forEach((_, s) => (tile.depth > 0 ? stagedLoop : directLoop)(frame, s, batchArguments(batch)));
+    ways.forEach(({ loop }, s) => loop(frame, s, batchArguments(batch)));
     shader.line(
       grid(frame, (r, c) => `${store}(${batchArguments(batch)}${rowOf(frame, r)}, ${columnOf(frame, c)}, c${r}${c});`)
         .join("\n"),
     );
   });
+}
+
+/** How the operands of a K reach the lanes: the loop over it, the elements of a step of the loop, and a word for it. */
+function wayOf(tile: TileConfig, k: number) {
+  if (tile.depth > 0) return { loop: stagedLoop, step: tile.depth, words: `${tile.depth} of k staged` };
+  const step = 4 * sharersOf(tile);
+  if (step > 4 && k > fewSteps * step) return { loop: sharedLoop, step, words: `rows shared by ${step / 4} lanes` };
+  return { loop: directLoop, step: 4, words: "in place" };
+}
+
+/** Lanes of a subgroup that multiply the same rows. */
+function sharersOf({ workgroup: [columns], subgroups }: TileConfig): number {
+  return Math.min(columns, Math.max(1, subgroups));
 }
 
 /** One text for each block of an invocation, row by row. */
@@ -123,6 +138,34 @@ function directLoop(frame: ProductFrame, s: number, batch: string): void {
       (r) => `load_a${s}(${batch}${rowOf(frame, r)}, ${k})`,
       (c) => `load_b${s}(${batch}${k}, ${columnOf(frame, c)})`,
     );
+  });
+}
+
+/**
+ * The K loop where each of the lanes that multiply the same rows reads a part of them, along K, and gives it to the others
+ * of its subgroup when its turn comes. The blocks of b are read from where they lie.
+ */
+function sharedLoop(frame: ProductFrame, s: number, batch: string): void {
+  const { shader, kernel, tile } = frame;
+  const sharers = sharersOf(tile);
+  const vectors = [0, 1, 2, 3].map((i) => `subgroupShuffle(x[${i}], lane)`).join(", ");
+  shader.declare(
+    "share",
+    `\nfn share(x: mat4x4<f32>, lane: u32) -> mat4x4<f32> {\n  return mat4x4<f32>(\n    ${vectors});\n}`,
+  );
+  loopOverK(frame, kernel.segments[s].k, 4 * sharers, (sums, k) => {
+    for (let r = 0; r < tile.blocks[1]; r++) {
+      shader.line(`let own${r} = load_a${s}(${batch}${rowOf(frame, r)}, ${k} + lane % ${sharers}u * 4u);`);
+    }
+    shader.block(`for (var d = 0u; d < ${sharers}u; d++)`, () => {
+      const turn = sharers < tile.subgroups ? `lane % ${tile.subgroups}u / ${sharers}u * ${sharers}u + d` : "d";
+      multiplyBlocks(
+        frame,
+        sums,
+        (r) => `share(own${r}, ${turn})`,
+        (c) => `load_b${s}(${batch}${k} + d * 4u, ${columnOf(frame, c)})`,
+      );
+    });
   });
 }
 

@@ -11,11 +11,17 @@ export interface TileConfig {
   readonly mapLanes: number;
   /** Lanes that share one row of a row kernel, a power of two; 1 gives a row to each invocation. */
   readonly rowLanes: number;
-  /** Lanes of the adapter's subgroups, which then join the lanes of a row; 0 joins them by workgroup memory alone. */
+  /**
+   * Lanes of the adapter's subgroups, which then join the lanes of a row or of a product's slices, and share the rows of a
+   * product that is not staged; 0 leaves that to workgroup memory alone.
+   */
   readonly subgroups: number;
   /** Invocations of a contract's workgroup, along the columns and along the rows. */
   readonly workgroup: readonly [columns: number, rows: number];
-  /** 4 x 4 blocks of the product that one invocation keeps in registers, along the columns and along the rows. */
+  /**
+   * 4 x 4 blocks of the product that one invocation keeps in registers, along the columns and along the rows; of a single
+   * row as many blocks of four columns.
+   */
   readonly blocks: readonly [columns: number, rows: number];
   /** K elements staged in workgroup memory at a time, a multiple of 4; 0 reads the operands where they are. */
   readonly depth: number;

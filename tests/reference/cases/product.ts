@@ -49,6 +49,7 @@ export function contractCases(): KernelCase[] {
     for (const [m, k, n] of [[16, 16, 32], [7, 5, 9], [33, 70, 36], [1, 48, 40], [65, 12, 130]] as const) {
       add(`${layout} ${m}x${k}x${n}`, matmulKernel([m, k, n], layout));
     }
+    add(`${layout} of a long row`, matmulKernel([1, 24, 520], layout, { lowRank: 4 }));
     add(`${layout} with a low-rank segment`, matmulKernel([20, 24, 28], layout, { lowRank: 8, bias: true }));
     add(`${layout} with a rank-3 segment`, matmulKernel([6, 10, 11], layout, { lowRank: 3, bias: true }));
     add(`${layout} of many tiles`, matmulKernel([262, 20, 264], layout, { lowRank: 4, bias: true }));
