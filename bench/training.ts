@@ -7,7 +7,7 @@ import { Tensor, upload } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import { CpuDevice } from "../kernels/device/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { jit, read } from "../kernels/jit.ts";
+import { jit, type JitOptions, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/gpt2.ts";
 import { llamaShapes, makeLlama } from "../models/llama.ts";
@@ -105,18 +105,26 @@ export interface TrainingStep {
   readonly savedBytes: number;
 }
 
-/** The step of a model: AdamW on adapters of rank 8, or, if `full`, on every weight; clipped, f32. */
-export function trainingStep(device: Device, name: ModelName, full: boolean): TrainingStep {
+/**
+ * The step of a model: AdamW on adapters of rank 8, or, if `full`, on every weight; clipped, f32. Adapters go to the layers
+ * that the model's table names, unless others are named here.
+ */
+export function trainingStep(
+  device: Device,
+  name: ModelName,
+  full: boolean,
+  { targets = [...models[name].targets], recompute }: { targets?: string[] | "all-linear" } & JitOptions = {},
+): TrainingStep {
   const model = randomModel(device, name) as unknown as Model<unknown, { inputIds: unknown }, never>;
   const ids = randomIds(device, name);
-  const tuned = full ? null : lora(model, { r: 8, alpha: 16, targets: [...models[name].targets] as never });
+  const tuned = full ? null : lora(model, { r: 8, alpha: 16, targets: targets as never });
   const optimiser = adamw();
   const loss = (params: unknown, frozen: unknown, inputIds: Value) =>
     causalLoss(
       tuned ? tuned.apply(params as never, frozen as never, { inputIds }) : model.apply(params, { inputIds }),
       inputIds,
     );
-  const step = jit(makeStep(loss, { optimiser, clip: 1 }), { donate: [0] });
+  const step = jit(makeStep(loss, { optimiser, clip: 1 }), { donate: [0], recompute });
   const params = tuned ? tuned.trainable : model.params;
   const frozen = tuned ? tuned.frozen : null;
   let state = { params, optimiser: jit(optimiser.init)(params) };

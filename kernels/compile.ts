@@ -3,17 +3,28 @@ import { type Graph, nodesOf, type Value } from "../core/ir/graph.ts";
 import { expand } from "../core/passes/expand.ts";
 import { simplify } from "../core/passes/simplify.ts";
 import { type Tensor, tensorPrim } from "../core/tensor.ts";
+import { costsOf, defaultTrips } from "./costs.ts";
 import type { Device } from "./device/device.ts";
 import { maxOperands, type Program } from "./kernel.ts";
 import { lower } from "./lower/lower.ts";
 import { roundedByProducts } from "./lower/rounded.ts";
 import { plan } from "./plan.ts";
+import { heldAt, type MadeAgain, recompute } from "./recompute.ts";
 
 /** A program, and the tensors it takes as hidden arguments after its inputs. */
 export interface Built {
   readonly graph: Graph;
   readonly program: Program;
   readonly captured: readonly Tensor[];
+  readonly memory: MemoryUse;
+}
+
+/** What a program holds where it holds most, and what it makes again so as not to hold it there. */
+export interface MemoryUse {
+  /** The step at which most of the arena is in use. */
+  readonly step: number;
+  readonly held: readonly Value[];
+  readonly again: readonly MadeAgain[];
 }
 
 /** What of a device decides which kernels there are. */
@@ -31,13 +42,15 @@ export function optimise(graph: Graph, { roundedRows = 0 }: Target = {}): Graph 
 
 /**
  * Builds the program of a traced graph; `donated` names the inputs whose memory it may reuse. Without `fuse` each node is a
- * kernel of its own: what fusion is measured against.
+ * kernel of its own: what fusion is measured against. What costs at most `trips` times a trip to memory and back is made
+ * again where that makes the arena smaller.
  */
 export function build(
   graph: Graph,
   donated: ReadonlySet<number> = new Set(),
   fuse = true,
   target: Target = {},
+  trips: number = defaultTrips,
 ): Built {
   const optimised = optimise(graph, target);
   const captures = new Map<Tensor, Value>();
@@ -50,9 +63,23 @@ export function build(
     size: v.shape.reduce((n, d) => n * d, 1),
     donated: donated.has(i),
   }));
+  const arrange = (graph: Graph, whole: ReadonlySet<Value>, again: readonly MadeAgain[]) => {
+    const lowered = lower(graph, values, fuse, target.maxOperands ?? maxOperands, whole);
+    return { graph, whole, again, lowered, ...plan(lowered, args) };
+  };
+  let best = arrange(optimised, new Set(), []);
+  for (let most = Infinity; fuse && best.program.arenaBytes < most;) {
+    most = best.program.arenaBytes;
+    const { graph, lowered, peak, whole, again } = best;
+    const leaner = recompute(graph, lowered, { ...peak, arenaBytes: most }, { costs: costsOf.cpu, trips, whole });
+    if (leaner === null) break;
+    const next = arrange(leaner.graph, leaner.whole, [...again, ...leaner.again]);
+    if (next.program.arenaBytes < most) best = next;
+  }
   return {
-    graph: optimised,
-    program: plan(lower(optimised, values, fuse, target.maxOperands ?? maxOperands), args),
+    graph: best.graph,
+    program: best.program,
     captured: [...captures.keys()],
+    memory: { step: best.peak.step, held: heldAt(best.lowered, best.peak.launch), again: best.again },
   };
 }

@@ -1,8 +1,9 @@
-import { type Graph, nodesOf } from "../core/ir/graph.ts";
+import { nodesOf } from "../core/ir/graph.ts";
 import { printGraph } from "../core/ir/print.ts";
 import { trace } from "../core/trace.ts";
-import { build } from "./compile.ts";
+import { build, type Built } from "./compile.ts";
 import { bytesOf, describeKernel, flopsOf, printProgram } from "./describe.ts";
+import { printMemory } from "./explain_memory.ts";
 import { type Launches, printSummary } from "./explain_summary.ts";
 import type { Kernel, Program } from "./kernel.ts";
 import { emitWgsl } from "./wgsl/emit.ts";
@@ -17,8 +18,8 @@ export interface ExplainOptions {
 }
 
 /**
- * A function as the engine sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; its graph after the
- * passes; the plan of its dispatches and their memory; and each kernel's WGSL. Nothing runs; arguments give the avals and
+ * A function as the engine sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; what is held in memory
+ * where that is most, and what is made again rather than held; its graph after the passes; the plan of its dispatches and their memory; and each kernel's WGSL. Nothing runs; arguments give the avals and
  * may be values or tensors. {@link profile} gives the same page with times.
  */
 export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
@@ -28,12 +29,12 @@ export function explain(f: (...args: any[]) => unknown, options: ExplainOptions 
 
 /** The page of a built program, with the milliseconds of each step where they were measured. */
 export function printPage(
-  { graph, program }: { readonly graph: Graph; readonly program: Program },
+  { graph, program, memory }: Pick<Built, "graph" | "program" | "memory">,
   { tileOf, brief = false }: { readonly tileOf: (kernel: Kernel) => TileConfig; readonly brief?: boolean },
   times?: readonly number[],
 ): string {
   const all = distinct(program, tileOf);
-  const summary = printSummary(all, program, times);
+  const summary = `${printSummary(all, program, times)}\n\n${printMemory(memory)}`;
   if (brief) return `${summary}\n`;
   const shown = new Map<string, number>();
   const kernels = all.map(({ kernel, at, tile, shader }) =>

@@ -1,6 +1,18 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
 import { type DType, storageBytes } from "../core/dtype.ts";
-import type { BufferRef, Expr, Index, MapKernel, Phase, Program, RowKernel, Step, Store } from "./kernel.ts";
+import type {
+  BufferRef,
+  ContractKernel,
+  Expr,
+  Index,
+  MapKernel,
+  Phase,
+  Program,
+  RowKernel,
+  Segment,
+  Step,
+  Store,
+} from "./kernel.ts";
 import type { Launch } from "./lower/context.ts";
 import type { Lowered } from "./lower/lower.ts";
 import type { Buffer } from "./lower/repr.ts";
@@ -15,10 +27,18 @@ export interface Argument {
   readonly donated: boolean;
 }
 
-export function plan({ launches, outputs }: Lowered, args: readonly Argument[]): Program {
+/** A program, and where it holds most. */
+export interface Planned {
+  readonly program: Program;
+  /** The number of the launch at which most of the arena is in use, and of the step that it became. */
+  readonly peak: { readonly launch: number; readonly step: number };
+}
+
+export function plan({ launches, outputs }: Pick<Lowered, "launches" | "outputs">, args: readonly Argument[]): Planned {
   const placement = new Placement(launches, outputs, args);
-  const kept = placement.share();
-  const { slots, bytes } = assign(kept, (b) => placement.root(b), (b) => placement.inArena(b));
+  const shared = placement.share();
+  const kept = shared.map(({ launch }) => launch);
+  const { slots, bytes, fullest } = assign(kept, (b) => placement.root(b), (b) => placement.inArena(b));
   const ref = (buffer: Buffer): BufferRef => {
     const root = placement.root(buffer);
     if (root.argument !== undefined) return { kind: "argument", index: root.argument };
@@ -26,7 +46,7 @@ export function plan({ launches, outputs }: Lowered, args: readonly Argument[]):
     return output >= 0 ? { kind: "output", index: output } : { kind: "arena", offset: slots.get(root)! };
   };
   const steps: Step[] = kept.map(({ kernel, buffers }) => ({ kernel, buffers: buffers.map(ref) }));
-  return {
+  const program = {
     arguments: args.map(({ dtype, size }) => ({ dtype, size })),
     outputs: outputs.map((b) => {
       const { argument } = placement.root(b);
@@ -35,6 +55,7 @@ export function plan({ launches, outputs }: Lowered, args: readonly Argument[]):
     arenaBytes: bytes,
     steps,
   };
+  return { program, peak: { launch: shared[fullest]?.at ?? 0, step: fullest } };
 }
 
 /** Which buffers share memory: decided where a buffer dies at the step that makes another. */
@@ -78,19 +99,21 @@ class Placement {
     return true;
   }
 
-  share(): Launch[] {
-    const kept: Launch[] = [];
+  /** The launches that are left, each with its number among all. */
+  share(): { readonly launch: Launch; readonly at: number }[] {
+    const kept: { launch: Launch; at: number }[] = [];
     this.launches.forEach((launch, i) => {
       const { elidable } = launch;
       if (elidable && this.#dies(elidable.from, i) && this.#alias(elidable.from, elidable.to)) return;
       const { kernel } = launch;
-      kept.push(kernel.kind === "map" || kernel.kind === "row" ? this.#inPlace(launch, kernel, i) : launch);
+      const fixed = kernel.kind === "scatter" || kernel.kind === "attention";
+      kept.push({ launch: fixed ? launch : this.#inPlace(launch, kernel, i), at: i });
     });
     return kept;
   }
 
-  /** A map or a row kernel that reads a dying buffer only where it writes, and not after, does so in place. */
-  #inPlace(launch: Launch, kernel: MapKernel | RowKernel, i: number): Launch {
+  /** A kernel that reads a dying buffer only where it writes, and not after, does so in place. */
+  #inPlace(launch: Launch, kernel: Stores, i: number): Launch {
     for (const store of everywhere(kernel)) {
       const to = launch.buffers[store.operand];
       if (this.#parent.has(to) || kernel.operands[store.operand].access !== "write" || store.index.dynamic) continue;
@@ -109,17 +132,31 @@ class Placement {
   }
 }
 
-const pointsOf = (kernel: MapKernel | RowKernel) =>
-  (kernel.kind === "map" ? kernel.shape : [...kernel.rows, kernel.cols]).reduce((n, d) => n * d, 1);
+/** The kernels that say what they store. */
+type Stores = MapKernel | RowKernel | ContractKernel;
+
+function pointsOf(kernel: Stores): number {
+  const axes = kernel.kind === "map"
+    ? kernel.shape
+    : kernel.kind === "row"
+    ? [...kernel.rows, kernel.cols]
+    : [...kernel.batch, kernel.m, kernel.n];
+  return axes.reduce((n, d) => n * d, 1);
+}
 
 /** The stores of a kernel that are done at every point. */
-const everywhere = (kernel: MapKernel | RowKernel): readonly Store[] =>
-  kernel.kind === "map" ? kernel.stores : kernel.phases.flatMap((p) => p.kind === "each" ? p.stores : []);
+const everywhere = (kernel: Stores): readonly Store[] =>
+  kernel.kind === "row" ? kernel.phases.flatMap((p) => p.kind === "each" ? p.stores : []) : kernel.stores;
 
 /** Whether each load of an operand is at the place of `store`, in its phase or before, and nothing is loaded through one. */
-function readOnlyWhere(kernel: MapKernel | RowKernel, operand: number, store: Store): boolean {
+function readOnlyWhere(kernel: Stores, operand: number, store: Store): boolean {
+  if (
+    kernel.kind === "contract" && kernel.segments.some(({ a, b }) => a.operand === operand || b.operand === operand)
+  ) {
+    return false;
+  }
   const want = JSON.stringify(store.index);
-  const phases: readonly (Phase | MapKernel)[] = kernel.kind === "map" ? [kernel] : kernel.phases;
+  const phases = kernel.kind === "row" ? kernel.phases : [kernel];
   const written = phases.findIndex((p) => p.kind !== "reduce" && p.stores.includes(store));
   return phases.every((phase, p) => {
     let same = true;
@@ -131,7 +168,7 @@ function readOnlyWhere(kernel: MapKernel | RowKernel, operand: number, store: St
   });
 }
 
-function visit(phase: Phase | MapKernel, f: (e: Expr) => void): void {
+function visit(phase: Phase | MapKernel | ContractKernel, f: (e: Expr) => void): void {
   const seen = new Set<Expr>();
   const stack: Expr[] = [];
   const take = (index: Index) => index.dynamic?.forEach((d) => stack.push(d.value));
@@ -151,7 +188,7 @@ function visit(phase: Phase | MapKernel, f: (e: Expr) => void): void {
 }
 
 /** The kernel with operand `gone` read and written as operand `kept`. */
-function mergeOperands(kernel: MapKernel | RowKernel, kept: number, gone: number): MapKernel | RowKernel {
+function mergeOperands(kernel: Stores, kept: number, gone: number): Stores {
   const renumber = (o: number) => (o === gone ? kept : o) - ((o === gone ? kept : o) > gone ? 1 : 0);
   const memo = new Map<Expr, Expr>();
   const index = (x: Index): Index =>
@@ -172,28 +209,37 @@ function mergeOperands(kernel: MapKernel | RowKernel, kept: number, gone: number
     .map((o, i) => i === kept ? { ...o, access: "inout" as const } : o)
     .filter((_, i) => i !== gone);
   if (kernel.kind === "map") return { ...kernel, operands, stores: kernel.stores.map(store) };
+  if (kernel.kind === "contract") {
+    const side = (s: Segment["a"]) => ({ operand: renumber(s.operand), index: index(s.index) });
+    const segments = kernel.segments.map((s) => ({ ...s, a: side(s.a), b: side(s.b) }));
+    return { ...kernel, operands, segments, stores: kernel.stores.map(store) };
+  }
   const phase = (p: Phase): Phase =>
     p.kind === "reduce" ? { ...p, value: expr(p.value) } : { ...p, stores: p.stores.map(store) };
   return { ...kernel, operands, phases: kernel.phases.map(phase) };
 }
 
-/** Offsets in the arena: the smallest hole that fits, freed after the last step that touches it. */
+/**
+ * Offsets in the arena: the smallest hole that fits, freed after the last step that touches it. `fullest` is the first step
+ * at which most is in use.
+ */
 function assign(
   launches: readonly Launch[],
   root: (b: Buffer) => Buffer,
   inArena: (b: Buffer) => boolean,
-): { slots: Map<Buffer, number>; bytes: number } {
+): { slots: Map<Buffer, number>; bytes: number; fullest: number } {
   const last = new Map<Buffer, number>();
   launches.forEach(({ buffers }, i) => buffers.forEach((b) => last.set(root(b), i)));
   const slots = new Map<Buffer, number>();
   const holes: { offset: number; bytes: number }[] = [];
-  let bytes = 0;
+  let bytes = 0, used = 0, most = 0, fullest = 0;
   const size = (b: Buffer) => Math.ceil(Math.max(1, storageBytes(b.dtype, b.size)) / alignment) * alignment;
   launches.forEach(({ buffers }, i) => {
     const roots = [...new Set(buffers.map(root))].filter(inArena);
     for (const b of roots) {
       if (slots.has(b)) continue;
       const need = size(b);
+      used += need;
       let best = -1;
       holes.forEach((h, at) => {
         if (h.bytes >= need && (best < 0 || h.bytes < holes[best].bytes)) best = at;
@@ -211,9 +257,14 @@ function assign(
         bytes = offset + need;
       }
     }
-    for (const b of roots) if (last.get(b) === i) release(holes, { offset: slots.get(b)!, bytes: size(b) });
+    if (used > most) [most, fullest] = [used, i];
+    for (const b of roots) {
+      if (last.get(b) !== i) continue;
+      used -= size(b);
+      release(holes, { offset: slots.get(b)!, bytes: size(b) });
+    }
   });
-  return { slots, bytes };
+  return { slots, bytes, fullest };
 }
 
 function release(holes: { offset: number; bytes: number }[], freed: { offset: number; bytes: number }): void {

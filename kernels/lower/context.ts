@@ -28,6 +28,8 @@ export class Context {
   /** Where in the order of launches those of a late closing group belong; null for the end. */
   place: number | null = null;
   #places = 0;
+  /** The last place at which each buffer is written. */
+  readonly #written = new Map<Buffer, number>();
   /** Buffers that hold several values, by the values' names. */
   readonly joined = new Map<string, Buffer>();
   readonly #wholes = new Map<Value, Repr>();
@@ -53,7 +55,17 @@ export class Context {
 
   /** Adds a launch at the end, or where its group was complete. */
   launch(launch: Launch): void {
-    this.#launches.push({ at: this.place ?? this.nextPlace(), launch });
+    const at = this.place ?? this.nextPlace();
+    this.#launches.push({ at, launch });
+    launch.buffers.forEach((b, o) => {
+      if (launch.kernel.operands[o].access !== "read") this.#written.set(b, Math.max(at, this.#written.get(b) ?? at));
+    });
+  }
+
+  /** Whether all of some buffers were written before a place in the order of launches. */
+  writtenBefore(buffers: Iterable<Buffer>, place: number): boolean {
+    for (const b of buffers) if ((this.#written.get(b) ?? -1) >= place) return false;
+    return true;
   }
 
   /** The launches in order. A group is launched as early as it can be, so that what it reads may end early. */

@@ -17,7 +17,7 @@ export interface Group {
   readonly drafts: Map<Value, Draft>;
   readonly contraction: Contraction | null;
   open: boolean;
-  /** The place among the launches where its newest member was complete. */
+  /** The place among the launches where all that it reads is there. */
   at: number;
 }
 
@@ -126,13 +126,13 @@ export class Groups {
       const narrow = x.dtype === "f16" || x.dtype === "bf16";
       if (group?.open && !narrow && sameShape(group.shape, v.shape)) found.add(group);
     }
-    const group = this.#merge([...found], node) ?? newGroup(v);
+    const group = this.#merge([...found], node) ?? newGroup(v, this.ctx.nextPlace());
     if (!group.drafts.has(v)) {
       const draft = this.#operation(node, v, (x) => group.drafts.get(x) ?? this.draft(x));
       // Reading other values may have launched what this group was waiting for, never the group itself.
       group.drafts.set(v, draft);
+      if (!this.ctx.writtenBefore(loadsOf([draft]), group.at)) group.at = this.ctx.nextPlace();
     }
-    group.at = this.ctx.nextPlace();
     this.#of.set(v, group);
     if (this.#width(group, (n) => this.#mayJoin(n, group)) > this.most) this.#split(group, node);
   }
@@ -157,7 +157,7 @@ export class Groups {
           drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
           contraction: { ...products[0].contraction!, segments },
           open: true,
-          at: this.ctx.nextPlace(),
+          at: Math.max(...groups.map((g) => g.at)),
         };
         return merged;
       }
@@ -170,7 +170,7 @@ export class Groups {
       drafts: new Map(groups.flatMap((g) => [...g.drafts])),
       contraction: products[0]?.contraction ?? null,
       open: true,
-      at: this.ctx.nextPlace(),
+      at: Math.max(...groups.map((g) => g.at)),
     };
     if (this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > this.most - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
@@ -213,9 +213,9 @@ export class Groups {
     const v = node.outs[0];
     group.drafts.delete(v);
     if (group.drafts.size > 0) this.close(group);
-    const fresh = newGroup(v);
-    fresh.drafts.set(v, this.#operation(node, v, (x) => this.draft(x)));
-    fresh.at = this.ctx.nextPlace();
+    const draft = this.#operation(node, v, (x) => this.draft(x));
+    const fresh = newGroup(v, this.ctx.nextPlace());
+    fresh.drafts.set(v, draft);
     this.#of.set(v, fresh);
   }
 
@@ -257,8 +257,8 @@ export class Groups {
   }
 }
 
-function newGroup(v: Value): Group {
-  return { shape: v.shape, drafts: new Map(), contraction: null, open: true, at: 0 };
+function newGroup(v: Value, at: number): Group {
+  return { shape: v.shape, drafts: new Map(), contraction: null, open: true, at };
 }
 
 function windowed(

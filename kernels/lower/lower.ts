@@ -18,6 +18,8 @@ import { lowerReduce, lowerRowComposite } from "./row.ts";
 export interface Lowered {
   readonly launches: readonly Launch[];
   readonly outputs: readonly Buffer[];
+  /** How each value is to be had. */
+  readonly reprs: ReadonlyMap<Value, Repr>;
 }
 
 /** Elementwise kinds, which fuse. */
@@ -25,16 +27,23 @@ const fusable = new Set(["scalar", "random", "gather", "dynamicSlice"]);
 
 /**
  * Lowers a graph whose composites have been expanded but for those with kernels of their own. `args` are the values that
- * become arguments 0, 1, …: inputs and tensors. Without `fuse` every node is launched as soon as it is met.
+ * become arguments 0, 1, …: inputs and tensors. Without `fuse` every node is launched as soon as it is met. The values in
+ * `whole` are written to memory even if only one kernel reads them.
  */
-export function lower(graph: Graph, args: readonly Value[], fuse = true, most = maxOperands): Lowered {
+export function lower(
+  graph: Graph,
+  args: readonly Value[],
+  fuse = true,
+  most = maxOperands,
+  whole: ReadonlySet<Value> = new Set(),
+): Lowered {
   const ctx = new Context(graph);
   const groups = new Groups(ctx, most);
   args.forEach((v, i) => {
     const buffer = ctx.newBuffer(v.dtype, sizeOf(v.shape), i);
     ctx.reprs.set(v, { base: buffer, view: wholeView(v.shape), dtype: v.dtype });
   });
-  if (fuse) markInlined(ctx);
+  if (fuse) markInlined(ctx, whole);
   limitInlined(ctx, most);
   placePieces(ctx);
   for (const node of ctx.nodes) {
@@ -52,28 +61,30 @@ export function lower(graph: Graph, args: readonly Value[], fuse = true, most = 
     taken.add(repr.base as Buffer);
     return repr.base as Buffer;
   });
-  return { launches: ctx.launches, outputs };
+  return { launches: ctx.launches, outputs, reprs: ctx.reprs };
 }
 
 /**
  * Elementwise values whose one consumer is a reduction, a row composite, a concat or a pad, or another such value, are
  * computed there: no buffer is written for them.
  */
-function markInlined(ctx: Context): void {
+function markInlined(ctx: Context, whole: ReadonlySet<Value>): void {
   for (const node of ctx.nodes.toReversed()) {
     const kind = node.prim.lowering.kind;
     if (kind !== "scalar" && kind !== "random") continue;
     const v = node.outs[0];
     const users = ctx.consumers.get(v) ?? [];
-    if (users.length !== 1 || ctx.outputs.has(v) || v.dtype === "f16" || v.dtype === "bf16") continue;
+    if (users.length !== 1 || ctx.outputs.has(v) || whole.has(v) || v.dtype === "f16" || v.dtype === "bf16") continue;
     const [user] = users;
     const into = user.prim.lowering.kind;
     const reads = user.inputs.filter((x) => ctx.resolve(x) === v).length;
     const alone = into === "reduce" || into === "concat" || into === "pad" ||
       (into === "row" && user.inputs.every((x) => x.shape.length <= v.shape.length)) ||
       (into === "scalar" && ctx.inlined.has(user.outs[0]));
-    // What reads a product belongs to the product's kernel, where it may ride in the epilogue.
-    const epilogue = ctx.inputs(node).some((x) => x.node.prim.lowering.kind === "contract");
+    // What reads a product may ride in the epilogue of its kernel, unless the product is stored for later readers anyway.
+    const epilogue = ctx.inputs(node).some((x) =>
+      x.node.prim.lowering.kind === "contract" && !ctx.consumers.get(x)!.some((n) => n.serial > user.serial)
+    );
     if (alone && reads === 1 && !epilogue) ctx.inlined.add(v);
   }
 }

@@ -3,8 +3,11 @@ import { assert, assertEquals } from "@std/assert";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import type { Model } from "../../core/model.ts";
 import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
+import { asValue } from "../../core/ops/constant.ts";
 import { matmul } from "../../core/ops/contract.ts";
+import { geluTanh } from "../../core/nn/activation.ts";
 import { causalLoss } from "../../core/nn/loss.ts";
+import { rmsNorm } from "../../core/nn/norm.ts";
 import { softmax } from "../../core/nn/softmax.ts";
 import { add, mul, tanh } from "../../core/ops/elementwise.ts";
 import type { Operand, Tensor } from "../../core/tensor.ts";
@@ -55,8 +58,8 @@ Deno.test("a LoRA linear is two products forward and four back, with no wide buf
   assertEquals(products(program).map(describeKernel), [
     "contract 128 x 8, k 64", // u = s·x·A
     "contract 128 x 64, k 64 + 8", // y = [x | u]·[W ; B]
-    "contract 64 x 8, k 128", // dB
     "contract 128 x 8, k 64", // s·dY·Bᵀ
+    "contract 64 x 8, k 128", // dB
     "contract 8 x 64, k 128", // dA
     "contract 128 x 64, k 64 + 8", // dX
   ]);
@@ -81,6 +84,32 @@ Deno.test("the backward pass costs the frozen products of the layers above the l
     );
     assertEquals(frozenFlops(planOf(layers, ["layer0"], [0])), (2 * layers - 1) * layer, `the first of ${layers}`);
   }
+});
+
+Deno.test("what lies below the lowest adapter costs a training step no more than the forward pass, in kernels and memory", () => {
+  // Blocks of a norm, a product and an activation, of which the last two alone are adapted.
+  const programOf = (below: number, gradients: boolean) => {
+    const names = Array.from({ length: below + 2 }, (_, i) => `block${i}`);
+    const params = Object.fromEntries(
+      names.map((name) => [name, { weight: zeros(width, width), gamma: zeros(width) }]),
+    );
+    const apply = (p: any, { x }: { x: Operand }) =>
+      names.reduce(
+        (y: any, name) => add(y, geluTanh(matmul(rmsNorm(y, p[name].gamma, 1e-5), p[name].weight))),
+        asValue(x),
+      );
+    const model: Model<any, { x: Operand }, any> = { params, apply, sample: { x: f32(1, width) } };
+    const tuned = lora(model, { r, alpha: 16, targets: names.slice(-2) });
+    const loss = (t: any, x: any, w: any) => reduceSum(tanh(tuned.apply(t, w, { x })));
+    const args = [avals(tuned.trainable), f32(rows, width), avals(tuned.frozen)];
+    return build(trace(gradients ? valueAndGrad(loss) : loss, args).graph).program;
+  };
+  const added = (gradients: boolean) => {
+    const [few, many] = [1, 4].map((below) => programOf(below, gradients));
+    return { steps: many.steps.length - few.steps.length, bytes: many.arenaBytes - few.arenaBytes };
+  };
+  assertEquals(added(true), added(false));
+  assertEquals(added(true).bytes, 0, "nothing of the blocks below is held");
 });
 
 Deno.test("FLOPs of a product are two a multiply-add", () => {
