@@ -66,7 +66,7 @@ Deno.test("train, eval and generate: what goes on is on standard error, results 
     const run = await lowrank(folder, [...training, "--save-every", "2", "--evaluate-every", "3"]);
     assertEquals(run.code, 0, run.err);
     assertStringIncludes(run.err, "train     24 rows of prompt and completion in data/train.jsonl");
-    assertMatch(run.err, /batches {3}\d programs? compiled: 4 x /);
+    assertMatch(run.err, /batches {3}\d shapes?: 4 x /);
     assert(!run.err.includes("\x1b") && !run.err.includes("\r"), "a pipe gets plain lines");
     assertMatch(run.out, /^loss {6}\d\.\d{4} at step 1, \d\.\d{4} at step 6\nbest .*\nsaved {5}out\/adapter\n/);
     const { steps, evaluations } = readMetrics(`${folder}/out/adapter/metrics.jsonl`);
