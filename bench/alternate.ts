@@ -35,9 +35,9 @@ export function quartiles(values: readonly number[]): [number, number, number] {
   return [median(sorted.slice(0, Math.ceil(half))), median(sorted), median(sorted.slice(Math.floor(half)))];
 }
 
-/** Calls `f` for half a second with pauses, in which the engine's optimising compiler can finish. */
-export async function warmUp(f: () => void): Promise<void> {
-  for (const began = performance.now(); performance.now() - began < 500;) {
+/** Calls `f` for half a second, or `ms`, with pauses, in which the engine's optimising compiler can finish. */
+export async function warmUp(f: () => void, ms = 500): Promise<void> {
+  for (const began = performance.now(); performance.now() - began < ms;) {
     f();
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

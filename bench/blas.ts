@@ -30,12 +30,12 @@ const shapes = [
 const widths = [16, 9, 12, 10, 10, 8];
 console.log(row(["M x K x N", "W", "built in us", "GFLOP/s", "GFLOP/s", "speed"], widths));
 for (const [m, k, n] of shapes) {
-  for (const byInput of [true, false]) {
-    const runs = [plain, blas].map((device) => prepare(device, product(m, k, n, byInput)));
+  for (const form of ["NN", "NT"] as const) {
+    const runs = [plain, blas].map((device) => prepare(device, product(m, k, n, form)));
     for (const f of runs) await warmUp(f);
     const { ms: [own, library] } = alternate(runs.map((f) => sampleOf(f, timesFor(f, 30))), 7);
     const speed = (ms: number) => (2 * m * k * n / ms / 1e6).toFixed(1);
-    const cells = [byInput ? "[in,out]" : "[out,in]", (own * 1000).toFixed(1), speed(own), speed(library)];
+    const cells = [form === "NN" ? "[in,out]" : "[out,in]", (own * 1000).toFixed(1), speed(own), speed(library)];
     console.log(row([`${m}x${k}x${n}`, ...cells, (own / library).toFixed(2)], widths));
   }
 }

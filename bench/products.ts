@@ -2,8 +2,11 @@
 import type { CpuDevice } from "../kernels/device/cpu.ts";
 import type { ContractKernel, Program } from "../kernels/kernel.ts";
 
-/** y[m,n] = x[m,k]·W, with W stored [k,n] or [n,k]. */
-export function product(m: number, k: number, n: number, byInput: boolean): ContractKernel {
+/** How the factors of y[m,n] lie: x as [m,k] (`N`) or [k,m] (`T`), then W as [k,n] (`N`) or [n,k] (`T`). */
+export type Form = "NN" | "NT" | "TN";
+
+/** y = x·W. */
+export function product(m: number, k: number, n: number, form: Form): ContractKernel {
   return {
     kind: "contract",
     operands: [
@@ -16,8 +19,8 @@ export function product(m: number, k: number, n: number, byInput: boolean): Cont
     n,
     segments: [{
       k,
-      a: { operand: 0, index: { offset: 0, strides: [k, 1] } },
-      b: { operand: 1, index: { offset: 0, strides: byInput ? [n, 1] : [1, k] } },
+      a: { operand: 0, index: { offset: 0, strides: form === "TN" ? [1, m] : [k, 1] } },
+      b: { operand: 1, index: { offset: 0, strides: form === "NT" ? [1, k] : [n, 1] } },
     }],
     stores: [{ operand: 2, index: { offset: 0, strides: [n, 1] }, value: { kind: "result", type: "f32", phase: 0 } }],
   };
