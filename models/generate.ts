@@ -36,7 +36,7 @@ export interface GenerateOptions extends SamplingOptions {
   readonly readEvery?: number;
   /**
    * What packed weights are multiplied with: activations as they are (`f32`, the default), or rounded to 8 bits in blocks of 32
-   * ({@link roundActivations}), as llama.cpp does. The latter is faster on the CPU, and changes logits by about half a percent.
+   * ({@link roundActivations}), as llama.cpp does. The latter is faster on the CPU, and changes logits by a few percent.
    */
   readonly activations?: Activations;
 }

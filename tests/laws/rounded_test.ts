@@ -1,6 +1,7 @@
 /** Activations rounded to bytes: what a product of them is, on every device, and that integers give it exactly. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { storageBytes } from "../../core/dtype.ts";
+import { OptionError } from "../../core/errors.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { type PackedType, packedTypes } from "../../core/packed.ts";
@@ -16,6 +17,9 @@ import type { Device } from "../../kernels/device/device.ts";
 import { evaluate, jit, read } from "../../kernels/jit.ts";
 import type { Kernel } from "../../kernels/kernel.ts";
 import { gamma } from "../../lora/bound.ts";
+import { generator } from "../../models/generate.ts";
+import { loadModel } from "../../models/load_model.ts";
+import type { LoadedModel } from "../../models/loader.ts";
 import { devices } from "../devices.ts";
 import { decodePacked, randomPacked } from "../reference/packed_reference.ts";
 import { roundToBytes } from "../reference/rounded_reference.ts";
@@ -150,6 +154,35 @@ Deno.test("only products with packed rows of whole codes are rounded; gradients 
   const { data } = await evaluate(each(rows));
   const { data: whole3 } = await evaluate(roundActivations(product)(rows, w));
   assertEquals(data, whole3);
+});
+
+Deno.test("a text of rounded activations is that of the whole rounded graph without a cache", async () => {
+  const prompt = Array.from({ length: 9 }, (_, i) => (i * 7) % 90);
+  for (const { name, open } of devices.filter(({ name }) => name.startsWith("cpu"))) {
+    using device = await open();
+    for (const type of ["Q4_1", "Q8_0"]) {
+      const file = `tests/goldens/cases/llama-gguf/llama-${type}.gguf`;
+      using model = await loadModel(file, { device, dtype: "packed" }) as LoadedModel;
+      const generate = generator(model, { jit, read });
+      const [made] = await generate(model.params, [prompt], { maxNewTokens: 6, activations: "int8" });
+      const ids = [...prompt];
+      for (const token of made.ids) {
+        const inputIds = upload(device, { shape: [1, ids.length], dtype: "i32", data: Int32Array.from(ids) });
+        const { data, shape: [, t, v] } = await evaluate(roundActivations(model.apply)(model.params, { inputIds }));
+        const last = data.subarray((t - 1) * v);
+        assertEquals(token, last.indexOf(Math.max(...last)), `${name} ${type}`);
+        ids.push(token);
+      }
+    }
+  }
+});
+
+Deno.test("activations of an unknown type are refused", async () => {
+  using device = await openCpu({ threads: 1 });
+  using model = await loadModel("tests/goldens/cases/llama-gguf/llama-Q8_0.gguf", { device }) as LoadedModel;
+  const generate = generator(model, { jit, read });
+  const options = { maxNewTokens: 1, activations: "int4" as never };
+  await assertRejects(() => generate(model.params, [[1]], options), OptionError, "choose f32 or int8");
 });
 
 Deno.test("what is not finite makes the products of its row not a number", async () => {
