@@ -6,7 +6,8 @@ import { encodeSafetensors } from "../../models/load/safetensors.ts";
 import { adapterContents } from "../../train/adapter.ts";
 import type { AdapterContents } from "../../train/adapter_files.ts";
 import { answerer } from "../../train/answers.ts";
-import { encodeRow } from "../../train/data.ts";
+import { encodeRow, type Example } from "../../train/data.ts";
+import { letterPrompt } from "../../train/letters.ts";
 import { scoreAnswers } from "../../train/letters_score.ts";
 import { train } from "../../train/loop.ts";
 import { mergeParams } from "../../train/merge.ts";
@@ -31,6 +32,8 @@ class Session {
   readonly letters;
   readonly answer;
   merged: unknown;
+  /** How a text becomes a prompt: a letter gets the mark after it that letters were learned with. */
+  promptOf = letterPrompt;
   scoredBefore = false;
 
   constructor(readonly device: OpenedDevice, readonly model: LoadedModel) {
@@ -47,14 +50,14 @@ class Session {
   }
 
   async train(steps: number, rows?: readonly PairRow[]): Promise<void> {
-    const { model, tokenizer, letters } = this;
+    const { model, letters } = this;
     if (!rows && !this.scoredBefore) {
       await this.score("before", model.params);
       this.scoredBefore = true;
     }
     report({ kind: "doing", what: "compiling the training step" });
     const tuned = lora(model, { r: 8, alpha: 16, targets: "all-linear" });
-    const data = rows ? rows.map((row) => encodeRow(row, tokenizer)) : letters.examples;
+    const data = rows ? this.encode(rows) : letters.examples;
     const settings = rows ? { batch: Math.min(8, rows.length), lr: 5e-3, warmup: 5 } : letters.settings;
     const began = performance.now();
     const run = await train(tuned, {
@@ -67,14 +70,27 @@ class Session {
     });
     const seconds = (performance.now() - began) / 1000;
     this.merged = mergeParams(tuned, run.trainable);
+    this.promptOf = rows ? (text) => text : letterPrompt;
     if (!rows) await this.score("after", this.merged);
     const trainable = tuned.matched.reduce((sum, match) => sum + match.trainable, 0);
     const contents = await adapterContents(tuned, { trainable: run.trainable, baseModel: "letters-base" });
     report({ kind: "trained", adapter: await zipped(contents), seconds, trainable });
   }
 
+  /** Pasted rows as tokens; one that the model can't read at once is named by how it begins. */
+  encode(rows: readonly PairRow[]): Example[] {
+    const { contextLength } = this.model.sizes;
+    return rows.map((row) => {
+      const example = encodeRow(row, this.tokenizer);
+      const { length } = example.ids;
+      if (length <= contextLength) return example;
+      const start = row.prompt.slice(0, 30);
+      throw new Error(`The row "${start} …" has ${length} tokens and the model reads ${contextLength}: shorten it.`);
+    });
+  }
+
   async ask(text: string): Promise<void> {
-    const prompt = this.tokenizer.encode(text);
+    const prompt = this.tokenizer.encode(this.promptOf(text));
     const [base] = await this.answer(this.model.params, [prompt]);
     const tuned = this.merged === undefined ? null : (await this.answer(this.merged, [prompt]))[0];
     report({ kind: "answer", base, tuned });

@@ -19,7 +19,8 @@ export async function findAdapter(
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) return { missing: "no WebGPU adapter was found" };
   const info = adapter.info;
-  const name = info.description || info.device || info.vendor || "unnamed adapter";
+  const maker = [info.vendor, info.architecture].filter(Boolean).join(" ");
+  const name = info.description || info.device || maker || "unnamed adapter";
   const older = adapter as { isFallbackAdapter?: boolean };
   const software = info.isFallbackAdapter === true || older.isFallbackAdapter === true || softwareNames.test(name);
   return { adapter, name, software };

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { DeviceError } from "../../core/errors.ts";
-import { type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
+import { findAdapter, type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
 
 const enough = {
   maxBufferSize: 2 ** 31,
@@ -64,4 +64,25 @@ Deno.test("a device that is not given, or has less than was promised, is told of
     await refusal(less),
     "The GPU adapter Toy GPU promised a maxBufferSize of 2147483648 and gave 268435456: use --device cpu",
   );
+});
+
+Deno.test("an adapter goes by what it says of itself, and one that computes on the CPU is known by that", async () => {
+  const offering = (info: Partial<GPUAdapterInfo>) => ({
+    requestAdapter: () => Promise.resolve({ info } as unknown as GPUAdapter),
+  });
+  const said: [Partial<GPUAdapterInfo>, string, boolean][] = [
+    [{ description: "NVIDIA GeForce RTX 4070", vendor: "4318", device: "0" }, "NVIDIA GeForce RTX 4070", false],
+    [{ vendor: "apple", architecture: "metal-3", device: "", description: "" }, "apple metal-3", false],
+    [{ vendor: "google", architecture: "swiftshader" }, "google swiftshader", true],
+    [{ vendor: "toy", isFallbackAdapter: true }, "toy", true],
+    [{}, "unnamed adapter", false],
+  ];
+  for (const [info, name, software] of said) {
+    const found = await findAdapter(offering(info));
+    assertEquals("missing" in found ? found : [found.name, found.software], [name, software]);
+  }
+  assertEquals(await findAdapter(null), { missing: "this runtime has no navigator.gpu" });
+  assertEquals(await findAdapter({ requestAdapter: () => Promise.resolve(null) }), {
+    missing: "no WebGPU adapter was found",
+  });
 });

@@ -78,6 +78,14 @@ inChromium(
       page.on("pageerror", (error) => errors.push(error.message));
       await page.goto(`http://127.0.0.1:${server.addr.port}/?steps=3`);
       assertMatch(await settled(page), /^cpu \(wasm simd, 1 thread/);
+      await page.click("#ask");
+      await page.waitForFunction("document.getElementById('base').textContent !== '—'", null, { timeout: 0 });
+      assertMatch((await page.textContent("#base"))!, /^name: Marta Klein\ncity: Bremen\n/, "asked as letters are");
+      await page.fill("#rows", `One? => ${"two ".repeat(300)}`);
+      await page.click("#own");
+      await page.waitForSelector("#status.failed");
+      assertMatch((await page.textContent("#status"))!, /^The row "One\? …" has \d+ tokens and the model reads 256: /);
+      await settled(page);
       await page.fill("#rows", "no arrow here");
       await page.click("#own");
       assertStringIncludes((await page.textContent("#problem"))!, 'Line 1 has no " => "');
