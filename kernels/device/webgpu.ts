@@ -49,6 +49,9 @@ export class WebGpuDevice implements Device {
   readonly pipelines: Pipelines;
   readonly #found: FoundAdapter;
   #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
+  /** How many command buffers were queued, and of these how many are known to have run. */
+  #queued = 0;
+  #done = 0;
 
   constructor(readonly gpu: GPUDevice, found: FoundAdapter, readonly subgroups: Subgroups) {
     this.description = `webgpu (${found.name}${found.software ? ", a software adapter" : ""})`;
@@ -75,6 +78,12 @@ export class WebGpuDevice implements Device {
 
   /** How this device cuts a kernel. */
   readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.#tiles.table, kernel);
+
+  /** Queues the commands of an encoder. */
+  readonly submit = (encoder: GPUCommandEncoder): void => {
+    this.#queued++;
+    this.gpu.queue.submit([encoder.finish()]);
+  };
 
   allocate(bytes: number): WebGpuBuffer {
     return this.memory.allocate(bytes);
@@ -105,8 +114,10 @@ export class WebGpuDevice implements Device {
       if (bytes > 0) encoder.copyBufferToBuffer(own(buffer).gpu, 0, staging, 0, bytes);
       return staging;
     });
-    this.failures.watch(() => this.gpu.queue.submit([encoder.finish()]));
+    this.failures.watch(() => this.submit(encoder));
+    const number = this.#queued;
     const contents = await takeContents(staged);
+    this.#done = Math.max(this.#done, number);
     // A map fails because of something before it, which is what to report; a lost device is told a turn later.
     if ("failed" in contents) await new Promise((resolve) => setTimeout(resolve, 0));
     await this.failures.check();
@@ -120,9 +131,15 @@ export class WebGpuDevice implements Device {
     return new WebGpuProgram(this, program);
   }
 
+  /**
+   * Ends the device, once what is queued has run: Deno ends the process where a device goes that computes for some seconds
+   * more, and the drivers under it may touch memory that is no longer there.
+   */
   [Symbol.dispose](): void {
     this.failures.close();
-    this.gpu.destroy();
+    const end = () => this.gpu.destroy();
+    if (this.#done === this.#queued) end();
+    else this.gpu.queue.onSubmittedWorkDone().then(end, end);
   }
 }
 

@@ -18,6 +18,8 @@ export interface Home {
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
   readonly pipelines: Pipelines;
+  /** Queues the commands of an encoder. */
+  readonly submit: (encoder: GPUCommandEncoder) => void;
 }
 
 /** A step made ready: its pipeline and, for each binding, where the bytes are. */
@@ -87,7 +89,7 @@ export class WebGpuProgram implements Executable {
       this.#dispatch(pass, dispatch, given);
     }
     pass?.end();
-    this.device.gpu.queue.submit([encoder.finish()]);
+    this.device.submit(encoder);
   }
 
   #clear(encoder: GPUCommandEncoder, { clear }: Dispatch, given: readonly WebGpuBuffer[]): void {

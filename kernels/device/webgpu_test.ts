@@ -144,6 +144,19 @@ test("a lost device is a DeviceError of every later read and run", async () => {
   }
 });
 
+test("a device that is closed while it computes ends when that is done", async () => {
+  const device = await openWebGpu();
+  const [a, b, out] = [put(device, [1, 2, 3, 4, 5]), put(device, [0, 1, 0, 1, 0]), device.allocate(20)];
+  const executable = device.compile(arenaProgram);
+  for (let i = 0; i < 20; i++) executable.run([a, b], [out]);
+  const ends: string[] = [];
+  const done = device.gpu.queue.onSubmittedWorkDone().then(() => ends.push("the work"));
+  const lost = device.gpu.lost.then(() => ends.push("the device"));
+  device[Symbol.dispose]();
+  await Promise.all([done, lost]);
+  assertEquals(ends, ["the work", "the device"]);
+});
+
 test("what one buffer can't hold is refused with its size", async () => {
   using device = await openWebGpu();
   const error = assertThrows(() => device.allocate(2 ** 44), DeviceError);
