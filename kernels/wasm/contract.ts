@@ -9,7 +9,8 @@ import { GemmOperands } from "./gemm_operands.ts";
 import { type Depth, emitTransposedBlock } from "./gemm_pack.ts";
 import { type GemmPlan, planGemm, roundUp, type SegmentPlan } from "./gemm_plan.ts";
 import { emitSweep, planSweep } from "./gemm_sweep.ts";
-import { PointEmitter, type Space } from "./point.ts";
+import { PointEmitter } from "./point.ts";
+import type { Space } from "./point_access.ts";
 
 /** Multiplications that make a call of tens of microseconds. */
 const productsPerCall = 1 << 18;

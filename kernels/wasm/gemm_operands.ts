@@ -10,7 +10,7 @@ import { AxisRewriter } from "./iteration.ts";
 import { PackedReader } from "./packed.ts";
 import { roundedBytes } from "./packed_bytes.ts";
 import { preparedBytes } from "./packed_floats.ts";
-import type { Space } from "./point.ts";
+import type { Space } from "./point_access.ts";
 
 /** Depth up to which a segment needs no walk of its own. */
 const shortDepth = 64;

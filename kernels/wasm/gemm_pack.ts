@@ -4,7 +4,8 @@ import type { Expr } from "../kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import type { Side } from "./gemm_plan.ts";
 import { inPieces, pushFirst, pushVector } from "./gemm_tile.ts";
-import { PointEmitter, type Space } from "./point.ts";
+import { PointEmitter } from "./point.ts";
+import type { Space } from "./point_access.ts";
 
 /** One side of a product as a load over [...batch, free, k], and the space of these axes for given counters. */
 export interface Source {

@@ -9,7 +9,8 @@ import type { Code, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 import { AxisRewriter, collapseAxes, collectAccesses } from "./iteration.ts";
 import type { PlainOpcode } from "./opcodes.ts";
-import { PointEmitter, type Space } from "./point.ts";
+import { PointEmitter } from "./point.ts";
+import type { Space } from "./point_access.ts";
 
 type Reduce = Extract<Phase, { kind: "reduce" }>;
 
