@@ -81,13 +81,17 @@ Deno.test("a loss that is not finite changes nothing and ends the run", () =>
     }
   }));
 
-Deno.test("a signal ends the run after the step it is in", () =>
+Deno.test("a signal ends the run after the step it is in, and it is kept", () =>
   withTinyModel(1, async ({ tuned, options }) => {
     const stop = new AbortController();
     const onStep = ({ step }: { step: number }) => step === 3 && stop.abort();
-    const run = await train(tuned, { ...options, signal: stop.signal, onStep });
+    const saved: number[] = [];
+    const save = ({ step }: { step: number }) => Promise.resolve(void saved.push(step));
+    const checkpoints = { due: () => false, save };
+    const run = await train(tuned, { ...options, signal: stop.signal, onStep, checkpoints });
     assertEquals(run.end, { reason: "interrupted", step: 3 });
     assertEquals(run.losses.length, 3);
+    assertEquals(saved, [3], "and what was learned until then is kept");
   }));
 
 Deno.test("an adapter that was saved and loaded, and a model with it merged in, say the same", () =>

@@ -27,8 +27,8 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(subgroup_size) size
  */
 export async function findSubgroups(gpu: GPUDevice): Promise<Subgroups> {
   if (!gpu.features.has("subgroups" as GPUFeatureName)) return none;
-  const { subgroupMinSize: least, subgroupMaxSize: most } = gpu.adapterInfo;
-  if (least !== most) return none;
+  const { subgroupMinSize: least, subgroupMaxSize: most } = gpu.adapterInfo ?? {};
+  if (least === undefined || least !== most) return none;
   for (const directive of ["", "enable subgroups; "] as const) {
     const found = await run(gpu, directive);
     if (found === null) continue;
