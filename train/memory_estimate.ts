@@ -5,7 +5,7 @@ import { newInput } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
 import { trace } from "../core/trace.ts";
 import { flatten, mapTree } from "../core/tree.ts";
-import { build } from "../kernels/compile.ts";
+import { build, type Target } from "../kernels/compile.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { type CompiledStepOptions, stepFunctions } from "./compiled_step.ts";
 import { measureFunction } from "./evaluate.ts";
@@ -28,7 +28,7 @@ export interface MemoryEstimate {
 
 /** What decides how much memory a run takes. */
 export interface MemoryPlan extends Pick<CompiledStepOptions, "optimiser" | "clip"> {
-  readonly device: Pick<Device, "kind">;
+  readonly device: Pick<Device, "kind"> & Target;
   /** Rows of a batch. */
   readonly batch: number;
   /** Batches of a step. */
@@ -62,19 +62,21 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
     const inputs = batchInputs(plan.batch, seq, plan);
     const micro = { inputs, count: scalar(), serial: scalar() };
     const rest = [frozen, micro, key];
-    return accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0])] : [
-      measure(first, [params, ...rest], []),
-      measure(more, [sum, params, ...rest], [0]),
+    return accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0], device)] : [
+      measure(first, [params, ...rest], [], device),
+      measure(more, [sum, params, ...rest], [0], device),
     ];
   };
   // One arena serves all programs of the CPU, so the longest of them counts; on a GPU, where work overlaps, each has its own.
   const shared = device.kind === "cpu";
   const counted = (lengths: readonly number[]) => shared ? lengths.slice().sort((a, b) => b - a).slice(0, 1) : lengths;
   const programs = counted(plan.lengths).flatMap(stepOf);
-  if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1]));
+  if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
   const { evaluation } = plan;
   for (const seq of counted(evaluation?.lengths ?? [])) {
-    programs.push(measure(measureFunction(trainee), [params, frozen, batchInputs(evaluation!.batch, seq, plan)], []));
+    programs.push(
+      measure(measureFunction(trainee), [params, frozen, batchInputs(evaluation!.batch, seq, plan)], [], device),
+    );
   }
 
   const arenas = programs.map(({ arena }) => arena);
@@ -99,9 +101,14 @@ interface ProgramMemory {
 }
 
 /** Plans a function for arguments of which those at `donate` are donated. */
-function measure(f: (...args: any[]) => unknown, args: readonly unknown[], donate: readonly number[]): ProgramMemory {
+function measure(
+  f: (...args: any[]) => unknown,
+  args: readonly unknown[],
+  donate: readonly number[],
+  target: Target,
+): ProgramMemory {
   const owned = args.flatMap((arg, i) => flatten(arg).leaves.map(() => donate.includes(i)));
-  const { program } = build(trace(f, args).graph, new Set(owned.keys().filter((leaf) => owned[leaf])));
+  const { program } = build(trace(f, args).graph, new Set(owned.keys().filter((leaf) => owned[leaf])), true, target);
   const beside = program.outputs.filter(({ donated }) => donated === undefined);
   return {
     arena: program.arenaBytes,
