@@ -31,14 +31,12 @@ export const roundToBytesPrim: Primitive<null> = defineComposite<null>({
   lowering: { kind: "rounded" },
 });
 
-/** The types whose codes are integers that share a scale with a whole block of activations. */
-export const roundedTypes: readonly PackedType[] = packedTypes.filter((type) =>
-  packedFormats[type].code !== "table" && packedFormats[type].group === block
-);
+/** The types whose codes are integers. */
+export const roundedTypes: readonly PackedType[] = packedTypes.filter((type) => packedFormats[type].code !== "table");
 
 /**
  * The same function with activations rounded to 8 bits wherever they are multiplied with packed weights of whole codes
- * (Q4_0, Q4_1, Q8_0, Q4_K) along their rows: in blocks of 32, each with its own step. All other products stay as they are.
+ * (Q4_0, Q4_1, Q8_0, Q4_K, Q6_K) along their rows: in blocks of 32, each with its own step. All other products stay as they are.
  * It is for generating text: on the CPU a token then takes integer products, which are twice as fast. Each activation is off
  * by at most half a step, 0.4 % of the greatest in its block. Gradients pass over the rounding.
  *

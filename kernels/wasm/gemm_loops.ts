@@ -208,7 +208,7 @@ export class GemmLoops {
     };
     code.get(column).set(at).get(result).set(into);
     // Rows that overlap are no whole rows of the operand, whose end is known.
-    const most = packed && packed.rowRuns * 32 >= k ? packedColumns(packed.type, rows) : 1;
+    const most = packed && packed.rowRuns * 32 >= k ? packedColumns(packed.type, rows, packed.rows.rounded) : 1;
     const widths = most === 1 ? [1] : this.#plan.columns % most === 0 ? [most] : [most, 1];
     for (const width of widths) {
       this.functions.push(packed ? emitDotTile(shape, width, packed) : emitDotColumn(shape));

@@ -55,9 +55,9 @@ export class PackedReader {
 
   /**
    * Computes scale and shift of group `group` (0 or 1) of run `run`, for four rows where `step` says how many runs apart they are: row
-   * l in lane l. Rows past `last` are taken to be that one.
+   * l in lane l. Rows past `last` are taken to be that one. Without a group it is what the scales of a run's groups share.
    */
-  scales(run: Local, group: number | { readonly at: Local }, step: number | null = null, last = 3): void {
+  scales(run: Local, group: number | { readonly at: Local } | null, step: number | null = null, last = 3): void {
     const { code } = this, { scales, supers, map } = this.#layout;
     const fetch = (bytes: 1 | 2 | 4, at: number, shift: number, per = 1, more = 0, within: Local | null = null) => {
       // Neighbours that lie side by side are one load.
@@ -112,6 +112,7 @@ export class PackedReader {
       case "q6_k":
         fetch(2, supers, 3);
         this.#half();
+        if (group === null) break;
         if (typeof group === "number") fetch(1, scales, 0, 2, group);
         else fetch(1, scales, 0, 2, 0, group.at);
         code.i32(24).op("i32x4.shl").i32(24).op("i32x4.shr_s");
@@ -244,6 +245,19 @@ export class PackedReader {
     const at = this.#codesAt(run);
     this.code.get(at).memory("v128.load", more * this.runBytes + 16 * part);
     this.code.release("i32", at);
+  }
+
+  /** Pushes the words of the upper bits of the run `more` after `run`, an even one: odd runs have the upper halves. */
+  highWords(run: Local, more: number): void {
+    const at = this.#highAddress(run);
+    this.code.get(at).memory("v128.load", this.#layout.high * 4 + 16 * (more >> 1));
+    this.code.release("i32", at);
+  }
+
+  /** Pushes the 8-bit scales of both groups of the run `more` after `run`, in turns, as 16-bit lanes. */
+  groupScales(run: Local, more: number): void {
+    this.code.get(this.pointer).get(run).i32(1).op("i32.shl", "i32.add");
+    this.code.memory("v128.load16_splat", this.#layout.scales * 4 + 2 * more).op("i16x8.extend_low_i8x16_s");
   }
 
   /** Pushes signed 8-bit codes, those of bytes 8·part … 8·part + 7 of the run `more` after `run`, as 16-bit lanes. */

@@ -168,7 +168,7 @@ export class ByteProducts implements RunProducts {
     }
   }
 
-  /** 4-bit codes: pairs of products of bytes, whose sums of four stay below 2¹³. */
+  /** 4-bit and 6-bit codes: pairs of products of bytes, whose sums of four stay below 2¹⁵. */
   #narrow(run: Local, r: number, words: Local, c: number): void {
     const code = this.#code, high = this.#high, nibbles = 0x0f0f0f0f;
     const mask = () => code.i32x4(nibbles, nibbles, nibbles, nibbles).op("v128.and");
@@ -176,13 +176,36 @@ export class ByteProducts implements RunProducts {
     code.tee(words).i32(4).op("i32x4.shr_u");
     mask().set(high).get(words);
     mask().set(words);
+    if (this.reader.format.bits === 6) this.#upper(run, r, words, high);
     this.#rows.forEach(([even, odd, start], l) => {
       this.#pairs(even, words);
       this.#pairs(odd, high);
       code.op("i16x8.add");
       if (start !== undefined) code.get(start).op("i16x8.add");
-      code.op("i32x4.extadd_pairwise_i16x8_s").set(this.#products[l][c]);
+      if (this.reader.groups > 1) {
+        this.reader.groupScales(run, r);
+        code.op("i32x4.dot_i16x8_s");
+      } else code.op("i32x4.extadd_pairwise_i16x8_s");
+      code.set(this.#products[l][c]);
     });
+  }
+
+  /** Puts two upper bits before each of the codes: those of the runs before an even one lie in other words. */
+  #upper(run: Local, r: number, even: Local, odd: Local): void {
+    const code = this.#code, pairs = code.local("v128");
+    const masked = (bits: number) => code.i32x4(bits, bits, bits, bits).op("v128.and");
+    this.reader.highWords(run, r);
+    if (r % 2 === 1) code.i32(16).op("i32x4.shr_u").set(pairs);
+    else masked(0xffff).set(pairs);
+    // From four bits each, for an even code and the odd one after it, to a byte each.
+    for (const [shift, bits] of [[8, 0x00ff00ff], [4, 0x0f0f0f0f]]) {
+      code.get(pairs).get(pairs).i32(shift).op("i32x4.shl", "v128.or");
+      masked(bits).set(pairs);
+    }
+    code.get(pairs);
+    masked(0x03030303).i32(4).op("i32x4.shl").get(even).op("v128.or").set(even).get(pairs);
+    masked(0x0c0c0c0c).i32(2).op("i32x4.shl").get(odd).op("v128.or").set(odd);
+    code.release("v128", pairs);
   }
 
   /** Pushes the sums of pairs of products of bytes with codes of up to 7 bits, for which all engines agree. */

@@ -21,9 +21,9 @@ const batches = [4, 2, 1] as const;
  * Packed rows that are multiplied at once with `rows` left ones: each vector of these is then loaded, and its address
  * checked, once for all of them. More rows, or what looks codes up, would not fit the registers.
  */
-export function packedColumns(type: PackedType, rows: number): 4 | 1 {
+export function packedColumns(type: PackedType, rows: number, rounded: boolean): 4 | 1 {
   const { group, code } = packedFormats[type];
-  return rows <= 2 && group === 32 && code !== "table" ? 4 : 1;
+  return rows <= 2 && (group === 32 || rounded) && code !== "table" ? 4 : 1;
 }
 
 /**
@@ -45,7 +45,7 @@ export function emitPackedDots(
   };
   const ahead = sums[0].length > 1 ? new ReadAhead(reader, run, rowRuns * sums[0].length) : null;
   code.i32(0).set(k);
-  if (reader.groups > 1) {
+  if (reader.groups > 1 && !rows.rounded) {
     const dots = new FloatProducts(reader, sums, rows);
     code.loopUpTo(k, depth, 32, () => {
       reader.run(run, (i) => dots.add(0, 0, i), () => dots.scaled(0, () => code.get(reader.scale)));
@@ -61,7 +61,7 @@ export function emitPackedDots(
       code.loopUpTo(k, depth, 32 * batch, () => {
         columns.forEach((column, c) => {
           if (c > 0) code.get(run).i32(c * rowRuns).op("i32.add").set(column.run);
-          reader.scales(column.run, 0, 1, batch - 1);
+          reader.scales(column.run, reader.groups > 1 ? null : 0, 1, batch - 1);
           dots.batch(c, batch);
         });
         ahead?.read(batch * columns.length);

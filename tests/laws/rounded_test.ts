@@ -4,7 +4,7 @@ import { storageBytes } from "../../core/dtype.ts";
 import { OptionError } from "../../core/errors.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
-import { type PackedType, packedTypes } from "../../core/packed.ts";
+import { packedLayout, type PackedType, packedTypes } from "../../core/packed.ts";
 import { type Operand, type Tensor, upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { grad } from "../../core/transforms/grad.ts";
@@ -26,7 +26,7 @@ import { roundToBytes } from "../reference/rounded_reference.ts";
 import { noise } from "../reference/toy_models.ts";
 
 /** Types whose products take bytes. */
-const whole: readonly PackedType[] = ["q4_0", "q4_1", "q8_0", "q4_k"];
+const whole: readonly PackedType[] = ["q4_0", "q4_1", "q8_0", "q4_k", "q6_k"];
 const sizes = [[1, 256, 41], [1, 1536, 64], [2, 256, 203], [3, 256, 9], [4, 512, 70], [40, 256, 12]] as const;
 
 /** Rows of ordinary values, but for a block of zeros, one of tiny values and one with a single great one. */
@@ -56,18 +56,34 @@ const upload2 = (device: Device, dtype: "f32" | PackedType, shape: number[], dat
 for (const { name, open } of devices) {
   Deno.test(`rounded activations meet packed weights as plain loops say, on ${name}`, async () => {
     using device = await open();
+    const check = async (
+      type: PackedType,
+      size: readonly [number, number, number],
+      x: Float32Array<ArrayBuffer>,
+      words: Uint32Array<ArrayBuffer>,
+    ) => {
+      const [m, k, n] = size;
+      const run = jit(roundActivations(product));
+      const out = run(upload2(device, "f32", [m, k], x), upload2(device, type, [n, k], words));
+      const { data } = await read(out);
+      const { want, bound } = expected(type, size, x, words);
+      want.forEach((y, i) => {
+        const apart = Math.abs(data[i] - y);
+        assert(apart <= bound[i], `${type} ${size}: ${data[i]} for ${y} at ${i}, ${apart} over ${bound[i]}`);
+      });
+    };
     for (const type of whole) {
       for (const size of sizes) {
         const [m, k, n] = size;
-        const x = rowsOf(m, k), words = randomPacked(type, n * k, k + n);
-        const run = jit(roundActivations(product));
-        const out = run(upload2(device, "f32", [m, k], x), upload2(device, type, [n, k], words));
-        const { data } = await read(out);
-        const { want, bound } = expected(type, size, x, words);
-        want.forEach((y, i) => {
-          const apart = Math.abs(data[i] - y);
-          assert(apart <= bound[i], `${type} ${size}: ${data[i]} for ${y} at ${i}, ${apart} over ${bound[i]}`);
-        });
+        await check(type, size, rowsOf(m, k), randomPacked(type, n * k, k + n));
+      }
+      // The greatest bytes of both signs with the greatest and the least codes: no sum on the way may overflow.
+      for (const sign of [1, -1]) {
+        for (const code of [0xffffffff, type === "q8_0" ? 0x80808080 : 0]) {
+          const words = randomPacked(type, 256 * 8, 5);
+          words.fill(code, 0, packedLayout(type, 256 * 8).scales);
+          await check(type, [1, 256, 8], new Float32Array(256).fill(sign), words);
+        }
       }
     }
   });
