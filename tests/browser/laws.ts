@@ -13,11 +13,13 @@ export interface LawResults {
 
 type Step = (name: string, body: (t: { step: Step }) => unknown) => Promise<boolean>;
 
-const tests: [string, (t: { step: Step }) => unknown][] = [];
+type Body = (t: { step: Step }) => unknown;
+const tests: [string, Body][] = [];
 // The law files register themselves with what they take for Deno.
 Object.assign(globalThis, {
   Deno: {
-    test: (name: string, body: (t: { step: Step }) => unknown) => tests.push([name, body]),
+    test: (about: string | { name: string }, body: Body) =>
+      tests.push([typeof about === "string" ? about : about.name, body]),
     permissions: { querySync: () => ({ state: "denied" }) },
     build: { os: "linux" },
     env: { get: () => undefined, has: () => false },
