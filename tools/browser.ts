@@ -64,7 +64,13 @@ if (import.meta.main) {
   await buildSite();
   console.log(`built ${site}: any static server can serve it`);
   if (values.serve) {
-    const { addr } = serveFolder(site, Number(positionals[0] ?? 8000));
-    console.log(`open http://localhost:${addr.port}`);
+    const port = positionals[0] ?? "8000";
+    try {
+      const { addr } = serveFolder(site, Number(port));
+      console.log(`open http://localhost:${addr.port}`);
+    } catch (error) {
+      console.error(`error: nothing can be served on port ${port} (${(error as Error).message}): name another port`);
+      Deno.exit(1);
+    }
   }
 }
