@@ -1,4 +1,5 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
+import { sameShape } from "../core/aval.ts";
 import { type DType, storageBytes } from "../core/dtype.ts";
 import type {
   BufferRef,
@@ -155,17 +156,21 @@ function readOnlyWhere(kernel: Stores, operand: number, store: Store): boolean {
   ) {
     return false;
   }
-  const want = JSON.stringify(store.index);
   const phases = kernel.kind === "row" ? kernel.phases : [kernel];
   const written = phases.findIndex((p) => p.kind !== "reduce" && p.stores.includes(store));
   return phases.every((phase, p) => {
     let same = true;
     visit(phase, (e) => {
       if (e.kind !== "load" || e.operand !== operand) return;
-      if (p > written || JSON.stringify(e.index) !== want) same = false;
+      if (p > written || !sameIndex(e.index, store.index)) same = false;
     });
     return same;
   });
+}
+
+/** Whether two indices that no value moves are one. */
+function sameIndex(a: Index, b: Index): boolean {
+  return !a.dynamic && !b.dynamic && a.offset === b.offset && sameShape(a.strides, b.strides);
 }
 
 function visit(phase: Phase | MapKernel | ContractKernel, f: (e: Expr) => void): void {
