@@ -50,7 +50,7 @@ export function candidates(shapeClass: string, base: TileConfig, lanes = 0): Til
     : size === "thin" || size === "row"
     ? [...thinTiles, { ...productTiles[0], slices: softwareTile.slices }, ...together(subgroupThinTiles)]
     : [...productTiles, ...together(subgroupProductTiles)];
-  const made = variations.map((tile) => ({ ...base, ...tile }));
+  const made = variations.map((tile) => ({ ...base, subgroups: 0, ...tile }));
   const seen = new Set<string>();
   return [base, ...made].filter((tile) => {
     const key = JSON.stringify(tile);

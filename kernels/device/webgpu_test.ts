@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError } from "../../core/errors.ts";
 import type { Expr, Index, MapKernel, Operand, Program, RowKernel } from "../kernel.ts";
-import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import { defaultTile, gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
 import { candidates } from "../tune.ts";
 import { memoryStore, remember } from "../tune_cache.ts";
 import { openWebGpu, type WebGpuDevice } from "./webgpu.ts";
@@ -240,9 +240,9 @@ test("a device says where its tiles come from; what was kept is used and not mea
   const store = memoryStore();
   const adapter = await findAdapter();
   assert(!("missing" in adapter));
-  const base = adapter.software ? softwareTile : gpuTile;
   using plain = await openWebGpu();
   const { size } = plain.subgroups;
+  const base = defaultTile(adapter.software, size);
   const classes = { "row long": candidates("row long", base, size)[1] };
   remember(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
   using tuned = await openWebGpu({ tune: true, store });

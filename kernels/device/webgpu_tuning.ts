@@ -4,7 +4,7 @@ import { byteSize } from "../../core/dtype.ts";
 import type { Program } from "../kernel.ts";
 import { tune, type Tuneable } from "../tune.ts";
 import { memoryStore, recall, remember, type TuneStore, userStore } from "../tune_cache.ts";
-import { gpuTile, softwareTile, type TileConfig } from "../wgsl/tile.ts";
+import { defaultTile, type TileConfig } from "../wgsl/tile.ts";
 import type { TileTable } from "../wgsl/tile_table.ts";
 import type { FoundAdapter } from "./webgpu_adapter.ts";
 import type { WebGpuBuffer } from "./webgpu_memory.ts";
@@ -38,7 +38,7 @@ export async function chooseTiles(
   lanes: number,
   options: TileOptions,
 ): Promise<Tiles> {
-  const base = found.software ? softwareTile : gpuTile;
+  const base = defaultTile(found.software, lanes);
   const { tile, tune: wanted = !found.software, warn = (message: string) => console.warn(message) } = options;
   if (tile) {
     return "default" in tile

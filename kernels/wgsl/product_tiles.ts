@@ -43,17 +43,24 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   });
 }
 
+/** Lanes from which on it pays that each reads a part of the rows and passes it on. */
+const fewestSharers = 4;
+
 /** How the operands of a K reach the lanes: the loop over it, the elements of a step of the loop, and a word for it. */
 function wayOf(tile: TileConfig, k: number) {
   if (tile.depth > 0) return { loop: stagedLoop, step: tile.depth, words: `${tile.depth} of k staged` };
-  const step = 4 * sharersOf(tile);
-  if (step > 4 && k > fewSteps * step) return { loop: sharedLoop, step, words: `rows shared by ${step / 4} lanes` };
+  const sharers = sharersOf(tile);
+  const step = 4 * sharers;
+  // An adapter's rank that does not fill its steps is not worth their zeros.
+  if (sharers >= fewestSharers && (k % step === 0 || k > fewSteps * step)) {
+    return { loop: sharedLoop, step, words: `rows shared by ${sharers} lanes` };
+  }
   return { loop: directLoop, step: 4, words: "in place" };
 }
 
 /** Lanes of a subgroup that multiply the same rows. */
 function sharersOf({ workgroup: [columns], subgroups }: TileConfig): number {
-  return Math.min(columns, Math.max(1, subgroups));
+  return Math.min(columns, subgroups);
 }
 
 /** One text for each block of an invocation, row by row. */

@@ -6,16 +6,24 @@ import { openWebGpu } from "../../kernels/device/webgpu.ts";
 import { candidates } from "../../kernels/tune.ts";
 import { representatives } from "../../kernels/tune_kernels.ts";
 import { emitWgsl } from "../../kernels/wgsl/emit.ts";
-import { gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
+import { defaultTile, gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
 import { type DeviceCase, devices, withoutWebGpu } from "../devices.ts";
 import { runKernel, values } from "../reference/check_kernel.ts";
 import type { KernelCase } from "../reference/cases/build.ts";
 import { kernelCases } from "../reference/kernel_cases.ts";
 import { interpretKernel } from "../reference/kernel_interpreter.ts";
 
+/** Lanes of the adapter's subgroups. */
+async function subgroupLanes(): Promise<number> {
+  if (withoutWebGpu !== null) return 0;
+  using device = await openWebGpu();
+  return device.subgroups.size;
+}
+const lanes = await subgroupLanes();
+
 const tiles: readonly TileConfig[] = [
   gpuTile,
-  softwareTile,
+  defaultTile(true, lanes),
   {
     ...gpuTile,
     name: "small",
@@ -46,7 +54,7 @@ for (const { name, open } of [...cpus, ...(withoutWebGpu === null ? cut : [])]) 
 }
 
 /** The tiles that tuning chooses from, and the kinds of kernels that they are for. */
-function tunedTiles(lanes: number): { readonly tile: TileConfig; readonly kinds: ReadonlySet<string> }[] {
+function tunedTiles(): { readonly tile: TileConfig; readonly kinds: ReadonlySet<string> }[] {
   const found = new Map<string, { tile: TileConfig; kinds: Set<string> }>();
   for (const { shapeClass } of representatives()) {
     for (const tile of [gpuTile, softwareTile].flatMap((base) => candidates(shapeClass, base, lanes))) {
@@ -64,10 +72,8 @@ function tunedTiles(lanes: number): { readonly tile: TileConfig; readonly kinds:
 const unpacked = new Set(["f32", "i32", "bool"]);
 const stride = Deno.env.get("EVERY_TILE") ? 1 : 7;
 Deno.test({ name: "kernels on webgpu with every tile of tuning", ignore: withoutWebGpu !== null }, async (t) => {
-  using plain = await openWebGpu();
-  const lanes = plain.subgroups.size;
   const done = new Set(kernelCases().flatMap(({ kernel }) => tiles.map((tile) => emitWgsl(kernel, tile).text)));
-  for (const [nth, { tile, kinds }] of tunedTiles(lanes).entries()) {
+  for (const [nth, { tile, kinds }] of tunedTiles().entries()) {
     using device = await openWebGpu({ tile });
     for (const [at, test] of kernelCases().entries()) {
       if (at % stride !== nth % stride) continue;
