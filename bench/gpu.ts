@@ -4,8 +4,8 @@
  * PyTorch + PEFT. All take turns on the same GPU in one run, which ends with the row of the table in bench/README.md.
  *
  * `deno run --allow-read --allow-env --allow-run --allow-write=out bench/gpu.ts [--python PROGRAM] [--rounds 7] [--minutes 8]
- * [--json out/gpu.json]`: says first whether the adapter is a GPU, and what else is missing. `--try` runs the same at small sizes
- * on whatever adapter there is, with PyTorch on the CPU: for trying the command, not for figures.
+ * [--no-tune] [--json out/gpu.json]`: says first whether the adapter is a GPU, and what else is missing. `--try` runs the same at
+ * small sizes on whatever adapter there is, with PyTorch on the CPU: for trying the command, not for figures.
  */
 import { parseArgs } from "node:util";
 import { LowrankError } from "../core/errors.ts";
@@ -25,11 +25,13 @@ import { trainingStep } from "./training.ts";
 const { values: flags } = parseArgs({
   options: {
     try: { type: "boolean", default: false },
+    tune: { type: "boolean" },
     python: { type: "string", default: "python3" },
     rounds: { type: "string", default: "7" },
     minutes: { type: "string", default: "8" },
     json: { type: "string", default: "out/gpu.json" },
   },
+  allowNegative: true,
 });
 const trial = flags.try;
 const [rounds, minutes] = [Number(flags.rounds), Number(flags.minutes)];
@@ -103,7 +105,8 @@ function markdown(name: string): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-function finish(name: string): void {
+async function finish(name: string): Promise<void> {
+  await save();
   console.log(`\n${markdown(name)}`);
   if (trial) console.log("Tried at small sizes, PyTorch on the CPU: these are no figures of a GPU.");
   if (missing.length > 0) console.log(`Missing:\n${missing.map((sentence) => `- ${sentence}`).join("\n")}`);
@@ -140,9 +143,9 @@ if (misses.all.length === 0) {
   console.log(`PyTorch ${python.torch} on ${trial ? "the CPU" : python.cuda}, f32, TF32 off`);
 }
 
-const watchdog = setTimeout(() => {
-  missing.push(`The ${minutes} minutes were over before all was measured: --minutes gives more.`);
-  finish(found.name);
+const watchdog = setTimeout(async () => {
+  missing.push(`The time was over before all was measured: --minutes gives more than ${minutes}.`);
+  await finish(found.name);
   Deno.exit(1);
 }, minutes * 60e3);
 
@@ -156,7 +159,7 @@ async function attempt(part: string, work: () => Promise<void>): Promise<void> {
   }
 }
 await attempt("The run", async () => {
-  using device = await openAdapter(found);
+  using device = await openAdapter(found, { tune: flags.tune });
   Object.assign(facts, { tiles: device.tiles });
   console.log(device.tiles);
   console.log(row(["milliseconds a call", "fused", "unfused", "torch", "calls", "rounds"], widths));
@@ -169,8 +172,7 @@ await attempt("The run", async () => {
   Object.assign(facts, { device_mb: device.memory.peak / 1e6 });
 });
 clearTimeout(watchdog);
-await save();
-finish(found.name);
+await finish(found.name);
 
 async function products(device: WebGpuDevice, shape: string, torch: Contender | null): Promise<void> {
   const [m, k, n, r] = shape.split("x").map(Number);
