@@ -1,6 +1,7 @@
 /** What was measured, remembered for each adapter: in a file of the user's cache folder, where there is one that may be used. */
 import { representatives } from "./tune_kernels.ts";
 import { candidates } from "./tune.ts";
+import { emitWgsl } from "./wgsl/emit.ts";
 import type { TileConfig } from "./wgsl/tile.ts";
 import type { TileTable } from "./wgsl/tile_table.ts";
 
@@ -72,11 +73,13 @@ interface Saved {
   readonly adapters: Record<string, { readonly measured: string; readonly classes: Record<string, TileConfig> }>;
 }
 
-/** What a measurement depends on but the adapter: other kernels or other candidates make it stale. */
+/** What a measurement depends on but the adapter: other shaders or other candidates make it stale. */
 function fingerprint(base: TileConfig, lanes: number): string {
-  const measured = representatives().map((
-    { shapeClass, program },
-  ) => [shapeClass, program, candidates(shapeClass, base, lanes)]);
+  const measured = representatives().map(({ shapeClass, program: { steps: [{ kernel }] } }) => [
+    shapeClass,
+    candidates(shapeClass, base, lanes),
+    emitWgsl(kernel, base).text,
+  ]);
   let hash = 0x811c9dc5;
   for (const letter of JSON.stringify(measured)) hash = Math.imul(hash ^ letter.charCodeAt(0), 0x01000193);
   return (hash >>> 0).toString(16);
