@@ -80,14 +80,14 @@ async function measure(what: string, timers: Readonly<Record<string, Timer>>): P
   results.push({ what, ms, overFused: each((round, name) => round[name] / round.fused), calls, rounds: taken.length });
   const cell = (name: string) => ms[name]?.toFixed(3) ?? "";
   console.log(row([what, cell("fused"), cell("unfused"), cell("torch"), calls, taken.length], widths));
-  await save();
+  save();
 }
 const widths = [42, 12, 12, 12, 6, 7];
 
-async function save(): Promise<void> {
+function save(): void {
   const folder = flags.json.slice(0, flags.json.lastIndexOf("/"));
-  if (folder) await Deno.mkdir(folder, { recursive: true });
-  await Deno.writeTextFile(flags.json, `${JSON.stringify({ ...facts, missing, results }, null, 2)}\n`);
+  if (folder) Deno.mkdirSync(folder, { recursive: true });
+  Deno.writeTextFileSync(flags.json, `${JSON.stringify({ ...facts, missing, results }, null, 2)}\n`);
 }
 
 /** The row of the table, of what was measured. */
@@ -105,8 +105,8 @@ function markdown(name: string): string {
   return `| ${cells.join(" | ")} |`;
 }
 
-async function finish(name: string): Promise<void> {
-  await save();
+function finish(name: string): void {
+  save();
   console.log(`\n${markdown(name)}`);
   if (trial) console.log("Tried at small sizes, PyTorch on the CPU: these are no figures of a GPU.");
   if (missing.length > 0) console.log(`Missing:\n${missing.map((sentence) => `- ${sentence}`).join("\n")}`);
@@ -143,9 +143,9 @@ if (misses.all.length === 0) {
   console.log(`PyTorch ${python.torch} on ${trial ? "the CPU" : python.cuda}, f32, TF32 off`);
 }
 
-const watchdog = setTimeout(async () => {
+const watchdog = setTimeout(() => {
   missing.push(`The time was over before all was measured: --minutes gives more than ${minutes}.`);
-  await finish(found.name);
+  finish(found.name);
   Deno.exit(1);
 }, minutes * 60e3);
 
@@ -172,7 +172,7 @@ await attempt("The run", async () => {
   Object.assign(facts, { device_mb: device.memory.peak / 1e6 });
 });
 clearTimeout(watchdog);
-await finish(found.name);
+finish(found.name);
 
 async function products(device: WebGpuDevice, shape: string, torch: Contender | null): Promise<void> {
   const [m, k, n, r] = shape.split("x").map(Number);
