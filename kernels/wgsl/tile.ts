@@ -9,7 +9,10 @@ export interface TileConfig {
   readonly name: string;
   /** Invocations of a workgroup where one invocation does one point of a map. */
   readonly mapLanes: number;
-  /** Lanes that share one row of a row kernel, a power of two; 1 gives a row to each invocation. */
+  /**
+   * Lanes that share one row of a row kernel, a power of two, or more where their registers then hold it; 1 gives a row to
+   * each invocation.
+   */
   readonly rowLanes: number;
   /**
    * Lanes of the adapter's subgroups, which then join the lanes of a row or of a product's slices, and share the rows of a
