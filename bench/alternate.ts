@@ -55,16 +55,25 @@ export function alternate(samples: readonly Sample[], rounds = 5): { ms: number[
 
 /**
  * The first sample is taken before and after each of the others, there and back: the ratio of each to the mean of its two
- * neighbours, `rounds` times (1 for the first), and the medians of the milliseconds.
+ * neighbours, `rounds` times (1 for the first), and the medians of the milliseconds. Between samples is a pause of a fifth of
+ * their time: what else the machine has to do, it does then rather than in a sample.
  */
-export function besideFirst(samples: readonly Sample[], rounds: number): { ms: number[]; ratios: number[][] } {
+export async function besideFirst(
+  samples: readonly Sample[],
+  rounds: number,
+): Promise<{ ms: number[]; ratios: number[][] }> {
+  const take = async (sample: Sample) => {
+    const began = performance.now(), time = sample();
+    await new Promise((resolve) => setTimeout(resolve, (performance.now() - began) / 5));
+    return time;
+  };
   const [first, ...others] = samples;
   const times: number[][] = samples.map(() => []), ratios: number[][] = samples.map(() => []);
-  let before = first();
+  let before = await take(first);
   for (let round = 0; round < rounds; round++) {
     const order = others.map((_, i) => round % 2 === 0 ? i : others.length - 1 - i);
     for (const i of order) {
-      const time = others[i](), after = first();
+      const time = await take(others[i]), after = await take(first);
       times[i + 1].push(time);
       times[0].push(after);
       ratios[i + 1].push(2 * time / (before + after));

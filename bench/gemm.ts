@@ -42,7 +42,7 @@ for (const [model, form, shapes] of table) {
       reading
         ? median(Array.from({ length: times }, () => bytes / reading.measure() / 1e6))
         : median(Array.from({ length: 5 }, () => flops / peak.measure() / 1e6));
-    const { ms: [, ms], ratios: [, ratios] } = besideFirst([least, sample], rounds);
+    const { ms: [, ms], ratios: [, ratios] } = await besideFirst([least, sample], rounds);
     const percent = (x: number) => `${(100 / x).toFixed(0)} %`;
     const [low, middle, high] = quartiles(ratios).map(percent);
     const speed = m === 1 ? `${(bytes / ms / 1e6).toFixed(1)} GB/s` : (flops / ms / 1e6).toFixed(1);

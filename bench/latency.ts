@@ -114,7 +114,7 @@ const contenders = ([
 ] as [string, () => Tensor][]).map(([name, f]): [string, () => Tensor] => [name, flags.head ? withHead(f) : f]);
 const runs = contenders.map(([, f]) => () => release(f()));
 for (const f of runs) await warmUp(f);
-const { ms, ratios } = besideFirst(runs.map((f) => sampleOf(f)), Number(flags.rounds));
+const { ms, ratios } = await besideFirst(runs.map((f) => sampleOf(f)), Number(flags.rounds));
 const widths = [20, 10, 10, 16];
 console.log(row(["", "ms", "x base", "quartiles"], widths));
 contenders.forEach(([name], i) => {
