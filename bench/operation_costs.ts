@@ -26,7 +26,7 @@ using device: Device = flags.webgpu
   : await openCpu({ threads: 1, blas: false, relaxed: flags["without-fma"] ? false : undefined });
 
 /** Elements of a measurement of operations, which stay in cache, and of one of memory, which do not. */
-const [inCache, beyondCache] = flags.webgpu ? [2 ** 20, 2 ** 24] : [2 ** 13, 2 ** 24];
+const [inCache, beyondCache] = flags.webgpu ? [2 ** 17, 2 ** 22] : [2 ** 13, 2 ** 24];
 /** How often an operation stands in a measured kernel. */
 const repeats = 8;
 
@@ -91,7 +91,7 @@ async function marginal(
         const shifted = Array.from({ length: repeats }, (_, i) => apply("add", type, x, constant(type, i + 1)));
         return shifted.map((s) => f(s, y)).reduce((a, b) => apply("add", type, a, b));
       }),
-      flags.webgpu ? 20 : 200,
+      flags.webgpu ? 5 : 200,
     );
   return Math.max(0, await timeOf(value) - await timeOf(base)) / inCache / repeats;
 }
@@ -144,7 +144,7 @@ const [read, write] = [
   await nanoseconds(reading, 2) / (4 * beyondCache),
   await nanoseconds(writing, 2) / (4 * beyondCache),
 ];
-const launch = await nanoseconds(mapOf(4, "f32", (x) => x), 1000);
+const launch = await nanoseconds(mapOf(4, "f32", (x) => x), flags.webgpu ? 100 : 1000);
 
 const digits = (x: number) => Number(x.toPrecision(2));
 console.log(`// ${device.description}`);

@@ -28,7 +28,7 @@ export interface MemoryUse {
 }
 
 /** What of a device decides which kernels there are. */
-export type Target = Pick<Device, "maxOperands" | "roundedRows">;
+export type Target = Pick<Device, "maxOperands" | "roundedRows"> & Partial<Pick<Device, "kind">>;
 
 /**
  * The graph as it is lowered: composites replaced by what they mean, but for those with kernels of their own and what the
@@ -67,11 +67,12 @@ export function build(
     const lowered = lower(graph, values, fuse, target.maxOperands ?? maxOperands, whole);
     return { graph, whole, again, lowered, ...plan(lowered, args) };
   };
+  const costs = costsOf[target.kind ?? "cpu"];
   let best = arrange(optimised, new Set(), []);
   for (let most = Infinity; fuse && best.program.arenaBytes < most;) {
     most = best.program.arenaBytes;
     const { graph, lowered, peak, whole, again } = best;
-    const leaner = recompute(graph, lowered, { ...peak, arenaBytes: most }, { costs: costsOf.cpu, trips, whole });
+    const leaner = recompute(graph, lowered, { ...peak, arenaBytes: most }, { costs, trips, whole });
     if (leaner === null) break;
     const next = arrange(leaner.graph, leaner.whole, [...again, ...leaner.again]);
     if (next.program.arenaBytes < most) best = next;
