@@ -61,7 +61,8 @@ export function emitRoundedRows(
         code.set(most);
       });
       everyLane("i32x4.max_s", most);
-      code.get(line).get(most).f32x4(127).op("f32x4.div").tee(step);
+      // What engines make of an infinite block's bytes differs: its step is made what is not a number (infinity less itself).
+      code.get(line).get(most).f32x4(127).op("f32x4.div").get(most).get(most).op("f32x4.sub", "f32x4.add").tee(step);
       code.laneMemory("v128.store32_lane", 0, stepsOffset(rows, sumBytes));
       code.f32x4(127).get(most).f32x4(leastRounded).op("f32x4.max", "f32x4.div").set(most);
       for (const value of values) {
@@ -190,7 +191,7 @@ export class ByteProducts implements RunProducts {
     });
   }
 
-  /** Puts two upper bits before each of the codes: those of the runs before an even one lie in other words. */
+  /** Puts the two upper bits on top of each code: runs r and r + 1 of a batch, r even, have theirs in the same words. */
   #upper(run: Local, r: number, even: Local, odd: Local): void {
     const code = this.#code, pairs = code.local("v128");
     const masked = (bits: number) => code.i32x4(bits, bits, bits, bits).op("v128.and");

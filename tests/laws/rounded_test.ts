@@ -210,6 +210,9 @@ Deno.test("what is not finite makes the products of its row not a number", async
       const w = upload2(device, type, [8, 256], randomPacked(type, 2048, 2));
       const { data } = await evaluate(roundActivations(product)(upload2(device, "f32", [2, 256], x), w));
       assertEquals([...data].map(Number.isNaN), Array.from({ length: 16 }, (_, i) => i < 8), `${type} ${bad}`);
+      const block = upload2(device, "f32", [1, 256], new Float32Array(256).fill(bad, 64, 96));
+      const { data: none } = await evaluate(roundActivations(product)(block, w));
+      assertEquals([...none].map(Number.isNaN), new Array(8).fill(true), `${type} a block of ${bad}`);
     }
   }
 });
