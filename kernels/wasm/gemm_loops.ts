@@ -107,6 +107,12 @@ export class GemmLoops {
     return to;
   }
 
+  /** Runs `body` where the first part is the last of its segment, which the other parts continue. */
+  #atLast({ segment, depth }: Part, body: () => void): void {
+    if (depth.start === null) body();
+    else this.#code.push(depth.end).i32(segment.k).op("i32.eq").when(body);
+  }
+
   /**
    * Multiplies the area's rows by its columns over a part of one segment, whose panels are packed, and over all of the
    * segments that continue its last part. The sums are added to those at `result` where `add` is not 0.
@@ -115,8 +121,11 @@ export class GemmLoops {
     const code = this.#code;
     const { rows, tileRows, columnBlock } = this.#plan;
     const [row, into] = this.#operands.counters(2);
-    const tiles = (count: number) =>
-      this.#rowOfTiles(area, parts, count, into, add, parts.map((part) => this.#splatOf(part, area, row, count)));
+    const tiles = (count: number) => {
+      const [long, ...short] = parts, splats = [this.#splatOf(long, area, row, count)];
+      this.#atLast(long, () => short.forEach((part) => splats.push(this.#splatOf(part, area, row, count))));
+      this.#rowOfTiles(area, parts, count, into, add, splats);
+    };
     code.get(area.first).set(row).get(result).set(into);
     code.loopUpTo(row, area.last, tileRows, () => {
       tiles(tileRows);

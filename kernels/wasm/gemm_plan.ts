@@ -67,7 +67,7 @@ const deepest = 384;
  * Rows and columns of a unit, the largest first: each is packed once for all of the other, and weights come from far. With
  * its sums a unit takes 320 KB of a second-level cache.
  */
-const unitSizes = [[256, 128], [128, 128], [128, 64], [128, 48], [64, 64], [48, 48]] as const;
+const unitSizes = [[256, 128], [128, 128], [128, 64], [128, 48], [64, 64], [48, 48], [24, 48]] as const;
 /** Units that keep two, four or six threads evenly busy. */
 const wantedUnits = 12;
 /** Rows that are too few to pack the other side for, and columns that are too few to pack the splat side for. */
