@@ -37,8 +37,8 @@ const trial = flags.try;
 const [rounds, minutes] = [Number(flags.rounds), Number(flags.minutes)];
 const [large, small] = trial ? ["256x256x256x16", "64x96x96x8"] : ["4096x4096x4096x16", "512x768x768x8"];
 const model = trial ? "gpt2-tiny" : "gpt2-small";
-/** Calls that share a wait, fewer where one takes long. */
-const mostCalls = 20;
+/** Calls that share a wait take about so many milliseconds: a wait alone takes Deno 10. */
+const [sampleMs, mostCalls] = [600, 1000];
 
 /** Medians of milliseconds, and of the ratios of neighbours to `fused`. */
 interface Measured {
@@ -58,7 +58,10 @@ type Timer = (calls: number) => Promise<number>;
 async function measure(what: string, timers: Readonly<Record<string, Timer>>): Promise<void> {
   const until = performance.now() + minutes * 60e3 / 9;
   await timers.fused(1); // compiles
-  const calls = Math.max(1, Math.min(mostCalls, Math.floor(2000 / await timers.fused(1))));
+  let calls = 1;
+  for (let i = 0; i < 3; i++) { // of a few short calls the wait is most of the time
+    calls = Math.max(1, Math.min(mostCalls, Math.round(sampleMs / await timers.fused(Math.min(100, calls)))));
+  }
   const runners = new Map(Object.entries(timers));
   const taken: Record<string, number>[] = [];
   for (let i = -1; i < rounds && (i < 1 || performance.now() < until); i++) {
@@ -219,20 +222,16 @@ async function check(y: Tensor, [x, a, b, w]: readonly Float32Array[], [m, k, n,
   }
 }
 
-/** Milliseconds of a call: some and one wait, less one and one wait, so that the wait itself (10 ms in Deno) does not count. */
+/** Milliseconds of a call, of some that share a wait for a single number of the last result. */
 function timer(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fuse: boolean): Timer {
   const [compiled, sum] = [jit(f, { fuse }), jit((y: Operand) => reduceSum(y))];
-  const several = async (calls: number) => {
+  return async (calls) => {
     const began = performance.now();
     for (let i = 1; i < calls; i++) release(compiled(...args));
     const last = compiled(...args);
     await read(sum(flatten<Tensor>(last).leaves.at(-1)), { release: true });
     release(last);
-    return performance.now() - began;
-  };
-  return async (calls) => {
-    const one = await several(1);
-    return Math.max(1e-3, (await several(1 + calls) - one) / calls);
+    return (performance.now() - began) / calls;
   };
 }
 
