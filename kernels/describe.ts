@@ -16,7 +16,9 @@ export function describeKernel(kernel: Kernel): string {
     }
     case "contract": {
       const batch = kernel.batch.length > 0 ? `${times(kernel.batch)} of ` : "";
-      return `contract ${batch}${kernel.m} x ${kernel.n}, k ${kernel.segments.map((s) => s.rounded ? `${s.k} in bytes` : s.k).join(" + ")}`;
+      return `contract ${batch}${kernel.m} x ${kernel.n}, k ${
+        kernel.segments.map((s) => s.rounded ? `${s.k} in bytes` : s.k).join(" + ")
+      }`;
     }
     case "scatter":
       return `scatter ${kernel.count} of ${kernel.cols} into ${kernel.targets}`;
