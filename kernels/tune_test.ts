@@ -1,4 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
+import { DeviceError } from "../core/errors.ts";
+import { chooseTiles } from "./device/webgpu_tuning.ts";
+import type { Home } from "./device/webgpu_program.ts";
 import type { Program } from "./kernel.ts";
 import { candidates, tune, type Tuneable } from "./tune.ts";
 import { memoryStore, recall, remember, type TuneStore, userStore } from "./tune_cache.ts";
@@ -117,4 +120,19 @@ Deno.test("the user's file is read and written where the process may, and there 
   assertEquals(userStore(as("granted", null)), null);
   assert(userStore(undefined) === null || userStore(undefined)!.place.endsWith("tiles.json"));
   await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("that kernels are timed is said before, and an adapter that runs none of the tiles keeps its own", async () => {
+  const sentences: string[] = [];
+  const allocate = () => {
+    assertEquals(sentences.length, 1, "said before the first is timed");
+    throw new DeviceError("no memory");
+  };
+  const home = { memory: { allocate, free: () => {} }, failures: { check: () => Promise.resolve() } };
+  const found = { adapter: { info: {} } as GPUAdapter, name: "an adapter", software: false };
+  const warn = (sentence: string) => sentences.push(sentence);
+  const { table, origin } = await chooseTiles(home as unknown as Home, found, 0, { store: memoryStore(), warn });
+  assertEquals(table, { default: gpuTile, classes: {} });
+  assert(sentences[0].startsWith("timing kernels on an adapter, once"), sentences[0]);
+  assert(origin.startsWith("tiles tuned in"), origin);
 });

@@ -21,7 +21,7 @@ export interface TileOptions {
   readonly tune?: boolean;
   /** Where measured tiles are kept; by default a file in the user's cache folder, or nowhere if that may not be used. */
   readonly store?: TuneStore;
-  /** Told, in a sentence, when what was kept can't be used. By default it is printed. */
+  /** Told, in a sentence, that kernels are being timed, or that what was kept can't be used. By default it is printed. */
   readonly warn?: (message: string) => void;
 }
 
@@ -50,6 +50,7 @@ export async function chooseTiles(
   const key = adapterKey(found);
   const known = recall(store, key, base, lanes, warn);
   if (known) return { table: known, origin: `tiles tuned before, from ${store.place}` };
+  warn(`timing kernels on ${found.name}, once: some seconds; "tune: false" (--no-tune) takes usual ones instead`);
   const began = performance.now();
   const table = await tune(new Stopwatch(home), base, lanes);
   remember(store, key, table, lanes, warn);
