@@ -10,6 +10,8 @@ import { mostRounds, type TileConfig } from "./tile.ts";
 const [longRow, shortRow] = [4096, 16];
 /** The fewest lanes of a row that has more than one, the most, and the most elements that a lane keeps in registers. */
 const [fewLanes, mostLanes, mostKept] = [8, 256, 64];
+/** The most terms of one running sum: its rounding errors grow with them, those of the lanes' sums only with their logarithm. */
+const mostSummed = 4096;
 
 /** One reading of a row: reductions that run side by side, or stores at every column. */
 export type Reading = readonly Running[] | { readonly stores: readonly Store[] };
@@ -32,8 +34,9 @@ export interface RowCut {
 export function cutRow({ rows, cols, phases }: RowKernel, tile: TileConfig, unit: Width, across: boolean): RowCut {
   const varies = (expr: Expr) => variesAlong(expr, rows.length);
   const readings = readingsOf(phases, varies);
-  const rounds = cols * Math.max(1, readings.length) / unit;
-  const least = rounds <= mostRounds ? 1 : Math.max(fewLanes, 2 ** Math.ceil(Math.log2(rounds / mostRounds)));
+  const rounds = cols / unit;
+  const parts = Math.max(rounds * Math.max(1, readings.length) / mostRounds, across ? 1 : rounds / mostSummed);
+  const least = parts <= 1 ? 1 : Math.max(fewLanes, 2 ** Math.ceil(Math.log2(parts)));
   let lanes = tile.rowLanes === 1 || across || cols <= shortRow
     ? least
     : Math.max(least, cols >= longRow ? tile.rowLanes * 4 : tile.rowLanes);
