@@ -81,6 +81,13 @@ export function build(
     graph: best.graph,
     program: best.program,
     captured: [...captures.keys()],
-    memory: { step: best.peak.step, held: heldAt(best.lowered, best.peak.launch), again: best.again },
+    memory: {
+      step: best.peak.step,
+      // Listed for whoever explains the program, not at every compilation.
+      get held() {
+        return heldAt(best.lowered, best.peak.launch);
+      },
+      again: best.again,
+    },
   };
 }

@@ -67,8 +67,8 @@ Deno.test("a line that was cut off at the end is left out, one that is broken el
 });
 
 Deno.test("files that can't be read or written are named", () => {
-  assertThrows(() => readMetrics("/tmp/no such folder/m"), FileError, "Cannot read metrics from /tmp/no such folder/m");
-  assertThrows(() => openMetrics("/tmp/no such folder/m"), FileError, "Cannot write metrics to /tmp/no such folder/m");
+  assertThrows(() => readMetrics("out/no such folder/m"), FileError, "Cannot read metrics from out/no such folder/m");
+  assertThrows(() => openMetrics("out/no such folder/m"), FileError, "Cannot write metrics to out/no such folder/m");
 });
 
 Deno.test("losses that are not finite are written as null and read", () => {

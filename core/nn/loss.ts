@@ -6,11 +6,11 @@ import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue } from "../ops/constant.ts";
 import { convert, div, eq, exp, log, max, mul, ne, select, sub } from "../ops/elementwise.ts";
+import { gather } from "../ops/indexing.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { concat, iota, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 import { sumOver } from "../transforms/sum_over.ts";
-import { gather } from "../ops/indexing.ts";
 import { rowWise } from "./row_chunks.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */

@@ -5,7 +5,7 @@
 import { type PackedFormat, packedFormats, type PackedType } from "../../core/packed.ts";
 import type { Code, Local } from "./assembler.ts";
 import type { PackedReader } from "./packed.ts";
-import { batchLoads, type Column, type PreparedRows, type RunProducts } from "./packed_rows.ts";
+import { batchLoads, type Column, emitEachRun, type PreparedRows, type RunProducts } from "./packed_rows.ts";
 
 /** What is taken from every code, of the formats that take anything. */
 function minus({ code }: PackedFormat): number {
@@ -41,61 +41,54 @@ export function emitRoundedRows(
   sums: Local,
 ): PreparedRows {
   const { code, format } = reader, bytes = runBytes(format);
-  const [k, from, at, line] = Array.from({ length: 4 }, () => code.local("i32"));
   const values = Array.from({ length: 8 }, () => code.local("v128"));
   const [most, step, pairs, word] = Array.from({ length: 4 }, () => code.local("v128"));
-  const rowBytes = depth / 32 * bytes, sumBytes = depth / 32 * 4;
+  const sumBytes = depth / 32 * 4;
+  const prepared = { at: to, rowBytes: depth / 32 * bytes, runBytes: bytes, sums, sumBytes };
   const everyLane = (op: "i32x4.max_s" | "i32x4.add", of: Local) => {
     code.get(of).get(of).get(of).shuffle(2, 3, 0, 1).op(op).set(of);
     code.get(of).get(of).get(of).shuffle(1, 0, 3, 2).op(op).set(of);
   };
-  code.get(to).i32(rows * rowBytes).op("i32.add").set(sums);
-  for (let row = 0; row < rows; row++) {
-    code.get(left).i32(row * leftRow).op("i32.add").set(from).get(to).i32(row * rowBytes).op("i32.add").set(at);
-    code.get(sums).i32(row * sumBytes).op("i32.add").set(line).i32(0).set(k);
-    code.loopUpTo(k, { constant: depth }, 32, () => {
-      values.forEach((value, i) => {
-        code.get(from).memory("v128.load", 16 * i).tee(value).op("f32x4.abs");
-        // Magnitudes order as the integers of their bits, what is not a number above all.
-        if (i > 0) code.get(most).op("i32x4.max_s");
-        code.set(most);
-      });
-      everyLane("i32x4.max_s", most);
-      // What engines make of an infinite block's bytes differs: its step is made what is not a number (infinity less itself).
-      code.get(line).get(most).f32x4(127).op("f32x4.div").get(most).get(most).op("f32x4.sub", "f32x4.add").tee(step);
-      code.laneMemory("v128.store32_lane", 0, stepsOffset(rows, sumBytes));
-      code.f32x4(127).get(most).f32x4(leastRounded).op("f32x4.max", "f32x4.div").set(most);
-      for (const value of values) {
-        code.get(value).get(most).op("f32x4.mul").f32x4(0.5).op("f32x4.add", "f32x4.floor");
-        code.op(reader.relaxed ? "i32x4.relaxed_trunc_f32x4_s" : "i32x4.trunc_sat_f32x4_s").set(value);
-      }
-      // Byte b of word w of the codes stands for value 8b + w or 8b + 4 + w of a run, of 8-bit ones 4b + w of half a run.
-      const halves = format.bits === 8 ? [[0, 1, 2, 3], [4, 5, 6, 7]] : [[0, 2, 4, 6], [1, 3, 5, 7]];
-      halves.forEach((half, h) => {
-        const [a, b, c, d] = half.map((i) => values[i]);
-        code.get(a).get(b).op("i16x8.narrow_i32x4_s").get(c).get(d).op("i16x8.narrow_i32x4_s", "i8x16.narrow_i16x8_s");
-        code.tee(word).get(word).shuffleBytes(turned).set(word).get(at).get(word).memory("v128.store", 16 * h);
-        code.get(word).op("i16x8.extadd_pairwise_i8x16_s");
-        if (h > 0) code.get(pairs).op("i16x8.add");
-        code.set(pairs);
-      });
-      if (minus(format) > 0) {
-        const less = -minus(format), two = less << 16 | less & 0xffff;
-        code.get(at).get(pairs).i32x4(two, two, two, two).op("i16x8.mul").memory("v128.store", 32);
-      }
-      if (format.shifted) {
-        code.get(pairs).op("i32x4.extadd_pairwise_i16x8_s").set(pairs);
-        everyLane("i32x4.add", pairs);
-        code.get(line).get(pairs).op("f32x4.convert_i32x4_s").get(step).op("f32x4.mul");
-        code.laneMemory("v128.store32_lane", 0);
-      }
-      code.get(from).i32(128).op("i32.add").set(from).get(at).i32(bytes).op("i32.add").set(at);
-      code.get(line).i32(4).op("i32.add").set(line);
+  code.get(to).i32(rows * prepared.rowBytes).op("i32.add").set(sums);
+  emitEachRun(code, { at: left, rowBytes: leftRow, rows, depth }, prepared, (from, at, line) => {
+    values.forEach((value, i) => {
+      code.get(from).memory("v128.load", 16 * i).tee(value).op("f32x4.abs");
+      // Magnitudes order as the integers of their bits, what is not a number above all.
+      if (i > 0) code.get(most).op("i32x4.max_s");
+      code.set(most);
     });
-  }
-  code.release("i32", k, from, at, line);
+    everyLane("i32x4.max_s", most);
+    // What engines make of an infinite block's bytes differs: its step is made what is not a number (infinity less itself).
+    code.get(line).get(most).f32x4(127).op("f32x4.div").get(most).get(most).op("f32x4.sub", "f32x4.add").tee(step);
+    code.laneMemory("v128.store32_lane", 0, stepsOffset(rows, sumBytes));
+    code.f32x4(127).get(most).f32x4(leastRounded).op("f32x4.max", "f32x4.div").set(most);
+    for (const value of values) {
+      code.get(value).get(most).op("f32x4.mul").f32x4(0.5).op("f32x4.add", "f32x4.floor");
+      code.op(reader.relaxed ? "i32x4.relaxed_trunc_f32x4_s" : "i32x4.trunc_sat_f32x4_s").set(value);
+    }
+    // Byte b of word w of the codes stands for value 8b + w or 8b + 4 + w of a run, of 8-bit ones 4b + w of half a run.
+    const halves = format.bits === 8 ? [[0, 1, 2, 3], [4, 5, 6, 7]] : [[0, 2, 4, 6], [1, 3, 5, 7]];
+    halves.forEach((half, h) => {
+      const [a, b, c, d] = half.map((i) => values[i]);
+      code.get(a).get(b).op("i16x8.narrow_i32x4_s").get(c).get(d).op("i16x8.narrow_i32x4_s", "i8x16.narrow_i16x8_s");
+      code.tee(word).get(word).shuffleBytes(turned).set(word).get(at).get(word).memory("v128.store", 16 * h);
+      code.get(word).op("i16x8.extadd_pairwise_i8x16_s");
+      if (h > 0) code.get(pairs).op("i16x8.add");
+      code.set(pairs);
+    });
+    if (minus(format) > 0) {
+      const less = -minus(format), two = less << 16 | less & 0xffff;
+      code.get(at).get(pairs).i32x4(two, two, two, two).op("i16x8.mul").memory("v128.store", 32);
+    }
+    if (format.shifted) {
+      code.get(pairs).op("i32x4.extadd_pairwise_i16x8_s").set(pairs);
+      everyLane("i32x4.add", pairs);
+      code.get(line).get(pairs).op("f32x4.convert_i32x4_s").get(step).op("f32x4.mul");
+      code.laneMemory("v128.store32_lane", 0);
+    }
+  });
   code.release("v128", ...values, most, step, pairs, word);
-  return { at: to, rowBytes, runBytes: bytes, sums, sumBytes, rounded: true };
+  return { ...prepared, rounded: true };
 }
 
 /** Four rows of four bytes as columns. */

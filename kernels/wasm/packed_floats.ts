@@ -2,7 +2,7 @@
 import type { PackedFormat } from "../../core/packed.ts";
 import type { Code, Local } from "./assembler.ts";
 import type { PackedReader } from "./packed.ts";
-import { batchLoads, type Column, type PreparedRows, type RunProducts } from "./packed_rows.ts";
+import { batchLoads, type Column, emitEachRun, type PreparedRows, type RunProducts } from "./packed_rows.ts";
 
 /** Whether codes are multiplied where they stand in their words, times 16ʲ, and rows are divided by that beforehand. */
 function inPlace({ bits, code }: PackedFormat): boolean {
@@ -28,34 +28,25 @@ export function emitPreparedRows(
   sums: Local,
 ): PreparedRows {
   const { code } = reader, scaled = inPlace(reader.format);
-  const [k, from, at, line] = Array.from({ length: 4 }, () => code.local("i32"));
   const sum = code.local("v128"), value = code.local("v128");
-  const rowBytes = depth * 4, sumBytes = depth / 32 * 4;
-  code.get(to).i32(scaled ? rows * rowBytes : 0).op("i32.add").set(sums);
+  const prepared = { at: to, rowBytes: depth * 4, runBytes: 128, sums, sumBytes: depth / 32 * 4 };
+  code.get(to).i32(scaled ? rows * prepared.rowBytes : 0).op("i32.add").set(sums);
   if (scaled || reader.format.shifted) {
-    for (let row = 0; row < rows; row++) {
-      code.get(left).i32(row * leftRow).op("i32.add").set(from).get(to).i32(row * rowBytes).op("i32.add").set(at);
-      code.get(sums).i32(row * sumBytes).op("i32.add").set(line).i32(0).set(k);
-      code.loopUpTo(k, { constant: depth }, 32, () => {
-        for (let i = 0; i < 8; i++) {
-          code.get(from).memory("v128.load", i * 16).set(value);
-          code.get(value);
-          if (i > 0) code.get(sum).op("f32x4.add");
-          code.set(sum);
-          if (scaled) code.get(at).get(value).f32x4(16 ** -(i & 3)).op("f32x4.mul").memory("v128.store", i * 16);
-        }
-        code.get(sum).get(sum).get(sum).shuffle(2, 3, 0, 1).op("f32x4.add").set(sum);
-        code.get(line).get(sum).get(sum).get(sum).shuffle(1, 0, 3, 2).op("f32x4.add");
-        code.laneMemory("v128.store32_lane", 0);
-        code.get(from).i32(128).op("i32.add").set(from).get(at).i32(128).op("i32.add").set(at);
-        code.get(line).i32(4).op("i32.add").set(line);
-      });
-    }
+    emitEachRun(code, { at: left, rowBytes: leftRow, rows, depth }, prepared, (from, at, line) => {
+      for (let i = 0; i < 8; i++) {
+        code.get(from).memory("v128.load", i * 16).set(value);
+        code.get(value);
+        if (i > 0) code.get(sum).op("f32x4.add");
+        code.set(sum);
+        if (scaled) code.get(at).get(value).f32x4(16 ** -(i & 3)).op("f32x4.mul").memory("v128.store", i * 16);
+      }
+      code.get(sum).get(sum).get(sum).shuffle(2, 3, 0, 1).op("f32x4.add").set(sum);
+      code.get(line).get(sum).get(sum).get(sum).shuffle(1, 0, 3, 2).op("f32x4.add");
+      code.laneMemory("v128.store32_lane", 0);
+    });
   }
-  code.release("i32", k, from, at, line);
   code.release("v128", sum, value);
-  const place = scaled ? { at: to, rowBytes } : { at: left, rowBytes: leftRow };
-  return { ...place, runBytes: 128, sums, sumBytes, rounded: false };
+  return { ...prepared, ...(!scaled && { at: left, rowBytes: leftRow }), rounded: false };
 }
 
 /** The products of a run in f32, of every row with every column. */
