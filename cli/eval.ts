@@ -1,5 +1,5 @@
 /** `lowrank eval`: how well a model, with or without an adapter, predicts rows that are kept back. */
-import { OptionError } from "../core/errors.ts";
+import { LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { readAdapter } from "../train/adapter_files.ts";
@@ -69,6 +69,14 @@ async function measure(
     : { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
   const padId = tokenizer.padId ?? 0;
   const found = await evaluator(trainee, rowsOf(data), { batch, context: seq ?? context, padId })(trainee.trainable);
+  if (!Number.isFinite(found.loss)) {
+    throw new LowrankError(
+      `The loss on ${path} is not finite: the weights${
+        adapter ? " or the adapter" : ""
+      } hold such values, or values so large ` +
+        `that sums overflow; ${adapter ? "use an earlier adapter" : "load the model again"}.`,
+    );
+  }
   const lines = [
     `loss        ${found.loss.toFixed(4)}`,
     found.perplexity !== undefined && `perplexity  ${found.perplexity.toFixed(3)}`,

@@ -2,7 +2,7 @@
 import { type Aval, sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
 import type { LanguageModel } from "../core/model.ts";
-import { DataError, OptionError } from "../core/errors.ts";
+import { DataError, LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { broadcastTo, full, reshape } from "../core/ops/broadcast.ts";
 import { add, ge, max, select, sub } from "../core/ops/elementwise.ts";
@@ -15,6 +15,7 @@ import { flatten } from "../core/tree.ts";
 import {
   countTokens,
   drawKey,
+  noToken,
   sampleToken,
   type SamplingNumbers,
   samplingNumbers,
@@ -68,7 +69,7 @@ export interface TokenEvent {
   readonly finish: Finish | null;
 }
 
-/** Continues prompts (token ids) with a model's parameters. */
+/** Continues prompts (token ids) with a model's parameters. Logits that are not finite are a LowrankError. */
 export type Generate = (params: any, prompts: readonly (readonly number[])[], options: GenerateOptions) => Promise<
   Generated[]
 >;
@@ -199,6 +200,7 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
         for (const [i, { data }] of group.entries()) {
           for (const [row, state] of rows.entries()) {
             if (!state.open) continue;
+            if (data[row] === noToken) throw notFinite(row, state.ids.length);
             const id = stopIds.includes(data[row]) ? null : data[row];
             if (id !== null) state.ids.push(id);
             const stopped = id === null || isComplete(state.ids);
@@ -226,6 +228,15 @@ export function generator(model: Steps, runtime: Runtime): Generate {
     }
     return rows;
   };
+}
+
+function notFinite(row: number, made: number): LowrankError {
+  return new LowrankError(
+    `The logits of prompt ${row + 1} after ${made} new token${
+      made === 1 ? "" : "s"
+    } are not finite: the weights or the ` +
+      `adapter hold such values, or values so large that sums overflow; use an earlier adapter, or load the model again.`,
+  );
 }
 
 function checkPrompts(prompts: readonly (readonly number[])[], contextLength: number, maxNewTokens: number): void {

@@ -7,9 +7,11 @@ import {
   bitcast,
   convert,
   div,
+  eq,
   exp,
   ge,
   gt,
+  isFiniteValue,
   log,
   lt,
   max,
@@ -56,7 +58,8 @@ export function samplingNumbers(options: SamplingOptions): SamplingNumbers {
   demand(topP > 0 && topP <= 1, "topP", topP, "a probability above 0 and up to 1");
   demand(minP >= 0 && minP <= 1, "minP", minP, "a share from 0 to 1");
   demand(repetitionPenalty > 0 && repetitionPenalty < Infinity, "repetitionPenalty", repetitionPenalty, "above 0");
-  const draws = temperature > 0;
+  // A temperature that f32 has no normal number for is none: some devices flush it to 0 and divide by that.
+  const draws = temperature >= leastNormal;
   return {
     ...(repetitionPenalty !== 1 && { repetitionPenalty }),
     ...(draws && { temperature }),
@@ -72,20 +75,35 @@ export type SamplingNumbers = Partial<Record<"repetitionPenalty" | "temperature"
 /** The score of a token that can't be drawn. */
 const hidden = -3.4e38;
 
+/** The least normal number of f32. */
+const leastNormal = 2 ** -126;
+
+/** What stands for the next token of a row whose logits are not all finite. */
+export const noToken = -1;
+
 /**
- * The next token i32[B] for logits f32[B,V]. A draw in proportion to the probabilities is the greatest of logit + Gumbel noise.
+ * The next token i32[B] for logits f32[B,V], or {@link noToken}. A draw in proportion to the probabilities is the greatest of
+ * logit + Gumbel noise.
  *
  * @param key u32[2], of this very draw
  * @param seen f32[B,V], not 0 for tokens that are penalised
  */
 export function sampleToken(logits: Value, numbers: SamplingNumbers, key: Operand | null, seen: Value | null): Value {
+  const finite = eq(reduceSum(convert(isFiniteValue(logits), "i32"), 1), logits.shape[1]);
+  return select(finite, chooseToken(logits, numbers, key, seen), noToken);
+}
+
+/** The same for logits that are finite. */
+function chooseToken(logits: Value, numbers: SamplingNumbers, key: Operand | null, seen: Value | null): Value {
   const { repetitionPenalty, temperature } = numbers;
   let x = logits;
   if (repetitionPenalty !== undefined && seen) {
     x = select(gt(seen, 0), select(gt(x, 0), div(x, repetitionPenalty), mul(x, repetitionPenalty)), x);
   }
   if (temperature === undefined || key === null) return argmax(x, 1);
-  x = limit(div(x, temperature), numbers);
+  // Below the greatest, so that no temperature makes the greatest infinite.
+  x = max(div(sub(x, reduceMax(x, 1, { keep: true })), temperature), hidden);
+  x = limit(x, numbers);
   // -log E is Gumbel noise for E = -log u. Small E decide, so u is taken near 0, where f32 is finest.
   const u = mul(add(convert(randomBits(key, x.shape), "f32"), 0.5), 2 ** -32);
   const e = select(lt(u, 2 ** -12), mul(u, add(1, mul(u, 0.5))), mul(log(max(sub(1, u), 2 ** -25)), -1));

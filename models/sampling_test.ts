@@ -7,7 +7,7 @@ import { randomKey } from "../core/random.ts";
 import { type OpenRuntime, oracleRuntime, runtimes } from "../tests/runtimes.ts";
 import { tokenStream } from "./generate.ts";
 import { loadModel } from "./load_model.ts";
-import { limit, sampleToken, samplingNumbers, type SamplingOptions } from "./sampling.ts";
+import { limit, noToken, sampleToken, samplingNumbers, type SamplingOptions } from "./sampling.ts";
 
 const floats = (runtime: OpenRuntime, shape: number[], data: number[]) =>
   upload(runtime.home, { shape, dtype: "f32", data: Float32Array.from(data) });
@@ -128,3 +128,44 @@ Deno.test("a reader may leave a stream at any token", async () => {
     break;
   }
 });
+
+const extremes = fc.record({
+  temperature: fc.constantFrom(1e-45, 1e-38, 1e-30, 1e-6, 1, 1e30, 3e38),
+  seed: fc.constantFrom(0, 1, 2 ** 32, 2 ** 53 - 1),
+});
+
+for (const { name, open } of runtimes) {
+  Deno.test(`the least temperatures take the greatest, the highest any, on ${name}`, async () => {
+    using runtime = await open();
+    const logits = [[3e38, -3e38, 1, 0, 2.9e38, -1, 5, 7], [1, 2, 4, 3, -9, 0, 0.5, 3.5]];
+    const run = runtime.jit((logits, numbers, key) => sampleToken(logits, numbers, key, null));
+    await fc.assert(
+      fc.asyncProperty(extremes, async ({ temperature, seed }) => {
+        const numbers = samplingNumbers({ temperature });
+        const key = "temperature" in numbers ? upload(runtime.home, randomKey(seed)) : null;
+        const drawn = await runtime.read(
+          key === null
+            ? runtime.jit((logits) => sampleToken(logits, {}, null, null))(floats(runtime, [2, 8], logits.flat()))
+            : run(floats(runtime, [2, 8], logits.flat()), numbers, key),
+        );
+        if (temperature <= 1e-6) assertEquals([...drawn.data], [0, 2]);
+        for (const token of drawn.data) assert(token >= 0 && token < 8, `token ${token} at ${temperature}`);
+      }),
+      { numRuns: 20, seed: 3 },
+    );
+  });
+
+  Deno.test(`a row whose logits are not all finite has no token, on ${name}`, async () => {
+    using runtime = await open();
+    const good = [0, 1, 2, 3];
+    const rows = [good, [0, NaN, 1, 2], [Infinity, 0, 0, 0], [0, 0, 0, -Infinity], good];
+    const wanted = [3, noToken, noToken, noToken, 3];
+    const logits = floats(runtime, [5, 4], rows.flat());
+    const greedy = runtime.jit((logits) => sampleToken(logits, {}, null, null));
+    assertEquals([...(await runtime.read(greedy(logits))).data], wanted);
+    const drawn = runtime.jit((logits, numbers, key) => sampleToken(logits, numbers, key, null));
+    const numbers = samplingNumbers({ temperature: 1e-6, topP: 0.9, topK: 3 });
+    const key = upload(runtime.home, randomKey(5));
+    assertEquals([...(await runtime.read(drawn(logits, numbers, key))).data], wanted);
+  });
+}

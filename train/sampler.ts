@@ -1,4 +1,5 @@
 /** What a model in training makes of some prompts, to be read beside each other. */
+import { LowrankError } from "../core/errors.ts";
 import { ignoredLabel } from "../core/nn/loss.ts";
 import { cacheBytes, type Steps } from "../models/generate.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
@@ -26,7 +27,10 @@ export function sampleBytes(model: Steps, rows: readonly Example[]): number {
   return rows.length === 0 ? 0 : cacheBytes(model, rows.map(promptOf), usualLength);
 }
 
-/** Makes a function that continues the prompts, greedily, with the parameters that it is given. */
+/**
+ * Makes a function that continues the prompts, greedily, with the parameters that it is given. Where that fails, the texts say
+ * why: a run is not ended by what is only looked at.
+ */
 export function sampler<P>(
   { model, tokenizer, rows, params, maxNewTokens = usualLength }: SamplerOptions<P>,
 ): (trained: P) => Promise<Sample[]> {
@@ -34,7 +38,10 @@ export function sampler<P>(
   const texts = prompts.map((ids) => tokenizer.decode(ids));
   const answer = answerer(model, tokenizer, { maxNewTokens });
   return async (trained) => {
-    const answers = await answer(params(trained), prompts);
+    const answers = await answer(params(trained), prompts).catch((error) => {
+      if (!(error instanceof LowrankError)) throw error;
+      return prompts.map(() => error.message);
+    });
     return answers.map((text, i) => ({ prompt: texts[i], text }));
   };
 }

@@ -73,16 +73,38 @@ const flags: BadInput[] = [
   },
 ];
 
+/** A model whose sums overflow. */
+const overflowing = model({
+  weights(tensors) {
+    (tensors.get("ln_f.weight")!.data as Float32Array).fill(3e38);
+  },
+});
+
 /** Runs that end before their last step. */
 const runs: BadInput[] = [
   {
-    name: "A loss that is not finite",
-    args: [...onModel, "--steps", "3"],
+    name: "Generating with weights that overflow",
+    args: ["lowrank", "generate", "--model", "model", "--device", "cpu", "--max-tokens", "3", "a"],
+    files: overflowing,
+    sentence:
+      "error: The logits of prompt 1 after … new token… are not finite: the weights or the adapter hold such values…",
+    code: 1,
+  },
+  {
+    name: "Measuring weights that are not numbers",
+    args: ["lowrank", "eval", ...onModel, "--device", "cpu"],
     files: model({
       weights(tensors) {
-        (tensors.get("ln_f.weight")!.data as Float32Array).fill(3e38);
+        (tensors.get("ln_f.weight")!.data as Float32Array).fill(NaN);
       },
     }),
+    sentence: "error: The loss on rows.jsonl is not finite: the weights hold such values…load the model again.",
+    code: 1,
+  },
+  {
+    name: "A loss that is not finite",
+    args: [...onModel, "--steps", "3"],
+    files: overflowing,
     sentence:
       "error: The loss of step 1 is … and its gradients' norm …: the adapter as it was before that step is saved in " +
       "out/adapter; lower the learning rate, or look for broken rows and weights.",
