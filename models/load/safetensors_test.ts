@@ -5,6 +5,7 @@ import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 import { memoryBytes } from "./byte_source.ts";
 import { encodeSafetensors, openSafetensors, writeSafetensors } from "./safetensors.ts";
+import { elementBits } from "./safetensors_header.ts";
 
 const values = [1.5, -2.25, 0, -0, 3.0e-5, 65504, Infinity];
 
@@ -81,7 +82,9 @@ Deno.test("a damaged file is refused with what is wrong", () => {
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(3), "it has 3 bytes"],
     [file('{"a":', 0), "its header is not JSON"],
-    [file(" []", 0), "its header is not a JSON object"],
+    [file("[]", 0), "its header is not a JSON object"],
+    [file("\ufeff{}", 0), "its header is not JSON"],
+    [file("{}\0", 0), "its header is not JSON"],
     [file(entry('"shape":[4],"data_offsets":[0,8]'), 8), "a is F32 [4], 16 bytes, and its data_offsets span 8"],
     [file(entry('"shape":[4],"data_offsets":[0,16]'), 8), "its tensors end at byte"],
     [file(entry('"shape":[1],"data_offsets":[4,8]'), 8), "a hole between the header and a"],
@@ -91,13 +94,19 @@ Deno.test("a damaged file is refused with what is wrong", () => {
     [file(entry('"shape":[1],"data_offsets":[4,0]'), 4), "a has the data_offsets [4,0]"],
     [file('{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}', 4), 'the dtype "F31"'],
     [file('{"__metadata__":{"format":1}}', 0), "__metadata__ holds something that is not a string"],
+    [file(entry('"shape":[1.0],"data_offsets":[0,4]'), 4), "a has the shape [1.0]"],
+    [file(entry('"shape":[1],"data_offsets":[-0,4]'), 4), "a has the data_offsets [-0,4]"],
+    [file(entry('"shape":[1],"shape":[1],"data_offsets":[0,4]'), 4), "a has two shape"],
+    [file(entry('"shape":[9223372036854775808,4,0],"data_offsets":[0,0]'), 0), "more than 64 bits can count"],
+    [file(entry('"shape":[1],"data_offsets":[0,4],"x":1e999'), 4), "the number 1e999 is out of range"],
+    [file(entry('"shape":[1],"data_offsets":[0,4],"x":"\\ud800"'), 4), "half of a surrogate pair"],
     [
-      file(
-        '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\\u0061":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
-        8,
-      ),
-      'names "a" twice',
+      file(entry(`"shape":[1],"data_offsets":[0,4],"x":${"[".repeat(126)}${"]".repeat(126)}`), 4),
+      "nested more than 127",
     ],
+    [file('{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}', 1), "a is F4 [3], 1.5 bytes"],
+    [file('{"__metadata__":null,"__metadata__":null}', 0), "two __metadata__"],
+    [file('{"a":5}', 0), "its header says nothing usable of a"],
     [
       file(
         '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}',
@@ -110,6 +119,38 @@ Deno.test("a damaged file is refused with what is wrong", () => {
   const long = new Uint8Array(16);
   new DataView(long.buffer).setBigUint64(0, 1n << 62n, true);
   assertThrows(() => open(long), FileError, "a header of 4611686018427387904 bytes");
+});
+
+Deno.test("what the reference reader takes is taken", () => {
+  const entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}';
+  const cases: [header: string, data: number, names: string[], metadata: Record<string, string>][] = [
+    ["{}", 0, [], {}],
+    [` \n\t{"a":${entry}} \r\n`, 4, ["a"], {}],
+    [`{"__metadata__":null,"a":${entry}}`, 4, ["a"], {}], // as mlx writes it
+    [`{"__metadata__":{"x":"1","x":"2"},"a":${entry}}`, 4, ["a"], { x: "2" }],
+    [`{"\\u005f_metadata__":{"x":"1"},"a":${entry}}`, 4, ["a"], { x: "1" }],
+    [`{"a":{"dtype":"F32","shape":[9],"data_offsets":[3,99]},"\\u0061":${entry}}`, 4, ["a"], {}],
+    ['{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":{"y":[1e5]}}}', 4, ["a"], {}],
+    ['{"a":["F32",[1],[0,4]]}', 4, ["a"], {}],
+    ['{"a":{"dtype":{"F32":null},"shape":[1],"data_offsets":[0,4]}}', 4, ["a"], {}],
+    ['{"":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}', 4, [""], {}],
+    ['{"a":{"dtype":"F32","shape":[0,9007199254740993],"data_offsets":[0,0]}}', 0, ["a"], {}],
+    [
+      '{"c":{"dtype":"U8","shape":[0],"data_offsets":[1,1]},"b":{"dtype":"F4","shape":[2],"data_offsets":[0,1]},' +
+      '"a":{"dtype":"C64","shape":[0],"data_offsets":[0,0]}}',
+      1,
+      ["c", "b", "a"],
+      {},
+    ],
+  ];
+  for (const [header, data, names, metadata] of cases) {
+    const source = open(file(header, data));
+    assertEquals({ names: source.names, metadata: source.metadata }, { names, metadata }, header);
+  }
+  for (const [dtype, bits] of Object.entries(elementBits)) {
+    const source = open(file(`{"a":{"dtype":"${dtype}","shape":[4],"data_offsets":[0,${bits / 2}]}}`, bits / 2));
+    assertEquals(source.entry("a").stored, dtype);
+  }
 });
 
 Deno.test("integers that do not fit are an error, and other types can be had as bytes", () => {
