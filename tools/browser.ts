@@ -21,7 +21,7 @@ export async function bundle(module: string, out: string, replace: Record<string
   const map = await Deno.makeTempFile({ suffix: ".json" });
   const { imports } = JSON.parse(await Deno.readTextFile("offline.json")); // its stand-ins need no registry
   const absent = "./examples/browser/not_in_pages.ts";
-  Object.assign(imports, { "node:crypto": absent, "@huggingface/hub": absent, ...replace });
+  Object.assign(imports, { "node:crypto": absent, "node:process": absent, "@huggingface/hub": absent, ...replace });
   for (const [name, target] of Object.entries<string>(imports)) {
     if (target.startsWith("./")) imports[name] = new URL(`.${target}`, import.meta.url).href;
   }

@@ -9,10 +9,11 @@ import { supportsRelaxedSimd } from "../wasm/probe.ts";
 import { blasCrossover } from "../wasm/gemm_blas.ts";
 import { mostDotRows } from "../wasm/gemm_plan.ts";
 import { type BlasLibrary, findBlas } from "./blas.ts";
-import { CpuMemory, mostBytes } from "./cpu_memory.ts";
+import { CpuMemory } from "./cpu_memory.ts";
 import { CpuThreads } from "./cpu_threads.ts";
 import { reservedBytes, stepWords, words } from "./cpu_walk.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
+import { machineMemory } from "./machine_memory.ts";
 
 /** How the CPU device is opened. */
 export interface CpuOptions {
@@ -35,28 +36,30 @@ export interface BlasOptions {
   readonly from?: number;
 }
 
-/** More threads than this gain nothing on the sizes that one 4 GB memory holds. */
+/** More threads than this, or than there are processors, gain nothing on the sizes that one 4 GB memory holds. */
 const mostThreads = 16;
 
 /**
- * Opens the CPU device. It needs no permission. Without SharedArrayBuffer or worker threads it runs on the calling thread, and
+ * Opens the CPU device. It needs no permission; with `--allow-sys=systemMemoryInfo` it asks no more memory than the machine or
+ * its container has. Without SharedArrayBuffer or worker threads it runs on the calling thread, and
  * its description says so. Results do not depend on the number of threads.
  *
  * A BLAS that is missing or broken is said in the description, and the kernels built in are used.
  *
- * @throws {OptionError} if `threads` is not a positive whole number, or `relaxed` is asked for where it is missing.
+ * @throws {OptionError} if `threads` is no whole number from 1 to the processors there are (or 16), or `relaxed` is asked for where it is missing.
  */
 export async function openCpu(options: CpuOptions = {}): Promise<CpuDevice> {
-  const wanted = options.threads ?? Math.min(navigator.hardwareConcurrency ?? 1, mostThreads);
-  if (!Number.isInteger(wanted) || wanted < 1) {
-    throw new OptionError(`threads is ${wanted}: give a whole number of at least 1.`);
+  const processors = navigator.hardwareConcurrency ?? 1, most = Math.max(processors, mostThreads);
+  const wanted = options.threads ?? Math.min(processors, mostThreads);
+  if (!Number.isInteger(wanted) || wanted < 1 || wanted > most) {
+    throw new OptionError(`threads is ${wanted}: give a whole number from 1 to ${most}.`);
   }
   const relaxed = options.relaxed ?? supportsRelaxedSimd();
   if (relaxed && !supportsRelaxedSimd()) {
     throw new OptionError("relaxed is true, but this engine has no fused multiply-add of relaxed SIMD: leave it out.");
   }
   const shared = CpuThreads.available;
-  const memory = new CpuMemory(shared, reservedBytes);
+  const memory = new CpuMemory(shared, reservedBytes, await machineMemory());
   const blas = chooseBlas(options.blas ?? true, shared);
   if (!shared || wanted === 1) {
     const remark = shared ? "" : ", no worker threads here";
@@ -111,7 +114,7 @@ interface CompiledKernel {
 /** WebAssembly SIMD on the threads of this machine. Programs run to their end inside `run`. */
 export class CpuDevice implements Device {
   readonly kind = "cpu";
-  readonly capacity = mostBytes;
+  readonly capacity: number;
   /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
   readonly maxOperands = 16;
   readonly roundedRows = mostDotRows;
@@ -139,6 +142,7 @@ export class CpuDevice implements Device {
     blas: ChosenBlas = withoutBlas,
   ) {
     this.#memory = memory;
+    this.capacity = memory.capacity;
     this.#threads = threads;
     this.blas = blas.library?.name ?? null;
     this.#emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };

@@ -1,12 +1,13 @@
 /** The one WebAssembly memory that the CPU device lives in, handed out in blocks. */
 import { DeviceError } from "../../core/errors.ts";
+import { formatBytes } from "../../core/format_bytes.ts";
 
 /** Bytes of a WebAssembly page. */
 const pageBytes = 65536;
 /** A 32-bit memory holds at most this many pages: 4 GB. */
 const mostPages = 65536;
 /** The most bytes that one memory can ever hold. */
-export const mostBytes = mostPages * pageBytes;
+const mostBytes = mostPages * pageBytes;
 /** Blocks start and end on this many bytes, a cache line. */
 const alignment = 64;
 
@@ -20,14 +21,17 @@ interface Gap {
 export class CpuMemory {
   readonly memory: WebAssembly.Memory;
   readonly shared: boolean;
+  /** The most bytes that it will ever hold. */
+  readonly capacity: number;
   #gaps: Gap[] = [];
   #end: number;
   #current = 0;
   #peak = 0;
 
-  /** `reserved` bytes at the start are the owner's. */
-  constructor(shared: boolean, reserved: number) {
+  /** `reserved` bytes at the start are the owner's; `machine` is what the machine has. */
+  constructor(shared: boolean, reserved: number, machine = Infinity) {
     this.shared = shared;
+    this.capacity = Math.min(mostBytes, machine);
     this.memory = new WebAssembly.Memory({ initial: Math.ceil(reserved / pageBytes) + 1, maximum: mostPages, shared });
     this.#end = align(reserved);
   }
@@ -95,7 +99,7 @@ export class CpuMemory {
     const missing = Math.ceil((end + alignment - this.memory.buffer.byteLength) / pageBytes);
     if (missing > 0) {
       try {
-        if (end + alignment > mostBytes) throw new RangeError("past the largest memory");
+        if (end + alignment > this.capacity) throw new RangeError("past the largest memory");
         this.memory.grow(missing);
       } catch {
         throw new DeviceError(this.#refusal(bytes));
@@ -106,20 +110,17 @@ export class CpuMemory {
   }
 
   #refusal(bytes: number): string {
-    const beyond = mostBytes - this.#end;
+    const beyond = Math.max(0, this.capacity - this.#end);
     const largest = this.#gaps.reduce((most, gap) => Math.max(most, gap.bytes), beyond);
-    return `The CPU device needs ${gigabytes(bytes)} GB more in one piece, but of the 4.0 GB that one memory holds ` +
-      `${gigabytes(this.#current)} GB are taken and the largest free piece is ${
-        gigabytes(largest)
-      } GB: use a smaller ` +
-      `batch or sequence, or keep the weights in bf16.`;
+    const owner = this.capacity === mostBytes ? "one memory holds" : "this machine, or its container, has for it";
+    return `The CPU device needs ${formatBytes(bytes)} more in one piece, but of the ${
+      formatBytes(this.capacity)
+    } that ` +
+      `${owner} ${formatBytes(this.#current)} are taken and the largest free piece is ${formatBytes(largest)}: use a ` +
+      `smaller batch or sequence, or hold the weights as bf16 or packed.`;
   }
 }
 
 function align(bytes: number): number {
   return Math.ceil(bytes / alignment) * alignment;
-}
-
-function gigabytes(bytes: number): string {
-  return (bytes / 2 ** 30).toFixed(bytes < 2 ** 28 ? 3 : 1);
 }

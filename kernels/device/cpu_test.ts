@@ -225,8 +225,25 @@ Deno.test("memory is counted, reused, and refused with a sentence", async () => 
   device.free(second);
   assertEquals(device.memory.current, 0);
   assertThrows(() => device.free(second), DeviceError, "freed buffer");
-  assertThrows(() => device.allocate(5 * 2 ** 30), DeviceError, "needs 5.0 GB more");
+  assertThrows(
+    () => device.allocate(5 * 2 ** 30),
+    DeviceError,
+    "needs 5.37 GB more in one piece, but of the 4.29 GB that one memory holds",
+  );
   assertThrows(() => device.write(device.allocate(8), new Float32Array(3)), DeviceError, "12 bytes do not fit");
+});
+
+Deno.test("no more memory is taken than the machine has", () => {
+  const memory = new CpuMemory(false, reservedBytes, 700e6);
+  assertEquals(memory.capacity, 700e6);
+  const large = memory.allocate(600e6);
+  assertThrows(
+    () => memory.allocate(200e6),
+    DeviceError,
+    "needs 200.0 MB more in one piece, but of the 700.0 MB that this machine, or its container, has for it 600.0 MB are taken",
+  );
+  memory.free(large, 600e6);
+  memory.free(memory.allocate(650e6), 650e6);
 });
 
 Deno.test("one arena serves all programs", async () => {
@@ -240,7 +257,13 @@ Deno.test("one arena serves all programs", async () => {
 });
 
 Deno.test("bad options and foreign buffers are refused", async () => {
-  await assertRejects(() => openCpu({ threads: 0 }), OptionError, "threads is 0");
+  for (const threads of [0, -1, 1.5, NaN, 1000]) {
+    await assertRejects(
+      () => openCpu({ threads }),
+      OptionError,
+      `threads is ${threads}: give a whole number from 1 to`,
+    );
+  }
   using one = await openCpu({ threads: 1 });
   using other = await openCpu({ threads: 1 });
   assertThrows(() => one.free(other.allocate(4)), DeviceError, "another device");

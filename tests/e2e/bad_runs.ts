@@ -62,6 +62,12 @@ export const commandLine = [
     code: 1,
   },
   {
+    name: "More threads than help",
+    args: [...cliTrain, "--threads", "1000"],
+    sentence: "error: threads is 1000: give a whole number from 1 to …",
+    code: 1,
+  },
+  {
     name: "Steps and epochs",
     args: [...cliTrain, "--steps", "3", "--epochs", "1"],
     sentence: "error: steps and epochs are both given: give one of them",
