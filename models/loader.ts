@@ -41,7 +41,7 @@ export interface FromFiles extends Disposable {
   readonly path: string;
   /** Its configuration. */
   readonly config: ModelConfig;
-  /** What a person should know of how the weights are held: those that were to stay packed and could not. */
+  /** What a person should know of its files, and of how the weights are held: those that were to stay packed and could not. */
   readonly notes: readonly string[];
   /** Builds the model's tokenizer; a sentence where it has none. */
   tokenizer(): Tokenizer;
@@ -100,7 +100,7 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
       ...make(params.tree),
       path: files.path,
       config,
-      notes: params.notes,
+      notes: [...files.notes ?? [], ...params.notes],
       tokenizer: () => files.tokenizer(),
       [Symbol.dispose]: () => params.tensors.forEach((t) => t.dispose()),
     };

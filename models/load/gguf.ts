@@ -118,6 +118,31 @@ function shrink(value: bigint): number | bigint {
   return Number.isSafeInteger(number) ? number : value;
 }
 
+/**
+ * The value of a key that may be given layer by layer; undefined where it is absent. Throws a {@link FileError} where layers
+ * differ, or the list is not as long as there are layers.
+ */
+export function oneForAllLayers(
+  path: string,
+  key: string,
+  metadata: ReadonlyMap<string, GgufValue>,
+): GgufValue | undefined {
+  const value = metadata.get(key);
+  if (typeof value !== "object") return value;
+  const layers = metadata.get(`${metadata.get("general.architecture")}.block_count`);
+  if (value.length !== layers) {
+    throw new FileError(
+      `${path} has ${value.length} values of ${key} for ${layers} layers: bring it again, it is damaged.`,
+    );
+  }
+  const other = value.find((one) => one !== value[0]);
+  if (other === undefined) return value[0];
+  throw new FileError(
+    `${path} says ${key} is ${value[0]} in one layer and ${other} in another: only layers that are alike ` +
+      `are built, choose another model.`,
+  );
+}
+
 function alignmentOf(cursor: Cursor, metadata: ReadonlyMap<string, GgufValue>): number {
   const alignment = metadata.get("general.alignment") ?? 32;
   if (typeof alignment === "number" && alignment >= 8 && alignment % 8 === 0 && alignment <= 1 << 20) return alignment;

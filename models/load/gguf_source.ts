@@ -6,7 +6,8 @@ import { isPacked, type PackedType } from "../../core/packed.ts";
 import { PackedWriter } from "../../core/packed_writer.ts";
 import { type ByteSource, openBytes } from "./byte_source.ts";
 import { narrowInto } from "./convert.ts";
-import { type GgufHeader, type GgufTensor, type GgufValue, readGguf } from "./gguf.ts";
+import { type GgufHeader, type GgufTensor, type GgufValue, oneForAllLayers, readGguf } from "./gguf.ts";
+import { checkGgufKeys } from "./gguf_keys.ts";
 import { packedGgufTypes, writeBlocks } from "./gguf_packed.ts";
 import { ggufArchitectures, type GgufLayout, huggingFaceName } from "./gguf_names.ts";
 import { destination, type WeightEntry, type WeightSource } from "./weights.ts";
@@ -16,6 +17,8 @@ export interface GgufSource extends WeightSource {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   /** The tensors under the file's own names. */
   readonly tensors: ReadonlyMap<string, GgufTensor>;
+  /** What a person should know of the file's keys. */
+  readonly notes: readonly string[];
   /** A tensor by the file's own name, as f32 in the file's own order. */
   readOwn(ownName: string): Float32Array;
 }
@@ -52,9 +55,10 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
         `${ggufArchitectures.join(", ")}.`,
     );
   }
+  const notes = checkGgufKeys({ path: source.name, metadata: header.metadata }, architecture);
   const located = new Map<string, Located>();
   for (const [ownName, tensor] of header.tensors) {
-    if (ownName === "rope_freqs.weight") continue; // part of the configuration, see gguf_config.ts
+    if (architecture === "llama" && ownName === "rope_freqs.weight") continue; // part of the configuration, see gguf_config.ts
     const { name, layout } = huggingFaceName(architecture, ownName);
     // A bias is a row: nothing to transpose.
     const turned = layout === "transposed" && tensor.shape.length === 2;
@@ -71,6 +75,7 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
     names: [...located.keys()],
     metadata: header.metadata,
     tensors: header.tensors,
+    notes,
     readOwn(ownName) {
       const tensor = header.tensors.get(ownName);
       if (tensor === undefined) throw new FileError(`There is no tensor ${ownName} in ${source.name}.`);
@@ -111,8 +116,8 @@ function defaultDType(tensor: GgufTensor): DType {
 }
 
 function headsOf(header: GgufHeader, architecture: string, layout: GgufLayout, path: string): number {
-  const all = header.metadata.get(`${architecture}.attention.head_count`);
-  const heads = layout === "kvHeads" ? header.metadata.get(`${architecture}.attention.head_count_kv`) ?? all : all;
+  const count = (name: string) => oneForAllLayers(path, `${architecture}.attention.${name}`, header.metadata);
+  const heads = (layout === "kvHeads" ? count("head_count_kv") : undefined) ?? count("head_count");
   if (typeof heads === "number" && Number.isInteger(heads) && heads > 0) return heads;
   throw new FileError(`${path} does not say how many heads its attention has: bring it again, it is damaged.`);
 }

@@ -4,7 +4,7 @@ import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./byte_s
 import { type ModelConfig, parseConfig } from "./config.ts";
 import { configFromGguf } from "./gguf_config.ts";
 import { openGguf } from "./gguf_source.ts";
-import { tokenizerFromGguf } from "./gguf_tokenizer.ts";
+import { ggufTokenizerNotes, tokenizerFromGguf } from "./gguf_tokenizer.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { openShards } from "./sharded.ts";
 import { readTokenizer, type Tokenizer } from "./tokenizer.ts";
@@ -15,6 +15,8 @@ export interface ModelFiles extends Disposable {
   readonly path: string;
   readonly config: ModelConfig;
   readonly source: WeightSource;
+  /** What a person should know of the files. */
+  readonly notes?: readonly string[];
   /** Builds the model's tokenizer. Throws a {@link FileError} that says what is missing where it has none. */
   tokenizer(): Tokenizer;
 }
@@ -113,10 +115,12 @@ function openFile(path: string): ModelFiles {
     const config = configFromGguf(source);
     const folder = folderOf(path);
     // A tokenizer.json beside the file is the model's own and wins over the reconstruction.
+    const rebuilt = pathKind(`${folder}/tokenizer.json`) !== "file";
     return {
       path,
       config,
       source,
+      notes: [...source.notes, ...(rebuilt ? ggufTokenizerNotes(source) : [])],
       tokenizer: () => readTokenizer(folder) ?? tokenizerFromGguf(source),
       [Symbol.dispose]: () => source[Symbol.dispose](),
     };

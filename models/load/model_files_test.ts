@@ -135,5 +135,9 @@ Deno.test("a GGUF's rule of splitting decides what merges, and which characters 
     assertEquals(encode("qwen2", "he12"), [257, 49, 50]);
     assertEquals(encode("llama-bpe", "e\u0301"), apart);
     assertEquals(encode("qwen2", "e\u0301"), composed);
-    assertThrows(() => encode("tekken", "x"), FileError, "known are default, gpt-2, smollm, llama-bpe, qwen2");
+    assertThrows(
+      () => encode("kimi-k2", "x"),
+      FileError,
+      "splits texts by the rule kimi-k2, and known are default, gpt-2",
+    );
   }));

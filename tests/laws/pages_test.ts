@@ -1,5 +1,6 @@
 /** Pages that are written from tables are as the tables say. */
 import { assertEquals } from "@std/assert";
+import { ggufPage } from "../../tools/write_gguf_page.ts";
 import { operationsPage } from "../../tools/write_operations_page.ts";
 
 /** A table's cells, without what the formatter does to it. */
@@ -8,4 +9,9 @@ const cells = (text: string) => text.replaceAll("\r\n", "\n").replace(/ *\| */g,
 Deno.test("docs/operations.md is the registry's", async () => {
   const page = await Deno.readTextFile("docs/operations.md");
   assertEquals(cells(page), cells(operationsPage()), "run: deno task docs:operations");
+});
+
+Deno.test("docs/gguf.md is the reader's table", async () => {
+  const page = await Deno.readTextFile("docs/gguf.md");
+  assertEquals(cells(page), cells(ggufPage()), "run: deno task docs:gguf");
 });
