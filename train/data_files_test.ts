@@ -52,6 +52,21 @@ Deno.test("a file of rows may mix kinds and hold empty lines; the format is said
   load("rows.jsonl", '{"prompt":"p","completion":"c"}', (data) => assertEquals(data.format, "prompt and completion"));
 });
 
+Deno.test("a line too long to hold is refused by its number, or left out where bad rows are", () => {
+  const long = `{"text":"${"x".repeat(2 ** 26)}"}`;
+  for (const content of [`{"text":"one"}\n${long}\n{"text":"two"}\n`, `{"text":"one"}\n{"text":"two"}\n${long}`]) {
+    const line = content.endsWith("}") ? 3 : 2;
+    for (const streamAbove of [0, 2 ** 40]) {
+      const refused = `line ${line} has more than 64 MB: give one row a line.`;
+      assertThrows(() => load("rows.jsonl", content, all, { streamAbove }), DataError, refused);
+      load("rows.jsonl", content, (data) => {
+        assertEquals(texts(data), ["one", "two"]);
+        assertEquals(data.skipped.count, 1);
+      }, { streamAbove, skipBadRows: true });
+    }
+  }
+});
+
 Deno.test("a text is cut into runs of the context's length, the last one shorter", () => {
   load("text.txt", "abcdefghi", (data) => {
     assertEquals(all(data).map((r) => r!.ids), [[97, 98, 99, 100], [101, 102, 103, 104], [105, 256]]);

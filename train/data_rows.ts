@@ -14,10 +14,9 @@ function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: 
   const counts = new Map<RowKind, number>();
   const labels = new Set<string>();
   for (const line of linesOf(source, (bytes) => hash.update(bytes))) {
-    if (isBlank(line.bytes)) continue;
     const place = `${source.name} line ${line.number}`;
-    const found = attempt(() => parseRow(decodeUtf8(line.bytes, place), place));
-    if (found === undefined) continue;
+    const found = attempt(() => isBlank(line.bytes) ? null : parseRow(decodeUtf8(line.bytes, place), place));
+    if (!found) continue;
     counts.set(found.kind, (counts.get(found.kind) ?? 0) + 1);
     if ("text" in found.row && found.row.label !== undefined) labels.add(found.row.label);
     visit(found.row, line);
@@ -130,8 +129,8 @@ export function labelsOf(path: string): readonly string[] | null {
   using source = openBytes(path);
   const labels = new Set<string>();
   for (const line of linesOf(source)) {
-    if (isBlank(line.bytes)) continue;
     try {
+      if (isBlank(line.bytes)) continue;
       const { row } = parseRow(decodeUtf8(line.bytes, path), path);
       if (!("text" in row) || row.label === undefined) return labels.size === 0 ? null : sortLabels(labels);
       labels.add(row.label);

@@ -1,26 +1,34 @@
 /** Where the lines of a file begin, for files that do not fit into memory. */
-import { DataError } from "../core/errors.ts";
 import type { ByteSource } from "../models/load/byte_source.ts";
+import { BadRow } from "./rows.ts";
 
 /** The most bytes that are read at once, and that a line may have. */
 const chunkBytes = 2 ** 20, mostLineBytes = 2 ** 26;
 
 /** One line of a file: its bytes without the line's end (valid until the next one), its place, its number from 1. */
 export interface Line {
+  /** @throws {BadRow} for a line of more than 64 MB */
   readonly bytes: Uint8Array;
   readonly offset: number;
   readonly number: number;
 }
 
-/**
- * Walks the lines of a file in order. One chunk of it and one line are in memory at a time. `onChunk` is shown all bytes.
- *
- * @throws {DataError} for a line of more than 64 MB
- */
+/** A line that is not held: whoever asks for its bytes is told so, and may leave it out. */
+class LongLine implements Line {
+  constructor(readonly path: string, readonly offset: number, readonly number: number) {}
+  get bytes(): never {
+    throw new BadRow(
+      `${this.path} line ${this.number} has more than ${mostLineBytes / 2 ** 20} MB: give one row a line.`,
+    );
+  }
+}
+
+/** Walks the lines of a file in order. One chunk of it and one line are in memory at a time. `onChunk` is shown all bytes. */
 export function* linesOf(source: ByteSource, onChunk: (bytes: Uint8Array) => void = () => {}): Generator<Line> {
   let buffer = new Uint8Array(2 * chunkBytes);
   let carried = 0; // bytes at the buffer's beginning that belong to a line whose end was not read yet
   let number = 0;
+  let long: number | null = null; // where a line begins that is too long to hold
   for (let offset = 0; offset < source.size;) {
     if (buffer.length < carried + chunkBytes) buffer = enlarged(buffer);
     const end = carried + Math.min(chunkBytes, source.size - offset);
@@ -29,19 +37,24 @@ export function* linesOf(source: ByteSource, onChunk: (bytes: Uint8Array) => voi
     const base = offset - carried;
     let start = 0;
     for (let at = indexOfEnd(buffer, carried, end); at >= 0; at = indexOfEnd(buffer, start, end)) {
-      yield { bytes: buffer.subarray(start, at), offset: base + start, number: ++number };
+      number++;
+      if (at - start > mostLineBytes) long ??= base + start;
+      yield long === null
+        ? { bytes: buffer.subarray(start, at), offset: base + start, number }
+        : new LongLine(source.name, long, number);
+      long = null;
       start = at + 1;
     }
     buffer.copyWithin(0, start, end);
     offset += end - carried;
     carried = end - start;
-    if (carried > mostLineBytes) {
-      throw new DataError(
-        `${source.name} line ${number + 1} has more than ${mostLineBytes / 2 ** 20} MB: give one row a line.`,
-      );
+    if (carried > mostLineBytes || long !== null) {
+      long ??= offset - carried;
+      carried = 0;
     }
   }
-  if (carried > 0) yield { bytes: buffer.subarray(0, carried), offset: source.size - carried, number: ++number };
+  if (long !== null) yield new LongLine(source.name, long, ++number);
+  else if (carried > 0) yield { bytes: buffer.subarray(0, carried), offset: source.size - carried, number: ++number };
 }
 
 function indexOfEnd(bytes: Uint8Array, from: number, end: number): number {
