@@ -8,7 +8,7 @@ import { rngFrom, shuffledIndices } from "./rng.ts";
 export interface BatchPlan {
   /** Rows of a batch. */
   readonly batch: number;
-  /** Batches of a step. */
+  /** Batches of a step; the last step of an epoch may have fewer. */
   readonly accumulate: number;
   readonly seed: number;
   readonly padId: number;
@@ -22,7 +22,7 @@ export interface BatchPlan {
 export interface Cursor {
   /** Rows taken since the run began. */
   readonly position: number;
-  /** Batches already used of those that are made from `position` on. */
+  /** Steps already used of those that are made from `position` on. */
   readonly used: number;
   /** The rows of packs that are not full yet. */
   readonly open: readonly (readonly number[])[];
@@ -39,9 +39,42 @@ export interface Batcher {
 /** The beginning of the data. */
 export const startCursor: Cursor = { position: 0, used: 0, open: [] };
 
-/** Batches from a cursor on: the same ones that a run from the beginning would have had there. */
+/**
+ * Batches from a cursor on: the same ones that a run from the beginning would have had there. Every epoch has every example
+ * once: its last step has what is left, and rows that no example fills are padding. Which examples share a step depends on
+ * `batch · accumulate` alone.
+ */
 export function makeBatcher(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Batcher {
+  const { padId, lengths } = plan;
+  const batch = heightOf(examples, plan);
+  const steps = makeSteps(examples, plan, cursor);
+  const pad = (documents: readonly (readonly Example[])[]): Batch => {
+    if (plan.pack) return packBatch(documents, { padId, seq: lengths.at(-1)!, rows: batch });
+    const rows = documents.flat();
+    const longest = Math.max(...rows.map(({ ids }) => ids.length));
+    const seq = lengths.find((length) => length >= longest) ?? lengths.at(-1)!;
+    return makeBatch(rows, { padId, seq, rows: batch });
+  };
+  return { next: () => slices(steps.next(), batch).map(pad), cursor: steps.cursor };
+}
+
+/** The rows of every batch: as many as are asked for, or as there are. */
+export function heightOf({ length }: Pick<Examples, "length">, { batch }: Pick<BatchPlan, "batch">): number {
+  return Math.min(batch, length);
+}
+
+/** The steps of a run, each as rows of the examples that share one. */
+interface Steps {
+  next(): (readonly Example[])[];
+  cursor(): Cursor;
+}
+
+function makeSteps(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Steps {
   return plan.pack ? packer(examples, plan, cursor) : grouper(examples, plan, cursor);
+}
+
+function slices<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }
 
 /**
@@ -61,18 +94,32 @@ export function rowOrder(count: number, seed: number): (position: number) => num
   };
 }
 
-/** Takes usable examples in order. */
+/** Takes usable examples in order, and says where an epoch ends. */
 function taker(examples: Examples, seed: number, position: number) {
-  const order = rowOrder(examples.length, seed);
+  const { length } = examples;
+  if (length === 0) throw new DataError("there are no rows to learn from: give at least one");
+  const order = rowOrder(length, seed);
+  let unusable = 0;
+  let end = position;
   return {
     position: () => position,
-    take(): { index: number; example: Example } {
-      for (let tried = 0; tried < examples.length; tried++) {
+    /** Goes on to the next epoch where one has just ended. */
+    begin() {
+      if (position < end) return;
+      end = (Math.floor(position / length) + 1) * length;
+      unusable = 0;
+    },
+    /** The next of this epoch; null at its end. */
+    take(): { index: number; example: Example } | null {
+      while (position < end) {
         const index = order(position++);
         const example = examples.at(index);
         if (example !== undefined) return { index, example };
+        if (++unusable === length) {
+          throw new DataError(`none of the ${length} rows can be used: all were left out as bad.`);
+        }
       }
-      throw new DataError(`none of the ${examples.length} rows can be used: all were left out as bad.`);
+      return null;
     },
   };
 }
@@ -81,12 +128,17 @@ function taker(examples: Examples, seed: number, position: number) {
 const windowSteps = 16;
 
 /**
- * Every batch is padded to the least length that fits its longest example. With several lengths, the rows of a window go to
- * the least length that fits, so that a batch's rows are of like length; the batches of a window are shuffled.
+ * Steps of one example a row. With several lengths, the rows of a window are sorted by the least length that fits, so that
+ * those of a step are of like length, and its steps are shuffled. What fills no step at an epoch's end is its last one.
  */
-function grouper(examples: Examples, { batch, accumulate, seed, padId, lengths }: BatchPlan, cursor: Cursor): Batcher {
+function grouper(examples: Examples, { batch, accumulate, seed, lengths }: BatchPlan, cursor: Cursor): Steps {
   const taken = taker(examples, seed, cursor.position);
-  const steps = lengths.length > 1 ? windowSteps : 1;
+  const size = batch * accumulate;
+  const most = lengths.length > 1 ? windowSteps * size : size;
+  const classOf = ({ ids }: Example) => {
+    const found = lengths.findIndex((length) => ids.length <= length);
+    return found < 0 ? lengths.length : found;
+  };
   let start = cursor.position;
   let used = 0;
   let window: Example[][] = [];
@@ -94,33 +146,24 @@ function grouper(examples: Examples, { batch, accumulate, seed, padId, lengths }
   const fill = () => {
     start = taken.position();
     used = 0;
-    const rows = Array.from({ length: steps * batch * accumulate }, () => taken.take().example);
-    const batches: Example[][] = [];
-    const waiting: Example[] = [];
-    for (const [i, length] of lengths.entries()) {
-      const least = i === 0 ? -1 : lengths[i - 1];
-      // What does not fill a batch of its own length goes with the next longer ones.
-      waiting.push(
-        ...rows.filter(({ ids }) => ids.length > least && (ids.length <= length || i === lengths.length - 1)),
-      );
-      while (waiting.length >= batch) batches.push(waiting.splice(0, batch));
+    const rows: Example[] = [];
+    while (rows.length === 0) {
+      taken.begin();
+      for (let found; rows.length < most && (found = taken.take()) !== null;) rows.push(found.example);
     }
-    const order = steps > 1 ? shuffledIndices(batches.length, rngFrom(seed, start, 1)) : batches.map((_, i) => i);
-    window = order.map((i) => batches[i]);
+    const whole = rows.length - rows.length % size;
+    const steps = slices(rows.slice(0, whole).sort((a, b) => classOf(a) - classOf(b)), size);
+    const order = lengths.length > 1 ? shuffledIndices(steps.length, rngFrom(seed, start, 1)) : steps.keys();
+    window = [...order].map((i) => steps[i]);
+    if (whole < rows.length) window.push(rows.slice(whole).sort((a, b) => classOf(a) - classOf(b)));
   };
   const next = () => {
     if (used === window.length) fill();
-    const step = window.slice(used, used + accumulate);
-    used += accumulate;
-    return step;
+    return window[used++];
   };
   while (used < cursor.used) next();
   return {
-    next: () =>
-      next().map((rows) => {
-        const longest = Math.max(...rows.map(({ ids }) => ids.length));
-        return makeBatch(rows, { padId, seq: lengths.find((length) => length >= longest) ?? lengths.at(-1)! });
-      }),
+    next: () => next().map((example) => [example]),
     cursor: () =>
       used === window.length ? { ...startCursor, position: taken.position() } : { position: start, used, open: [] },
   };
@@ -129,8 +172,11 @@ function grouper(examples: Examples, { batch, accumulate, seed, padId, lengths }
 // Packs that are filled at the same time: more of them waste less, and mix what was shuffled less.
 const openPacks = 32;
 
-/** Best fit: an example goes into the fullest pack that has room; the fullest of all leaves when a new one is needed. */
-function packer(examples: Examples, { batch, accumulate, seed, padId, lengths }: BatchPlan, cursor: Cursor): Batcher {
+/**
+ * Best fit: an example goes into the fullest pack that has room; the fullest of all leaves when a new one is needed, and all
+ * of them at an epoch's end.
+ */
+function packer(examples: Examples, { batch, accumulate, seed, lengths }: BatchPlan, cursor: Cursor): Steps {
   interface Pack {
     readonly indices: number[];
     readonly documents: Example[];
@@ -142,6 +188,8 @@ function packer(examples: Examples, { batch, accumulate, seed, padId, lengths }:
     const documents = indices.map((index) => examples.at(index)!);
     return { indices: [...indices], documents, size: documents.reduce((sum, { ids }) => sum + ids.length, 0) };
   });
+  // Between two epochs nothing is open.
+  if (cursor.position % examples.length > 0) taken.begin();
   const close = (pack: Pack) => {
     open = open.filter((other) => other !== pack);
     return pack.documents;
@@ -152,9 +200,12 @@ function packer(examples: Examples, { batch, accumulate, seed, padId, lengths }:
       undefined,
     );
 
-  const nextPack = (): Example[] => {
+  /** The next pack of this epoch; null at its end. */
+  const nextPack = (): Example[] | null => {
     while (true) {
-      const { index, example } = taken.take();
+      const found = taken.take();
+      if (found === null) return open.length === 0 ? null : close(fullest(open)!);
+      const { index, example } = found;
       if (example.label !== undefined) {
         throw new DataError("rows with a label can't share a row, which has one class: leave pack out.");
       }
@@ -172,12 +223,16 @@ function packer(examples: Examples, { batch, accumulate, seed, padId, lengths }:
       if (pack.size >= seq) return close(pack);
     }
   };
+  const next = () => {
+    const packs: Example[][] = [];
+    while (packs.length === 0) {
+      if (open.length === 0) taken.begin();
+      for (let pack; packs.length < batch * accumulate && (pack = nextPack()) !== null;) packs.push(pack);
+    }
+    return packs;
+  };
   return {
-    next: () =>
-      Array.from(
-        { length: accumulate },
-        () => packBatch(Array.from({ length: batch }, nextPack), { padId, seq }),
-      ),
+    next,
     cursor: () => ({ position: taken.position(), used: 0, open: open.map(({ indices }) => [...indices]) }),
   };
 }
@@ -218,17 +273,29 @@ export function chooseLengths(examples: Examples, count: number, most: number): 
   return least.at(-1)?.lengths ?? [];
 }
 
-/** The steps of `epochs` rounds over the data. For packs, a round is packed once to count them. */
+/** The steps of `epochs` rounds over the data. Of packs they are counted by packing, by the lengths of the rows. */
 export function countSteps(examples: Examples, plan: BatchPlan, epochs: number): number {
-  const rows = epochs * examples.length;
-  if (!plan.pack) return Math.max(1, Math.ceil(rows / (plan.batch * plan.accumulate)));
-  const batcher = makeBatcher(examples, plan);
-  let steps = 0;
-  while (batcher.cursor().position < examples.length) {
-    batcher.next();
-    steps++;
-  }
-  return Math.max(1, Math.ceil(steps * rows / batcher.cursor().position));
+  const rounds = Math.ceil(epochs);
+  const inOne = () => Math.ceil(examples.length / (plan.batch * plan.accumulate));
+  const counts = plan.pack ? packedSteps(examples, plan, rounds) : Array.from({ length: rounds }, inOne);
+  const last = counts.pop() ?? 0;
+  return counts.reduce((sum, count) => sum + count, 0) + Math.max(1, Math.ceil(last * (epochs - rounds + 1)));
+}
+
+/** The steps of each of the first epochs of packs. */
+function packedSteps(examples: Examples, plan: BatchPlan, epochs: number): number[] {
+  const rows = Array.from({ length: examples.length }, (_, i) => {
+    const row = examples.at(i);
+    return row && { ids: Array<number>(row.ids.length), labels: [], label: row.label };
+  });
+  const steps = makeSteps(rows as unknown as Examples, plan);
+  return Array.from({ length: epochs }, (_, epoch) => {
+    for (let count = 1;; count++) {
+      steps.next();
+      const { position, open } = steps.cursor();
+      if (position === (epoch + 1) * rows.length && open.length === 0) return count;
+    }
+  });
 }
 
 /** What decides the lengths of batches. */

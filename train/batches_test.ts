@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DataError } from "../core/errors.ts";
-import { type BatchPlan, chooseLengths, makeBatcher, rowOrder } from "./batches.ts";
+import { type BatchPlan, chooseLengths, countSteps, makeBatcher, rowOrder } from "./batches.ts";
 import type { Batch, Example } from "./data.ts";
 
 const row = (length: number, id: number): Example => {
@@ -19,56 +19,121 @@ Deno.test("every epoch shows each example once, in another order", () => {
 
 /** Which examples a batch has, by their first ids. */
 const examplesOf = (batch: Batch) =>
-  [...batch.inputIds].filter((id, i) => batch.attentionMask[i] === 1 && id % 1000 === 0).map((id) => id / 1000);
+  [...batch.inputIds].filter((id, i) => batch.attentionMask[i] === 1 && id > 0 && id % 1000 === 0).map((id) =>
+    id / 1000
+  );
 
 const plans = fc.record({
   sizes: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 60 }),
-  batch: fc.integer({ min: 1, max: 4 }),
-  accumulate: fc.integer({ min: 1, max: 3 }),
+  batch: fc.integer({ min: 1, max: 9 }),
+  accumulate: fc.integer({ min: 1, max: 4 }),
   seed: fc.nat(1000),
   buckets: fc.integer({ min: 1, max: 4 }),
   pack: fc.boolean(),
   streamed: fc.boolean(),
+  bad: fc.array(fc.nat(59), { maxLength: 20 }),
 });
 
-Deno.test("batches have their rows once an epoch, and go on from any cursor as they would have", () => {
-  fc.assert(
-    fc.property(plans, fc.nat(20), ({ sizes, streamed, buckets, ...given }, at) => {
-      const rows = sizes.map((size, i) => row(size, i + 1));
-      const examples = { length: rows.length, at: (i: number) => rows[i], streamed };
-      const lengths = given.pack ? [48] : chooseLengths(examples, buckets, 48);
-      const plan: BatchPlan = { ...given, padId: 0, lengths };
-      const whole = makeBatcher(examples, plan);
-      const steps: Batch[][] = [];
-      let cursor = whole.cursor();
-      for (let step = 0; step < 25; step++) {
-        if (step === at) cursor = JSON.parse(JSON.stringify(whole.cursor()));
-        steps.push(whole.next());
-      }
-      const resumed = makeBatcher(examples, plan, cursor);
-      assertEquals(Array.from({ length: 25 - at }, () => resumed.next()), steps.slice(at));
+/** A plan's batches by step, for three epochs; and what they must hold. */
+function setUp({ sizes, streamed, bad, buckets, ...given }: typeof plans extends fc.Arbitrary<infer T> ? T : never) {
+  const rows = sizes.map((size, i) => bad.includes(i) && sizes.length > 1 && i > 0 ? undefined : row(size, i + 1));
+  const examples = { length: rows.length, at: (i: number) => rows[i], streamed };
+  const lengths = given.pack ? [48] : chooseLengths(examples, buckets, 48);
+  const plan: BatchPlan = { ...given, padId: 0, lengths };
+  const usable = rows.flatMap((row, i) => row ? [i + 1] : []);
+  return { rows, examples, plan, usable, lengths };
+}
 
+Deno.test("every epoch has every example exactly once, in the steps that are counted", () => {
+  fc.assert(
+    fc.property(plans, fc.integer({ min: 1, max: 3 }), (given, epochs) => {
+      const { rows, examples, plan, usable } = setUp({ ...given, bad: [] });
+      const batcher = makeBatcher(examples, plan);
+      const steps = Array.from({ length: countSteps(examples, plan, epochs) }, () => batcher.next());
       const seen = steps.flat().flatMap(examplesOf);
-      const often = (i: number) => seen.filter((id) => id === i + 1).length;
-      const counts = rows.map((_, i) => often(i));
-      // Windows and open packs may hold some back, across two ends of an epoch at most.
-      const held = given.pack ? 32 * 48 : 16 * given.batch * given.accumulate;
-      assert(Math.max(...counts) - Math.min(...counts) <= 1 + Math.ceil(held / rows.length), String(counts));
-      for (const { shape: [height, width] } of steps.flat()) {
-        assertEquals(height, given.batch);
-        assert(lengths.includes(width));
+      for (let epoch = 0; epoch < epochs; epoch++) {
+        const from = epoch * usable.length;
+        assertEquals(seen.slice(from, from + usable.length).toSorted((a, b) => a - b), usable);
+      }
+      assertEquals(seen.length, epochs * usable.length);
+      const tokens = rows.reduce((sum, row) => sum + row!.ids.length, 0);
+      assertEquals(steps.flat().reduce((sum, batch) => sum + batch.tokens, 0), epochs * tokens);
+    }),
+  );
+});
+
+Deno.test("with rows left out, no step crosses an epoch's end, and each epoch has the others once", () => {
+  fc.assert(
+    fc.property(plans, (given) => {
+      const { examples, plan, usable, lengths } = setUp(given);
+      const batcher = makeBatcher(examples, plan);
+      for (let epoch = 0; epoch < 3; epoch++) {
+        const seen: number[] = [];
+        while (seen.length < usable.length) {
+          const step = batcher.next();
+          assert(step.length <= plan.accumulate);
+          for (const { shape: [height, width] } of step) {
+            assertEquals(height, Math.min(plan.batch, examples.length));
+            assert(lengths.includes(width));
+          }
+          seen.push(...step.flatMap(examplesOf));
+        }
+        assertEquals(seen.toSorted((a, b) => a - b), usable);
       }
     }),
-    { numRuns: 40 },
   );
+});
+
+Deno.test("a run goes on from any cursor as it would have", () => {
+  fc.assert(
+    fc.property(plans, fc.nat(20), (given, at) => {
+      const { examples, plan } = setUp(given);
+      const whole = makeBatcher(examples, plan);
+      for (let step = 0; step < at; step++) whole.next();
+      const resumed = makeBatcher(examples, plan, JSON.parse(JSON.stringify(whole.cursor())));
+      for (let step = at; step < at + 25; step++) assertEquals(resumed.next(), whole.next());
+    }),
+  );
+});
+
+Deno.test("a step of several batches has the examples of one large batch", () => {
+  fc.assert(
+    fc.property(plans, (given) => {
+      const { examples, plan } = setUp(given);
+      const many = makeBatcher(examples, plan);
+      const large = makeBatcher(examples, { ...plan, batch: plan.batch * plan.accumulate, accumulate: 1 });
+      for (let step = 0; step < 30; step++) {
+        const [a, b] = [many.next(), large.next()].map((step) => step.flatMap(examplesOf).toSorted((a, b) => a - b));
+        assertEquals(a, b);
+      }
+    }),
+  );
+});
+
+Deno.test("the steps of part of an epoch, and of data without rows", () => {
+  const rows = Array.from({ length: 10 }, (_, i) => row(3, i + 1));
+  const plan = { batch: 2, accumulate: 2, seed: 0, padId: 0, lengths: [16], pack: false };
+  assertEquals([0.1, 0.5, 1, 1.5, 2].map((epochs) => countSteps(rows, plan, epochs)), [1, 2, 3, 5, 6]);
+  assertEquals([0.1, 0.5, 1, 1.5, 2].map((epochs) => countSteps(rows, { ...plan, pack: true }, epochs)), [
+    1,
+    1,
+    1,
+    2,
+    2,
+  ]);
+  for (const pack of [false, true]) {
+    assertThrows(() => makeBatcher([], { ...plan, pack }).next(), DataError, "there are no rows");
+  }
 });
 
 Deno.test("without lengths to choose from, rows come in the order of the shuffle", () => {
   const rows = Array.from({ length: 7 }, (_, i) => row(3, i + 1));
   const batcher = makeBatcher(rows, { batch: 2, accumulate: 1, seed: 5, padId: 0, lengths: [16], pack: false });
   const order = rowOrder(7, 5);
-  for (let step = 0; step < 9; step++) {
-    assertEquals(examplesOf(batcher.next()[0]), [order(2 * step) + 1, order(2 * step + 1) + 1]);
+  for (const epoch of [0, 1, 2]) {
+    const seen = Array.from({ length: 4 }, () => examplesOf(batcher.next()[0]));
+    const at = (i: number) => order(7 * epoch + i) + 1;
+    assertEquals(seen, [[at(0), at(1)], [at(2), at(3)], [at(4), at(5)], [at(6)]]);
   }
 });
 

@@ -48,7 +48,10 @@ export interface CheckpointStore {
   newest(): { readonly snapshot: Snapshot; readonly notes: readonly string[] } | null;
 }
 
-const stateName = "state.safetensors", runName = "run.json", format = 1;
+const stateName = "state.safetensors", runName = "run.json";
+
+/** 2: an epoch has every row once, so that a place in the data of format 1 means another one. */
+const format = 2;
 
 /**
  * The checkpoints in a folder. Each is a folder of its own, written under another name, flushed and then renamed: at no
@@ -151,6 +154,12 @@ function readState(path: string): { run: any; tensors: ReadonlyMap<string, HostT
     const { hash, ...rest } = readJsonObject(`${path}/${runName}`);
     if (hashOfJson(rest) !== hash) throw damaged(`${runName} is not what was written`);
     const run: any = rest;
+    if (run.format < format) {
+      throw new OptionError(
+        `The checkpoint ${path} was written by an earlier version, which made other batches: it can't be gone on with. ` +
+          `Begin another run, with the adapter in that folder if you like (--adapter ${path} --out FOLDER).`,
+      );
+    }
     if (run.format !== format) throw damaged(`${runName} is of the format ${run.format}, and ${format} is read`);
     const bytes = Deno.readFileSync(`${path}/${stateName}`);
     if (hashOf([bytes]) !== run.stateHash) throw damaged(`${stateName} is not what was written`);
@@ -158,7 +167,7 @@ function readState(path: string): { run: any; tensors: ReadonlyMap<string, HostT
     return { run, tensors: new Map(source.names.map((name) => [name, source.read(name)])) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw damaged(`${stateName} is missing`);
-    if (error instanceof LowrankError && !error.message.startsWith("The checkpoint")) throw damaged(error.message);
+    if (error instanceof LowrankError && !error.message.startsWith("The checkpoint ")) throw damaged(error.message);
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
@@ -103,6 +104,20 @@ Deno.test("another base, other data or options are refused with what differs", (
       "can't be resumed with other values: data rows was 3 and is 4; seed was not given and is 1.",
     );
     assertEquals(differencesOf({ a: [1, 2], b: undefined }, { a: [1, 2] }), []);
+  }));
+
+Deno.test("a checkpoint of an earlier version is refused with what can be done", () =>
+  inFolder(async (folder) => {
+    await open(folder).save(snapshotOf(1), null, null);
+    const path = `${folder}/checkpoints/step-00000001/run.json`;
+    const { hash: _, ...run } = { ...JSON.parse(await Deno.readTextFile(path)), format: 1 };
+    const hash = createHash("sha256").update(JSON.stringify(run)).digest("hex");
+    await Deno.writeTextFile(path, JSON.stringify({ ...run, hash }));
+    assertThrows(
+      () => open(folder).newest(),
+      OptionError,
+      "was written by an earlier version, which made other batches",
+    );
   }));
 
 Deno.test("a save that fails at any write leaves what was there, and nothing half", () =>

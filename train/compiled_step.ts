@@ -20,6 +20,8 @@ export interface CompiledStepOptions {
   readonly optimiser: Optimiser;
   readonly clip: number | null;
   readonly normalise: "tokens" | "micro";
+  /** The most batches that a step has. */
+  readonly accumulate: number;
 }
 
 /** One step: the batches of it, its number from 0 and its learning rate. */
@@ -54,7 +56,7 @@ export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<Compile
 /** Compiles the step of a trainee, anew for each length that batches have. The state is donated. */
 export function compileStep<P, F>(
   trainee: Trainee<P, F>,
-  { optimiser, clip, normalise }: CompiledStepOptions,
+  { optimiser, clip, normalise, accumulate }: CompiledStepOptions,
 ): CompiledStep<P> {
   const functions = stepFunctions(trainee, { optimiser, clip });
   // Each length is a program, of which there are as many as was asked for: nothing to warn of.
@@ -73,11 +75,11 @@ export function compileStep<P, F>(
       inputs: uploadBatch(key.home, batch),
       ...uploadPlaces(key.home, batch),
       count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
-      serial: step * batches.length + i,
+      serial: step * accumulate + i,
     }));
     const rest = (i: number) => [trainee.frozen, micros[i], key] as const;
     let done;
-    if (micros.length === 1) done = whole(state, lr, ...rest(0));
+    if (accumulate === 1) done = whole(state, lr, ...rest(0));
     else {
       let sum = begin(state.params, ...rest(0));
       for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));

@@ -91,48 +91,67 @@ export interface Batch {
   readonly documentStart?: Int32Array;
   /** Rows and tokens a row. */
   readonly shape: readonly [number, number];
+  /** The tokens of its examples. */
+  readonly tokens: number;
 }
+
+/** What rows without an example hold: one token, since attention needs something to see, and no label. */
+const nothing: Example = { ids: [0], labels: [ignoredLabel] };
 
 /**
  * Pads examples to one length: `seq`, or the longest of them rounded up to a multiple of `bucket` (few lengths, so few
- * programs to compile). Examples with a class make a classifier's batch.
+ * programs to compile). Examples with a class make a classifier's batch. Where `rows` are more than the examples, the rest is
+ * padding.
+ *
  * @throws {DataError} where an example is longer than `seq`.
  */
 export function makeBatch(
   examples: readonly Example[],
-  { padId, ...length }: { padId: number } & ({ seq: number } | { bucket: number }),
+  { padId, rows = examples.length, ...length }:
+    & { padId: number; rows?: number }
+    & (
+      | { seq: number }
+      | { bucket: number }
+    ),
 ): Batch {
   const longest = Math.max(...examples.map((example) => example.ids.length));
   const seq = "seq" in length ? length.seq : Math.ceil(longest / length.bucket) * length.bucket;
-  const { put, ...batch } = emptyBatch(examples.length, seq, padId);
-  examples.forEach((example, row) => put(example, row, 0));
-  if (!examples.some(({ label }) => label !== undefined)) return batch;
-  const labels = Int32Array.from(examples, ({ label = ignoredLabel }) => label);
-  return { ...batch, labels, labelShape: [examples.length] };
+  const { put, ...batch } = emptyBatch(rows, seq, padId);
+  for (let row = 0; row < rows; row++) put(examples[row] ?? nothing, row, 0);
+  const known = { ...batch, tokens: tokensOf(examples) };
+  if (!examples.some(({ label }) => label !== undefined)) return known;
+  const labels = Int32Array.from({ length: rows }, (_, row) => examples[row]?.label ?? ignoredLabel);
+  return { ...known, labels, labelShape: [rows] };
 }
 
 /**
  * Puts several documents into each row of a batch. No document sees another: `documentStart` tells attention where each
- * begins, and a document's first token, which only the end of another could predict, is no target.
+ * begins, and a document's first token, which only the end of another could predict, is no target. Where `rows` are more
+ * than those given, the rest is padding.
+ *
  * @throws {DataError} where a row's documents are longer than `seq` together
  */
 export function packBatch(
-  rows: readonly (readonly Example[])[],
-  { padId, seq }: { padId: number; seq: number },
+  packs: readonly (readonly Example[])[],
+  { padId, seq, rows = packs.length }: { padId: number; seq: number; rows?: number },
 ): Batch {
-  const { put, ...batch } = emptyBatch(rows.length, seq, padId);
-  const documentStart = new Int32Array(rows.length * seq);
-  rows.forEach((documents, row) => {
+  const { put, ...batch } = emptyBatch(rows, seq, padId);
+  const documentStart = new Int32Array(rows * seq);
+  for (let row = 0; row < rows; row++) {
     let at = 0;
-    for (const document of documents) {
+    for (const document of packs[row] ?? [nothing]) {
       put(document, row, at);
       batch.labels[row * seq + at] = ignoredLabel;
       documentStart.fill(at, row * seq + at, row * seq + at + document.ids.length);
       at += document.ids.length;
     }
     documentStart.fill(Math.min(at, seq - 1), row * seq + at, (row + 1) * seq);
-  });
-  return { ...batch, documentStart };
+  }
+  return { ...batch, documentStart, tokens: tokensOf(packs.flat()) };
+}
+
+function tokensOf(examples: readonly Example[]): number {
+  return examples.reduce((sum, { ids }) => sum + ids.length, 0);
 }
 
 /** A batch of padding, and a way to put examples into it. */

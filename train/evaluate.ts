@@ -85,14 +85,10 @@ export function evaluationBatches(data: readonly Example[], options: EvaluateOpt
   return Array.from({ length: Math.ceil(data.length / batch) }, (_, i) => {
     const rows = sorted.slice(i * batch, (i + 1) * batch);
     const seq = Math.min(context, Math.ceil(rows.at(-1)!.ids.length / bucket) * bucket);
-    // Rows without a label make the last batch as tall as the others: one program less, the same sums.
-    while (rows.length < Math.min(batch, data.length)) rows.push(empty);
-    return makeBatch(rows, { padId, seq });
+    // The last batch is made as tall as the others: one program less, the same sums.
+    return makeBatch(rows, { padId, seq, rows: Math.min(batch, data.length) });
   });
 }
-
-/** A row without a label. */
-const empty: Example = { ids: [0], labels: [ignoredLabel] };
 
 type LabelledInputs = TokenInputs & { readonly labels: Operand; readonly places?: Operand };
 

@@ -179,7 +179,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     state = done.state;
     cursor = batcher.cursor();
     batches.forEach(({ shape }) => shapes.add(shape.join(" x ")));
-    tokens += batches.reduce((sum, { attentionMask }) => sum + countOnes(attentionMask), 0);
+    tokens += batches.reduce((sum, batch) => sum + batch.tokens, 0);
     const line = { step: ++step, lr, tokens };
     readers.add(line, done.report);
     const look = watch?.due(step) ?? false;
@@ -203,10 +203,6 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
 /** Tensors of their own with the values of others. */
 function copyOf<T>(tree: T): T {
   return jit((values: T) => values)(tree);
-}
-
-function countOnes(mask: Int32Array): number {
-  return mask.reduce((sum, bit) => sum + bit, 0);
 }
 
 /** The options with defaults, checked. */

@@ -11,6 +11,8 @@ import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { checkpointStore } from "./checkpoint.ts";
 import { encodeRow } from "./data.ts";
 import { train, type TrainOptions } from "./loop.ts";
+import type { Snapshot } from "./snapshot.ts";
+import type { StepLine } from "./watch.ts";
 
 /** The tiny model with an adapter, and rows of many lengths. */
 async function withTiny<T>(
@@ -120,11 +122,55 @@ Deno.test("packed rows have the loss that they have one a row", () =>
     assert(Math.abs(apart.losses[0] - packed.losses[0]) <= total * 2 ** -23 * apart.losses[0]);
   }));
 
+Deno.test("steps of several batches learn as those of one large batch, with length buckets too", () =>
+  withTiny(0, async ({ tuned, options }) => {
+    for (const variant of [{ buckets: 3 }, { buckets: 1 }, { pack: true, seq: 64 }]) {
+      const plan = { ...options, ...variant, steps: 4 };
+      const large = await train(tuned, { ...plan, batch: 8 });
+      const small = await train(tuned, { ...plan, batch: 2, accumulate: 4 });
+      large.losses.forEach((loss, step) => {
+        assert(Math.abs(loss - small.losses[step]) <= 1e-4 * loss, `${JSON.stringify(variant)}, step ${step + 1}`);
+      });
+    }
+  }));
+
+Deno.test("a run of fewer rows than a batch, and of a single one, learns each once a step", () =>
+  withTiny(0, async ({ tuned, options }) => {
+    for (const count of [1, 3]) {
+      const data = options.data.slice(0, count);
+      const { losses, shapes } = await train(tuned, { ...options, data, steps: 2, batch: 8 });
+      const alone = await train(tuned, { ...options, data, steps: 2, batch: count });
+      assertEquals(losses, alone.losses);
+      assert(shapes.every((shape) => shape.startsWith(`${count} x `)), String(shapes));
+    }
+  }));
+
+Deno.test("a run that is resumed with more steps goes on at the rates of a run of so many", () =>
+  withTiny(0, async ({ tuned, options }) => {
+    for (const schedule of ["constant", "linear"] as const) {
+      let last: Snapshot | undefined;
+      const save = (snapshot: Snapshot) => Promise.resolve(void (last = snapshot));
+      const lines: StepLine[][] = [[], [], []];
+      const plan = { ...options, schedule, warmup: 0 };
+      const whole = await train(tuned, { ...plan, onStep: (line) => lines[0].push(line) });
+      await train(tuned, {
+        ...plan,
+        steps: 5,
+        checkpoints: { due: () => false, save },
+        onStep: (l) => lines[1].push(l),
+      });
+      const more = await train(tuned, { ...plan, resume: last, onStep: (line) => lines[2].push(line) });
+      assertEquals(lines[2].map(({ lr }) => lr), lines[0].slice(5).map(({ lr }) => lr));
+      assertEquals(lines[2].map(({ step }) => step), lines[0].slice(5).map(({ step }) => step));
+      if (schedule === "constant") assertEquals(more.losses, whole.losses.slice(5));
+    }
+  }));
+
 Deno.test("every micro-batch of a run drops other places", () =>
   withTiny(0, async ({ model, options }) => {
     const tuned = lora<any, any, any>(model, { r: 2, alpha: 4, targets: ["c_attn"], dropout: 0.5, init: false });
     const [row] = options.data;
-    const plan = { data: [row], batch: 1, lr: 1e-30, context: 64 };
+    const plan = { data: [row, row], batch: 1, lr: 1e-30, context: 64 };
     const { losses } = await train(tuned, { ...plan, steps: 4 });
     assertEquals(new Set(losses).size, 4);
     const twice = await train(tuned, { ...plan, steps: 2, accumulate: 2 });

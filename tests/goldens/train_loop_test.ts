@@ -12,15 +12,15 @@ import { assertNear, type GoldenCase, goldenCase } from "./golden_case.ts";
 
 const root = "tests/goldens/cases";
 
-/** The rows of a case in the order in which its batches take them; the loop's own order is asked for and passed over. */
-function rowsInOrder(golden: GoldenCase): { length: number; at(): Example } {
+/** `length` rows of a case in the order in which its batches take them; the loop's own order is passed over. */
+function rowsInOrder(golden: GoldenCase, length: number): { length: number; at(): Example } {
   const { shape: [count, height, seq], data } = golden.tensors("batches.safetensors").get("input_ids")!;
   const rows = Array.from({ length: count * height }, (_, i) => {
     const ids = [...data.slice(i * seq, (i + 1) * seq)];
     return { ids, labels: ids };
   });
   let next = 0;
-  return { length: rows.length, at: () => rows[next++ % rows.length] };
+  return { length, at: () => rows[next++ % rows.length] };
 }
 
 for (const name of ["basic", "accum", "clip", "highlr", "loraplus"]) {
@@ -35,7 +35,7 @@ for (const name of ["basic", "accum", "clip", "highlr", "loraplus"]) {
     const groups = ratio === null ? undefined : loraPlus(tuned.matched, { ratio });
     const lines: StepLine[] = [];
     const run = await train(tuned, {
-      data: rowsInOrder(golden),
+      data: rowsInOrder(golden, steps.length * batch * h.gradient_accumulation_steps),
       ...{ steps: steps.length, batch, seq, accumulate: h.gradient_accumulation_steps, lr: h.lr, schedule: h.schedule },
       ...{ warmup: h.warmup_steps, clip: h.max_grad_norm },
       optimiser: adamw({ betas: h.betas, eps: h.eps, weightDecay: h.weight_decay, groups }),
