@@ -154,6 +154,23 @@ Deno.test("an interrupted and resumed run ends as an undisturbed one; a finished
     assertEquals([done.code, JSON.parse(done.out).end], [0, "done"]);
   }));
 
+Deno.test("a finished run goes on with more steps or epochs than it had", () =>
+  withWork(async (folder) => {
+    const run = ["train", "--model", "model", "--data", "data", "--lr", "0.01", "--schedule", "constant", ...onCpu];
+    const whole = JSON.parse((await lowrank(folder, [...run, "--epochs", "2", "--json", "--quiet"])).out);
+    assertEquals(whole.losses.length, 12);
+    const half = await lowrank(folder, [...run, "--epochs", "1", "--out", "out/more", "--json", "--quiet"]);
+    assertEquals(half.code, 0, half.err);
+    const resume = ["train", "--resume", "--out", "out/more", "--json"];
+    const more = await lowrank(folder, [...resume, "--steps", "9"]);
+    assertEquals(more.code, 0, more.err);
+    assertEquals(JSON.parse(more.out).losses, whole.losses.slice(6, 9));
+    const rest = await lowrank(folder, [...resume, "--epochs", "2"]);
+    assertEquals(JSON.parse(rest.out).losses, whole.losses.slice(9));
+    const { run: facts, steps } = readMetrics(`${folder}/out/more/metrics.jsonl`);
+    assertEquals([facts.steps, steps.map(({ step }) => step)], [12, Array.from({ length: 12 }, (_, i) => i + 1)]);
+  }));
+
 Deno.test("checkpoints that can't be written are said, and the run goes on to its adapter", () =>
   withWork(async (folder) => {
     await Deno.mkdir(`${folder}/out/adapter`, { recursive: true });

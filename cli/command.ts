@@ -64,7 +64,7 @@ export interface Flags<T extends OptionTable> {
 export function readFlags<T extends OptionTable>(args: string[], table: T, positionals = 0): Flags<T> {
   const names = Object.keys(table);
   const switches = names.filter((name) => table[name].kind === "switch").map(writtenName);
-  const parsed: Record<string, unknown> & { _: (string | number)[] } = parseArgs(args, {
+  const parsed: Record<string, unknown> & { _: (string | number)[] } = parseArgs(joinNegative(args, table), {
     boolean: switches,
     negatable: switches,
     collect: names.filter((name) => table[name].kind === "texts").map(writtenName),
@@ -92,6 +92,20 @@ export function readFlags<T extends OptionTable>(args: string[], table: T, posit
     }
   }
   return { options: options as Given<T>, rest };
+}
+
+/** `--lr -1` as `--lr=-1`: a number after an option that takes one is its value and no flag. */
+function joinNegative(args: readonly string[], table: OptionTable): string[] {
+  const end = args.includes("--") ? args.indexOf("--") : args.length;
+  const takesNumber = (arg: string) => {
+    const name = arg.startsWith("--") ? tableName(table, arg.slice(2)) : null;
+    return name !== null && (table[name].kind === "number" || table[name].kind === "whole");
+  };
+  return args.flatMap((arg, i) => {
+    if (i > 0 && i < end && /^-[\d.]/.test(arg) && takesNumber(args[i - 1])) return [];
+    const value = i + 1 < end ? args[i + 1] : "";
+    return /^-[\d.]/.test(value) && takesNumber(arg) ? [`${arg}=${value}`] : [arg];
+  });
 }
 
 /** The usage of a verb: `call` follows its name, `example` is a whole command. */

@@ -4,7 +4,7 @@ import type { Trainable } from "../lora/mod.ts";
 import { pathKind } from "../models/load/byte_source.ts";
 import { checkWritable, saveAdapter } from "../train/adapter.ts";
 import { recordBase } from "../train/base_record.ts";
-import { countSteps, planLengths } from "../train/batches.ts";
+import { countSteps, heightOf, planLengths } from "../train/batches.ts";
 import { checkpointStore } from "../train/checkpoint.ts";
 import {
   fixedOptions,
@@ -121,7 +121,15 @@ async function runTraining(
     ...{ trainee, device, terminal },
     byBlocks: config.checkpointBlocks ? null : () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee,
     plan: {
-      ...{ device, lengths, optimiser, clip, batch: config.batch, accumulate: config.accumulate, pack: config.pack },
+      ...{
+        device,
+        lengths,
+        optimiser,
+        clip,
+        batch: heightOf(data, config),
+        accumulate: config.accumulate,
+        pack: config.pack,
+      },
       ...{ classes: classes !== undefined, keepBest: true },
       evaluation: kept ? evaluationShapes(kept, { context, padId }) : undefined,
       samples: isClassifier(model) ? 0 : sampleBytes(model, sampled),
@@ -149,7 +157,7 @@ async function runTraining(
       base: { ...base, name: undefined },
       data: { rows: data.length, sha256: data.hash },
       valid: valid ? { rows: valid.length, sha256: valid.hash } : undefined,
-      ...fixedOptions({ ...config, steps }),
+      ...fixedOptions(config),
     },
     // A whole model lies in the checkpoint's state already.
     writeMore: tuned ? writeResult : undefined,
@@ -157,7 +165,9 @@ async function runTraining(
   const snapshot = findStart(store, out, { resume, overwrite }, terminal);
   // A run may have ended between its last checkpoint and its adapter: then only that is left to do.
   if (snapshot && snapshot.step >= steps) {
-    terminal.say(`done      all ${steps} steps were made; the result is saved again`);
+    terminal.say(
+      `done      all ${steps} steps were made; the result is saved again. --steps with a larger number goes on`,
+    );
   }
   writeConfig(`${out}/${configFile}`, config);
 

@@ -37,7 +37,7 @@ export const trainOptions = {
     help: "Train all of the model in place of an adapter, and save a whole model",
   },
   r: { kind: "whole", least: 1, default: 8, help: "The adapter's rank" },
-  alpha: { kind: "number", default: 16, help: "The adapter is scaled by alpha / r" },
+  alpha: { kind: "number", above: 0, default: 16, help: "The adapter is scaled by alpha / r" },
   dropout: {
     kind: "number",
     least: 0,
@@ -60,16 +60,17 @@ export const trainOptions = {
   },
   modulesToSave: { kind: "list", help: "Modules that are trained whole beside the adapter" },
   loraplus: { kind: "number", least: 1, help: "How much faster B learns than A (LoRA+; its paper starts at 16)" },
-  steps: { kind: "whole", least: 1, help: "Updates; in place of it give epochs", value: "N" },
+  // A run may be resumed with more of either.
+  steps: { kind: "whole", least: 1, help: "Updates; in place of it give epochs", value: "N", free: true },
   epochs: {
     kind: "number",
-    least: 0,
+    above: 0,
     help: "Rounds over the data; without steps and epochs one round",
     free: true,
   },
   batch: { kind: "whole", least: 1, default: 4, help: "Rows that go through the model at once" },
   accumulate: { kind: "whole", least: 1, default: 1, help: "Batches whose gradients are added up for one update" },
-  lr: { kind: "number", least: 0, default: 2e-4, help: "The highest learning rate" },
+  lr: { kind: "number", above: 0, default: 2e-4, help: "The highest learning rate" },
   schedule: { kind: "text", choices: scheduleNames, default: "linear", help: "How the rate goes on after the warm-up" },
   warmup: { kind: "whole", least: 0, default: 0, help: "Steps in which the learning rate rises from 0" },
   weightDecay: { kind: "number", least: 0, default: 0, help: "AdamW's weight decay" },
@@ -167,9 +168,11 @@ function lineOf(text: string, key: string): number {
   return text.split("\n").findIndex((line) => /^["']?([^"':]+?)["']?\s*:/.exec(line)?.[1] === key) + 1;
 }
 
-/** The options of a run: defaults, over them the file's, over them the flags. */
+/** The options of a run: defaults, over them the file's, over them the flags. Steps take the place of epochs, and back. */
 export function settleConfig(file: GivenConfig, flags: GivenConfig): TrainConfig {
-  return settleOptions(trainOptions, { ...file, ...flags });
+  const { steps, epochs, ...rest } = file;
+  const length = flags.steps === undefined && flags.epochs === undefined ? { steps, epochs } : {};
+  return settleOptions(trainOptions, { ...rest, ...length, ...flags });
 }
 
 /** Writes the options of a run as a file that {@link readConfig} reads. */

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
-import { fixedOptions, readConfig, settleConfig, trainOptions, writeConfig } from "./config.ts";
+import { fixedOptions, readConfig, settleConfig, type TrainConfig, trainOptions, writeConfig } from "./config.ts";
 import { withOptions } from "../tools/write_options_table.ts";
 import { describeOptions, type OptionTable, settleOptions } from "./option_table.ts";
 
@@ -32,10 +32,20 @@ Deno.test("flags override the file, the file overrides the defaults, and what is
   });
 });
 
+Deno.test("a flag of steps takes the place of the file's epochs, and one of epochs that of its steps", () => {
+  const lengths = ({ steps, epochs }: TrainConfig) => [steps, epochs];
+  assertEquals(lengths(settleConfig({ epochs: 2 }, { steps: 9 })), [9, undefined]);
+  assertEquals(lengths(settleConfig({ steps: 9 }, { epochs: 2 })), [undefined, 2]);
+  assertEquals(lengths(settleConfig({ steps: 9 }, { lr: 1 })), [9, undefined]);
+});
+
 Deno.test("mistakes are named with their line", () => {
   const cases: [string, string][] = [
     ["model: a\nstepz: 3\n", "run.yaml line 2: there is no option stepz; did you mean steps?"],
     ["mask_prompt: true", "run.yaml line 1: there is no option mask_prompt; did you mean mask-prompt?"],
+    ["learning_rate: 1", "run.yaml line 1: there is no option learning_rate; here it is lr"],
+    ["lr: 0", "run.yaml line 1: lr is 0: give a number above 0"],
+    ["alpha: -16", "run.yaml line 1: alpha is -16: give a number above 0"],
     ["steps: many", "run.yaml line 1: steps is many: give a whole number of at least 1"],
     ["\n\nr: 0.5", "run.yaml line 3: r is 0.5: give a whole number of at least 1"],
     ["schedule: step", "schedule is step: give one of constant, linear, cosine"],
@@ -53,7 +63,10 @@ Deno.test("mistakes are named with their line", () => {
 
 Deno.test("what only changes where a run computes may change when it is resumed", () => {
   const fixed = fixedOptions(settleConfig({}, { out: "elsewhere", device: "cpu" }));
-  assertEquals(["out", "device", "threads", "save-every", "model", "data"].filter((key) => key in fixed), []);
+  assertEquals(
+    ["out", "device", "threads", "save-every", "model", "data", "steps", "epochs"].filter((key) => key in fixed),
+    [],
+  );
   assertEquals(fixed["mask-prompt"], true);
   assertEquals(fixed.lr, 2e-4);
 });

@@ -1,5 +1,6 @@
 /** Options as a table: one entry says what an option takes, and flags, configuration files, help and docs follow from it. */
 import { nearest, OptionError } from "../core/errors.ts";
+import { ourName } from "./foreign_options.ts";
 
 /** One option. */
 export interface Option {
@@ -18,6 +19,8 @@ export interface Option {
   /** Bounds of a number, allowed themselves. */
   readonly least?: number;
   readonly most?: number;
+  /** A bound that is not allowed itself. */
+  readonly above?: number;
   /** Whether it may change when a run is resumed: it does not change what is computed. */
   readonly free?: boolean;
 }
@@ -54,9 +57,14 @@ export function tableName(table: OptionTable, written: string): string | null {
   return Object.keys(table).find((name) => writtenName(name) === written) ?? null;
 }
 
-/** `; did you mean --steps?` where some option is near, else nothing. */
+/** `; did you mean --steps?` where some option is near, or another tool's of that name is the same; else nothing. */
 export function suggestion(table: OptionTable, written: string, dashes = ""): string {
-  const near = nearest(written, Object.keys(table).map(writtenName));
+  const names = Object.entries(table).flatMap(([name, { kind, default: value }]) =>
+    kind === "switch" && value === true ? [writtenName(name), `no-${writtenName(name)}`] : [writtenName(name)]
+  );
+  const same = ourName(written);
+  if (same !== null) return names.includes(same) ? `; here it is ${dashes}${same}` : "";
+  const near = nearest(written.replaceAll("_", "-"), names);
   return near === null ? "" : `; did you mean ${dashes}${near}?`;
 }
 
@@ -66,7 +74,7 @@ export function suggestion(table: OptionTable, written: string, dashes = ""): st
  * @throws {OptionError} when it is not what the option takes
  */
 export function checkValue(
-  { kind, choices, least = -Infinity, most = Infinity }: Option,
+  { kind, choices, least = -Infinity, most = Infinity, above = -Infinity }: Option,
   value: unknown,
   place: string,
 ): ValueOf<Option> {
@@ -92,8 +100,8 @@ export function checkValue(
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   const fits = typeof number === "number" && Number.isFinite(number) &&
     (kind === "number" || Number.isSafeInteger(number)) &&
-    number >= least && number <= most;
-  return fits ? number as number : refuse(describeNumber(kind, least, most));
+    number >= least && number <= most && number > above;
+  return fits ? number as number : refuse(describeNumber(kind, least, most, above));
 }
 
 /** A value for a sentence. What is nested is not written out: a few lines of YAML can stand for gigabytes. */
@@ -102,8 +110,9 @@ function describeValue(value: unknown): string {
   return value === "" ? "empty" : String(value);
 }
 
-function describeNumber(kind: "whole" | "number", least: number, most: number): string {
+function describeNumber(kind: "whole" | "number", least: number, most: number, above: number): string {
   const noun = kind === "whole" ? "a whole number" : "a number";
+  if (above > -Infinity) return `${noun} above ${above}`;
   if (least > -Infinity && most < Infinity) return `${noun} from ${least} to ${most}`;
   return least > -Infinity ? `${noun} of at least ${least}` : noun;
 }
