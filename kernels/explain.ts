@@ -1,3 +1,4 @@
+import { exactText, Identities } from "../core/identity.ts";
 import { nodesOf } from "../core/ir/graph.ts";
 import { printGraph } from "../core/ir/print.ts";
 import { trace } from "../core/trace.ts";
@@ -60,9 +61,10 @@ export function printPage(
 
 /** Every kernel once, with the steps that launch it. */
 function distinct(program: Program, tileOf: (kernel: Kernel) => TileConfig): Launches[] {
+  const ids = new Identities();
   const steps = new Map<string, { kernel: Kernel; at: number[] }>();
   program.steps.forEach(({ kernel }, i) => {
-    const key = JSON.stringify(kernel);
+    const key = exactText(kernel, ids);
     const known = steps.get(key);
     if (known) known.at.push(i);
     else steps.set(key, { kernel, at: [i] });

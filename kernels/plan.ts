@@ -15,6 +15,7 @@ import type {
   Store,
 } from "./kernel.ts";
 import type { Launch } from "./lower/context.ts";
+import { rewriter } from "./rewrite.ts";
 import type { Lowered } from "./lower/lower.ts";
 import type { Buffer } from "./lower/repr.ts";
 
@@ -195,21 +196,7 @@ function visit(phase: Phase | MapKernel | ContractKernel, f: (e: Expr) => void):
 /** The kernel with operand `gone` read and written as operand `kept`. */
 function mergeOperands(kernel: Stores, kept: number, gone: number): Stores {
   const renumber = (o: number) => (o === gone ? kept : o) - ((o === gone ? kept : o) > gone ? 1 : 0);
-  const memo = new Map<Expr, Expr>();
-  const index = (x: Index): Index =>
-    x.dynamic ? { ...x, dynamic: x.dynamic.map((d) => ({ ...d, value: expr(d.value) })) } : x;
-  const expr = (e: Expr): Expr => {
-    const known = memo.get(e);
-    if (known) return known;
-    const made: Expr = e.kind === "load"
-      ? { ...e, operand: renumber(e.operand), index: index(e.index) }
-      : e.kind === "op" || e.kind === "threefry"
-      ? { ...e, args: e.args.map(expr) }
-      : e;
-    memo.set(e, made);
-    return made;
-  };
-  const store = (s: Store): Store => ({ operand: renumber(s.operand), index: index(s.index), value: expr(s.value) });
+  const { expr, index, store } = rewriter((e) => e, renumber);
   const operands = kernel.operands
     .map((o, i) => i === kept ? { ...o, access: "inout" as const } : o)
     .filter((_, i) => i !== gone);

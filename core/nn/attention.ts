@@ -2,7 +2,7 @@
  * Attention that keeps no queries x keys tensor: forward saves its output and each row's log-sum-exp, backward computes the
  * weights again from them. Source: Dao et al. 2022, "FlashAttention", algorithm 4; Ainslie et al. 2023 for grouped queries.
  */
-import { formatAval, sameShape } from "../aval.ts";
+import { formatAval, sameShape, sizeOf } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { type BatchRule, bind, type Primitive, type Value } from "../ir/graph.ts";
@@ -134,7 +134,8 @@ function foldBatch(prim: () => Primitive<Params>): BatchRule<Params> {
       const all = batched[i] ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
       return reshape(all, [size * all.shape[1], ...all.shape.slice(2)]);
     });
-    return bind(prim(), folded, params).map((y) => reshape(y, [size, y.shape[0] / size, ...y.shape.slice(1)]));
+    const batch = inputs[0].shape[batched[0] ? 1 : 0];
+    return bind(prim(), folded, params).map((y) => reshape(y, [size, batch, ...y.shape.slice(1)]));
   };
 }
 
@@ -164,7 +165,7 @@ export function attention(q: Operand, k: Operand, v: Operand, options: Attention
   const [kb, keys, kvHeads, kwidth] = key.shape;
   if (
     query.shape.length !== 4 || key.shape.length !== 4 || !sameShape(key.shape, value.shape) || kb !== b ||
-    kwidth !== width || heads % kvHeads !== 0
+    kwidth !== width || (kvHeads === 0 ? heads !== 0 : heads % kvHeads !== 0)
   ) {
     throw new ShapeError(
       `Cannot attend from ${formatAval(query.aval)} to keys ${formatAval(key.aval)} and values ` +
@@ -182,6 +183,7 @@ export function attention(q: Operand, k: Operand, v: Operand, options: Attention
       `Cannot bound attention by ${formatAval(first[0].aval)}: the first key of each query is i32[${b},${queries}]`,
     );
   }
+  if (keys === 0 || sizeOf(query.shape) === 0) return full(query.shape, 0);
   const params = { scale: options.scale ?? 1 / Math.sqrt(width), causal: options.causal };
   return bind(attentionPrim, [query, key, value, mask, offset, ...first], params)[0];
 }

@@ -62,6 +62,8 @@ export const reshapePrim: Primitive<{ shape: readonly number[] }> = {
 
 /** A reshaped window, where strides can say it: runs of axes that are merged or split must lie evenly in memory. */
 export function reshapeView(source: View, shape: readonly number[]): View | null {
+  // Of no elements none is looked up.
+  if (sizeOf(shape) === 0) return { shape, offset: source.offset, strides: stridesOf(shape) };
   // Drop axes of 1, then walk both shapes in runs of equal products.
   const from = source.shape.map((d, i) => ({ d, s: source.strides[i] })).filter((x) => x.d !== 1);
   const strides = new Array<number>(shape.length).fill(0);

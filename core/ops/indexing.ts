@@ -16,6 +16,9 @@ export const gatherPrim: Primitive<null> = {
     if (indices.dtype !== "i32" || table.shape.length === 0) {
       throw new ShapeError(`Cannot gather rows of ${formatAval(table)} by ${formatAval(indices)}: indices are i32`);
     }
+    if (table.shape[0] === 0 && !indices.shape.includes(0)) {
+      throw new ShapeError(`Cannot gather rows of ${formatAval(table)} by ${formatAval(indices)}: there are no rows`);
+    }
     return [{ shape: [...indices.shape, ...table.shape.slice(1)], dtype: table.dtype }];
   },
   vjp: ({ cts: [ct], needs, inputs: [table, indices] }) => [
@@ -61,8 +64,12 @@ export const scatterAddPrim: Primitive<{ targets: number }> = {
     return [{ shape: [targets, ...updates.shape.slice(n)], dtype: "f32" }];
   },
   vjp: (
-    { cts: [ct], needs, inputs: [indices] },
-  ) => [null, needs[1] && ct ? inside(gather(ct, indices), indices, ct.shape[0]) : null],
+    { cts: [ct], needs, inputs: [indices, updates] },
+  ) => {
+    if (!needs[1] || !ct) return [null, null];
+    const [targets] = ct.shape;
+    return [null, targets === 0 ? full(updates.shape, 0) : inside(gather(ct, indices), indices, targets)];
+  },
   batch: ({ inputs: [indices, updates], batched, params: { targets }, size }) => {
     const lift = (x: Value, is: boolean) => is ? x : broadcastTo(x, [size, ...x.shape], { leading: true });
     const [ids, rows] = [lift(indices, batched[0]), lift(updates, batched[1])];

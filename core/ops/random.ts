@@ -3,7 +3,7 @@ import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
-import { reshape } from "./broadcast.ts";
+import { full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { bitcast, convert, cos, log, lt, max, mul, select, shr, sqrt, sub, xor } from "./elementwise.ts";
 import { concat, slice } from "./structure.ts";
@@ -17,7 +17,7 @@ export const randomBitsPrim: Primitive<{ shape: readonly number[] }> = {
   infer: (_, { shape }) => [{ shape, dtype: "u32" }],
   vjp: "nondifferentiable",
   batch: ({ inputs: [keys], params: { shape }, size }) => [
-    concat(
+    size === 0 ? full([0, ...shape], 0, "u32") : concat(
       Array.from(
         { length: size },
         (_, i) => reshape(randomBits(reshape(slice(keys, 0, i, i + 1), [2]), shape), [1, ...shape]),

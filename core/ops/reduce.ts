@@ -1,4 +1,4 @@
-import { formatAval } from "../aval.ts";
+import { type Aval, formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
@@ -17,10 +17,23 @@ import { asValue } from "./constant.ts";
 import { div, eq, le, mul, select } from "./elementwise.ts";
 import { iota } from "./structure.ts";
 
+/** What of nothing is not a number: the greatest, the mean. */
+function demandElements(name: string, x: Aval, axes: readonly number[]): void {
+  const empty = axes.find((a) => x.shape[a] === 0);
+  if (empty === undefined) return;
+  throw new ShapeError(
+    `Cannot ${name} ${formatAval(x)} over axis ${empty}: it has no elements, and of none there is none`,
+  );
+}
+
 /** Where several elements are the greatest they share the gradient, each an equal part. */
 export const reduceMaxPrim: Primitive<Axes> = {
   name: "reduceMax",
-  infer: inferReduce("reduceMax"),
+  infer: ([x], params) => {
+    const outs = inferReduce("reduceMax")([x], params);
+    demandElements("reduceMax", x, params.axes);
+    return outs;
+  },
   vjp: ({ cts: [ct], inputs: [x], outs: [y], params: { axes } }) => {
     if (!ct) return [null];
     const hit = select(eq(x, unreduce(y, x.shape, axes)), 1, 0);
@@ -36,6 +49,7 @@ export const argmaxPrim: Primitive<{ axis: number }> = {
     if (axis < 0 || axis >= x.shape.length) {
       throw new ShapeError(`Cannot take the argmax of ${formatAval(x)} along axis ${axis}`);
     }
+    demandElements("argmax", x, [axis]);
     return [{ shape: dropAxes(x.shape, [axis]), dtype: "i32" }];
   },
   vjp: "nondifferentiable",
@@ -51,7 +65,9 @@ export function reduceMax(x: Operand, axes?: number | readonly number[], options
 /** The mean over some axes, or all. */
 export function mean(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   const value = asValue(x);
-  const count = normaliseAxes(value, axes).reduce((n, a) => n * value.shape[a], 1);
+  const list = normaliseAxes(value, axes);
+  demandElements("mean", value.aval, list);
+  const count = list.reduce((n, a) => n * value.shape[a], 1);
   return mul(reduceSum(value, axes, options), 1 / count);
 }
 

@@ -1,9 +1,10 @@
+import type { DType } from "../dtype.ts";
+import { exactText, Identities } from "../identity.ts";
 import { bind, bind1, type Graph, type Node, rebuild, type Value } from "../ir/graph.ts";
 import { broadcastPrim, broadcastTo, reshape, reshapePrim } from "../ops/broadcast.ts";
 import { constant, constantPrim } from "../ops/constant.ts";
 import { convertPrim, primitives } from "../ops/elementwise.ts";
 import { transpose, transposePrim } from "../ops/structure.ts";
-import { tensorPrim } from "../tensor.ts";
 
 /** The number that stands in every place of a value, or null. */
 export function constantOf(v: Value): number | null {
@@ -18,13 +19,11 @@ export function constantOf(v: Value): number | null {
  * conversions to the same dtype. Values, not their bits, are kept: x + 0 becomes x.
  */
 export function simplify(graph: Graph): Graph {
-  const ids = new Map<unknown, number>();
-  const id = (x: unknown) => ids.get(x) ?? (ids.set(x, ids.size), ids.size - 1);
+  const ids = new Identities();
   const known = new Map<string, readonly Value[]>();
   // Nodes made by the folding itself are looked up too, so that equal foldings are shared.
   const share = (node: Node, inputs: readonly Value[]): readonly Value[] => {
-    const params = node.prim === tensorPrim ? id(node.params.tensor) : JSON.stringify(node.params);
-    const key = `${node.prim.name} ${params} ${inputs.map(id)}`;
+    const key = `${node.prim.name} ${exactText(node.params, ids)} ${inputs.map((v) => ids.of(v))}`;
     const found = known.get(key);
     if (found) return found;
     // Every node is made anew, changed or not: that keeps the order of creation, which is the order things are run in.
@@ -39,6 +38,12 @@ export function simplify(graph: Graph): Graph {
   return { inputs: graph.inputs, outputs };
 }
 
+/** a·b as a kernel computes it. */
+function product(a: number, b: number, dtype: DType): number {
+  if (dtype === "f32") return Math.fround(a * b);
+  return dtype === "u32" ? Math.imul(a, b) >>> 0 : Math.imul(a, b);
+}
+
 function fold(node: Node, inputs: readonly Value[]): Value | null {
   const { prim, params } = node;
   const [a, b] = inputs;
@@ -49,7 +54,7 @@ function fold(node: Node, inputs: readonly Value[]): Value | null {
       return constantOf(b) === 0 ? a : null;
     case primitives.mul: {
       const [ca, cb] = [constantOf(a), constantOf(b)];
-      if (ca !== null && cb !== null) return broadcastTo(constant(Math.fround(ca * cb), a.dtype), a.shape);
+      if (ca !== null && cb !== null) return broadcastTo(constant(product(ca, cb, a.dtype), a.dtype), a.shape);
       return cb === 1 ? a : ca === 1 ? b : null;
     }
     case primitives.div:

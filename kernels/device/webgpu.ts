@@ -95,6 +95,8 @@ export class WebGpuDevice implements Device {
 
   write(buffer: DeviceBuffer, data: HostArray): void {
     let bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // Deno ends the process where nothing is written.
+    if (bytes.byteLength === 0) return;
     // writeBuffer takes whole words of memory that is not shared with another thread.
     if (bytes.byteLength % 4 !== 0 || !(data.buffer instanceof ArrayBuffer)) {
       const copy = new Uint8Array(Math.ceil(bytes.byteLength / 4) * 4);

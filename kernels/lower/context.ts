@@ -5,6 +5,7 @@ import { LowrankError } from "../../core/errors.ts";
 import { type Graph, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { wholeView } from "../../core/ops/broadcast.ts";
 import type { Kernel } from "../kernel.ts";
+import { withoutEmptyAxes } from "./empty_axes.ts";
 import { type Buffer, isBuffer, isWhole, type Repr } from "./repr.ts";
 
 /** A kernel and the buffers it is given, before a plan has placed them. */
@@ -54,12 +55,14 @@ export class Context {
   }
 
   /** Adds a launch at the end, or where its group was complete. */
-  launch(launch: Launch): void {
-    const at = this.place ?? this.nextPlace();
-    this.#launches.push({ at, launch });
-    launch.buffers.forEach((b, o) => {
-      if (launch.kernel.operands[o].access !== "read") this.#written.set(b, Math.max(at, this.#written.get(b) ?? at));
-    });
+  launch(given: Launch): void {
+    for (const launch of withoutEmptyAxes(given)) {
+      const at = this.place ?? this.nextPlace();
+      this.#launches.push({ at, launch });
+      launch.buffers.forEach((b, o) => {
+        if (launch.kernel.operands[o].access !== "read") this.#written.set(b, Math.max(at, this.#written.get(b) ?? at));
+      });
+    }
   }
 
   /** Whether all of some buffers were written before a place in the order of launches. */

@@ -1,4 +1,5 @@
 /** A kernel's structure as a string: equal strings are equal kernels. Shared expressions are written once. */
+import { exactText, Identities } from "../../core/identity.ts";
 import type { Expr, Index, Kernel, Store } from "../kernel.ts";
 
 /** The key of a kernel. It names every field that an emitter reads, so two kernels with one key share code. */
@@ -27,7 +28,7 @@ function describe(kernel: Kernel, writer: KeyWriter): string {
       return `${kernel.count}|${kernel.cols}|${kernel.targets}`;
     case "attention": {
       const { operands: _, ...rest } = kernel;
-      return JSON.stringify(rest);
+      return exactText(rest, new Identities());
     }
   }
 }

@@ -31,10 +31,13 @@ const f = of("f32", -2, 2), positive = of("f32", 0.5, 2), half = of("f16", -2, 2
 const u = of("u32", 0, 4e9), natural = of("i32", 1, 9), bool = of("bool", 0, 2), shift = of("i32", 0, 31);
 const index = (below: number) => of("i32", 0, below);
 
-const unary = (...specs: ((...shape: number[]) => InputSpec)[]): PrimitiveCase[] =>
-  specs.map((spec) => ({ inputs: [spec(3, 5)], params: null }));
-const binary = (...pairs: [(...shape: number[]) => InputSpec, (...shape: number[]) => InputSpec][]): PrimitiveCase[] =>
-  pairs.map(([a, b]) => ({ inputs: [a(3, 5), b(3, 5)], params: null }));
+type Spec = (...shape: number[]) => InputSpec;
+/** Elementwise: of some elements, of one, of none. */
+const sizes = [[3, 5], [1], [2, 0]];
+const elementwise = (specs: readonly Spec[], params: unknown = null): PrimitiveCase[] =>
+  sizes.map((shape) => ({ inputs: specs.map((spec) => spec(...shape)), params }));
+const unary = (...specs: Spec[]): PrimitiveCase[] => specs.flatMap((spec) => elementwise([spec]));
+const binary = (...pairs: [Spec, Spec][]): PrimitiveCase[] => pairs.flatMap((pair) => elementwise(pair));
 const dotCase = (a: number[], b: number[], contract: number[][], batch: number[][] = [[], []]): PrimitiveCase => ({
   inputs: [f(...a), f(...b)],
   params: { contract, batch },
@@ -77,36 +80,79 @@ export const primitiveCases: Readonly<Record<string, readonly PrimitiveCase[]>> 
   xor: binary([i, i], [bool, bool]),
   shl: binary([i, shift]),
   shr: binary([i, shift]),
-  select: [{ inputs: [bool(3, 5), f(3, 5), f(3, 5)], params: null }],
+  select: elementwise([bool, f, f]),
   convert: [
-    { inputs: [f(3, 5)], params: { dtype: "i32" } },
-    { inputs: [i(3, 5)], params: { dtype: "f32" } },
-    { inputs: [f(3, 5)], params: { dtype: "bf16" } },
-    { inputs: [half(3, 5)], params: { dtype: "f32" } },
-    { inputs: [i(3, 5)], params: { dtype: "bool" } },
+    ...elementwise([f], { dtype: "i32" }),
+    ...elementwise([i], { dtype: "f32" }),
+    ...elementwise([f], { dtype: "bf16" }),
+    ...elementwise([half], { dtype: "f32" }),
+    ...elementwise([i], { dtype: "bool" }),
   ],
   bitcast: [
-    { inputs: [f(3, 5)], params: { dtype: "u32" } },
-    { inputs: [of("u32", 1e9, 1.1e9)(3, 5)], params: { dtype: "f32" } },
+    ...elementwise([f], { dtype: "u32" }),
+    ...elementwise([of("u32", 1e9, 1.1e9)], { dtype: "f32" }),
   ],
   broadcast: [
     { inputs: [f(3)], params: { shape: [2, 3, 4], dims: [1] } },
     { inputs: [f(1, 4)], params: { shape: [3, 4], dims: [0, 1] } },
     { inputs: [f()], params: { shape: [2, 2], dims: [] } },
+    { inputs: [f(1, 3)], params: { shape: [0, 3], dims: [0, 1] } },
+    { inputs: [f(0)], params: { shape: [2, 0], dims: [1] } },
   ],
-  reshape: [{ inputs: [f(3, 4)], params: { shape: [2, 6] } }, { inputs: [f(2, 3, 2)], params: { shape: [12] } }],
-  transpose: [{ inputs: [f(2, 3, 4)], params: { permutation: [2, 0, 1] } }],
-  slice: [{ inputs: [f(4, 5)], params: { start: [1, 2], size: [2, 3] } }],
-  pad: [{ inputs: [f(2, 3)], params: { low: [1, 0], high: [0, 2] } }],
-  concat: [{ inputs: [f(2, 3), f(2, 1), f(2, 2)], params: { axis: 1 } }],
-  split: [{ inputs: [f(2, 6)], params: { axis: 1, sizes: [1, 3, 2] } }],
+  reshape: [
+    { inputs: [f(3, 4)], params: { shape: [2, 6] } },
+    { inputs: [f(2, 3, 2)], params: { shape: [12] } },
+    { inputs: [f(1)], params: { shape: [] } },
+    { inputs: [f(2, 0, 3)], params: { shape: [0] } },
+    { inputs: [f(0)], params: { shape: [4, 0, 5] } },
+  ],
+  transpose: [
+    { inputs: [f(2, 3, 4)], params: { permutation: [2, 0, 1] } },
+    { inputs: [f(1, 0)], params: { permutation: [1, 0] } },
+  ],
+  slice: [
+    { inputs: [f(4, 5)], params: { start: [1, 2], size: [2, 3] } },
+    { inputs: [f(4, 5)], params: { start: [3, 5], size: [1, 0] } },
+    { inputs: [f(0, 5)], params: { start: [0, 1], size: [0, 1] } },
+  ],
+  pad: [
+    { inputs: [f(2, 3)], params: { low: [1, 0], high: [0, 2] } },
+    { inputs: [f(0, 3)], params: { low: [1, 0], high: [1, 0] } },
+    { inputs: [f(0, 1)], params: { low: [0, 1], high: [0, 0] } },
+  ],
+  concat: [
+    { inputs: [f(2, 3), f(2, 1), f(2, 2)], params: { axis: 1 } },
+    { inputs: [f(2, 0), f(2, 1), f(2, 0)], params: { axis: 1 } },
+    { inputs: [f(0, 2), f(0, 1)], params: { axis: 1 } },
+  ],
+  split: [
+    { inputs: [f(2, 6)], params: { axis: 1, sizes: [1, 3, 2] } },
+    { inputs: [f(2, 3)], params: { axis: 1, sizes: [0, 3, 0] } },
+    { inputs: [f(0, 3)], params: { axis: 1, sizes: [1, 2] } },
+  ],
   reduceSum: [
     { inputs: [f(3, 4, 5)], params: { axes: [1] }, length: 4 },
     { inputs: [f(3, 4, 5)], params: { axes: [1, 2] }, length: 20 },
     { inputs: [f(7)], params: { axes: [0] }, length: 7 },
+    { inputs: [f(1, 1)], params: { axes: [1] }, length: 1 },
+    { inputs: [f(3, 0)], params: { axes: [1] }, length: 0 },
+    { inputs: [f(0, 3)], params: { axes: [0] }, length: 0 },
+    { inputs: [f(0, 3)], params: { axes: [1] }, length: 3 },
+    { inputs: [f(0)], params: { axes: [0] }, length: 0 },
+    { inputs: [i(2, 0, 3)], params: { axes: [1, 2] }, length: 0 },
   ],
-  reduceMax: [{ inputs: [f(3, 4)], params: { axes: [1] } }, { inputs: [f(3, 4)], params: { axes: [0] } }],
-  argmax: [{ inputs: [f(3, 4)], params: { axis: 1 } }, { inputs: [f(3, 4, 2)], params: { axis: 1 } }],
+  reduceMax: [
+    { inputs: [f(3, 4)], params: { axes: [1] } },
+    { inputs: [f(3, 4)], params: { axes: [0] } },
+    { inputs: [f(3, 1)], params: { axes: [1] } },
+    { inputs: [f(0, 4)], params: { axes: [1] } },
+  ],
+  argmax: [
+    { inputs: [f(3, 4)], params: { axis: 1 } },
+    { inputs: [f(3, 4, 2)], params: { axis: 1 } },
+    { inputs: [f(3, 1)], params: { axis: 1 } },
+    { inputs: [f(0, 4)], params: { axis: 1 } },
+  ],
   dot: [
     dotCase([3, 4], [4, 5], [[1], [0]]),
     dotCase([2, 3, 4], [5, 4], [[2], [1]]),
@@ -115,22 +161,47 @@ export const primitiveCases: Readonly<Record<string, readonly PrimitiveCase[]>> 
     dotCase([2, 3, 4], [4, 3, 5], [[1, 2], [1, 0]]),
     dotCase([4], [4], [[0], [0]]),
     { inputs: [f(3, 4), half(4, 5)], params: { contract: [[1], [0]], batch: [[], []] }, length: 4 },
+    dotCase([1, 1], [1, 1], [[1], [0]]),
+    dotCase([0, 4], [4, 5], [[1], [0]]),
+    dotCase([3, 0], [0, 5], [[1], [0]]),
+    dotCase([3, 4], [4, 0], [[1], [0]]),
+    dotCase([0], [0], [[0], [0]]),
+    dotCase([0, 3, 4], [0, 4, 5], [[2], [1]], [[0], [0]]),
+    dotCase([2, 3, 0], [2, 0, 5], [[2], [1]], [[0], [0]]),
   ],
   gather: [
     { inputs: [f(6, 3), index(6)(2, 4)], params: null },
     { inputs: [f(6), of("i32", -3, 9)(5)], params: null },
     { inputs: [half(6, 3), index(6)(4)], params: null },
+    { inputs: [f(1, 1), index(1)(1)], params: null },
+    { inputs: [f(6, 0), index(6)(4)], params: null },
+    { inputs: [f(6, 3), index(6)(0)], params: null },
+    { inputs: [f(0, 3), index(1)(2, 0)], params: null },
   ],
   scatterAdd: [
     { inputs: [index(4)(6), f(6, 3)], params: { targets: 4 }, length: 6 },
     { inputs: [of("i32", -2, 6)(2, 3), f(2, 3, 2)], params: { targets: 4 }, length: 6 },
+    { inputs: [index(1)(1), f(1, 1)], params: { targets: 1 }, length: 1 },
+    { inputs: [index(4)(0), f(0, 3)], params: { targets: 4 }, length: 0 },
+    { inputs: [index(4)(6), f(6, 3)], params: { targets: 0 }, length: 6 },
+    { inputs: [index(4)(6), f(6, 0)], params: { targets: 4 }, length: 6 },
   ],
-  dynamicSlice: [{ inputs: [f(4, 5), index(4)(), index(5)()], params: { sizes: [2, 3] }, unmapped: [1, 2] }],
-  dynamicUpdateSlice: [{ inputs: [f(4, 5), f(2, 2), index(4)(), index(5)()], params: null, unmapped: [2, 3] }],
-  randomBits: [{ inputs: [u(2)], params: { shape: [3, 5] } }],
-  dequantize: packedTypes.map((dtype) => ({ inputs: [of(dtype, 0, 0)(2, 256)], params: null, length: 2 })),
-  stopGradient: [{ inputs: [f(3)], params: null }],
-  barrier: [{ inputs: [f(3), f(2, 2), f(4)], params: { count: 2 } }],
+  dynamicSlice: [
+    { inputs: [f(4, 5), index(4)(), index(5)()], params: { sizes: [2, 3] }, unmapped: [1, 2] },
+    { inputs: [f(4, 5), index(4)(), index(5)()], params: { sizes: [0, 1] }, unmapped: [1, 2] },
+    { inputs: [f(0), index(4)()], params: { sizes: [0] }, unmapped: [1] },
+  ],
+  dynamicUpdateSlice: [
+    { inputs: [f(4, 5), f(2, 2), index(4)(), index(5)()], params: null, unmapped: [2, 3] },
+    { inputs: [f(4, 5), f(2, 0), index(4)(), index(5)()], params: null, unmapped: [2, 3] },
+    { inputs: [f(0, 1), f(0, 1), index(4)(), index(5)()], params: null, unmapped: [2, 3] },
+  ],
+  randomBits: [[3, 5], [1], [0, 5]].map((shape) => ({ inputs: [u(2)], params: { shape } })),
+  dequantize: packedTypes.flatMap((dtype) =>
+    [[2, 256], [0, 256]].map((shape) => ({ inputs: [of(dtype, 0, 0)(...shape)], params: null, length: 2 }))
+  ),
+  stopGradient: unary(f),
+  barrier: [[2, 2], [1], [0]].map((shape) => ({ inputs: [f(3), f(...shape), f(4)], params: { count: 2 } })),
 };
 
 /** Contents for an input, repeatable: whole numbers for integers, numbers that the dtype holds exactly for floats. */

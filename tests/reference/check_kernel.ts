@@ -4,6 +4,7 @@ import { isPacked } from "../../core/packed.ts";
 import { randomPacked } from "./packed_reference.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import type { Kernel, Operand, Program } from "../../kernels/kernel.ts";
+import { withoutEmptyAxes } from "../../kernels/lower/empty_axes.ts";
 import { interpretKernel } from "./kernel_interpreter.ts";
 
 /** A small generator of repeatable numbers in [0, 1): mulberry32. */
@@ -32,7 +33,7 @@ export function fill(operand: Operand, next: () => number): HostArray {
 /** The program of one kernel, each operand an argument that it writes in place. */
 export function programOf(kernel: Kernel): Program {
   const buffers = kernel.operands.map((_, index) => ({ kind: "argument" as const, index }));
-  return { arguments: kernel.operands, outputs: [], arenaBytes: 0, steps: [{ kernel, buffers }] };
+  return { arguments: kernel.operands, outputs: [], arenaBytes: 0, steps: withoutEmptyAxes({ kernel, buffers }) };
 }
 
 /** What a kernel leaves in each of its operands on a device. */

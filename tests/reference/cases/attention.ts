@@ -68,6 +68,11 @@ export function attentionCases(): KernelCase[] {
     { batch: 2, heads: 2, kvHeads: 1, queries: 5, keys: 37, width: 12, causal: false },
     { batch: 1, heads: 2, kvHeads: 2, queries: 1, keys: 70, width: 64, causal: true },
     { batch: 1, heads: 1, kvHeads: 1, queries: 3, keys: 5, width: 6, causal: true },
+    { batch: 1, heads: 1, kvHeads: 1, queries: 1, keys: 1, width: 1, causal: true },
+    { batch: 2, heads: 2, kvHeads: 1, queries: 3, keys: 0, width: 4, causal: false },
+    { batch: 2, heads: 2, kvHeads: 1, queries: 0, keys: 3, width: 4, causal: true },
+    { batch: 0, heads: 1, kvHeads: 1, queries: 2, keys: 3, width: 4, causal: true },
+    { batch: 2, heads: 0, kvHeads: 0, queries: 2, keys: 3, width: 4, causal: true },
   ].map((shape) => ({ ...shape, bounded: false }));
   const bounded = [
     ...shapes,

@@ -8,7 +8,7 @@ export function mapCases(): KernelCase[] {
   const cases: KernelCase[] = [];
   const add = (name: string, kernel: Omit<Extract<Kernel, { kind: "map" }>, "kind">, ulp = 4, given = {}) =>
     cases.push(makeCase(`map ${name}`, { kind: "map", ...kernel }, ulp, given));
-  for (const shape of [[1], [3], [4], [1023], [5, 7], [2, 3, 8]]) {
+  for (const shape of [[0], [1], [3], [4], [1023], [5, 7], [2, 3, 8], [2, 0, 3], [1, 1]]) {
     const size = shape.reduce((a, b) => a * b, 1), s = at(stridesOf(shape));
     const sum = op("add", "f32", load(0, s), op("mul", "f32", load(1, at(shape.map(() => 0))), load(0, s)));
     add(`a + b a of [${shape}]`, { operands: [read(size), read(1), write(size)], shape, stores: [put(2, s, sum)] });
@@ -18,7 +18,7 @@ export function mapCases(): KernelCase[] {
     shape: [],
     stores: [put(1, at([]), op("neg", "f32", load(0, at([]))))],
   });
-  for (const n of [6, 8]) {
+  for (const n of [0, 1, 6, 8]) {
     add(`bias over rows [5,${n}]`, {
       operands: [inout(5 * n), read(n)],
       shape: [5, n],

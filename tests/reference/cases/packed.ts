@@ -39,6 +39,11 @@ export function packedCases(): KernelCase[] {
       product(`${dtype} NT ${m}`, matmulKernel([m, 256, 41], "NT", { dtype }));
       product(`${dtype} NN ${m}`, matmulKernel([m, 20, 256], "NN", { dtype }));
     }
+    for (const [m, k, n] of [[0, 256, 3], [2, 0, 3], [2, 256, 0]] as const) {
+      product(`${dtype} NT ${m}x${k}x${n}`, matmulKernel([m, k, n], "NT", { dtype }));
+    }
+    map(`${dtype} of no rows`, copy([0, 256], [256, 1], 0));
+    map(`${dtype} one element`, copy([1], [1], 256, 3));
     product(`${dtype} on the left`, onTheLeft(matmulKernel([6, 256, 9], "NT", { dtype })));
   }
   for (const dtype of ["q4_0", "q4_1", "q8_0", "nf4"] as const) {

@@ -46,6 +46,11 @@ export function contractCases(): KernelCase[] {
   const add = (name: string, kernel: Extract<Kernel, { kind: "contract" }>) =>
     cases.push(makeCase(`contract ${name}`, kernel, kernel.segments.reduce((sum, s) => sum + s.k, 4)));
   for (const layout of ["NN", "NT", "TN", "TT"] as const) {
+    for (const sizes of [[1, 1, 1], [0, 3, 4], [3, 0, 4], [3, 4, 0], [0, 0, 0]] as const) {
+      add(`${layout} ${sizes.join("x")}`, matmulKernel(sizes, layout, { bias: true }));
+      add(`${layout} ${sizes.join("x")} with a low-rank segment`, matmulKernel(sizes, layout, { lowRank: 2 }));
+      add(`${layout} ${sizes.join("x")} of no batches`, matmulKernel(sizes, layout, { batch: [2, 0] }));
+    }
     for (const [m, k, n] of [[16, 16, 32], [7, 5, 9], [33, 70, 36], [1, 48, 40], [65, 12, 130]] as const) {
       add(`${layout} ${m}x${k}x${n}`, matmulKernel([m, k, n], layout));
     }

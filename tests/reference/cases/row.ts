@@ -16,7 +16,9 @@ import { at, axis, inout, type KernelCase, load, makeCase, number, op, put, read
 /** Row kernels: softmax, argmax, sums along either axis. */
 export function rowCases(): KernelCase[] {
   const cases: KernelCase[] = [];
-  for (const [rows, cols] of [[[5], 7], [[2, 3], 64], [[1], 1000], [[67], 1]] as const) {
+  for (
+    const [rows, cols] of [[[5], 7], [[2, 3], 64], [[1], 1000], [[67], 1], [[0], 5], [[2, 0], 1], [[1], 1]] as const
+  ) {
     const count = sizeOf(rows);
     const whole = at([...stridesOf(rows).map((s) => s * cols), 1]);
     const one = at([...stridesOf(rows), 0]);
@@ -60,17 +62,31 @@ export function rowCases(): KernelCase[] {
       ],
     }, 0));
   }
-  cases.push(makeCase("row sum of columns", {
-    kind: "row",
-    operands: [read(6 * 10), inout(10)],
-    rows: [10],
-    cols: 6,
-    phases: [
-      { kind: "reduce", op: "sum", value: load(0, at([1, 10])) },
-      { kind: "once", stores: [put(1, at([1, 0]), op("add", "f32", load(1, at([1, 0])), result(0)))] },
-    ],
-  }, 10));
-  cases.push(makeCase("row sums of integers", {
+  for (const [rows, cols] of [[10, 6], [10, 1], [10, 0], [1, 6], [0, 6]]) {
+    cases.push(makeCase(`row sum of columns [${rows};${cols}]`, {
+      kind: "row",
+      operands: [read(rows * cols), inout(rows)],
+      rows: [rows],
+      cols,
+      phases: [
+        { kind: "reduce", op: "sum", value: load(0, at([1, rows])) },
+        { kind: "once", stores: [put(1, at([1, 0]), op("add", "f32", load(1, at([1, 0])), result(0)))] },
+      ],
+    }, 10));
+    cases.push(makeCase(`row sums of integers [${rows};${cols}]`, {
+      kind: "row",
+      operands: [read(rows * cols, "i32"), write(rows, "i32"), write(rows, "i32")],
+      rows: [rows],
+      cols,
+      phases: [
+        { kind: "reduce", op: "sum", value: load(0, at([cols, 1]), "i32") },
+        { kind: "reduce", op: "sum", value: op("mul", "i32", load(0, at([cols, 1]), "i32"), axis(1)) },
+        { kind: "once", stores: [put(1, at([1, 0]), result(0, "i32"))] },
+        { kind: "once", stores: [put(2, at([1, 0]), result(1, "i32"))] },
+      ],
+    }, 0));
+  }
+  cases.push(makeCase("row sums of integers, and the greatest", {
     kind: "row",
     operands: [read(90, "i32"), write(3, "i32"), write(3, "i32")],
     rows: [3],
@@ -122,7 +138,7 @@ export function rowKernelOf(f: OfRows, rows: number, cols: number): RowKernel {
 /** The rows of models: those that registers hold and those that are read twice, and a mean far from 0. */
 export function modelRowCases(): KernelCase[] {
   return Object.entries(rowFunctions).flatMap(([name, f]) =>
-    [[5, 7], [3, 1028], [2, 20_001]].map(([rows, cols]) => {
+    [[5, 7], [3, 1028], [2, 20_001], [1, 1]].map(([rows, cols]) => {
       const kernel = rowKernelOf(f, rows, cols);
       const given: Record<number, HostArray> = {};
       const isNorm = name.includes("layer norm");
@@ -138,7 +154,9 @@ export function modelRowCases(): KernelCase[] {
 
 /** Scatters: repeated, dropped and missing targets. */
 export function scatterCases(): KernelCase[] {
-  return ([[5, 3, 7], [40, 130, 6], [1, 4, 1]] as const).map(([count, cols, targets]) =>
+  return ([[5, 3, 7], [40, 130, 6], [1, 4, 1], [1, 1, 1], [0, 3, 7], [5, 0, 7], [5, 3, 0]] as const).map((
+    [count, cols, targets],
+  ) =>
     makeCase(
       `scatter [${count},${cols}] to ${targets}`,
       {
@@ -149,7 +167,12 @@ export function scatterCases(): KernelCase[] {
         targets,
       },
       count,
-      { 0: Int32Array.from({ length: count }, (_, i) => i === 2 ? -1 : i === 4 ? targets : (i * i) % targets) },
+      {
+        0: Int32Array.from(
+          { length: count },
+          (_, i) => i === 2 ? -1 : i === 4 ? targets : (i * i) % Math.max(1, targets),
+        ),
+      },
     )
   );
 }
