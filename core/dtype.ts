@@ -61,6 +61,14 @@ export function hostArray(dtype: DType, length: number, buffer?: ArrayBufferLike
   return buffer === undefined ? new Elements(length) : new Elements(buffer as ArrayBuffer, byteOffset, length);
 }
 
+/** The class and the length of the host array that holds `size` elements of a dtype. */
+export function hostForm(dtype: DType, size: number): { readonly Elements: HostArrayClass; readonly length: number } {
+  if (isPacked(dtype)) return { Elements: Uint32Array, length: packedLayout(dtype, size).words };
+  return { Elements: hostArrays[dtype], length: size };
+}
+
+type HostArrayClass = typeof hostArrays[keyof typeof hostArrays];
+
 const hostArrays = {
   f32: Float32Array,
   f16: Uint16Array,

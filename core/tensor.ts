@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { type DType, fromBf16, fromF16, type HostArray, hostArray, storageBytes, toBf16, toF16 } from "./dtype.ts";
+import { type DType, fromBf16, fromF16, type HostArray, hostArray, hostForm, storageBytes, toBf16, toF16 } from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 import { isPacked } from "./packed.ts";
@@ -111,11 +111,37 @@ export interface HostTensor extends Aval {
   readonly data: HostArray;
 }
 
-/** Copies host data to a device. */
+/**
+ * Copies host data to a device.
+ *
+ * @throws {ShapeError} when the data is not as many elements of the dtype as the shape has
+ */
 export function upload(home: TensorHome, host: HostTensor): Tensor {
+  checkHost(host);
   const buffer = home.allocate(storageBytes(host.dtype, sizeOf(host.shape)));
-  home.write(buffer, host.data);
+  try {
+    home.write(buffer, host.data);
+  } catch (error) {
+    home.free(buffer);
+    throw error;
+  }
   return new Tensor(home, buffer, { shape: host.shape, dtype: host.dtype });
+}
+
+/** Memory that data does not fill would show what was there before. */
+function checkHost({ shape, dtype, data }: HostTensor): void {
+  const wrong = shape.find((d) => !Number.isSafeInteger(d) || d < 0);
+  if (wrong !== undefined) {
+    throw new ShapeError(`a tensor can't have the shape [${shape}]: ${wrong} is no size, which is a whole number from 0`);
+  }
+  const { Elements, length } = hostForm(dtype, sizeOf(shape));
+  if (!(data instanceof Elements) || data.length !== length) {
+    throw new ShapeError(
+      `${formatAval({ shape, dtype })} is held by a ${Elements.name} of ${length}, but got a ${
+        (data as HostArray | undefined)?.constructor.name
+      } of ${(data as HostArray | undefined)?.length}`,
+    );
+  }
 }
 
 /** Nested lists of numbers, all of one depth and length. */

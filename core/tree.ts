@@ -3,6 +3,7 @@
  * (a string, a boolean, undefined) belongs to its structure.
  */
 import { LowrankError } from "./errors.ts";
+import { exactText, type Identities } from "./identity.ts";
 import { Value } from "./ir/graph.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -12,8 +13,8 @@ export interface FlatTree<L> {
   readonly leaves: L[];
   /** Their paths: `h.0.attn.weight`. */
   readonly paths: string[];
-  /** Equal for two trees of the same structure. */
-  readonly structure: string;
+  /** Equal for two trees of the same structure: what is no leaf is told by type and value, objects by which they are. */
+  structure(ids: Identities): string;
   /** A tree of this structure with other leaves. */
   unflatten<M>(leaves: readonly M[]): unknown;
   /** The leaves of another tree where it has the same structure, else null: quicker than taking it apart. */
@@ -56,15 +57,13 @@ export function flatten<L = Value | Tensor | number>(
 
 /** A function by itself, so that `leavesOf`, where it is kept, keeps no leaves. */
 function flatTree<L>(leaves: L[], form: Form, leaf: (x: unknown) => boolean): FlatTree<L> {
-  let paths: string[] | undefined, structure: string | undefined;
+  let paths: string[] | undefined;
   return {
     leaves,
     get paths() {
       return paths ??= pathsOf(form, "");
     },
-    get structure() {
-      return structure ??= describe(form).join(" ");
-    },
+    structure: (ids) => describe(form, ids).join(" "),
     unflatten: (values) => {
       let i = 0;
       return rebuild(form, () => values[i++]);
@@ -87,16 +86,17 @@ function pathsOf(form: Form, path: string): string[] {
   return form.items.flatMap((item, i) => pathsOf(item, join(path, form.kind === "record" ? form.keys[i] : i)));
 }
 
-function describe(form: Form): string[] {
+function describe(form: Form, ids: Identities): string[] {
+  const all = (items: readonly Form[]) => items.map((item) => describe(item, ids));
   switch (form.kind) {
     case "leaf":
       return ["*"];
     case "other":
-      return [`=${String(form.value)}`];
+      return [`=${exactText(form.value, ids)}`];
     case "list":
-      return ["[", ...form.items.flatMap(describe), "]"];
+      return ["[", ...all(form.items).flat(), "]"];
     case "record":
-      return ["{", ...form.items.flatMap((item, i) => [JSON.stringify(form.keys[i]), ...describe(item)]), "}"];
+      return ["{", ...all(form.items).flatMap((item, i) => [JSON.stringify(form.keys[i]), ...item]), "}"];
   }
 }
 

@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { LowrankError } from "./errors.ts";
+import { Identities } from "./identity.ts";
 import { flatten } from "./tree.ts";
 
 const tree = () => ({ a: [1, 2, { b: 3 }], c: "text", d: null, e: { f: [] as number[] } });
@@ -8,7 +9,8 @@ Deno.test("a tree is its leaves, their paths and its structure, and is put toget
   const flat = flatten<number>(tree());
   assertEquals(flat.leaves, [1, 2, 3]);
   assertEquals(flat.paths, ["a.0", "a.1", "a.2.b"]);
-  assertEquals(flat.structure, '{ "a" [ * * { "b" * } ] "c" =text "d" =null "e" { "f" [ ] } }');
+  const structure = '{ "a" [ * * { "b" * } ] "c" ="text" "d" =null "e" { "f" [ ] } }';
+  assertEquals(flat.structure(new Identities()), structure);
   assertEquals(flat.unflatten([4, 5, 6]), { ...tree(), a: [4, 5, { b: 6 }] });
 });
 

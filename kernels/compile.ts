@@ -52,12 +52,29 @@ export function build(
   target: Target = {},
   trips: number = defaultTrips,
 ): Built {
-  const optimised = optimise(graph, target);
+  return buildOptimised(optimise(graph, target), donated, fuse, target, trips);
+}
+
+/** The tensors that a graph mentions, in the order in which it does. */
+export function capturesOf(graph: Graph): Map<Tensor, Value> {
   const captures = new Map<Tensor, Value>();
-  for (const node of nodesOf(optimised.outputs)) {
+  for (const node of nodesOf(graph.outputs)) {
     if (node.prim === tensorPrim && !captures.has(node.params.tensor)) captures.set(node.params.tensor, node.outs[0]);
   }
-  const values = [...graph.inputs, ...captures.values()];
+  return captures;
+}
+
+/** {@link build} of a graph that has gone through {@link optimise}. */
+export function buildOptimised(
+  optimised: Graph,
+  donated: ReadonlySet<number> = new Set(),
+  fuse = true,
+  target: Target = {},
+  trips: number = defaultTrips,
+): Built {
+  const { inputs } = optimised;
+  const captures = capturesOf(optimised);
+  const values = [...inputs, ...captures.values()];
   const args = values.map((v, i) => ({
     dtype: v.dtype,
     size: v.shape.reduce((n, d) => n * d, 1),

@@ -1,20 +1,30 @@
 import { type Aval, formatAval, sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
-import { DeviceError, LowrankError } from "../core/errors.ts";
-import { inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
+import { DeviceError, OptionError } from "../core/errors.ts";
+import { exactText, Identities } from "../core/identity.ts";
+import { type Graph, inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
+import { graphKey } from "../core/ir/key.ts";
 import { checkInputs } from "../core/ir/verify.ts";
-import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { asValue } from "../core/ops/constant.ts";
+import { type HostTensor, Tensor } from "../core/tensor.ts";
 import { avalOf, trace } from "../core/trace.ts";
 import { flatten, type FlatTree } from "../core/tree.ts";
-import { build } from "./compile.ts";
-import type { Device, DeviceBuffer, Executable } from "./device/device.ts";
+import { buildOptimised, capturesOf, optimise } from "./compile.ts";
+import type { Device, DeviceBuffer } from "./device/device.ts";
+import { type Compiled, launch, type Leaf } from "./launch.ts";
 
 /** How a function is compiled. */
 export interface JitOptions {
-  /** Positions of arguments whose tensors end with the call: their memory is reused for results. */
+  /**
+   * Positions of arguments whose tensors end with the call: their memory is reused for results. No tensor of theirs may be
+   * given twice, in another argument or be mentioned by the function.
+   */
   readonly donate?: readonly number[];
-  /** Programs kept, one per structure and shapes of arguments; the oldest goes first. Default 64. */
-  readonly cache?: number;
+  /**
+   * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts to,
+   * a function, an object) and is compiled anew for each. Primitives are told by type and value, all else by which object it is.
+   */
+  readonly static?: readonly number[];
   /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
   readonly fuse?: boolean;
   /**
@@ -27,99 +37,143 @@ export interface JitOptions {
   readonly warn?: (message: string) => void;
 }
 
-interface Compiled {
-  readonly executable: Executable;
-  readonly captured: readonly Tensor[];
-  /** Leaves of donated arguments. */
-  readonly donated: ReadonlySet<number>;
-  readonly outputs: readonly { readonly aval: Aval; readonly donated?: number }[];
-  readonly structure: string;
-  readonly avals: readonly string[];
-  unflatten(leaves: readonly unknown[]): unknown;
-}
-
-type Leaf = Tensor | number;
+/** Structures of arguments that one function remembers: more than this are most likely new ones at every call. */
+const mostKinds = 1000;
 
 /**
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
- * It is traced anew for each structure and avals of its arguments; a number is data (f32[]), so a changed one compiles
- * nothing. An argument may hold values made of tensors: they are computed first, at every call.
+ * It is traced anew for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
+ * compiles nothing, unless `static` says otherwise. Programs are the device's, which lets those go that were not used for
+ * long; functions that trace to one graph share one. An argument may hold values made of tensors: they are computed first, at every call. Within a trace
+ * (`grad(jit(f))`, `vmap(jit(f))`, one jitted function in another) it is the plain function.
  *
  * @throws {DeviceError} when no argument is a tensor, or two live on different devices
+ * @throws {OptionError} when a position is both donated and static, or a donated tensor is used by another argument too
  */
 export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions = {}): (...args: any[]) => any {
-  const { donate = [], cache = 64, fuse = true, recompute, warn = console.warn } = options;
-  const programs = new Map<string, Compiled>();
+  const { donate = [], static: fixed = [], fuse = true, recompute, warn = console.warn } = options;
+  checkPositions(donate, fixed);
+  const ids = new Identities();
+  const kinds = new Map<string, Kind>();
   let compiled = 0;
   // Parameters come with every call: their avals are written out once.
   const written = new WeakMap<Aval, string>();
   const write = (leaf: Leaf) => {
     if (!(leaf instanceof Tensor)) return formatAval(avalOf(leaf));
-    const known = written.get(leaf.aval) ?? formatAval(leaf.aval);
-    written.set(leaf.aval, known);
-    return known;
+    const text = written.get(leaf.aval) ?? formatAval(leaf.aval);
+    written.set(leaf.aval, text);
+    return text;
+  };
+  /** The arguments as the function gets them. */
+  const whole = (args: unknown, statics: readonly unknown[]) =>
+    (args as unknown[]).map((arg, i) => fixed.includes(i) ? statics[fixed.indexOf(i)] : arg);
+  const compile = (args: readonly unknown[], statics: readonly unknown[], given: Device | undefined): Compiled => {
+    const traced = trace(fixed.length === 0 ? f : (...inputs) => f(...whole(inputs, statics)), args);
+    checkInputs(traced.graph, f.name || undefined);
+    const device = given ?? homeOf(traced.graph, f.name);
+    const donated = donatedLeaves(args, donate);
+    const graph = optimise(traced.graph, device);
+    const captured = [...capturesOf(graph).keys()];
+    for (const t of captured) if (t.home !== device) throw mixed(t, "a captured tensor", device);
+    const key = `${fuse} ${recompute} ${[...donated]} ${graphKey(graph, device.programs.ids)}`;
+    const program = device.programs.get(key, () => buildOptimised(graph, donated, fuse, device, recompute).program);
+    const outputs = traced.graph.outputs.map(({ aval }) => ({
+      aval,
+      bytes: Math.max(4, storageBytes(aval.dtype, sizeOf(aval.shape))),
+    }));
+    const paths = donated.size > 0 ? flatten(args).paths : [];
+    return { device, program, captured, donated, outputs, paths, unflatten: traced.unflatten };
   };
   // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
   let last: Call | null = null;
   return (...args: unknown[]) => {
-    const leaves = last && leavesLike(last, args);
-    if (leaves) return launch(last!.program, leaves, last!.device);
-    const { tree, flat } = computed(args);
-    args = tree as unknown[];
-    const avals = flat.leaves.map(write);
-    let device = deviceOf(flat.leaves, flat.paths);
-    const key = `${device?.key} ${avals} ${flat.structure}`;
-    let program = programs.get(key);
-    if (!program) {
-      program = compile(f, args, donate, device, fuse, recompute);
-      programs.set(key, program);
-      if (++compiled === 8) warn(manyPrograms(f.name, programs, program));
-      if (programs.size > cache) {
-        const [oldest, old] = programs.entries().next().value!;
-        old.executable.free();
-        programs.delete(oldest);
-      }
+    const statics = fixed.map((at) => args[at]);
+    if (fixed.length > 0) args = args.map((arg, i) => fixed.includes(i) ? undefined : arg);
+    const before = last && leavesLike(last, args, statics);
+    if (before) return launch(last!.compiled, before);
+    const taken = flatten<Leaf | Value>(args);
+    if (taken.leaves.some(isTraced)) {
+      return inline(
+        f,
+        whole(taken.unflatten(taken.leaves.map((x) => asValue(x))), statics),
+      );
     }
-    device ??= program.captured[0].home as Device;
-    const avalsOf = flat.leaves.map((x) => x instanceof Tensor ? x.aval : null);
-    last = { leavesOf: flat.leavesOf, avals: avalsOf, program, device };
-    return launch(program, flat.leaves, device);
+    const { tree, flat, made } = computed<unknown[]>(args, taken);
+    try {
+      const device = deviceOf(flat.leaves, flat.paths);
+      const avals = flat.leaves.map(write);
+      const structure = [flat.structure(ids), ...statics.map((x, i) => staticText(x, fixed[i], ids))].join(" ");
+      const key = `${device ? ids.of(device) : ""} ${avals} ${structure}`;
+      let kind = kinds.get(key);
+      if (!kind?.compiled.program.executable) {
+        const first = kind === undefined;
+        kind = { compiled: compile(tree, statics, device), structure, avals };
+        kinds.set(key, kind);
+        if (first && ++compiled === 8) warn(manyPrograms(f.name, kinds, kind));
+        for (const [old, { compiled: { program } }] of kinds) {
+          if (!program.executable || kinds.size > mostKinds) kinds.delete(old);
+        }
+      }
+      const own = flat.leaves.map((x) => x instanceof Tensor ? x.aval : null);
+      last = { leavesOf: flat.leavesOf, avals: own, statics, compiled: kind.compiled };
+      return launch(kind.compiled, flat.leaves);
+    } finally {
+      for (const t of made) t.dispose();
+    }
   };
+}
+
+/** A structure and avals of arguments, and what was compiled for them. */
+interface Kind {
+  readonly compiled: Compiled;
+  readonly structure: string;
+  readonly avals: readonly string[];
 }
 
 /** A call: the structure of its arguments, the avals of the tensors among them, and what it ran. */
 interface Call {
   readonly leavesOf: FlatTree<Leaf>["leavesOf"];
   readonly avals: readonly (Aval | null)[];
-  readonly program: Compiled;
-  readonly device: Device;
+  readonly statics: readonly unknown[];
+  readonly compiled: Compiled;
 }
 
 /** The leaves of arguments that go through the same program as a call's; null where that is not known at a glance. */
-function leavesLike({ leavesOf, avals, device }: Call, args: readonly unknown[]): Leaf[] | null {
-  const leaves = leavesOf(args);
+function leavesLike(call: Call, args: readonly unknown[], statics: readonly unknown[]): Leaf[] | null {
+  const { avals, compiled: { program, device } } = call;
+  if (!program.executable || !statics.every((x, i) => Object.is(x, call.statics[i]))) return null;
+  const leaves = call.leavesOf(args);
   const alike = leaves?.every((x, i) =>
     x instanceof Tensor ? x.aval === avals[i] && x.home === device : typeof x === "number" && avals[i] === null
   );
   return alike ? leaves : null;
 }
 
+/** Whether a value depends on an argument of a function that is being traced. */
+function isTraced(x: unknown): boolean {
+  return x instanceof Value && nodesOf([x]).some((node) => node.prim === inputPrim);
+}
+
+/** A call within a trace: the function itself, its results as values. */
+function inline(f: (...args: any[]) => unknown, args: readonly unknown[]): unknown {
+  const out = flatten<Leaf | Value>(f(...args));
+  return out.unflatten(out.leaves.map((x) => asValue(x)));
+}
+
 /**
  * The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. It
- * comes taken apart, since that takes a while for a model's parameters.
+ * comes taken apart, since that takes a while for a model's parameters. The tensors `made` for it are to be ended.
  */
-function computed(tree: unknown): { readonly tree: unknown; readonly flat: FlatTree<Leaf> } {
-  const flat = flatten<Leaf | Value>(tree);
-  const values = flat.leaves.filter((x) => x instanceof Value);
-  if (values.length === 0) return { tree, flat: flat as FlatTree<Leaf> };
-  const open = values.find((value) => nodesOf([value]).some((node) => node.prim === inputPrim));
-  if (open) {
-    throw new LowrankError(`a jitted function was called with ${open} while tracing: call it without jit there`);
-  }
-  const tensors: Tensor[] = jit(() => values)();
+function computed<T>(
+  tree: T,
+  taken: FlatTree<Leaf | Value> = flatten<Leaf | Value>(tree),
+): { readonly tree: T; readonly flat: FlatTree<Leaf>; readonly made: readonly Tensor[] } {
+  const values = taken.leaves.filter((x) => x instanceof Value);
+  if (values.length === 0) return { tree, flat: taken as FlatTree<Leaf>, made: [] };
+  const made: Tensor[] = jit(() => values)();
   let i = 0;
-  const whole = flat.unflatten(flat.leaves.map((x) => x instanceof Value ? tensors[i++] : x));
-  return { tree: whole, flat: flatten<Leaf>(whole) };
+  const whole = taken.unflatten(taken.leaves.map((x) => x instanceof Value ? made[i++] : x)) as T;
+  return { tree: whole, flat: flatten<Leaf>(whole), made };
 }
 
 /** Which flat leaves belong to donated arguments. */
@@ -134,61 +188,37 @@ function donatedLeaves(args: readonly unknown[], donate: readonly number[]): Set
   return found;
 }
 
-function compile(
-  f: (...args: any[]) => unknown,
-  args: readonly unknown[],
-  donate: readonly number[],
-  device: Device | undefined,
-  fuse: boolean,
-  recompute: number | undefined,
-): Compiled {
-  const traced = trace(f, args);
-  checkInputs(traced.graph, f.name || undefined);
-  const flat = flatten<Leaf>(args);
-  const donated = donatedLeaves(args, donate);
-  const owned = new Set([...donated].filter((i) => flat.leaves[i] instanceof Tensor));
-  const { program, captured } = build(traced.graph, owned, fuse, device, recompute);
-  const home = device ?? captured[0]?.home as Device | undefined;
-  if (!home) {
-    throw new DeviceError(
-      `${f.name || "a jitted function"} was called without a tensor, so it has no device to run on: ` +
-        `pass tensors that a device holds, such as tensor(device, [1, 2, 3])`,
+function checkPositions(donate: readonly number[], fixed: readonly number[]): void {
+  for (const [name, positions] of Object.entries({ donate, static: fixed })) {
+    const wrong = positions.find((at) => !Number.isInteger(at) || at < 0);
+    if (wrong !== undefined) {
+      throw new OptionError(`${name} holds ${wrong}, which is no position of an argument: count from 0`);
+    }
+  }
+  const both = donate.find((at) => fixed.includes(at));
+  if (both !== undefined) {
+    throw new OptionError(
+      `argument ${both} is both donated and static: only tensors are donated, and static is what is none`,
     );
   }
-  for (const t of captured) if (t.home !== home) throw mixed(t, "a captured tensor", home);
-  return {
-    executable: home.compile(program),
-    captured,
-    donated,
-    outputs: traced.graph.outputs.map((v, i) => ({ aval: v.aval, donated: program.outputs[i].donated })),
-    structure: flat.structure,
-    avals: flat.leaves.map((x) => formatAval(avalOf(x))),
-    unflatten: traced.unflatten,
-  };
 }
 
-function launch(program: Compiled, leaves: readonly Leaf[], device: Device): unknown {
-  const scalars: Tensor[] = [];
-  const tensors = leaves.map((x) => {
-    if (x instanceof Tensor) return x;
-    const scalar = upload(device, { shape: [], dtype: "f32", data: new Float32Array([x]) });
-    scalars.push(scalar);
-    return scalar;
-  });
-  const buffers = [...tensors, ...program.captured].map((t) => t.buffer as DeviceBuffer);
-  const outputs = program.outputs.map(({ aval, donated: from }) =>
-    from !== undefined ? buffers[from] : device.allocate(Math.max(4, storageBytes(aval.dtype, sizeOf(aval.shape))))
-  );
-  program.executable.run(buffers, outputs);
-  for (const s of scalars) s.dispose();
-  const reused = new Set(program.outputs.map((o) => o.donated));
-  for (const i of program.donated) {
-    const x = leaves[i];
-    if (!(x instanceof Tensor) || !x.alive) continue;
-    if (reused.has(i)) x.surrender();
-    else x.dispose();
+/** What tells a static argument from others. */
+function staticText(x: unknown, position: number, ids: Identities): string {
+  if (x instanceof Tensor || x instanceof Value) {
+    throw new OptionError(`argument ${position} is static, but it is ${x}: take its position out of static`);
   }
-  return program.unflatten(outputs.map((buffer, i) => new Tensor(device, buffer, program.outputs[i].aval)));
+  return typeof x === "object" && x !== null ? `#${ids.of(x)}` : exactText(x, ids);
+}
+
+/** Where a function without a tensor among its arguments runs. */
+function homeOf(graph: Graph, name: string): Device {
+  const [first] = capturesOf(graph).keys();
+  if (first) return first.home as Device;
+  throw new DeviceError(
+    `${name || "a jitted function"} was called without a tensor, so it has no device to run on: ` +
+      `pass tensors that a device holds, such as tensor(device, [1, 2, 3])`,
+  );
 }
 
 function deviceOf(leaves: readonly Leaf[], paths: readonly string[]): Device | undefined {
@@ -209,8 +239,8 @@ function mixed(t: Tensor, what: string, other: { description: string }): DeviceE
 }
 
 /** Says which aval differed most often between programs of one function. */
-function manyPrograms(name: string, programs: ReadonlyMap<string, Compiled>, latest: Compiled): string {
-  const others = [...programs.values()].filter((p) => p !== latest && p.structure === latest.structure);
+function manyPrograms(name: string, kinds: ReadonlyMap<string, Kind>, latest: Kind): string {
+  const others = [...kinds.values()].filter((p) => p !== latest && p.structure === latest.structure);
   const changing = latest.avals.findIndex((a, i) => others.some((p) => p.avals[i] !== a));
   const detail = changing < 0
     ? "the structure of its arguments changes"
@@ -223,22 +253,23 @@ function manyPrograms(name: string, programs: ReadonlyMap<string, Compiled>, lat
 }
 
 /**
- * The contents of every tensor in a tree, after all that was queued: one wait for the whole tree. Tensors of rank 0 become
- * numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
+ * The contents of every tensor in a tree as they are at the call, after all that was queued: one wait for the whole tree.
+ * Tensors of rank 0 become numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
  */
 export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
-  const flat = flatten<unknown>(computed(tree).tree, (x) => x instanceof Tensor);
+  const { tree: whole, made } = computed(tree);
+  const flat = flatten<unknown>(whole, (x) => x instanceof Tensor);
   const tensors = flat.leaves as Tensor[];
-  const homes = new Set(tensors.map((t) => t.home as Device));
   const contents = new Map<Tensor, HostTensor>();
-  for (const home of homes) {
+  // All copies are queued before anything is waited for: whatever is done to the tensors afterwards changes nothing.
+  const copies = [...new Set(tensors.map((t) => t.home as Device))].map(async (home) => {
     const own = tensors.filter((t) => t.home === home);
-    const arrays = await home.read(
-      own.map((t) => ({ buffer: t.buffer as DeviceBuffer, dtype: t.dtype, size: t.size })),
-    );
+    const requests = own.map((t) => ({ buffer: t.buffer as DeviceBuffer, dtype: t.dtype, size: t.size }));
+    const arrays = await home.read(requests);
     own.forEach((t, i) => contents.set(t, { ...t.aval, data: arrays[i] }));
-  }
-  if (options.release) { for (const t of new Set(tensors)) t.dispose(); }
+  });
+  for (const t of options.release ? new Set(tensors) : made) t.dispose();
+  await Promise.all(copies);
   return flat.unflatten(tensors.map((t) => {
     const host = contents.get(t)!;
     return host.shape.length === 0 ? host.data[0] : host;

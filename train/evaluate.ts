@@ -49,7 +49,7 @@ export function evaluator<P, F>(
   options: EvaluateOptions = {},
 ): (params: P) => Promise<Evaluation> {
   const batches = evaluationBatches(data, options);
-  const measure = jit(measureFunction(trainee), { cache: 256, warn: () => {} });
+  const measure = jit(measureFunction(trainee), { warn: () => {} });
   return async (params) => {
     const [{ home }] = flatten<Tensor>(params).leaves;
     const total = { loss: 0, count: 0, right: 0 };

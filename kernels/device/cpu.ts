@@ -1,19 +1,20 @@
 /** The CPU device: kernels as WebAssembly SIMD over one memory, on the main thread and its workers. */
 import { type DType, type HostArray, hostArray, storageBytes } from "../../core/dtype.ts";
 import { DeviceError, OptionError } from "../../core/errors.ts";
-import type { BufferRef, Kernel, Program } from "../kernel.ts";
-import { emitKernel } from "../wasm/emit.ts";
-import type { EmitOptions, EmittedKernel } from "../wasm/frame.ts";
-import { kernelKey } from "../wasm/kernel_key.ts";
+import type { BufferRef, Program } from "../kernel.ts";
 import { supportsRelaxedSimd } from "../wasm/probe.ts";
 import { blasCrossover } from "../wasm/gemm_blas.ts";
 import { mostDotRows } from "../wasm/gemm_plan.ts";
+import { Arena } from "./arena.ts";
 import { type BlasLibrary, findBlas } from "./blas.ts";
+import { type CpuKernel, CpuKernels } from "./cpu_kernels.ts";
 import { CpuMemory } from "./cpu_memory.ts";
 import { CpuThreads } from "./cpu_threads.ts";
 import { reservedBytes, stepWords, words } from "./cpu_walk.ts";
-import type { Device, DeviceBuffer, Executable } from "./device.ts";
+import { type Device, type DeviceBuffer, type Executable, RunError } from "./device.ts";
+import { Forgotten } from "./forgotten.ts";
 import { machineMemory } from "./machine_memory.ts";
+import { Programs } from "./programs.ts";
 
 /** How the CPU device is opened. */
 export interface CpuOptions {
@@ -104,13 +105,6 @@ class CpuBuffer implements DeviceBuffer {
   constructor(readonly device: CpuDevice, readonly address: number, readonly bytes: number) {}
 }
 
-/** A kernel's code: compiled here, its bytes kept in the memory for the workers. */
-interface CompiledKernel {
-  readonly number: number;
-  readonly emitted: EmittedKernel;
-  readonly address: number;
-}
-
 /** WebAssembly SIMD on the threads of this machine. Programs run to their end inside `run`. */
 export class CpuDevice implements Device {
   readonly kind = "cpu";
@@ -119,16 +113,14 @@ export class CpuDevice implements Device {
   readonly maxOperands = 16;
   readonly roundedRows = mostDotRows;
   readonly description: string;
-  readonly key: string;
+  readonly programs: Programs = new Programs(this);
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
   readonly blas: string | null;
   readonly #memory: CpuMemory;
   readonly #threads: CpuThreads;
-  readonly #emit: EmitOptions;
-  readonly #kernels = new Map<string, CompiledKernel>();
-  readonly #known = new WeakMap<Kernel, CompiledKernel>();
-  readonly #arenas = new Map<Executable, number>();
-  #arena = { address: 0, bytes: 0 };
+  readonly #kernels: CpuKernels;
+  readonly #arena: Arena<CpuBuffer> = new Arena<CpuBuffer>(this);
+  readonly #forgotten: Forgotten = new Forgotten(this);
   #scratch = { address: 0, stride: 0 };
   #held = { current: 0, peak: 0 };
   #disposed = false;
@@ -145,11 +137,11 @@ export class CpuDevice implements Device {
     this.capacity = memory.capacity;
     this.#threads = threads;
     this.blas = blas.library?.name ?? null;
-    this.#emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
+    const emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
+    this.#kernels = new CpuKernels(memory, emit);
     const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
     const fused = relaxed ? "" : " without fused multiply-add";
     this.description = `cpu (wasm simd${fused}, ${count}${remark}${blas.remark})`;
-    this.key = ["cpu", ...(relaxed ? ["fused"] : []), ...(this.blas ? [this.blas] : [])].join(":");
   }
 
   /** Threads that compute. */
@@ -161,9 +153,14 @@ export class CpuDevice implements Device {
     return { ...this.#held };
   }
 
-  allocate(bytes: number): DeviceBuffer {
+  get programBytes(): number {
+    return this.#kernels.held;
+  }
+
+  /** @throws {DeviceError} when there is no room, even without the programs that are held */
+  allocate(bytes: number): CpuBuffer {
     this.#demandOpen();
-    const buffer = new CpuBuffer(this, this.#memory.allocate(bytes), bytes);
+    const buffer = new CpuBuffer(this, this.#room(bytes), bytes);
     this.#hold(bytes);
     return buffer;
   }
@@ -186,12 +183,14 @@ export class CpuDevice implements Device {
     new Uint8Array(this.#memory.buffer, address, data.byteLength).set(source);
   }
 
-  read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
-    return Promise.resolve(requests.map(({ buffer, dtype, size }) => {
+  async read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
+    const copies = requests.map(({ buffer, dtype, size }) => {
       const copy = hostArray(dtype, size);
       copy.set(this.view(buffer, dtype, size));
       return copy;
-    }));
+    });
+    await this.#forgotten.collect();
+    return copies;
   }
 
   /**
@@ -208,34 +207,45 @@ export class CpuDevice implements Device {
 
   compile(program: Program): Executable {
     this.#demandOpen();
-    const steps = program.steps.map(({ kernel, buffers }) => ({ kernel: this.#compileKernel(kernel), buffers }));
-    this.#reserveScratch(steps.reduce((most, { kernel }) => Math.max(most, kernel.emitted.scratchBytes), 0));
-    const table = new StepTable(steps);
-    const address = this.#memory.allocate(table.words.byteLength);
-    const executable: Executable = {
-      run: (args, outputs) => {
-        this.#demandOpen();
-        const given = { argument: args.map((b) => this.#own(b)), output: outputs.map((b) => this.#own(b)) };
-        table.resolve((ref) =>
-          ref.kind === "arena" ? this.#arena.address + ref.offset : given[ref.kind][ref.index].address
-        );
-        new Int32Array(this.#memory.buffer, address, table.words.length).set(table.words);
-        this.#walk(address / 4, table.words.length);
-      },
-      free: () => {
-        if (!this.#arenas.delete(executable)) return;
+    const kernels: CpuKernel[] = [];
+    let free = () => kernels.forEach((kernel) => this.#kernels.drop(kernel));
+    try {
+      for (const { kernel } of program.steps) kernels.push(this.#kernels.take(kernel));
+      this.#reserveScratch(kernels.reduce((most, { scratchBytes }) => Math.max(most, scratchBytes), 0));
+      const table = new StepTable(program.steps.map(({ buffers }, i) => ({ kernel: kernels[i], buffers })));
+      const address = this.#room(table.words.byteLength);
+      const dropKernels = free;
+      free = () => {
+        this.#arena.remove(table);
         this.#memory.free(address, table.words.byteLength);
-        this.#resizeArena();
-      },
-    };
-    this.#arenas.set(executable, program.arenaBytes);
-    this.#resizeArena();
-    return executable;
+        dropKernels();
+      };
+      this.#arena.add(table, program.arenaBytes);
+      let freed = false;
+      return {
+        run: (args, outputs) => {
+          this.#demandOpen();
+          const given = { argument: args.map((b) => this.#own(b)), output: outputs.map((b) => this.#own(b)) };
+          const arena = this.#arena.buffer?.address ?? 0;
+          table.resolve((ref) => ref.kind === "arena" ? arena + ref.offset : given[ref.kind][ref.index].address);
+          new Int32Array(this.#memory.buffer, address, table.words.length).set(table.words);
+          this.#walk(address / 4, table.words.length);
+        },
+        free: () => {
+          if (!freed && !this.#disposed) free();
+          freed = true;
+        },
+      };
+    } catch (error) {
+      free();
+      throw error;
+    }
   }
 
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.programs.end();
     this.#threads[Symbol.dispose]();
   }
 
@@ -247,46 +257,27 @@ export class CpuDevice implements Device {
       this.#threads.run(first, first + length);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DeviceError(`A kernel failed on the CPU device: ${reason}.`);
+      throw new RunError(`A kernel failed on the CPU device: ${reason}.`);
     }
   }
 
-  #compileKernel(kernel: Kernel): CompiledKernel {
-    const known = this.#known.get(kernel);
-    if (known) return known;
-    const key = kernelKey(kernel);
-    let compiled = this.#kernels.get(key);
-    if (!compiled) {
-      const emitted = emitKernel(kernel, this.#emit);
-      const address = this.#memory.allocate(emitted.bytes.byteLength);
-      new Uint8Array(this.#memory.buffer, address, emitted.bytes.byteLength).set(emitted.bytes);
-      compiled = { number: this.#kernels.size, emitted, address };
-      this.#kernels.set(key, compiled);
+  /** Memory for so many bytes; where there is none, that of programs which are not in use is given up for it. */
+  #room(bytes: number): number {
+    try {
+      return this.#memory.allocate(bytes);
+    } catch (error) {
+      if (!this.programs.shrink()) throw error;
+      return this.#memory.allocate(bytes);
     }
-    this.#known.set(kernel, compiled);
-    return compiled;
-  }
-
-  /** One arena serves every program, since each runs to its end before the next: as large as the largest needs. */
-  #resizeArena(): void {
-    const bytes = Math.max(0, ...this.#arenas.values());
-    if (bytes === this.#arena.bytes) return;
-    if (this.#arena.bytes > 0) {
-      this.#memory.free(this.#arena.address, this.#arena.bytes);
-      this.#hold(-this.#arena.bytes);
-    }
-    this.#arena = { address: 0, bytes: 0 };
-    if (bytes === 0) return;
-    this.#arena = { address: this.#memory.allocate(bytes), bytes };
-    this.#hold(bytes);
   }
 
   #reserveScratch(bytes: number): void {
     const stride = Math.ceil(bytes / 64) * 64;
     if (stride <= this.#scratch.stride) return;
-    const { count } = this.#threads;
-    if (this.#scratch.stride > 0) this.#memory.free(this.#scratch.address, this.#scratch.stride * count);
-    this.#scratch = { address: this.#memory.allocate(stride * count), stride };
+    const { started } = this.#threads;
+    const address = this.#room(stride * started);
+    if (this.#scratch.stride > 0) this.#memory.free(this.#scratch.address, this.#scratch.stride * started);
+    this.#scratch = { address, stride };
   }
 
   #own(buffer: DeviceBuffer): CpuBuffer {
@@ -315,16 +306,17 @@ class StepTable {
   readonly words: Int32Array;
   readonly #addresses: { readonly at: number; readonly ref: BufferRef }[] = [];
 
-  constructor(steps: readonly { kernel: CompiledKernel; buffers: readonly BufferRef[] }[]) {
+  constructor(steps: readonly { kernel: CpuKernel; buffers: readonly BufferRef[] }[]) {
     const length = steps.reduce((total, { buffers }) => total + stepWords.first + buffers.length, 0);
     this.words = new Int32Array(length);
     let at = 0;
-    for (const { kernel: { number, emitted, address }, buffers } of steps) {
-      this.words[at + stepWords.kernel] = number;
-      this.words[at + stepWords.address] = address;
-      this.words[at + stepWords.bytes] = emitted.bytes.byteLength;
-      this.words[at + stepWords.units] = emitted.units;
-      this.words[at + stepWords.grain] = emitted.grain;
+    for (const { kernel, buffers } of steps) {
+      this.words[at + stepWords.slot] = kernel.slot;
+      this.words[at + stepWords.version] = kernel.version;
+      this.words[at + stepWords.address] = kernel.address;
+      this.words[at + stepWords.bytes] = kernel.bytes;
+      this.words[at + stepWords.units] = kernel.units;
+      this.words[at + stepWords.grain] = kernel.grain;
       this.words[at + stepWords.operands] = buffers.length;
       buffers.forEach((ref, i) => this.#addresses.push({ at: at + stepWords.first + i, ref }));
       at += stepWords.first + buffers.length;

@@ -8,12 +8,15 @@ const layout = { words, stepWords, message };
 /** The main thread's walker and the workers that walk with it. */
 export class CpuThreads implements Disposable {
   readonly walker: Walker;
+  /** Threads that there were at first. */
+  readonly started: number;
   readonly #memory: WebAssembly.Memory;
-  readonly #workers: readonly Thread[];
+  #workers: readonly Thread[];
 
   private constructor(memory: WebAssembly.Memory, workers: readonly Thread[], blas: BlasLibrary | null) {
     this.#memory = memory;
     this.#workers = workers;
+    this.started = workers.length + 1;
     this.walker = createWalker(memory, 0, layout, blas && openProduct(memory, blas));
   }
 
@@ -38,9 +41,12 @@ export class CpuThreads implements Disposable {
     memory: WebAssembly.Memory,
     count: number,
     blas: BlasLibrary | null = null,
+    patience = 30,
   ): Promise<CpuThreads> {
     const startThread = threadStarter()!;
-    new Int32Array(memory.buffer)[words.step] = words.idle;
+    const shared = new Int32Array(memory.buffer, 0, 64);
+    shared[words.step] = words.idle;
+    shared[words.patience] = patience;
     const body = `({ memory, thread, layout, blas }, ready) => {
       const createWalker = ${createWalker};
       const openProduct = ${openProduct};
@@ -66,10 +72,22 @@ export class CpuThreads implements Disposable {
     const shared = new Int32Array(this.#memory.buffer, 0, 64);
     shared[words.last] = last;
     shared[words.failed] = 0;
-    this.walker.run(first);
+    if (!this.walker.run(first)) this.#giveUp(shared);
     if (shared[words.failed] === 0) return;
     const text = new Uint8Array(this.#memory.buffer, message.address, shared[words.messageLength]).slice();
     throw new Error(new TextDecoder().decode(text));
+  }
+
+  /** A worker died, or was stopped, with a part of the work: those that are left end too, and all goes on without them. */
+  #giveUp(shared: Int32Array): never {
+    this[Symbol.dispose]();
+    for (const worker of this.#workers) worker.end();
+    this.#workers = [];
+    shared[words.step] = words.idle;
+    shared[words.finished] = shared[words.opened];
+    throw new Error(
+      "a worker thread did not come back and was given up; the device goes on with the main thread alone",
+    );
   }
 
   [Symbol.dispose](): void {

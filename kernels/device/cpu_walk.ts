@@ -5,7 +5,8 @@
  *
  * The same function runs on the main thread and, as source text, in the workers: it names nothing outside itself.
  * Everything that threads share lies in the first words of the memory ({@link words}) and in the table: per step
- * `[kernel, module address, module bytes, units, grain, operands, operand addresses…]`.
+ * `[slot, version, module address, module bytes, units, grain, operands, operand addresses…]`. A thread keeps a kernel's
+ * instance in its slot until it meets another version there.
  */
 
 import type { BlasProduct } from "./blas.ts";
@@ -34,12 +35,23 @@ export const words = {
   messageLength: 12,
   /** Threads that sleep, or are about to: only then is waking them, which takes microseconds, worth a call. */
   asleep: 13,
+  /** Seconds without any progress after which the main thread gives its workers up. */
+  patience: 14,
   /** A step without work, which is open between programs. */
   idle: 32,
 } as const;
 
 /** Words of a step before its operand addresses. */
-export const stepWords = { kernel: 0, address: 1, bytes: 2, units: 3, grain: 4, operands: 5, first: 6 } as const;
+export const stepWords = {
+  slot: 0,
+  version: 1,
+  address: 2,
+  bytes: 3,
+  units: 4,
+  grain: 5,
+  operands: 6,
+  first: 7,
+} as const;
 
 /** Where a failed thread leaves its message (UTF-8), and the most bytes of it. */
 export const message = { address: 256, bytes: 1024 } as const;
@@ -59,8 +71,11 @@ export type KernelFunction = (operands: number, scratch: number, start: number, 
 
 /** One thread's part in running programs. */
 export interface Walker {
-  /** Runs the table from the step at word `first` on, with whoever helps; returns when all of it is done. */
-  run(first: number): void;
+  /**
+   * Runs the table from the step at word `first` on, with whoever helps. True when all of it is done; false when a thread that
+   * took a part of it does not come back.
+   */
+  run(first: number): boolean;
   /** Helps with every program until told to end. */
   serve(): void;
 }
@@ -75,7 +90,9 @@ export function createWalker(
   const { words, stepWords, message } = layout;
   // Polls before a thread goes to sleep: some tens of microseconds.
   const spins = 20000;
-  const kernels: (KernelFunction | undefined)[] = [];
+  const kernels: ({ readonly version: number; readonly run: KernelFunction } | undefined)[] = [];
+  // Seconds of this thread's longest call: others have the same work.
+  let longest = 0;
   const imports = { m: { m: memory }, ...(product && { b: { product } }) };
   let view = new Int32Array(memory.buffer);
   let claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
@@ -87,12 +104,14 @@ export function createWalker(
     claims = new BigInt64Array(memory.buffer, 4 * words.next, 1);
   };
 
-  const waitWhile = (seen: number) => {
-    for (let i = 0; i < spins; i++) if (Atomics.load(view, words.wake) !== seen) return;
+  /** True once something has happened; false after `seconds` of nothing. */
+  const waitWhile = (seen: number, seconds = Infinity): boolean => {
+    for (let i = 0; i < spins; i++) if (Atomics.load(view, words.wake) !== seen) return true;
     // Whoever opens a step after this sees a sleeper; whoever did before has changed what is waited for.
     Atomics.add(view, words.asleep, 1);
-    Atomics.wait(view, words.wake, seen);
+    const woken = Atomics.wait(view, words.wake, seen, 1000 * seconds) !== "timed-out";
     Atomics.sub(view, words.asleep, 1);
+    return woken;
   };
 
   // Claims are closed before the step changes, so that a claim that holds was made of the step that was read with it.
@@ -118,13 +137,15 @@ export function createWalker(
   };
 
   const load = (step: number): KernelFunction => {
-    const number = view[step + stepWords.kernel];
-    const known = kernels[number];
-    if (known) return known;
+    const slot = view[step + stepWords.slot], version = view[step + stepWords.version];
+    const known = kernels[slot];
+    if (known?.version === version) return known.run;
     const address = view[step + stepWords.address] >>> 0;
     const bytes = new Uint8Array(memory.buffer, address, view[step + stepWords.bytes]).slice();
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), imports);
-    return kernels[number] = instance.exports.run as KernelFunction;
+    const run = instance.exports.run as KernelFunction;
+    kernels[slot] = { version, run };
+    return run;
   };
 
   // Once a unit has failed the rest are only counted, so that the program comes to its end.
@@ -161,7 +182,11 @@ export function createWalker(
       if (start >= units || Atomics.load(view, words.last) > view.length) return;
       if (Atomics.compareExchange(claims, 0, claim, claim + BigInt(grain)) !== claim) continue;
       const end = Math.min(start + grain, units);
+      const began = performance.now();
       work(step, start, end);
+      longest = Math.max(longest, (performance.now() - began) / 1000);
+      // A thread that was given up comes too late.
+      if (Atomics.load(view, words.ending) !== 0 && thread !== 0) return;
       if (Atomics.add(view, words.done, end - start) + end - start === units) {
         advance(step + stepWords.first + view[step + stepWords.operands]);
       }
@@ -171,11 +196,17 @@ export function createWalker(
   const run = (first: number) => {
     refresh();
     advance(first);
+    // Seconds are counted by waits: a process that was stopped for an hour has waited once.
+    let idle = 0, last = -1;
     for (;;) {
       const seen = Atomics.load(view, words.wake);
-      if (Atomics.load(view, words.finished) === Atomics.load(view, words.opened)) return;
+      if (Atomics.load(view, words.finished) === Atomics.load(view, words.opened)) return true;
       help();
-      waitWhile(seen);
+      if (waitWhile(seen, 1)) continue;
+      const progress = Atomics.load(view, words.done);
+      idle = progress === last ? idle + 1 : 0;
+      last = progress;
+      if (idle >= Math.max(view[words.patience], 50 * longest)) return false;
     }
   };
 

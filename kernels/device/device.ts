@@ -1,7 +1,12 @@
 /** What a back end offers: buffers and programs. Nothing above this line knows WebAssembly from WebGPU. */
 import type { DType, HostArray } from "../../core/dtype.ts";
+import { DeviceError } from "../../core/errors.ts";
 import type { Kernel, Program } from "../kernel.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
+import type { Programs } from "./programs.ts";
+
+/** A run that failed in its middle: what it was to write holds anything. */
+export class RunError extends DeviceError {}
 
 /** Memory that a device owns. Freed once, by the tensor that holds it. */
 export interface DeviceBuffer {
@@ -13,7 +18,8 @@ export interface DeviceBuffer {
 export interface Executable {
   /**
    * Queues one run. `args[i]` is the buffer of argument i; `outputs[i]` a buffer for output i (for a donated output, the
-   * argument's own). Returns once queued, not once done.
+   * argument's own). Returns once queued, not once done. A {@link RunError} says that it failed in its middle; after any
+   * other error nothing was written.
    */
   run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void;
   /** Runs once and gives the milliseconds of each step by the device's own clock, where it has one. */
@@ -28,8 +34,10 @@ export interface Device extends Disposable {
   readonly kind: "cpu" | "webgpu";
   /** One line for a person: `cpu (wasm simd, 2 threads)`. */
   readonly description: string;
-  /** Identifies the generated code's flavour; part of the jit key. */
-  readonly key: string;
+  /** What jitted functions have compiled here. */
+  readonly programs: Programs;
+  /** @ignore About the bytes that compiled programs take, but for their arena. */
+  readonly programBytes: number;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
   /** Buffers that one kernel may bind, where that is more than WebGPU guarantees. */

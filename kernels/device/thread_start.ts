@@ -19,7 +19,7 @@ interface NodeThreads {
 }
 
 interface NodeThread {
-  once(event: "message" | "error", listener: (value: unknown) => void): void;
+  once(event: "message" | "error" | "exit", listener: (value: unknown) => void): void;
   unref(): void;
   terminate(): Promise<number>;
 }
@@ -50,6 +50,7 @@ function startNodeThread({ Worker }: NodeThreads, body: string, data: unknown): 
       resolve();
     });
     worker.once("error", reject);
+    worker.once("exit", () => reject(new Error("a thread ended before it began")));
   });
   return { ready, end: () => void worker.terminate() };
 }

@@ -3,10 +3,13 @@ import { DeviceError } from "../../core/errors.ts";
 import type { Kernel, Program } from "../kernel.ts";
 import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
 import { tileOf, withinWindow } from "../wgsl/tile_table.ts";
+import { Arena } from "./arena.ts";
 import type { Device, DeviceBuffer, Executable } from "./device.ts";
+import { Forgotten } from "./forgotten.ts";
+import { Programs } from "./programs.ts";
 import { findAdapter, type FoundAdapter, requestDevice } from "./webgpu_adapter.ts";
 import { Failures } from "./webgpu_failures.ts";
-import { WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
+import { type WebGpuBuffer, WebGpuMemory } from "./webgpu_memory.ts";
 import { Pipelines } from "./webgpu_pipelines.ts";
 import { WebGpuProgram } from "./webgpu_program.ts";
 import { takeContents } from "./webgpu_readback.ts";
@@ -47,22 +50,27 @@ export class WebGpuDevice implements Device {
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
   readonly pipelines: Pipelines;
+  readonly arena: Arena<WebGpuBuffer>;
+  readonly programs: Programs = new Programs(this);
+  readonly #forgotten: Forgotten = new Forgotten(this);
   readonly #found: FoundAdapter;
   #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
   /** How many command buffers were queued, and of these how many are known to have run. */
   #queued = 0;
   #done = 0;
+  #disposed = false;
 
   constructor(readonly gpu: GPUDevice, found: FoundAdapter, readonly subgroups: Subgroups) {
     this.description = `webgpu (${found.name}${found.software ? ", a software adapter" : ""})`;
     this.#found = found;
     this.failures = new Failures(gpu, this.description);
     this.memory = new WebGpuMemory(gpu, this.description);
+    this.arena = new Arena(this.memory);
     this.pipelines = new Pipelines(gpu, this.failures, subgroups.directive);
   }
 
-  get key(): string {
-    return `webgpu:${JSON.stringify(this.#tiles.table)}`;
+  get programBytes(): number {
+    return this.pipelines.held;
   }
 
   /** Where the tiles come from: `tiles tuned in 1.3 s, kept in …`. */
@@ -86,14 +94,17 @@ export class WebGpuDevice implements Device {
   };
 
   allocate(bytes: number): WebGpuBuffer {
+    this.#demandOpen();
     return this.memory.allocate(bytes);
   }
 
   free(buffer: DeviceBuffer): void {
-    this.memory.free(own(buffer));
+    // A tensor that was only forgotten may be collected after its device has ended.
+    if (!this.#disposed) this.memory.free(this.#own(buffer));
   }
 
   write(buffer: DeviceBuffer, data: HostArray): void {
+    const { gpu } = this.#own(buffer);
     let bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     // Deno ends the process where nothing is written.
     if (bytes.byteLength === 0) return;
@@ -103,22 +114,26 @@ export class WebGpuDevice implements Device {
       copy.set(bytes);
       bytes = copy;
     }
-    this.gpu.queue.writeBuffer(own(buffer).gpu, 0, bytes as Uint8Array<ArrayBuffer>);
+    this.gpu.queue.writeBuffer(gpu, 0, bytes as Uint8Array<ArrayBuffer>);
   }
 
+  /** The copies are queued before this returns: what is done to the buffers afterwards changes nothing. */
   async read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]> {
-    await this.failures.check();
+    const sources = requests.map(({ buffer }) => this.#own(buffer).gpu);
     const encoder = this.gpu.createCommandEncoder();
-    const staged = requests.map(({ buffer, dtype, size }) => {
-      const bytes = Math.ceil(storageBytes(dtype, size) / 4) * 4;
-      const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
-      const staging = this.gpu.createBuffer({ size: Math.max(4, bytes), usage });
-      if (bytes > 0) encoder.copyBufferToBuffer(own(buffer).gpu, 0, staging, 0, bytes);
-      return staging;
+    const staged = this.failures.watch(() => {
+      const staged = requests.map(({ dtype, size }, i) => {
+        const bytes = Math.ceil(storageBytes(dtype, size) / 4) * 4;
+        const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+        const staging = this.gpu.createBuffer({ size: Math.max(4, bytes), usage });
+        if (bytes > 0) encoder.copyBufferToBuffer(sources[i], 0, staging, 0, bytes);
+        return staging;
+      });
+      this.submit(encoder);
+      return staged;
     });
-    this.failures.watch(() => this.submit(encoder));
     const number = this.#queued;
-    const contents = await takeContents(staged);
+    const contents = await this.failures.orLost(takeContents(staged));
     this.#done = Math.max(this.#done, number);
     // A map fails because of something before it, which is what to report; a lost device is told a turn later.
     if ("failed" in contents) await new Promise((resolve) => setTimeout(resolve, 0));
@@ -126,10 +141,12 @@ export class WebGpuDevice implements Device {
     if ("failed" in contents) {
       throw new DeviceError(`The device ${this.description} could not be read: ${contents.failed}`);
     }
+    await this.#forgotten.collect();
     return requests.map(({ dtype, size }, i) => hostArray(dtype, size, contents[i]));
   }
 
   compile(program: Program): Executable {
+    this.#demandOpen();
     return new WebGpuProgram(this, program);
   }
 
@@ -138,14 +155,22 @@ export class WebGpuDevice implements Device {
    * more, and the drivers under it may touch memory that is no longer there.
    */
   [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.programs.end();
     this.failures.close();
     const end = () => this.gpu.destroy();
     if (this.#done === this.#queued) end();
     else this.gpu.queue.onSubmittedWorkDone().then(end, end);
   }
-}
 
-function own(buffer: DeviceBuffer): WebGpuBuffer {
-  if (!(buffer instanceof WebGpuBuffer)) throw new TypeError("a buffer of another device was given to WebGPU");
-  return buffer;
+  #own(buffer: DeviceBuffer): WebGpuBuffer {
+    this.#demandOpen();
+    return this.memory.check(buffer);
+  }
+
+  #demandOpen(): void {
+    if (!this.#disposed) return;
+    throw new DeviceError(`The device ${this.description} was used after it was disposed: open another.`);
+  }
 }

@@ -3,7 +3,8 @@ import type { DeviceBuffer } from "./device.ts";
 
 /** Memory that one GPUBuffer holds; `serial` tells it from every other of its device. */
 export class WebGpuBuffer implements DeviceBuffer {
-  constructor(readonly gpu: GPUBuffer, readonly bytes: number, readonly serial: number) {}
+  freed = false;
+  constructor(readonly home: WebGpuMemory, readonly gpu: GPUBuffer, readonly bytes: number, readonly serial: number) {}
 }
 
 /** The buffers of one GPUDevice, counted. */
@@ -34,14 +35,29 @@ export class WebGpuMemory {
       );
     }
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    const buffer = new WebGpuBuffer(this.gpu.createBuffer({ size, usage }), size, this.#serials++);
+    const buffer = new WebGpuBuffer(this, this.gpu.createBuffer({ size, usage }), size, this.#serials++);
     this.#current += size;
     this.#peak = Math.max(this.#peak, this.#current);
     return buffer;
   }
 
+  /** The buffer, where it is one of this device and still holds its memory. */
+  check(buffer: DeviceBuffer): WebGpuBuffer {
+    if (!(buffer instanceof WebGpuBuffer) || buffer.home !== this) {
+      throw new DeviceError(
+        `A buffer of another device was given to ${this.description}: read it there and write it here.`,
+      );
+    }
+    if (buffer.freed) {
+      throw new DeviceError(`A freed buffer of ${buffer.bytes} bytes was used: keep it until its last use.`);
+    }
+    return buffer;
+  }
+
   /** Ends a buffer; queued work that uses it still runs. */
   free(buffer: WebGpuBuffer): void {
+    this.check(buffer);
+    buffer.freed = true;
     buffer.gpu.destroy();
     this.#current -= buffer.bytes;
   }

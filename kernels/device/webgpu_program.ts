@@ -7,7 +7,8 @@ import type { DeviceBuffer, Executable } from "./device.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
 import type { Failures } from "./webgpu_failures.ts";
 import { formatMiB, roundUp, type WebGpuBuffer, type WebGpuMemory } from "./webgpu_memory.ts";
-import type { Pipelines } from "./webgpu_pipelines.ts";
+import type { Arena } from "./arena.ts";
+import type { Pipeline, Pipelines } from "./webgpu_pipelines.ts";
 import { timePasses } from "./webgpu_clock.ts";
 
 /** What a program needs of its device. */
@@ -16,6 +17,7 @@ export interface Home {
   readonly description: string;
   readonly tileFor: (kernel: Kernel) => TileConfig;
   readonly memory: WebGpuMemory;
+  readonly arena: Arena<WebGpuBuffer>;
   readonly failures: Failures;
   readonly pipelines: Pipelines;
   /** Queues the commands of an encoder. */
@@ -25,10 +27,10 @@ export interface Home {
 /** A step made ready: its pipeline and, for each binding, where the bytes are. */
 interface Dispatch {
   readonly shader: WgslShader;
-  readonly pipeline: GPUComputePipeline;
+  readonly pipeline: Pipeline;
   readonly bindings: readonly { readonly ref: BufferRef; readonly start: number; readonly bytes: number }[];
   readonly clear: { readonly ref: BufferRef; readonly bytes: number } | null;
-  /** Bind groups by the serials of the arguments and outputs in them. */
+  /** Bind groups by the serials of the buffers in them. */
   readonly groups: Map<string, GPUBindGroup>;
 }
 
@@ -37,20 +39,30 @@ const keptGroups = 4;
 
 /** A program on WebGPU: one command encoder per run. */
 export class WebGpuProgram implements Executable {
-  readonly #arena: WebGpuBuffer | null;
   /** Dispatches by which arguments are given the same buffer: that decides which operands share a binding. */
   readonly #variants = new Map<string, readonly Dispatch[]>();
 
   constructor(readonly device: Home, readonly program: Program) {
-    this.#arena = program.arenaBytes > 0 ? device.memory.allocate(program.arenaBytes) : null;
     const distinct = program.arguments.map((_, i) => i);
     const outputs = program.outputs.map(({ donated }, i) => donated ?? program.arguments.length + i);
     this.#variant([...distinct, ...outputs]);
+    try {
+      device.arena.add(this, program.arenaBytes);
+    } catch (error) {
+      this.#drop();
+      throw error;
+    }
   }
 
   run(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]): void {
     this.device.failures.checkNow();
     const [dispatches, given] = this.#resolve(args, outputs);
+    const broken = dispatches.find(({ pipeline }) => pipeline.failed);
+    if (broken) {
+      // Another run tries once more.
+      this.#drop();
+      throw broken.pipeline.failed;
+    }
     this.device.failures.watch(() => this.#encode(dispatches, given));
   }
 
@@ -70,7 +82,7 @@ export class WebGpuProgram implements Executable {
 
   /** The dispatches of a run, and its arguments followed by its outputs. */
   #resolve(args: readonly DeviceBuffer[], outputs: readonly DeviceBuffer[]) {
-    const given = [...args, ...outputs] as WebGpuBuffer[];
+    const given = [...args, ...outputs].map((buffer) => this.device.memory.check(buffer));
     const first = new Map<WebGpuBuffer, number>();
     given.forEach((buffer, i) => first.has(buffer) || first.set(buffer, i));
     return [this.#variant(given.map((buffer) => first.get(buffer)!)), given] as const;
@@ -99,14 +111,23 @@ export class WebGpuProgram implements Executable {
   }
 
   #dispatch(pass: GPUComputePassEncoder, dispatch: Dispatch, given: readonly WebGpuBuffer[]): void {
-    pass.setPipeline(dispatch.pipeline);
+    pass.setPipeline(dispatch.pipeline.gpu);
     pass.setBindGroup(0, this.#bindGroup(dispatch, given));
     pass.dispatchWorkgroups(...dispatch.shader.grid);
   }
 
   free(): void {
-    if (this.#arena) this.device.memory.free(this.#arena);
+    this.device.arena.remove(this);
+    this.#drop();
+  }
+
+  #drop(): void {
+    for (const dispatches of this.#variants.values()) this.#dropAll(dispatches);
     this.#variants.clear();
+  }
+
+  #dropAll(dispatches: readonly Dispatch[]): void {
+    for (const { pipeline } of dispatches) this.device.pipelines.drop(pipeline);
   }
 
   /** `first[i]` is the first of the arguments and outputs that is the same buffer as number i. */
@@ -114,9 +135,14 @@ export class WebGpuProgram implements Executable {
     const key = first.join();
     let dispatches = this.#variants.get(key);
     if (!dispatches) {
-      const steps = this.program.steps.filter((step) => !isEmpty(step));
-      dispatches = steps.map((step) => this.#prepare(step, first));
-      this.#variants.set(key, dispatches);
+      const made: Dispatch[] = [];
+      try {
+        for (const step of this.program.steps) if (!isEmpty(step)) made.push(this.#prepare(step, first));
+      } catch (error) {
+        this.#dropAll(made);
+        throw error;
+      }
+      this.#variants.set(key, dispatches = made);
     }
     return dispatches;
   }
@@ -142,7 +168,7 @@ export class WebGpuProgram implements Executable {
       );
     }
     const clear = shader.clear === undefined ? null : exact(kernel.operands[shader.clear], buffers[shader.clear]);
-    return { shader, pipeline: this.device.pipelines.get(shader), bindings, clear, groups: new Map() };
+    return { shader, pipeline: this.device.pipelines.take(shader), bindings, clear, groups: new Map() };
   }
 
   /** The same text for two operands with the same bytes. */
@@ -157,11 +183,11 @@ export class WebGpuProgram implements Executable {
   }
 
   #buffer(ref: BufferRef, given: readonly WebGpuBuffer[]): WebGpuBuffer {
-    return ref.kind === "arena" ? this.#arena! : given[this.#position(ref)];
+    return ref.kind === "arena" ? this.device.arena.buffer! : given[this.#position(ref)];
   }
 
   #bindGroup({ bindings, groups }: Dispatch, given: readonly WebGpuBuffer[]): GPUBindGroup {
-    const key = bindings.map(({ ref }) => ref.kind === "arena" ? "" : this.#buffer(ref, given).serial).join();
+    const key = bindings.map(({ ref }) => this.#buffer(ref, given).serial).join();
     let group = groups.get(key);
     if (!group) {
       if (groups.size >= keptGroups) groups.delete(groups.keys().next().value!);

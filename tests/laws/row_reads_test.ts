@@ -28,11 +28,11 @@ async function readsOf(device: WebGpuDevice, kernel: RowKernel, tile: TileConfig
   const buffers = kernel.operands.map(({ dtype, size }) => device.allocate(storageBytes(dtype, size)));
   const counts = device.allocate(4 * kernel.operands.length);
   const bindings = [...shader.bindings, { operand: kernel.operands.length, start: 0 }];
-  const pipeline = device.pipelines.get({ ...shader, text: counting(shader, kernel), bindings });
+  const pipeline = device.pipelines.take({ ...shader, text: counting(shader, kernel), bindings });
   const bound = [...shader.bindings.map(({ operand }) => buffers[operand]), counts];
   const encoder = device.gpu.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
+  pass.setPipeline(pipeline.gpu);
   const entries = bound.map(({ gpu }, binding) => ({ binding, resource: { buffer: gpu } }));
   pass.setBindGroup(0, device.gpu.createBindGroup({ layout: device.pipelines.layout(bound.length), entries }));
   pass.dispatchWorkgroups(...shader.grid);
