@@ -1,5 +1,16 @@
 import { type Aval, formatAval, sizeOf } from "./aval.ts";
-import { type DType, fromBf16, fromF16, type HostArray, hostArray, hostForm, storageBytes, toBf16, toF16 } from "./dtype.ts";
+import {
+  byteSize,
+  type DType,
+  fromBf16,
+  fromF16,
+  type HostArray,
+  hostArray,
+  hostForm,
+  storageBytes,
+  toBf16,
+  toF16,
+} from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 import { isPacked } from "./packed.ts";
@@ -130,9 +141,14 @@ export function upload(home: TensorHome, host: HostTensor): Tensor {
 
 /** Memory that data does not fill would show what was there before. */
 function checkHost({ shape, dtype, data }: HostTensor): void {
+  if (!(dtype in byteSize)) {
+    throw new ShapeError(`there is no dtype ${dtype}: choose one of ${Object.keys(byteSize).join(", ")}`);
+  }
   const wrong = shape.find((d) => !Number.isSafeInteger(d) || d < 0);
   if (wrong !== undefined) {
-    throw new ShapeError(`a tensor can't have the shape [${shape}]: ${wrong} is no size, which is a whole number from 0`);
+    throw new ShapeError(
+      `a tensor can't have the shape [${shape}]: ${wrong} is no size, which is a whole number from 0`,
+    );
   }
   const { Elements, length } = hostForm(dtype, sizeOf(shape));
   if (!(data instanceof Elements) || data.length !== length) {

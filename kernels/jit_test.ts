@@ -92,7 +92,6 @@ Deno.test("what can't run says why", async () => {
   const f = jit((a: Value, b: Value) => add(a, b));
   assertThrows(() => f(tensor(one, [1]), tensor(two, [1])), DeviceError, "bring them to one device first");
   assertThrows(() => f(1, 2), DeviceError, "without a tensor");
-  assertThrows(() => jit((x: Value) => f(x, x))(tensor(one, [1])), LowrankError, "while tracing");
   let kept: Value | undefined;
   jit((x: Value) => kept = add(x, 1))(tensor(one, [1]));
   await assertRejects(() => evaluate(add(kept!, tensor(one, [1]))), LowrankError, "another trace");
