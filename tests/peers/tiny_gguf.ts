@@ -13,8 +13,11 @@ export function tinyLlama(): Uint8Array {
   return asF32(`${cases}/llama-gguf/llama-F32.gguf`);
 }
 
-/** A GGUF model with every weight as f32. */
-export function asF32(path: string): Uint8Array {
+/**
+ * A GGUF model with every weight as f32; `more` are further keys, null for one to leave out, and `factors` gives each
+ * frequency of its positions one of its own.
+ */
+export function asF32(path: string, more: Readonly<Record<string, Meta | null>> = {}, factors = false): Uint8Array {
   using source = openGguf(path);
   const kept = [...source.metadata].filter(([key]) => key.startsWith("general.architecture") || /^llama\./.test(key));
   const asMeta = (key: string, value: GgufValue): Meta =>
@@ -23,12 +26,21 @@ export function asF32(path: string): Uint8Array {
       : /eps|freq/.test(key)
       ? { f32: value as number }
       : { u32: value as number };
-  const tensors = [...source.tensors].map(([name, { shape }]) => [name, f32Tensor(shape, source.readOwn(name))]);
+  const tensors: [string, RawTensor][] = [...source.tensors].map((
+    [name, { shape }],
+  ) => [name, f32Tensor(shape, source.readOwn(name))]);
+  const width = source.metadata.get("llama.rope.dimension_count") as number;
+  if (factors) {
+    tensors.push([
+      "rope_freqs.weight",
+      f32Tensor([width / 2], Array.from({ length: width / 2 }, (_, i) => 1 + i / 2)),
+    ]);
+  }
   const vocabulary = { "llama.vocab_size": { u32: source.tensors.get("token_embd.weight")!.shape[0] } };
-  return makeGguf(
-    { ...Object.fromEntries(kept.map(([key, value]) => [key, asMeta(key, value)])), ...vocabulary, ...noTokenizer },
-    Object.fromEntries(tensors),
-  );
+  const own = Object.fromEntries(kept.map(([key, value]) => [key, asMeta(key, value)]));
+  const metadata: Record<string, Meta | null> = { ...own, ...vocabulary, ...noTokenizer, ...more };
+  const said = Object.entries(metadata).flatMap(([key, value]) => value === null ? [] : [[key, value] as const]);
+  return makeGguf(Object.fromEntries(said), Object.fromEntries(tensors));
 }
 
 /** The tiny GPT-2, made as llama.cpp's converter makes one: matrices [out, in]. */
