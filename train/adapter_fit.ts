@@ -151,8 +151,29 @@ function meanings(config: AdapterConfig): string[] {
   );
 }
 
-/** What `lora` is to be called with so that an adapter fits. */
-export function adapterOptions({ config }: AdapterFiles, { modules }: Pick<FittedAdapter, "modules">) {
+/** Refuses ranks that no dimension of the file's own tensors reaches, before first values of that size are made. */
+function checkRanks({ path, config }: AdapterFiles, modules: readonly FittedModule[]): void {
+  const wrong = modules.flatMap(({ module, hub, tensors }) => {
+    const rank = rankOf(config, module, hub);
+    const pair = [tensors.get("A"), tensors.get("B")].flatMap((t) => t === undefined ? [] : [t]);
+    if (pair.length === 0 || pair.some(({ tensor }) => tensor.shape.some((d) => d >= rank))) return [];
+    return [`${pair[0].key} is [${pair[0].tensor.shape}], and its rank is to be ${rank}`];
+  });
+  if (wrong.length === 0) return;
+  throw new FileError(
+    `${path} does not fit its own configuration. ${listed("Of the wrong shape", wrong)}` +
+      `Nothing is loaded: use the files that were saved together.`,
+  );
+}
+
+/**
+ * What `lora` is to be called with so that an adapter fits.
+ *
+ * @throws {FileError} for a rank far from that of the adapter's tensors
+ */
+export function adapterOptions(files: AdapterFiles, { modules }: Pick<FittedAdapter, "modules">) {
+  const { config } = files;
+  checkRanks(files, [...modules.values()]);
   const all = [...modules.values()];
   const having = (leaf: LeafName) => all.filter((m) => m.tensors.has(leaf));
   const adapted = all.filter((m) => m.tensors.has("A") || m.tensors.has("B"));

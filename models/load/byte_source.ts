@@ -12,12 +12,7 @@ export interface ByteSource extends Disposable {
 
 /** Opens a file for reading by range. Throws a {@link FileError} that says why where it can't. */
 export function openBytes(path: string): ByteSource {
-  const file = attempt(path, () => {
-    const info = Deno.statSync(path);
-    if (info.isDirectory) throw new FileError(`${path} is a folder where a file was expected: give a file.`);
-    if (!info.isFile) throw new FileError(`${path} is a device or a pipe, which can't be read by range: give a file.`);
-    return { handle: Deno.openSync(path), size: info.size };
-  });
+  const file = attempt(path, () => ({ size: sizeOfFile(path), handle: Deno.openSync(path) }));
   return {
     name: path,
     size: file.size,
@@ -49,9 +44,28 @@ export function memoryBytes(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
-/** Reads a text file (UTF-8). Throws a {@link FileError} where it is missing, unreadable or not UTF-8. */
+/** The size of what can be read by range: a device and a pipe have none, and might never end. */
+function sizeOfFile(path: string): number {
+  const info = Deno.statSync(path);
+  if (info.isDirectory) throw new FileError(`${path} is a folder where a file was expected: give a file.`);
+  if (!info.isFile) throw new FileError(`${path} is a device or a pipe where a file was expected: give a file.`);
+  return info.size;
+}
+
+/** The most bytes of a file that is read as one text; the largest tokenizers have some thirty megabytes. */
+const longestText = 1 << 27;
+
+/** Reads a text file (UTF-8). Throws a {@link FileError} where it is missing, unreadable, too long or not UTF-8. */
 export function readText(path: string): string {
-  const bytes = attempt(path, () => Deno.readFileSync(path));
+  const bytes = attempt(path, () => {
+    const size = sizeOfFile(path);
+    if (size > longestText) {
+      throw new FileError(
+        `${path} has ${size} bytes, and at most ${longestText} are read as one text: it is not the file it is named as.`,
+      );
+    }
+    return Deno.readFileSync(path);
+  });
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
@@ -67,6 +81,13 @@ export function readJsonObject(path: string): Record<string, unknown> {
 /** The object that a JSON text holds; `path` is what error sentences call it. */
 export function parseJsonObject(text: string, path: string): Record<string, unknown> {
   let value: unknown;
+  const depth = depthOf(text);
+  if (depth > deepestJson) {
+    throw new FileError(
+      `${path} nests ${depth} lists and objects in each other, and at most ${deepestJson} are read: it is not the file it ` +
+        `is named as.`,
+    );
+  }
   try {
     value = JSON.parse(text);
   } catch (error) {
@@ -76,6 +97,19 @@ export function parseJsonObject(text: string, path: string): Record<string, unkn
     throw new FileError(`${path} holds ${describeJson(value)} where a JSON object was expected.`);
   }
   return value as Record<string, unknown>;
+}
+
+/** The most lists and objects in each other: what walks a value calls itself for each. */
+const deepestJson = 200;
+
+/** How many brackets are open at once at most. */
+function depthOf(text: string): number {
+  let depth = 0, most = 0;
+  for (const [mark] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {
+    if (mark === "[" || mark === "{") most = Math.max(most, ++depth);
+    else if (mark === "]" || mark === "}") depth--;
+  }
+  return most;
 }
 
 /** Whether a path is there, as a file or a folder. */
@@ -117,6 +151,9 @@ function explain(path: string, error: unknown): unknown {
   }
   if (error instanceof Deno.errors.NotCapable) {
     return new FileError(`Deno was not allowed to read ${path}: run with --allow-read, or --allow-read=${path}.`);
+  }
+  if (error instanceof Deno.errors.FilesystemLoop) {
+    return new FileError(`${path} is a link that leads back to itself: give the path of a file or a folder.`);
   }
   if (error instanceof Deno.errors.PermissionDenied) {
     return new FileError(`The system does not allow reading ${path}: check its permissions.`);

@@ -32,7 +32,7 @@ export function parseConfig(file: Readonly<Record<string, unknown>>, path: strin
     const value = raw[key] ?? fallback;
     if (value === undefined) throw new FileError(`${path} does not say ${key}: bring a whole configuration.`);
     if (!fits(value)) {
-      throw new FileError(`${path} says ${key} is ${JSON.stringify(value)}, where ${demand} is expected.`);
+      throw new FileError(`${path} says ${key} is ${shown(value)}, where ${demand} is expected.`);
     }
     return value as T;
   }
@@ -87,13 +87,13 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
     const value = raw[key] ?? fallback;
     if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
     throw new FileError(
-      `${path} says ${key} of rope_parameters is ${JSON.stringify(value)}, where a number is expected.`,
+      `${path} says ${key} of rope_parameters is ${shown(value)}, where a number is expected.`,
     );
   };
   const type = raw.rope_type ?? "default";
   if (typeof type !== "string" || !(ropeTypes.includes(type) || type === "factors")) {
     throw new FileError(
-      `${path} asks for rope scaling of type ${JSON.stringify(type)}, and known are ${ropeTypes.join(", ")}.`,
+      `${path} asks for rope scaling of type ${shown(type)}, and known are ${ropeTypes.join(", ")}.`,
     );
   }
   const share = raw.partial_rotary_factor ?? 1;
@@ -111,6 +111,45 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
     throw new FileError(`${path} has no rope factor ${i}: bring the model again, it is damaged.`);
   };
   return { type, theta: number("rope_theta", 10000), number, factor };
+}
+
+/** Counts that something is made by before shapes are held against the weights: a part a layer, an angle each two of a head. */
+const layerCounts = ["num_hidden_layers", "n_layer"], widths = ["hidden_size", "head_dim"];
+
+/**
+ * Holds what a configuration counts against the weights, before anything is made by these counts: a model has at least one
+ * tensor a layer, and a width is at most the largest dimension of a tensor.
+ *
+ * @throws {FileError} with both numbers
+ */
+export function checkCounts(
+  { path, raw }: ModelConfig,
+  weights: {
+    readonly path: string;
+    readonly names: readonly string[];
+    entry(name: string): { shape: readonly number[] };
+  },
+): void {
+  let widest = 0;
+  for (const name of weights.names) for (const d of weights.entry(name).shape) widest = Math.max(widest, d);
+  const check = (keys: readonly string[], most: number, what: string) => {
+    for (const key of keys) {
+      const value = raw[key];
+      if (typeof value !== "number" && typeof value !== "bigint" || value <= most) continue;
+      throw new FileError(
+        `${path} says ${key} is ${value}, and ${what} in ${weights.path} is ${most}: bring the configuration and the ` +
+          `weights of one and the same model.`,
+      );
+    }
+  };
+  check(layerCounts, weights.names.length, "the number of tensors");
+  check(widths, widest, "the largest dimension of a tensor");
+}
+
+/** A value as a sentence shows it; a GGUF's integers may be too large for JSON. */
+function shown(value: unknown): string {
+  const text = typeof value === "bigint" ? String(value) : JSON.stringify(value) ?? String(value);
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -48,12 +48,21 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   const even = Number(width) / Number(heads);
   const headWidth = key("attention.key_length") ?? even;
   // Heads of values, and what is rotated of a head, are as wide as heads of keys in every architecture that is read.
-  const widths = [["attention.value_length", even]] as [string, GgufValue][];
-  if (architecture !== "gpt2") widths.push(["rope.dimension_count", headWidth]);
-  for (const [name, absent] of widths) demand(source, `${architecture}.${name}`, key(name) ?? absent, headWidth);
+  const demand = (name: string, absent: GgufValue, expected: GgufValue) => {
+    const said = key(name), value = said ?? absent;
+    if (value === expected) return;
+    throw new FileError(
+      `${source.path} ${
+        said === undefined ? `has no ${architecture}.${name}, so it is` : `says ${architecture}.${name} is`
+      } ` +
+        `${value}, where only ${expected} can be built: choose another file of the model.`,
+    );
+  };
+  // Heads of values, and what is rotated of a head, are as wide as heads of keys in every architecture that is read.
+  demand("attention.value_length", even, headWidth);
   if (architecture === "gpt2") {
-    demand(source, "gpt2.attention.key_length", headWidth, even);
-    demand(source, "gpt2.attention.head_count_kv", key("attention.head_count_kv") ?? heads, heads);
+    demand("attention.key_length", even, even);
+    demand("attention.head_count_kv", heads, heads);
     return parseConfig({
       ...common,
       n_embd: width,
@@ -65,6 +74,7 @@ export function configFromGguf(source: GgufSource): ModelConfig {
       activation_function: "gelu_new",
     }, source.path);
   }
+  demand("rope.dimension_count", headWidth, headWidth);
   return parseConfig({
     ...common,
     hidden_size: width,
@@ -80,14 +90,6 @@ export function configFromGguf(source: GgufSource): ModelConfig {
     mlp_bias: source.tensors.has("blk.0.ffn_up.bias"),
     rope_parameters: ropeParameters(source, architecture, key, Number(headWidth)),
   }, source.path);
-}
-
-/** Refuses a size that differs from the one that alone can be built. */
-function demand(source: GgufSource, key: string, value: GgufValue, expected: GgufValue): void {
-  if (value === expected) return;
-  throw new FileError(
-    `${source.path} says ${key} is ${value}, where only ${expected} can be built: choose another file of the model.`,
-  );
 }
 
 /** Positions are divided by the factor unless the type is `none`, also where no type is named, and by each frequency's own. */

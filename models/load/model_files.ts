@@ -1,7 +1,7 @@
 import { FileError, nearest } from "../../core/errors.ts";
 import { folderOf } from "./atomic_file.ts";
 import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./byte_source.ts";
-import { type ModelConfig, parseConfig } from "./config.ts";
+import { checkCounts, type ModelConfig, parseConfig } from "./config.ts";
 import { configFromGguf } from "./gguf_config.ts";
 import { openGguf } from "./gguf_source.ts";
 import { ggufTokenizerNotes, tokenizerFromGguf } from "./gguf_tokenizer.ts";
@@ -62,16 +62,21 @@ export function openModelBytes({ name, files }: ModelBytes, known: readonly stri
 }
 
 function checkKnown(files: ModelFiles, known: readonly string[]): ModelFiles {
-  const { modelType } = files.config;
-  if (!known.includes(modelType)) {
-    files[Symbol.dispose]();
+  const { modelType, path } = files.config;
+  try {
+    if (known.includes(modelType)) {
+      checkCounts(files.config, files.source);
+      return files;
+    }
     const near = nearest(modelType, known);
     throw new FileError(
-      `${files.config.path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
+      `${path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
         `${near === null ? "" : ` (did you mean ${near}?)`}: choose a model of one of these.`,
     );
+  } catch (error) {
+    files[Symbol.dispose]();
+    throw error;
   }
-  return files;
 }
 
 function openFolder(folder: string): ModelFiles {

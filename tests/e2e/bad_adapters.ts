@@ -114,6 +114,15 @@ export const adapterFiles = [
     code: 1,
   },
   {
+    name: "A rank far from that of the adapter's tensors",
+    args: verify,
+    files: adapter((_, config) => config.r = 1_000_000),
+    sentence: `error: ${weights} does not fit its own configuration. Of the wrong shape (1): ${
+      key("A")
+    } is [2,16], and its rank is to be 1000000. Nothing is loaded: use the files that were saved together.`,
+    code: 1,
+  },
+  {
     name: "A pattern of ranks that is no expression",
     args: verify,
     files: adapter((_, config) => config.rank_pattern = { "c_attn(": 4 }),

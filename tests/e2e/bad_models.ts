@@ -48,6 +48,24 @@ export const models = [
     code: 1,
   },
   {
+    name: "A config.json that nests without end",
+    args: onModel,
+    files: config(`{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`),
+    sentence:
+      "error: model/config.json nests 100001 lists and objects in each other, and at most 200 are read: it is not " +
+      "the file it is named as.",
+    code: 1,
+  },
+  {
+    name: "More layers than the weights can have",
+    args: onModel,
+    files: config(`{"model_type":"gpt2","n_layer":10000000}`),
+    sentence:
+      "error: model/config.json says n_layer is 10000000, and the number of tensors in model/model.safetensors is …: " +
+      "bring the configuration and the weights of one and the same model.",
+    code: 1,
+  },
+  {
     name: "An unknown architecture",
     args: onModel,
     files: config('{"model_type":"gpt3"}'),
