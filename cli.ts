@@ -6,9 +6,10 @@
  */
 import { type Command, type Terminal, UsageError } from "./cli/command.ts";
 import { nearest } from "./core/errors.ts";
+import { openOutput, openTerminalSize, type Output, writeToStderr } from "./core/output.ts";
 import project from "./deno.json" with { type: "json" };
 import { wrap } from "./train/option_table.ts";
-import { describeError } from "./train/report_errors.ts";
+import { describeError, describeLost, EXIT_ERROR, outliveHangup } from "./train/report_errors.ts";
 
 /** The exit code of a command line that can't be read. */
 const EXIT_USAGE = 2;
@@ -36,14 +37,23 @@ says which), 2 wrong usage, 70 a bug, 130 interrupted.`;
 
 const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--help shows what is known`;
 
-/** Runs a command line; the exit code. */
+/** Runs a command line; the exit code. What can't be told does not end the work; that a result was not taken is an error. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
+  outliveHangup();
+  const output = openOutput();
+  const code = await runVerb(args, output);
+  if (code !== 0 || output.lost === null) return code;
+  output.warn(describeLost(output.lost));
+  return EXIT_ERROR;
+}
+
+async function runVerb(args: readonly string[], output: Output): Promise<number> {
   const { words, switches } = takeSwitches(args);
   const debug = switches.has("--debug");
   let verb = "";
   try {
     if (switches.has("--version") && words.length === 0) {
-      console.log(project.version);
+      output.print(project.version);
       return 0;
     }
     const helped = words[0] === "help";
@@ -51,7 +61,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     if (name === undefined) {
       const text = await describeVerbs();
       if (!helped && !switches.has("--help")) throw new UsageError(`no verb is given\n\n${text}`);
-      console.log(text);
+      output.print(text);
       return 0;
     }
     if (!Object.hasOwn(verbs, name)) {
@@ -61,16 +71,16 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     verb = name;
     const { command } = await verbs[name]();
     if (helped || switches.has("--help")) {
-      console.log(`${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usage}`);
-    } else await command.run(rest, openTerminal(switches));
+      output.print(`${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usage}`);
+    } else await command.run(rest, openTerminal(switches, output));
     return 0;
   } catch (error) {
     if (error instanceof UsageError && !debug) {
-      console.error(`error: ${error.message}\n${usageHint(verb)}`);
+      output.warn(`error: ${error.message}\n${usageHint(verb)}`);
       return EXIT_USAGE;
     }
     const { text, code } = describeError(error, debug);
-    console.error(text);
+    output.warn(text);
     return error instanceof UsageError ? EXIT_USAGE : code;
   }
 }
@@ -86,32 +96,27 @@ function takeSwitches(args: readonly string[]): { words: string[]; switches: Set
   };
 }
 
-function openTerminal(switches: ReadonlySet<string>): Terminal {
+function openTerminal(switches: ReadonlySet<string>, output: Output): Terminal {
   const [json, quiet] = [switches.has("--json"), switches.has("--quiet")];
-  const terminal = Deno.stderr.isTerminal();
-  const say = quiet ? () => {} : console.error;
+  const { terminal, columns } = openTerminalSize();
+  const { print, warn } = output;
+  const say = quiet ? () => {} : warn;
+  /** Beside a result in JSON a text is only told, as long as anybody listens. */
+  const tell = (piece: string) => {
+    if (!quiet) writeToStderr(piece);
+    return true;
+  };
   return {
     json,
     quiet,
     color: terminal && !Deno.noColor,
-    columns: terminal ? Deno.consoleSize().columns : 80,
-    print: json ? say : console.log,
-    write: json && quiet ? () => {} : (piece) => writeWhole(json ? Deno.stderr : Deno.stdout, piece),
-    result: (value) => json && console.log(JSON.stringify(value)),
+    columns,
+    print: json ? say : print,
+    write: json ? tell : output.write,
+    result: (value) => json && print(JSON.stringify(value)),
     say,
-    warn: console.error,
+    warn,
   };
-}
-
-/** Writes all of a text. A reader that has seen enough (`| head`) ends the process. */
-function writeWhole(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
-  } catch (error) {
-    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-    throw error;
-  }
 }
 
 async function describeVerbs(): Promise<string> {

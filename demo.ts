@@ -7,7 +7,7 @@ import { type DeviceChoice, lora, openDevice } from "./mod.ts";
 import { llama } from "./models/mod.ts";
 import * as t from "./train/mod.ts";
 
-await t.reportErrors(async () => {
+await t.reportErrors(async ({ print, warn }) => {
   const { values: flags } = parseArgs({
     options: {
       model: { type: "string", default: ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" },
@@ -20,7 +20,7 @@ await t.reportErrors(async () => {
       debug: { type: "boolean", default: false },
     },
   });
-  const say = flags.json ? console.error : console.log;
+  const say = flags.json ? warn : print;
   const seed = t.wholeNumber("--seed", flags.seed);
   const steps = t.wholeNumber("--steps", flags.steps);
   const [adapterFolder, mergedFolder] = [`${flags.out}/adapter`, `${flags.out}/merged`];
@@ -63,5 +63,5 @@ await t.reportErrors(async () => {
   say(
     `try it    deno task generate --adapter ${adapterFolder} --system '${t.letterInstruction}' "${t.ownLetter}"`,
   );
-  if (flags.json) console.log(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
+  if (flags.json) print(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
 });

@@ -7,7 +7,7 @@ import { type DeviceChoice, lora, openDevice } from "./mod.ts";
 import { loadModel, type WeightDType } from "./models/mod.ts";
 import * as t from "./train/mod.ts";
 
-await t.reportErrors(async () => {
+await t.reportErrors(async ({ print, warn }) => {
   const { values: flags } = parseArgs({
     options: {
       model: { type: "string", default: "assets/letters-base" }, // a folder as Hugging Face has them, or a .gguf file
@@ -21,7 +21,7 @@ await t.reportErrors(async () => {
       debug: { type: "boolean", default: false }, // errors with their stacks
     },
   });
-  const say = flags.json ? console.error : console.log;
+  const say = flags.json ? warn : print;
   const threads = t.wholeNumber("--threads", flags.threads);
   const steps = t.wholeNumber("--steps", flags.steps);
 
@@ -29,7 +29,7 @@ await t.reportErrors(async () => {
   say(`device    ${device.description}: ${device.reason}`);
   using model = await loadModel(flags.model, { device, dtype: flags.dtype as WeightDType });
   say(`model     ${flags.model}: ${t.describeModel(model)}`);
-  for (const note of model.notes) console.error(`note: ${flags.model}: ${note}`);
+  for (const note of model.notes) warn(`note: ${flags.model}: ${note}`);
   const tokenizer = model.tokenizer();
   const task = flags.data ? t.fileTask(flags.data, tokenizer, model.sizes) : t.lettersTask(tokenizer);
   const plan = { ...task.settings, steps: steps ?? task.settings.steps };
@@ -74,5 +74,5 @@ await t.reportErrors(async () => {
   say(`memory    ${memory.describe()}`);
   say(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
   say(`try it    deno task generate --adapter ${flags.out} "${t.ownLetter}"`);
-  if (flags.json) console.log(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
+  if (flags.json) print(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
 });

@@ -19,7 +19,7 @@ async function run(command: Command, ...args: string[]): Promise<{ text: string;
   const terminal: Terminal = {
     ...{ json: false, quiet: false, color: false, columns: 80, say: () => {} },
     print: (text) => found.text += `${text}\n`,
-    write: (piece) => found.text += piece,
+    write: (piece) => (found.text += piece) !== "",
     result: (value) => found.result = JSON.parse(JSON.stringify(value)),
     warn: (line) => found.warnings.push(line),
   };

@@ -35,8 +35,8 @@ export interface Terminal {
   readonly columns: number;
   /** What was asked for, as text; with `--json` the object is printed instead. */
   print(text: string): void;
-  /** The same piece by piece, without a line's end. */
-  write(piece: string): void;
+  /** The same piece by piece, without a line's end; whether anybody takes more. */
+  write(piece: string): boolean;
   /** What was asked for, as an object: printed only with `--json`. Once a run. */
   result(value: object): void;
   /** What goes on. */

@@ -9,7 +9,7 @@ export interface WrittenText {
   readonly text: string;
   /** Tokens that were made for it. */
   readonly tokens: number;
-  readonly finish: Finish | "interrupted";
+  readonly finish: Finish | "interrupted" | "unread";
   /** Tokens a second from the second on; null where there are too few. */
   readonly perSecond: number | null;
 }
@@ -47,7 +47,7 @@ export async function streamText(
       if (done) finish = value;
       else {
         text += value;
-        terminal.write(value);
+        if (!terminal.write(value)) finish = "unread";
       }
     }
   } catch (error) {
@@ -67,6 +67,7 @@ export function describeText({ tokens, finish, perSecond }: WrittenText, { maxNe
     stop: "ended by itself or a stop text",
     length: tokens === maxNewTokens ? "cut at --max-tokens" : "cut at the model's context",
     interrupted: "interrupted",
+    unread: "nobody reads it any more",
   };
   const speed = perSecond === null ? "" : `, ${perSecond.toFixed(perSecond < 10 ? 1 : 0)} a second`;
   return `made      ${tokens} token${tokens === 1 ? "" : "s"}${speed}; ${ends[finish]}`;

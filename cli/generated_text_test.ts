@@ -19,7 +19,7 @@ const bytesOf = (text: string): TokenStream =>
 async function written(text: string, stop: string[] = []) {
   const pieces: string[] = [];
   const options = { params: {}, tokenizer, stop, maxNewTokens: 9 };
-  const made = await streamText(bytesOf(text), [1], options, { write: (piece) => pieces.push(piece) });
+  const made = await streamText(bytesOf(text), [1], options, { write: (piece) => pieces.push(piece) > 0 });
   return { pieces, made, line: describeText(made, options) };
 }
 
@@ -64,7 +64,7 @@ Deno.test({
       }
       const decode = (ids: number[]) => new TextDecoder().decode(Uint8Array.from(ids));
       const options = { params: {}, tokenizer: { decode, eosId: null }, maxNewTokens: 1e9 };
-      const write = (piece: string) => void Deno.stdout.writeSync(new TextEncoder().encode(piece));
+      const write = (piece: string) => Deno.stdout.writeSync(new TextEncoder().encode(piece)) > 0;
       const { finish, text } = await streamText(stream, [1], options, { write });
       write(finish + " " + new Set(text).size);`,
     );

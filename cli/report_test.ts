@@ -9,7 +9,8 @@ function memory() {
   const results: unknown[] = [];
   const keep = (line: string) => void lines.push(line);
   const terminal: Terminal = {
-    ...{ json: false, quiet: false, color: false, columns: 80, print: keep, write: keep, say: keep, warn: keep },
+    ...{ json: false, quiet: false, color: false, columns: 80, print: keep, say: keep, warn: keep },
+    write: (piece) => lines.push(piece) > 0,
     result: (value) => void results.push(value),
   };
   return { lines, results, terminal };

@@ -4,6 +4,7 @@ import { DeviceError, OptionError } from "../core/errors.ts";
 import { exactText, Identities } from "../core/identity.ts";
 import { type Graph, inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
 import { graphKey } from "../core/ir/key.ts";
+import { warn as toStderr } from "../core/output.ts";
 import { checkInputs } from "../core/ir/verify.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { type HostTensor, Tensor } from "../core/tensor.ts";
@@ -51,7 +52,7 @@ const mostKinds = 1000;
  * @throws {OptionError} when a position is both donated and static, or a donated tensor is used by another argument too
  */
 export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions = {}): (...args: any[]) => any {
-  const { donate = [], static: fixed = [], fuse = true, recompute, warn = console.warn } = options;
+  const { donate = [], static: fixed = [], fuse = true, recompute, warn = toStderr } = options;
   checkPositions(donate, fixed);
   const ids = new Identities();
   const kinds = new Map<string, Kind>();

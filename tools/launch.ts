@@ -4,22 +4,32 @@
  * system's folder for temporary files, `{deno}` for the program that runs this. The exit code is that of the command.
  */
 import { tmpdir } from "node:os";
+import { warn } from "../core/output.ts";
 
 const [subcommand, ...rest] = Deno.args.map((arg) =>
   arg.replaceAll("{tmp}", tmpdir()).replaceAll("{deno}", Deno.execPath())
 );
 const args = [subcommand];
 if (!await reachesJsr()) {
-  console.error("launch: JSR can't be reached; running with the stand-ins of offline.json");
+  warn("launch: JSR can't be reached; running with the stand-ins of offline.json");
   args.push("--import-map", "offline.json");
 }
 args.push(...rest);
 // Any value silences the Vulkan loader's complaint about a missing folder.
 const env = { XDG_RUNTIME_DIR: Deno.env.get("XDG_RUNTIME_DIR") ?? tmpdir() };
-// Ctrl-C goes to the command, too, which may want to save: this waits for it.
-Deno.addSignalListener("SIGINT", () => {});
-const status = await new Deno.Command("deno", { args, env }).spawn().status;
-Deno.exit(status.code);
+const command = new Deno.Command("deno", { args, env }).spawn();
+// What asks this to end asks the command, which may want to save: this waits for it.
+const signals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
+for (const signal of signals) {
+  Deno.addSignalListener(signal, () => {
+    try {
+      if (Deno.build.os !== "windows") command.kill(signal); // where Ctrl-C reaches the whole console
+    } catch {
+      // It has ended meanwhile.
+    }
+  });
+}
+Deno.exit((await command.status).code);
 
 async function reachesJsr(): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;

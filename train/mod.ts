@@ -94,6 +94,7 @@ export {
   wholeNumber,
 } from "./report.ts";
 export { onInterrupt, reportErrors } from "./report_errors.ts";
+export type { Output } from "../core/output.ts";
 export type { Row, RowKind } from "./rows.ts";
 export { type AnyLoaded, saveModel, type SaveModelOptions } from "./save_model.ts";
 export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./schedule.ts";

@@ -1,5 +1,6 @@
 /** A training run as it goes, in one line of a terminal. */
 import { formatBytes } from "../core/format_bytes.ts";
+import { openTerminalSize, writeToStderr } from "../core/output.ts";
 import { type Speed, speedometer } from "./speed.ts";
 
 /** How far a run is. */
@@ -44,8 +45,9 @@ export interface ProgressBar {
 
 /** Shows a run of `total` steps. */
 export function progressBar(total: number, options: ProgressOptions = {}): ProgressBar {
-  const { terminal = Deno.stderr.isTerminal(), write = writeToStderr, now = () => performance.now() } = options;
-  const { color = terminal && !Deno.noColor, columns = terminal ? Deno.consoleSize().columns : 80 } = options;
+  const found = openTerminalSize();
+  const { terminal = found.terminal, write = writeToStderr, now = () => performance.now() } = options;
+  const { color = terminal && !Deno.noColor, columns = found.columns } = options;
   const { interval = terminal ? 100 : 10_000 } = options;
   const measured = speedometer(total, now);
   let written = -Infinity;
@@ -70,10 +72,6 @@ export function progressBar(total: number, options: ProgressOptions = {}): Progr
       open = false;
     },
   };
-}
-
-function writeToStderr(text: string): void {
-  Deno.stderr.writeSync(new TextEncoder().encode(text));
 }
 
 /**

@@ -1,5 +1,8 @@
 /** How a command ends: what it prints of an error, its exit code, and what Ctrl-C does. */
+import { fstatSync } from "node:fs";
 import { LowrankError } from "../core/errors.ts";
+import { explainOsError } from "../core/os_error.ts";
+import { openOutput, type Output, warn } from "../core/output.ts";
 
 /** The exit code after an error that the library raised on purpose. */
 export const EXIT_ERROR = 1;
@@ -11,16 +14,30 @@ export const EXIT_INTERRUPTED = 130;
 /**
  * Runs a command and ends the process where it fails. A {@link LowrankError} is one sentence on standard error and exit code
  * 1. Anything else keeps its stack, is called a bug, and exits with 70. With `--debug` among the arguments the stack is
- * always shown.
+ * always shown. `main` is given where to speak: what nobody can be told does not end its work, but text for standard output
+ * that was not taken ends in one sentence, too.
  */
-export async function reportErrors(main: () => Promise<void>, args: readonly string[] = Deno.args): Promise<void> {
+export async function reportErrors(
+  main: (output: Output) => Promise<void>,
+  args: readonly string[] = Deno.args,
+): Promise<void> {
+  outliveHangup();
+  const output = openOutput();
   try {
-    await main();
+    await main(output);
   } catch (error) {
     const { text, code } = describeError(error, args.includes("--debug"));
-    console.error(text);
+    output.warn(text);
     Deno.exit(code);
   }
+  if (output.lost === null) return;
+  output.warn(describeLost(output.lost));
+  Deno.exit(EXIT_ERROR);
+}
+
+/** The sentence for text that standard output did not take. */
+export function describeLost(reason: string): string {
+  return `error: the result can't be written to standard output: ${reason}.`;
 }
 
 /** What {@link reportErrors} prints of an error, and the exit code. */
@@ -45,6 +62,9 @@ function withStack(error: unknown): string {
 function describeRefusal(error: unknown): string | null {
   // A permission that was not given: Deno's message names the flag that gives it.
   if (error instanceof Deno.errors.NotCapable) return error.message;
+  // What the system refuses is never a bug.
+  const reason = explainOsError(error);
+  if (reason !== null) return `${(error as Error).message.replace(/^.*?\(os error \d+\)(, \w+)? ?/s, "")}: ${reason}.`;
   // A flag that `parseArgs` of node:util does not know or can't read.
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return code.startsWith("ERR_PARSE_ARGS_") ? (error as Error).message : null;
@@ -60,19 +80,50 @@ const endSignals = (): readonly Deno.Signal[] =>
   Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * Watches for Ctrl-C and other signals to end. After the first, `signal` is aborted: the loop is to finish its step, save and
- * throw {@link Interrupted}. The second ends the process at once. Disposing stops watching.
+ * Whether this was started by `nohup`, to outlive its terminal. Deno resets every signal as it starts, so that what is left to
+ * see is what `nohup` (and `./task` under it) does to standard input: a null device that can't be read.
  */
-export function onInterrupt(notify: (line: string) => void = console.error): Disposable & { signal: AbortSignal } {
+function isNohup(): boolean {
+  if (Deno.build.os === "windows" || Deno.stdin.isTerminal()) return false;
+  try {
+    if (fstatSync(0).isCharacterDevice()) Deno.stdin.readSync(new Uint8Array(1));
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Under `nohup`, lets the process live on when its terminal is closed. */
+export function outliveHangup(): void {
+  if (isNohup()) Deno.addSignalListener("SIGHUP", () => {});
+}
+
+/** Milliseconds in which a second Ctrl-C is the first one, come by way of another process. */
+const echo = 250;
+
+/**
+ * Watches for Ctrl-C and other signals to end. After the first, `signal` is aborted: the loop is to finish its step, save and
+ * throw {@link Interrupted}. A second Ctrl-C ends the process at once. Disposing stops watching.
+ */
+export function onInterrupt(notify: (line: string) => void = warn): Disposable & { signal: AbortSignal } {
   const controller = new AbortController();
-  const handle = () => {
-    if (controller.signal.aborted) Deno.exit(EXIT_INTERRUPTED);
+  let mayEnd = false;
+  const first = () => {
     controller.abort();
     notify("Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.");
+    // Twice, so that echoes which wait behind a long step are heard before the second timer.
+    const arm = () => Deno.unrefTimer(setTimeout(() => mayEnd = true));
+    Deno.unrefTimer(setTimeout(arm, echo));
   };
-  for (const signal of endSignals()) Deno.addSignalListener(signal, handle);
+  const handlers = new Map(
+    endSignals().filter((signal) => signal !== "SIGHUP" || !isNohup()).map((signal) => [signal, () => {
+      if (!controller.signal.aborted) first();
+      else if (signal === "SIGINT" && mayEnd) Deno.exit(EXIT_INTERRUPTED);
+    }]),
+  );
+  for (const [signal, handle] of handlers) Deno.addSignalListener(signal, handle);
   return {
     signal: controller.signal,
-    [Symbol.dispose]: () => endSignals().forEach((signal) => Deno.removeSignalListener(signal, handle)),
+    [Symbol.dispose]: () => handlers.forEach((handle, signal) => Deno.removeSignalListener(signal, handle)),
   };
 }

@@ -91,7 +91,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 Deno.test({ name: "a second Ctrl-C ends the process at once", ignore }, async () => {
   const { code, output } = await runProgram(`
     await reportErrors(async () => {
-      using interrupt = onInterrupt(() => console.log("ready again"));
+      using interrupt = onInterrupt(() => setTimeout(() => console.log("ready again"), 500)); // a person's second
       console.log("ready");
       await new Promise((done) => setTimeout(done, 600_000));
       console.log("never");

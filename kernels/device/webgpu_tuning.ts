@@ -1,5 +1,6 @@
 /** How a WebGPU device comes by its tiles: given, remembered, measured now, or the default of its kind. */
 import { DeviceError } from "../../core/errors.ts";
+import { warn as toStderr } from "../../core/output.ts";
 import { byteSize } from "../../core/dtype.ts";
 import type { Program } from "../kernel.ts";
 import { tune, type Tuneable } from "../tune.ts";
@@ -39,7 +40,7 @@ export async function chooseTiles(
   options: TileOptions,
 ): Promise<Tiles> {
   const base = defaultTile(found.software, lanes);
-  const { tile, tune: wanted = !found.software, warn = (message: string) => console.warn(message) } = options;
+  const { tile, tune: wanted = !found.software, warn = toStderr } = options;
   if (tile) {
     return "default" in tile
       ? { table: tile, origin: "a fixed table of tiles" }

@@ -1,0 +1,74 @@
+/**
+ * Standard output and standard error. A terminal that was closed, a reader that ended and a full disk are no reason for work
+ * to end: nothing here throws.
+ */
+import { explainOsError } from "./os_error.ts";
+
+/** Where a program speaks. */
+export interface Output {
+  /** Writes a line to standard output. */
+  print(line: string): void;
+  /** Writes a text to standard output as it is; whether anybody takes more. */
+  write(text: string): boolean;
+  /** Writes a line to standard error. */
+  warn(line: string): void;
+  /** Why standard output took no more, in words; null while it does, and where its reader just had enough (`| head`). */
+  readonly lost: string | null;
+}
+
+/** Standard output and standard error; after a first failure nothing more goes to standard output, which would have a gap. */
+export function openOutput(): Output {
+  let failed: unknown = null;
+  const write = (text: string) => {
+    failed ??= writeAll(Deno.stdout, text);
+    return failed === null;
+  };
+  return {
+    print: (line) => void write(`${line}\n`),
+    write,
+    warn,
+    get lost() {
+      if (failed === null || failed instanceof Deno.errors.BrokenPipe) return null;
+      return explainOsError(failed) ?? String(failed);
+    },
+  };
+}
+
+/** Writes a line to standard error, or to a page's console. */
+export function warn(line: string): void {
+  if (typeof Deno === "undefined") console.warn(line);
+  else writeToStderr(`${line}\n`);
+}
+
+/** Writes a text to standard error as it is. */
+export function writeToStderr(text: string): void {
+  writeAll(Deno.stderr, text);
+}
+
+/** Whether standard error is a terminal, and how wide: 80 columns where that can't be known. */
+export function openTerminalSize(): { readonly terminal: boolean; readonly columns: number } {
+  const terminal = Deno.stderr.isTerminal();
+  try {
+    return { terminal, columns: terminal && Deno.consoleSize().columns || 80 };
+  } catch {
+    return { terminal, columns: 80 }; // it was closed meanwhile
+  }
+}
+
+/** Writes all of a text; what stopped it, or null. */
+function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): unknown {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += stream.writeSync(bytes.subarray(at));
+    } catch (error) {
+      if (error instanceof Deno.errors.WouldBlock) pause(); // another process has set the pipe so
+      else if (!(error instanceof Deno.errors.Interrupted)) return error;
+    }
+  }
+  return null;
+}
+
+function pause(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+}

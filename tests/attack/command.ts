@@ -1,0 +1,99 @@
+/** The command line in a folder of its own, with what surrounds it going wrong. */
+import { writeTinyModel } from "../e2e/tiny_model.ts";
+
+const root = new URL("../../", import.meta.url);
+
+/** How a command is started, beside its arguments. */
+export interface Surroundings {
+  /** Where the shell sends its streams: `> /dev/full`. */
+  readonly redirect?: string;
+  /** What the command is handed to, as words of the shell. Default `exec`. */
+  readonly wrap?: string;
+  /** What fails, as `strace -e` says it: `inject=fsync:error=EIO:when=2`. */
+  readonly inject?: readonly string[];
+  /** Only calls on this path fail. */
+  readonly path?: string;
+  /** Further permissions. */
+  readonly permissions?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Called as text comes to standard error, with all of it. */
+  readonly onText?: (text: string, child: Deno.ChildProcess) => void;
+}
+
+/** How a command ended. */
+export interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** A folder that holds a small model (`model`), rows (`rows.jsonl`) and, of two steps of training, an adapter (`adapter`). */
+export async function attackFolder() {
+  const folder = await Deno.makeTempDir({ prefix: "lowrank-attack-" });
+  await writeTinyModel(`${folder}/model`);
+  await Deno.writeTextFile(`${folder}/rows.jsonl`, '{"text":"one row"}\n{"prompt":"another ","completion":"row"}\n');
+  const at = (path: string) => `${folder}/${path}`;
+  const lowrank = (args: readonly string[], surroundings: Surroundings = {}) => run(folder, args, surroundings);
+  const { code, err } = await lowrank(trainArgs("adapter", "--steps", "2"));
+  if (code !== 0) throw new Error(err);
+  return {
+    folder,
+    at,
+    lowrank,
+    async [Symbol.asyncDispose]() {
+      await Deno.remove(folder, { recursive: true });
+    },
+  };
+}
+
+/** What trains on the folder's rows. */
+export function trainArgs(out: string, ...more: string[]): string[] {
+  const given = ["--model", "model", "--data", "rows.jsonl", "--device", "cpu", "--out", out];
+  return ["train", ...given, ...more];
+}
+
+/** The command that runs `lowrank ARGS` from anywhere. */
+export function denoCommand(args: readonly string[], permissions: readonly string[] = []): string[] {
+  const [map, program] = ["offline.json", "cli.ts"].map((name) => new URL(name, root).href);
+  const flags = ["--quiet", "--no-prompt", "--no-lock", "--no-check", "--import-map", map];
+  return [Deno.execPath(), "run", ...flags, "--allow-read", "--allow-write=.", ...permissions, program, ...args];
+}
+
+async function run(folder: string, args: readonly string[], around: Surroundings): Promise<Ended> {
+  const { redirect = "", wrap = "exec", inject = [], path } = around;
+  const traced = inject.length === 0 ? [] : [
+    ...["strace", "-f", "-qq", "-o", "/dev/null", ...(path === undefined ? [] : ["-P", path])],
+    ...inject.flatMap((rule) => ["-e", rule]),
+  ];
+  const child = new Deno.Command("sh", {
+    args: ["-c", `${wrap} "$@" ${redirect}`, "sh", ...traced, ...denoCommand(args, around.permissions)],
+    cwd: folder,
+    env: { NO_COLOR: "1", ...around.env },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  return await heard(child, around.onText);
+}
+
+/** What a child says until it ends. */
+export async function heard(child: Deno.ChildProcess, onText?: Surroundings["onText"]): Promise<Ended> {
+  let err = "";
+  const listen = async () => {
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+      err += text;
+      onText?.(err, child);
+    }
+  };
+  const [out] = await Promise.all([new Response(child.stdout).text(), listen()]);
+  return { code: (await child.status).code, out, err };
+}
+
+/** Whether a program is installed. */
+export function isInstalled(program: string): boolean {
+  try {
+    return new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync().success;
+  } catch {
+    return false;
+  }
+}
