@@ -71,7 +71,7 @@ export function mean(x: Operand, axes?: number | readonly number[], options: { k
   return mul(reduceSum(value, axes, options), 1 / count);
 }
 
-/** The i32 position of the first greatest element along an axis. */
+/** The i32 position of the first greatest element along an axis; NaN is passed over. */
 export function argmax(x: Operand, axis = -1): Value {
   const value = asValue(x);
   return bind1(argmaxPrim, [value], { axis: axis < 0 ? axis + value.shape.length : axis });

@@ -56,6 +56,13 @@ Deno.test("grad of x times a gradient that mentions x", () => {
   assertAlmostEquals(runOracle(grad(g), 3).data[0], 24, 1e-12);
 });
 
+Deno.test("vmap: one value mapped over and shared at once", () => {
+  const square = oracleTensor([2, 2], [1, 2, 3, 4]);
+  const both = (x: any, y: any) => reduceSum(mul(x, y));
+  assertEquals([...runOracle((x: any) => vmap(both, { inAxes: [0, null] })(x, x), square).data], [13, 27]);
+  assertEquals([...runOracle((x: any) => vmap((row: any) => both(row, x))(x), square).data], [13, 27]);
+});
+
 Deno.test("vmap inside checkpoint inside grad, and checkpoint inside vmap", () => {
   const row = (r: any, w: any) => reduceSum(exp(matmul(r, w)));
   const f = (w: any, x: any) => reduceSum(checkpoint((x: any) => vmap((r: any) => row(r, w))(x))(x));

@@ -18,16 +18,17 @@ export function batchGraph(
   size: number,
 ): { outputs: Value[]; batched: boolean[] } {
   const env = new Map<Value, Value>();
+  // Values of the graph, not what stands for them: one value may be mapped over here and shared there.
   const lifted = new Set<Value>();
   graph.inputs.forEach((input, i) => {
     env.set(input, args[i]);
-    if (batched[i]) lifted.add(args[i]);
+    if (batched[i]) lifted.add(input);
   });
   const inputs = new Set(graph.inputs.map((v) => v.node));
   const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
   for (const node of nodesOf(graph.outputs, (n) => inputs.has(n) || n.serial < oldest)) {
     const mapped = node.inputs.map((v) => env.get(v) ?? v);
-    const flags = mapped.map((v) => lifted.has(v));
+    const flags = node.inputs.map((v) => lifted.has(v));
     const { prim, params } = node;
     if (!flags.includes(true)) {
       if (mapped.some((v, i) => v !== node.inputs[i])) {
@@ -46,11 +47,10 @@ export function batchGraph(
     outs.forEach((v, i) => {
       env.set(node.outs[i], v);
       // A rule may leave an output that depends on no batched input as it was.
-      if (v.shape.length > node.outs[i].shape.length) lifted.add(v);
+      if (v.shape.length > node.outs[i].shape.length) lifted.add(node.outs[i]);
     });
   }
-  const outputs = graph.outputs.map((v) => env.get(v) ?? v);
-  return { outputs, batched: outputs.map((v) => lifted.has(v)) };
+  return { outputs: graph.outputs.map((v) => env.get(v) ?? v), batched: graph.outputs.map((v) => lifted.has(v)) };
 }
 
 /** What is mapped over. */

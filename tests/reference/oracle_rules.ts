@@ -43,7 +43,8 @@ function reduce(start: number, step: (sum: number, x: number) => number): Rule {
   return ([x], { axes }) => {
     const inner = offsets(x.shape, axes);
     const outer = offsets(x.shape, others(x.shape.length, axes));
-    return [Float64Array.from(outer, (o) => inner.reduce((sum, i) => step(sum, x.data[o + i]), start))];
+    const over = (o: number) => inner.reduce((sum, i) => wrap(step(sum, x.data[o + i]), x.dtype), start);
+    return [Float64Array.from(outer, over)];
   };
 }
 
@@ -143,8 +144,11 @@ const dynamicUpdateSlice: Rule = ([x, update, ...starts]) => {
 const argmax: Rule = ([x], { axis }) => {
   const stride = stridesOf(x.shape)[axis];
   return [Float64Array.from(offsets(x.shape, others(x.shape.length, [axis])), (from) => {
-    let best = 0;
-    for (let i = 1; i < x.shape[axis]; i++) if (x.data[from + i * stride] > x.data[from + best * stride]) best = i;
+    let best = 0, most = -Infinity;
+    for (let i = 0; i < x.shape[axis]; i++) {
+      const here = x.data[from + i * stride];
+      if (here > most) [best, most] = [i, here];
+    }
     return best;
   })];
 };
