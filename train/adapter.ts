@@ -8,10 +8,11 @@ import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
 import { writeFlushed } from "../models/load/atomic_file.ts";
 import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
-import { makeAdapterConfig, startsFromPissa } from "./adapter_config.ts";
+import { makeAdapterConfig } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
 import { adapterOptions, entriesOf, fitAdapter, type FittedAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
+import { refuseChangedBase } from "./adapter_methods.ts";
 import { otherPair, tiedNames, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { computed } from "./computed.ts";
@@ -35,7 +36,7 @@ export interface SaveOptions {
 export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
   /** @ignore */
   readonly origin: AdapterOrigin;
-  /** What a person should know: how keys are spelled, options that mean more than what was loaded. */
+  /** What a person should know: how keys are spelled, and what was not evaluated. */
   readonly notes: readonly string[];
 }
 
@@ -146,7 +147,7 @@ export function checkWritable(folder: string): void {
 export interface LoadAdapterOptions {
   /** Take a base other than the one that the adapter was trained on. */
   readonly anyBase?: boolean;
-  /** The model's weights are already what PiSSA left of them, so that a PiSSA adapter belongs to them as it is. */
+  /** The model's weights are already what the adapter's start (PiSSA's, OLoRA's, …) left of them, so that it belongs to them. */
   readonly residual?: boolean;
 }
 
@@ -172,12 +173,7 @@ export function putAdapter<P, I, O>(
   { anyBase = false, residual = false }: LoadAdapterOptions = {},
 ): LoadedAdapter<P, I, O> {
   const { files, left } = withoutTiedCopies(given, model);
-  if (!residual && startsFromPissa(files.config)) {
-    throw new FileError(
-      `${files.path} was started by PiSSA and belongs to what that left of the base's weights: make it a plain adapter of the ` +
-        `base first (lowrank convert ADAPTER --to plain).`,
-    );
-  }
+  if (!residual) refuseChangedBase(files.path, files.config);
   const recorded = fromMetadata(files.metadata);
   const about = recorded === null || anyBase || !isFromFiles(model)
     ? []

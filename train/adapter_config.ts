@@ -1,4 +1,5 @@
 import { FileError } from "../core/errors.ts";
+import { refuseMethods } from "./adapter_methods.ts";
 
 /** An `adapter_config.json`: the keys that are used here, and whatever else the file has (kept when it is written again). */
 export interface AdapterConfig {
@@ -36,6 +37,8 @@ export interface AdapterConfig {
   readonly rank_pattern: Readonly<Record<string, number>>;
   /** Other alphas. */
   readonly alpha_pattern: Readonly<Record<string, number>>;
+  /** Whether what is trained of a tied weight is trained in every use. */
+  readonly ensure_weight_tying: boolean;
   /** What others wrote is kept. */
   readonly [key: string]: unknown;
 }
@@ -58,6 +61,7 @@ const defaults = {
   trainable_token_indices: null,
   rank_pattern: {},
   alpha_pattern: {},
+  ensure_weight_tying: false,
 };
 
 const isNumber = (v: unknown) => typeof v === "number" && Number.isFinite(v);
@@ -92,15 +96,20 @@ const demands: readonly (readonly [string, string, (value: unknown) => boolean])
   ],
   ["rank_pattern", "patterns with positive integers", (v) => isTable(v, (n) => isIndex(n) && n !== 0)],
   ["alpha_pattern", "patterns with numbers", (v) => isTable(v, isNumber)],
+  ["ensure_weight_tying", "true or false", isBoolean],
 ];
 
 /** Checks a parsed `adapter_config.json` and fills in PEFT's defaults. `path` is for error sentences. */
 export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path: string): AdapterConfig {
   if (file.peft_type !== "LORA") {
     throw new FileError(
-      `${path} is of the peft_type ${JSON.stringify(file.peft_type)}, and only "LORA" is read: choose a LoRA adapter.`,
+      `${path} is of the peft_type ${
+        JSON.stringify(file.peft_type)
+      }, and only "LORA" is read: choose a LoRA adapter, or ` +
+        `merge this one with PEFT (merge_and_unload) where its method can be.`,
     );
   }
+  refuseMethods(file, { peft_type: "LORA", ...defaults }, path);
   const present = Object.fromEntries(Object.entries(file).filter(([, value]) => value !== null && value !== undefined));
   const config = { ...file, ...defaults, ...present };
   for (const [key, demand, fits] of demands) {
@@ -250,9 +259,4 @@ function layerRule({ target_modules, layers_to_transform: layers, layers_pattern
     const index = found.find((digits) => digits !== undefined);
     return index !== undefined && wanted.includes(Number(index));
   };
-}
-
-/** Whether an adapter was started by PiSSA, and so belongs to what that left of the base's weights. */
-export function startsFromPissa({ init_lora_weights: init }: AdapterConfig): boolean {
-  return typeof init === "string" && init.startsWith("pissa");
 }

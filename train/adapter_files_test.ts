@@ -36,11 +36,11 @@ Deno.test("an adapter is read back as it was written, in the dtypes that it had,
     const { config, tensors } = contents();
     const half: HostTensor = { shape: [2], dtype: "bf16", data: new Uint16Array([0x3f80, 0x4000]) };
     tensors instanceof Map && tensors.set("base_model.model.transformer.ln_f.weight", half);
-    writeAdapter(folder, { config: { ...config, later: { a: 1 } }, tensors });
+    writeAdapter(folder, { config: { ...config, auto_mapping: { a: 1 }, later: null }, tensors });
     assertEquals(names(folder), ["adapter_config.json", "adapter_model.safetensors"]);
     const first = Deno.readFileSync(`${folder}/adapter_model.safetensors`);
     const adapter = readAdapter(folder);
-    assertEquals(adapter.raw, { ...config, later: { a: 1 } });
+    assertEquals(adapter.raw, { ...config, auto_mapping: { a: 1 }, later: null });
     assertEquals(adapter.metadata, { format: "pt" });
     const read = new Map(adapter.tensors.map(({ key, tensor }) => [key, tensor]));
     assertEquals(read, new Map([...tensors].sort(([a], [b]) => a < b ? -1 : 1)));
@@ -86,12 +86,12 @@ Deno.test("the modules that a configuration names are those of PEFT's rules", ()
   assertEquals(chosen({ target_modules: "(?i)only.python(?P<x>)" }), null);
 });
 
-Deno.test("a configuration keeps unknown keys, has PEFT's defaults, and is checked", () => {
+Deno.test("a configuration keeps keys that are not used, has PEFT's defaults, and is checked", () => {
   const read = parseAdapterConfig(
-    { peft_type: "LORA", target_modules: ["q"], later: { a: 1 }, rank_pattern: null },
+    { peft_type: "LORA", target_modules: ["q"], auto_mapping: { a: 1 }, later: null, rank_pattern: null },
     "c",
   );
-  assertEquals([read.r, read.lora_alpha, read.use_rslora, read.later], [8, 8, false, { a: 1 }]);
+  assertEquals([read.r, read.lora_alpha, read.use_rslora, read.auto_mapping], [8, 8, false, { a: 1 }]);
   assertEquals(read.rank_pattern, {});
   const wrong = (changes: Record<string, unknown>, sentence: string) =>
     assertThrows(() => parseAdapterConfig({ peft_type: "LORA", ...changes }, "c"), FileError, sentence);

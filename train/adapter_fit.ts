@@ -60,7 +60,7 @@ export interface FittedAdapter {
   readonly unexpected: readonly string[];
   /** Modules that the configuration names and the file has nothing for, as the file would spell them. */
   readonly missing: readonly string[];
-  /** What a person should know: spellings, options that mean more than A and B. */
+  /** What a person should know: spellings, and what was not evaluated. */
   readonly notes: readonly string[];
 }
 
@@ -117,7 +117,7 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
     !modules.get(path)?.tensors.has("A") && !modules.get(path)?.tensors.has("B")
   )
     .map(({ path, hub }) => `${formatAdapterKey(spelled(first, path, hub), "A")} and its B`);
-  return { modules, unexpected, missing, notes: [...notes, ...meanings(config)] };
+  return { modules, unexpected, missing, notes };
 }
 
 /** What a module would be called in this file. */
@@ -128,27 +128,6 @@ function spelled({ path, module }: FittedModule, other: string, hub: string): st
 
 function modulesOf(adapter: AdapterFiles): string[] {
   return [...new Set(adapter.tensors.map(({ module }) => module))];
-}
-
-/** Options of PEFT that say more than which A and B there are, with what it means that only those are taken. */
-const meaningful: readonly (readonly [string, (value: unknown) => boolean, string])[] = [
-  [
-    "init_lora_weights",
-    (v) => typeof v === "string" && !/^(gaussian|orthogonal|pissa(_niter_\d+)?)$/.test(v),
-    "A and B are taken as they are, on the base as it is given; if that way of starting changed the base's weights too, " +
-    "use the base as it was changed",
-  ],
-  ["alora_invocation_tokens", () => true, "it acts on every token here, not from its invocation tokens on"],
-  ["layer_replication", () => true, "the model is taken as it is, without repeated layers"],
-  ["loftq_config", (v) => Object.keys(v as object).length > 0, "the base is taken as it is given, not quantised again"],
-];
-
-function meanings(config: AdapterConfig): string[] {
-  return meaningful.flatMap(([key, applies, meaning]) =>
-    (config[key] ?? null) !== null && applies(config[key])
-      ? [`${key} is ${JSON.stringify(config[key])}: ${meaning}`]
-      : []
-  );
 }
 
 /** Refuses ranks that no dimension of the file's own tensors reaches, before first values of that size are made. */
@@ -198,7 +177,7 @@ export function adapterOptions(files: AdapterFiles, { modules }: Pick<FittedAdap
     loraBias: config.lora_bias,
     modulesToSave: having("weight").filter((m) => !isAdapted.has(m)).map(({ path }) => path),
     trainableTokens: tokens.length === 0 ? undefined : Object.fromEntries(tokens),
-    tie: config.ensure_weight_tying === true ? "all" as const : "use" as const,
+    tie: config.ensure_weight_tying ? "all" as const : "use" as const,
   };
 }
 

@@ -149,7 +149,7 @@ Deno.test("what a format would change silently is refused", () =>
     refused("gpt2-lora-modules-to-save", gpt2, "Without a place there (1): base_model.model.lm_head.weight");
     refused("gpt2-lora-basic", llama, "Modules that llama.cpp has no name for there (2): transformer.h.0.attn.c_attn");
     const pissa = readAdapter(`${goldens}/gpt2-lora-pissa/pissa_trained`);
-    assertThrows(() => writeGgufAdapter(at, pissa, gpt2), FileError, "is a PiSSA adapter");
+    assertThrows(() => writeGgufAdapter(at, pissa, gpt2), FileError, "was started by PiSSA");
     writeGgufAdapter(at, golden("llama-lora-embed"), configOf("llama-base", { tie_word_embeddings: false }));
     const { tensors } = readGguf(memoryBytes(at, Deno.readFileSync(at)));
     assertEquals(tensors.get("token_embd.weight.lora_a")!.shape, [300, 8]); // rows are looked up

@@ -3,9 +3,10 @@ import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { listed } from "../models/load/weights.ts";
-import { adapterScaling, makeAdapterConfig, parseAdapterConfig, startsFromPissa } from "./adapter_config.ts";
+import { adapterScaling, makeAdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
 import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./adapter_files.ts";
 import type { AdapterPart } from "./adapter_keys.ts";
+import { refuseChangedBase } from "./adapter_methods.ts";
 import { toF32 } from "./host_tensors.ts";
 
 /** One module's change s·B·A, all f32: A [r, in], B [out, r]; of an embedding A [r, rows], B [width, r]. */
@@ -31,12 +32,7 @@ export function scaledPairs(
   { path, config, tensors }: AdapterFiles,
   { format, magnitudes }: { readonly format: string; readonly magnitudes: boolean },
 ): ScaledPair[] {
-  if (startsFromPissa(config)) {
-    throw new FileError(
-      `${path} is a PiSSA adapter, which belongs to changed base weights and not to the base: make it a plain one first ` +
-        `(lowrank convert --to plain).`,
-    );
-  }
+  refuseChangedBase(path, config);
   const modules = Map.groupBy(tensors, ({ module }) => module);
   const known: AdapterPart[] = [
     "A",

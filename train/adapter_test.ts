@@ -96,11 +96,58 @@ Deno.test("both spellings of the prefix are read, and it is said which", () =>
     );
   }));
 
-Deno.test("what another way of starting means is said, and A and B are loaded", () =>
+Deno.test("every key of PEFT's configuration is used, says nothing of the result, or is refused by its name", () =>
   withAdapter((folder, model) => {
-    edit(`${folder}/adapter`, (_, config) => Object.assign(config, { init_lora_weights: "olora", loftq_config: null }));
-    const [note] = loadAdapter(`${folder}/adapter`, model).notes;
-    assertEquals(note.slice(0, 64), 'init_lora_weights is "olora": A and B are taken as they are, on ');
+    const path = `${folder}/adapter/adapter_config.json`;
+    const plain = JSON.parse(Deno.readTextFileSync(path));
+    const say = (key: string, value: unknown) =>
+      Deno.writeTextFileSync(path, JSON.stringify({ ...plain, [key]: value }));
+    const load = () => loadAdapter(`${folder}/adapter`, model);
+    const refused: [key: string, value: unknown, words: string][] = [
+      ["init_lora_weights", "olora", "was started by OLoRA and belongs to what that left"],
+      ["init_lora_weights", "corda", "was started by CorDA"],
+      ["init_lora_weights", "lora_ga", "was started by LoRA-GA"],
+      ["init_lora_weights", "loftq", "was started by LoftQ"],
+      ["init_lora_weights", "pissa_niter_4", "was started by PiSSA"],
+      ["init_lora_weights", "better", 'init_lora_weights is "better", which is not known here'],
+      [
+        "alora_invocation_tokens",
+        [5, 6],
+        "alora_invocation_tokens is [5,6], and that is not computed here (activated LoRA",
+      ],
+      ["layer_replication", [[0, 1]], "layer_replication is [[0,1]]"],
+      ["target_parameters", ["mlp.experts"], "target_parameters is"],
+      ["megatron_config", { tp: 2 }, "megatron_config is"],
+      ["use_qalora", true, "use_qalora is true"],
+      ["use_bdlora", { nblocks: 2 }, "use_bdlora is"],
+      ["arrow_config", { top_k: 3 }, "arrow_config is"],
+      ["monteclora_config", { num_samples: 8 }, "monteclora_config is"],
+      ["velora_config", { num_groups: 64 }, "velora_config is"],
+      ["kasa_config", { beta: 1 }, "kasa_config is"],
+      ["enable_lora", [true, false, true], "enable_lora is [true,false,true], which is not known here"],
+      ["use_next_year", true, "use_next_year is true, which is not known here"],
+      ["strength", 0.5, "strength is 0.5, which is not known here"],
+    ];
+    for (const [key, value, words] of refused) {
+      say(key, value);
+      assertThrows(load, FileError, words);
+    }
+    const taken: [key: string, value: unknown][] = [
+      ...[true, false, null, "gaussian", "orthogonal", "eva", "mica"].map((v) =>
+        ["init_lora_weights", v] as [string, unknown]
+      ),
+      ["loftq_config", { loftq_bits: 4 }],
+      ["eva_config", { rho: 2 }],
+      ["megatron_core", "megatron.core"],
+      ["qalora_group_size", 16],
+      ["fan_in_fan_out", false],
+      ["layer_replication", []],
+      ["use_next_year", false],
+    ];
+    for (const [key, value] of taken) {
+      say(key, value);
+      assertEquals(load().notes, []);
+    }
   }));
 
 Deno.test("an adapter of a name lies in a folder of its own", () =>

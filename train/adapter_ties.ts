@@ -39,7 +39,7 @@ export function withoutTiedCopies(
   files: AdapterFiles,
   model: AnyModel,
 ): { files: AdapterFiles; left: readonly string[] } {
-  if (files.config.ensure_weight_tying !== true) return { files, left: [] };
+  if (!files.config.ensure_weight_tying) return { files, left: [] };
   let { tensors } = files;
   const left: string[] = [];
   for (const [alias, module] of Object.entries(model.tied ?? {})) {

@@ -1,20 +1,20 @@
-/** PiSSA adapters that were made elsewhere, as plain ones for the base as it was. */
+/** Adapters whose start changed the base's weights, as PiSSA's does, as plain ones for the base as it was. */
 import { FileError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
 import { read } from "../kernels/jit.ts";
 import { pissa, pissaToLora, type Tuned } from "../lora/mod.ts";
 import { adapterContents, putAdapter } from "./adapter.ts";
-import { startsFromPissa } from "./adapter_config.ts";
 import { moduleNames } from "./adapter_describe.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter } from "./adapter_files.ts";
 import { adapterOptions, fitAdapter } from "./adapter_fit.ts";
+import { changedBase, refuseChangedBase } from "./adapter_methods.ts";
 
 /**
- * A PiSSA adapter as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀ are what it started from.
- * They are read from `initial`, the folder of the adapter as it was at first, or else computed anew from the base's weights,
- * which is exact only where they were not approximated (`pissa_niter_N`).
+ * An adapter of PiSSA, OLoRA, CorDA or LoRA-GA as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀
+ * are what it started from. They are read from `initial`, the folder of the adapter as it was at first, or else, of PiSSA's,
+ * computed anew from the base's weights, which is exact only where they were not approximated (`pissa_niter_N`).
  *
- * @throws {FileError} when the adapter is none of PiSSA's, or does not fit the model
+ * @throws {FileError} when the adapter is plain, its start can't be had, or it does not fit the model
  */
 export async function plainFromPissa<P>(
   adapter: AdapterFiles,
@@ -22,15 +22,17 @@ export async function plainFromPissa<P>(
   initial?: string,
 ): Promise<AdapterContents> {
   const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
-  if (!startsFromPissa(adapter.config) && initial === undefined) {
+  const method = changedBase(adapter.config);
+  if (method === null && initial === undefined) {
     throw new FileError(
       `${adapter.path} was not started by PiSSA (init_lora_weights is ${JSON.stringify(init)}): it is plain.`,
     );
   }
+  if (method === "LoftQ") refuseChangedBase(adapter.path, adapter.config); // its start is on quantised weights
   if (initial === undefined && init !== "pissa") {
+    const why = method === "PiSSA" ? "which draws its singular vectors" : "whose first values are not computed here";
     throw new FileError(
-      `${adapter.path} was started by ${init}, which draws its singular vectors: give the folder of the adapter as it was ` +
-        `at first (--initial FOLDER).`,
+      `${adapter.path} was started by ${init}, ${why}: give the folder of the adapter as it was at first (--initial FOLDER).`,
     );
   }
   const trained = putAdapter(adapter, model, { residual: true });
