@@ -13,7 +13,7 @@ import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, wri
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
 import { adapterOptions, entriesOf, fitAdapter, type FittedAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
 import { refuseChangedBase } from "./adapter_methods.ts";
-import { otherPair, tiedNames, withoutTiedCopies } from "./adapter_ties.ts";
+import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { computed } from "./computed.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
@@ -48,6 +48,8 @@ export interface AdapterOrigin {
   readonly metadata: Readonly<Record<string, string>>;
   /** The file's spelling of each module, by the model's path. */
   readonly spelled: ReadonlyMap<string, string>;
+  /** The modules, as the file spells them, beside whose adapter it has the base's weight. */
+  readonly copied: ReadonlySet<string>;
 }
 
 /** An adapted model that may have come from files. */
@@ -72,12 +74,18 @@ export async function adapterContents<P>(
 ): Promise<AdapterContents> {
   const { origin, model } = given;
   const tuned = wholeAndPlain(given, values);
-  const copied = tuned.matched.map((m) => m.path).filter(savesBase);
+  const tied = tiedNames(model, tuned);
+  const spell = (path: string) => origin?.spelled.get(path) ?? hubNameOf(model)(path);
+  const copied = tuned.matched.flatMap(({ path }) => {
+    const names = [path, ...(tied.has(path) ? [tied.get(path)!] : [])];
+    return origin === undefined
+      ? names.filter(() => savesBase(path))
+      : names.filter((n) => origin.copied.has(spell(n)));
+  });
   const base = flatten<Leaf>(given.frozen);
   const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
   const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
   const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
-  const spell = (path: string) => origin?.spelled.get(path) ?? hubNameOf(model)(path);
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   const tensors = tensorsByKey([
     ...Object.entries(host.trainable).flatMap(([path, entry]) =>
@@ -88,13 +96,13 @@ export async function adapterContents<P>(
       }))
     ),
     ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
-    ...[...tiedNames(model, tuned)].flatMap(([path, other]) => {
-      const { A, B } = otherPair(host.trainable[path] as { A: HostTensor; B: HostTensor });
-      const traits = { embedding: kinds.get(path) !== "embedding", adapted: true };
-      return [
-        { module: spell(other), part: partOf("A", traits), tensor: A },
-        { module: spell(other), part: partOf("B", traits), tensor: B },
-      ];
+    ...[...tied].flatMap(([path, other]) => {
+      const traits = { embedding: kinds.has(path) && kinds.get(path) !== "embedding", adapted: kinds.has(path) };
+      return Object.entries(underOtherName(host.trainable[path])).map(([leaf, tensor]) => ({
+        module: spell(other),
+        part: partOf(leaf as keyof HostEntry, traits),
+        tensor,
+      }));
     }),
   ]);
   const config = origin === undefined
@@ -205,6 +213,7 @@ export function putAdapter<P, I, O>(
         config: files.raw,
         metadata: files.metadata,
         spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
+        copied: new Set(given.tensors.filter(({ part }) => part === "baseWeight").map(({ module }) => module)),
       },
       notes: [...about, ...fitted.notes],
     };

@@ -36,7 +36,7 @@ export function describeTuned(
   return {
     r,
     alpha,
-    targets: targetNames(model, [...matched.map((m) => m.path), ...tied.values()]),
+    targets: targetNames(model, matched.flatMap(({ path }) => [path, ...(tied.has(path) ? [tied.get(path)!] : [])])),
     rslora: matched.some((m) => m.scaling !== m.alpha / m.r),
     rankPattern: others("r", r),
     alphaPattern: others("alpha", alpha),

@@ -244,6 +244,33 @@ Deno.test("an adapter of every use of a tied weight is under both names, as PEFT
     );
   }));
 
+Deno.test("a whole weight of every use is under both names; of one name or two scalings, each use is its own", () =>
+  withAdapter(async (folder, model, device) => {
+    const place = `${folder}/tied`, head = "base_model.model.lm_head.";
+    const load = () => loadAdapter(place, model);
+    const save = async (options: object) => {
+      const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn"], tie: "all", ...options } as any) as any;
+      await saveAdapter(place, tuned, { trainable: filled(tuned, device) });
+    };
+    await save({ modulesToSave: ["wte"] });
+    const keys = () => readAdapter(place).tensors.map(({ key }) => key);
+    assert([`${head}weight`, "base_model.model.transformer.wte.weight"].every((name) => keys().includes(name)));
+    assertEquals(load().saved.map((s) => s.path), ["wte"]);
+    edit(place, (all) => all.get(`${head}weight`)!.data[3] += 1);
+    assertThrows(load, FileError, "lm_head.weight is not base_model.model.transformer.wte.weight: save");
+    edit(place, (all) => all.delete(`${head}weight`));
+    assertEquals(load().unties, [{ module: "lm_head", from: "wte" }]);
+
+    await save({ targets: ["wte"] });
+    assertEquals(load().matched.map((m) => m.path), ["wte"]);
+    assertEquals(load().unties, []);
+    edit(place, (_, config) => config.alpha_pattern = { wte: 3 });
+    assertEquals(load().matched.map((m) => [m.path, m.scaling]), [["wte", 1.5], ["lm_head", 2]]);
+    edit(place, (all) => ["A", "B"].forEach((side) => all.delete(`${head}lora_${side}.weight`)));
+    edit(place, (_, config) => config.target_modules = ["wte"]);
+    assertEquals(load().unties, [{ module: "lm_head", from: "wte" }]);
+  }));
+
 /** An adapter whose every leaf is filled with numbers. */
 function filled(tuned: { trainable: any }, device: Device): any {
   let i = 0;

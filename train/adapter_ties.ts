@@ -1,72 +1,87 @@
 /**
- * One adapter for both uses of a tied weight, as PEFT's `ensure_weight_tying` keeps it: under both names. What is added to
+ * What is trained once for both uses of a tied weight, as PEFT's `ensure_weight_tying` keeps it: under both names. Added to
  * the embedding [V, D] is s·(B·A)ᵀ with A [r, V] and B [D, r]; the head, which is the same matrix, has A' = Bᵀ [r, D] and
  * B' = Aᵀ [V, r].
  */
 import { FileError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
-import type { HostTensor } from "../core/tensor.ts";
 import { matchName } from "../models/load/weights.ts";
 import type { Tuned } from "../lora/mod.ts";
+import { adapterScaling, rankOf } from "./adapter_config.ts";
 import type { AdapterFiles, AdapterTensor } from "./adapter_files.ts";
+import { type HostEntry, type LeafName, leafOf } from "./adapter_fit.ts";
 import { transposed } from "./adapter_pairs.ts";
 import { toF32 } from "./host_tensors.ts";
 
 type AnyModel = Model<any, any, any>;
 
-/** The other name of each weight that is adapted in every use, by the path of its adapter. */
+/** The other name of each weight that is adapted or trained whole in every use, by the path that trains it. */
 export function tiedNames(model: AnyModel, { plan }: Pick<Tuned<any, any, any>, "plan">): Map<string, string> {
-  const names = Object.entries(model.tied ?? {}).flatMap(([alias, module]) =>
-    [[alias, module], [module, alias]] as const
-  );
+  const aliases = Object.entries(model.tied ?? {});
+  const names = aliases.flatMap(([alias, module]) => [[alias, module], [module, alias]] as const);
   const all = new Set(plan.adapted.filter((m) => m.only === null).map((m) => m.path));
-  return new Map(names.filter(([path]) => all.has(path)));
+  const whole = new Set(
+    plan.edits.filter((e) => e.by === "modulesToSave" && e.into === e.from && e.keep === null)
+      .map((e) => e.path),
+  );
+  return new Map(names.filter(([path]) => all.has(path) || whole.has(path)));
 }
 
-/** The same change under the other name. */
-export function otherPair(
-  { A, B }: { readonly A: HostTensor; readonly B: HostTensor },
-): { A: HostTensor; B: HostTensor } {
-  return { A: transposed(toF32(B)), B: transposed(toF32(A)) };
+/** The same change under the other name: a pair turned round, or the same whole weight. */
+export function underOtherName({ A, B, weight }: HostEntry): HostEntry {
+  return A && B ? { A: transposed(toF32(B)), B: transposed(toF32(A)) } : { weight };
 }
 
 /**
- * An adapter without the head's copy, where the file says that both uses have one adapter, and the names that are left out.
+ * An adapter without the head's copy, where the file says that both uses of a weight are trained as one and holds both, and
+ * the names that are left out. Where it holds one name, or scales the two otherwise, each use is its own, as PEFT computes it.
  *
- * @throws {FileError} where the two are not the same
+ * @throws {FileError} where the copies are not the same
  */
 export function withoutTiedCopies(
   files: AdapterFiles,
   model: AnyModel,
 ): { files: AdapterFiles; left: readonly string[] } {
-  if (!files.config.ensure_weight_tying) return { files, left: [] };
-  let { tensors } = files;
+  let { tensors, config } = files;
+  if (!config.ensure_weight_tying) return { files, left: [] };
   const left: string[] = [];
   for (const [alias, module] of Object.entries(model.tied ?? {})) {
-    const [head, embedding] = [alias, module].map((path) => pairOf(tensors, model.hubName?.(path) ?? path));
-    if (head === null || embedding === null) continue;
-    const expected = otherPair({ A: embedding.A.tensor, B: embedding.B.tensor });
-    for (const side of ["A", "B"] as const) {
-      if (same(toF32(head[side].tensor).data, expected[side].data)) continue;
+    const [head, embedding] = [alias, module].map((path) => partsOf(tensors, model.hubName?.(path) ?? path));
+    for (const leaf of ["A", "B", "weight", "base"] as const) {
+      const other = leaf === "A" || leaf === "B" ? { A: "B" as const, B: "A" as const }[leaf] : leaf;
+      const [own, copied] = [head.get(leaf), embedding.get(other)];
+      if (own === undefined || copied === undefined) continue;
+      const [a, b] = [own.tensor, copied.tensor].map(toF32);
+      if (same(a.data, (other === leaf ? b : transposed(b)).data)) continue;
       throw new FileError(
-        `${files.path} says ensure_weight_tying, but ${head[side].key} is not ${
-          embedding[side === "A" ? "B" : "A"].key
-        } transposed: save the adapter again.`,
+        `${files.path} says ensure_weight_tying, but ${own.key} is not ${copied.key}${
+          other === leaf ? "" : " transposed"
+        }: save the adapter again.`,
       );
     }
-    tensors = tensors.filter((tensor) => tensor !== head.A && tensor !== head.B);
+    const scalings = [head, embedding].map((parts) => scalingOf(files, parts));
+    const trained = [head, embedding].map((parts) => [...parts.keys()].filter((leaf) => leaf !== "base").sort().join());
+    const alike = scalings[0] === scalings[1] && trained[0] === trained[1] && ["A,B", "weight"].includes(trained[0]);
+    if (!alike) continue;
+    const copies = new Set(head.values());
+    tensors = tensors.filter((tensor) => !copies.has(tensor));
     left.push(alias);
   }
-  return { files: { ...files, tensors }, left };
+  config = { ...config, ensure_weight_tying: left.length > 0 };
+  return { files: { ...files, config, tensors }, left };
 }
 
 function same(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
   return a.length === b.length && Array.from(a).every((x, i) => x === b[i]);
 }
 
-function pairOf(tensors: readonly AdapterTensor[], hub: string): { A: AdapterTensor; B: AdapterTensor } | null {
-  const find = (...parts: string[]) =>
-    tensors.find(({ module, part }) => parts.includes(part) && matchName(module, new Set([hub])) === hub);
-  const [A, B] = [find("A", "embeddingA"), find("B", "embeddingB")];
-  return A === undefined || B === undefined ? null : { A, B };
+function partsOf(tensors: readonly AdapterTensor[], hub: string): Map<LeafName, AdapterTensor> {
+  const own = tensors.filter(({ module }) => matchName(module, new Set([hub])) === hub);
+  return new Map(own.map((tensor) => [leafOf(tensor.part), tensor]));
+}
+
+/** By the rank that the configuration says, which PEFT also takes where the tied tensors have another. */
+function scalingOf({ config }: AdapterFiles, parts: ReadonlyMap<LeafName, AdapterTensor>): number | null {
+  const module = parts.get("A")?.module;
+  return module === undefined ? null : adapterScaling(config, module, rankOf(config, module));
 }

@@ -1,0 +1,81 @@
+/** Adapters that real PEFT writes: each is computed as PEFT computes it, or refused by the name of what it has. */
+import { assert, assertEquals } from "@std/assert";
+import { FileError } from "../../core/errors.ts";
+import { type HostTensor, tensor } from "../../core/tensor.ts";
+import { openCpu } from "../../kernels/device/cpu.ts";
+import { evaluate } from "../../kernels/jit.ts";
+import { loadModel } from "../../models/load_model.ts";
+import { loadAdapter } from "../../train/adapter.ts";
+import { apart, peer, readFloats, runScript } from "./peer.ts";
+
+const bases = {
+  gpt2: { folder: `${import.meta.dirname}/../goldens/cases/gpt2-base/model`, linear: "c_attn", embedding: "wte" },
+  llama: {
+    folder: `${import.meta.dirname}/../goldens/cases/llama-base/model`,
+    linear: "q_proj",
+    embedding: "embed_tokens",
+  },
+};
+
+type Row = readonly [what: string, options: Record<string, unknown>, refused?: string, method?: string];
+
+/** Options of PEFT on a base, and the word that a refusal has. */
+function rows({ linear, embedding }: typeof bases.llama, isLlama: boolean): Row[] {
+  const lora = (options: object = {}) => ({ r: 4, lora_alpha: 8, target_modules: [linear], ...options });
+  const tied = (options: object) => lora({ ensure_weight_tying: true, ...options });
+  return [
+    ...["gaussian", "orthogonal", "mica"].map((init): Row => [init, lora({ init_lora_weights: init })]),
+    ...(isLlama ? [["OLoRA", lora({ init_lora_weights: "olora" }), "OLoRA"] as Row] : []),
+    ["PiSSA", lora({ init_lora_weights: "pissa" }), "PiSSA"],
+    ["activated LoRA", lora({ alora_invocation_tokens: [5, 6] }), "alora_invocation_tokens"],
+    ["KaSA", lora({ kasa_config: {} }), "kasa_config"],
+    ...(isLlama
+      ? [["repeated layers", lora({ layer_replication: [[0, 2], [1, 2]] }), "layer_replication"] as Row]
+      : []),
+    ["a saved embedding", lora({ modules_to_save: [embedding] })],
+    ["a saved embedding, tied", tied({ modules_to_save: [embedding] })],
+    ["a saved head, tied", tied({ modules_to_save: ["lm_head"] })],
+    ["both saved, tied", tied({ modules_to_save: [embedding, "lm_head"] })],
+    ["an embedding", lora({ target_modules: [linear, embedding] })],
+    ["an embedding, tied", tied({ target_modules: [linear, embedding] })],
+    [
+      "an embedding of another alpha, tied",
+      tied({ target_modules: [linear, embedding], alpha_pattern: { [embedding]: 3 } }),
+    ],
+    ["an embedding with DoRA, tied", tied({ target_modules: [linear, embedding], use_dora: true })],
+    ["tokens, tied", tied({ trainable_token_indices: [3, 5] })],
+    ["a head", lora({ target_modules: [linear, "lm_head"] })],
+    // PEFT 0.21 itself loses GPT-2's head on reading.
+    ...(isLlama ? [["a head, tied", tied({ target_modules: [linear, "lm_head"] })] as Row] : []),
+    ["IA3", { target_modules: [linear], feedforward_modules: [] }, "IA3", "IA3Config"],
+    ["VeRA", { r: 4, target_modules: [linear] }, "VERA", "VeraConfig"],
+    ...(isLlama ? [["LoHa", { r: 4, target_modules: [linear] }, "LOHA", "LoHaConfig"] as Row] : []),
+  ];
+}
+
+for (const [name, base] of Object.entries(bases)) {
+  peer(`what PEFT writes on ${name} gives PEFT's logits, or is refused by name`, async (folder) => {
+    const ids = [5, 17, 200, 3, 99, 42, 7, 1];
+    const jobs = rows(base, name === "llama").map(([what, options, refused, method], i) => ({
+      ...{ what, refused, model: base.folder, method, options, ids },
+      ...{ adapter: `${folder}/${i}`, out: `${folder}/${i}.logits` },
+    }));
+    await runScript("peft_written.py", jobs);
+    using device = await openCpu();
+    using model = await loadModel(base.folder, { device });
+    for (const { what, refused, adapter, out } of jobs) {
+      try {
+        const { apply, trainable, frozen } = loadAdapter(adapter, model);
+        assertEquals(refused, undefined, `${what} is refused`);
+        const logits = await evaluate(
+          apply(trainable, frozen, { inputIds: tensor(device, [ids], "i32") }),
+        ) as HostTensor;
+        const distance = apart(logits.data, readFloats(out));
+        assert(distance <= 1e-4, `${what}: ${distance} apart`);
+      } catch (error) {
+        if (!(error instanceof FileError) || refused === undefined) throw new Error(what, { cause: error });
+        assert(error.message.includes(refused), `${what}: ${error.message}`);
+      }
+    }
+  });
+}
