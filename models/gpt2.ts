@@ -17,6 +17,7 @@ import {
   readActivation,
 } from "./layers.ts";
 import type { ModelConfig } from "./load/config.ts";
+import { configOfWeights } from "./load/tied_head.ts";
 import { type Loader, loaderOf } from "./loader.ts";
 
 /** A linear layer as GPT-2 stores it: weight [in, out] (Hugging Face's Conv1D), bias [out]. */
@@ -147,9 +148,11 @@ export function makeGpt2(config: Gpt2Config, params: Gpt2Params): LayeredModel<G
 /** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
 export const gpt2: Loader<Gpt2Params> = loaderOf({
   modelType: "gpt2",
-  read: (config) => {
+  read: (given, source) => {
+    const config = configOfWeights(given, source, { embedding: "wte.weight", tied: true });
     const sizes = gpt2Config(config);
     return {
+      config,
       shapes: gpt2Shapes(sizes),
       make: (params) => makeGpt2(sizes, params as Gpt2Params),
       // The buffers of causal masks, which old files carry; a tied head that was written all the same.

@@ -8,6 +8,7 @@ import { reshape } from "../core/ops/broadcast.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { add, convert } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
+import { configOfWeights } from "./load/tied_head.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type Architecture, languageModel, type LayeredModel } from "./language_model.ts";
 import { type LlamaConfig, llamaConfig, type LlamaType } from "./llama_config.ts";
@@ -119,9 +120,11 @@ export function makeLlama(
 const loader = (modelType: LlamaType): Loader<LlamaParams> =>
   loaderOf({
     modelType,
-    read: (config) => {
+    read: (given, source) => {
+      const config = configOfWeights(given, source, { embedding: "embed_tokens.weight", tied: false });
       const sizes = llamaConfig(config);
       return {
+        config,
         shapes: llamaShapes(sizes),
         make: (params) => makeLlama(sizes, params as LlamaParams, modelType),
         // Buffers of old files; a tied head that was written all the same.

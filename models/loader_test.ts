@@ -4,6 +4,7 @@ import { DeviceError, FileError, OptionError } from "../core/errors.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
 import { formatBytes } from "../core/format_bytes.ts";
 import { flatten } from "../core/tree.ts";
+import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
 import { loadModel } from "./load_model.ts";
@@ -50,6 +51,29 @@ Deno.test("a dtype is honoured, and one that is none is refused", async () => {
     OptionError,
     "weights can't be held as f64: choose f32, f16, bf16 or packed",
   );
+});
+
+Deno.test("a head of its own in the file of a tied model is used where it differs, and is a copy where not", async () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    for (const difference of [0, 1]) {
+      await writeTinyModel(folder, {
+        weights: (all) => {
+          const { data, ...aval } = all.get("wte.weight")!;
+          all.set("lm_head.weight", { ...aval, data: data.map((x, i) => x + (i === 7 ? difference : 0)) });
+        },
+      });
+      using model = await gpt2.load(folder, { device: home().place });
+      const untied = difference !== 0;
+      assertEquals([model.params.lm_head !== undefined, Object.keys(model.tied ?? {}).length], [
+        untied,
+        untied ? 0 : 1,
+      ]);
+      assertEquals(model.config.flag("tie_word_embeddings"), !untied);
+    }
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 /** A .gguf file's bytes with some tensors said to be of another type, whose blocks must be no larger. */

@@ -156,8 +156,9 @@ function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions):
   return {
     ...kept,
     ...(names.has("classifier.weight") && { ...labels, architectures: ["BertForSequenceClassification"] }),
-    // Merging into one use of a tied weight splits it.
-    ...(model.tied?.lm_head !== undefined && { tie_word_embeddings: !names.has("lm_head.weight") }),
+    // Merging into one use of a tied weight splits it; a file may have had a head of its own, whatever it says.
+    ...((model.tied?.lm_head !== undefined || names.has("lm_head.weight")) &&
+      { tie_word_embeddings: !names.has("lm_head.weight") }),
     dtype: dtypeNames[writtenDType(largest, options)],
   };
 }

@@ -103,7 +103,8 @@ export const adapterFiles = [
     name: "An adapter of another kind",
     args: verify,
     files: adapter((_, config) => config.peft_type = "IA3"),
-    sentence: `error: ${config} is of the peft_type "IA3", and only "LORA" is read: choose a LoRA adapter.`,
+    sentence: `error: ${config} is of the peft_type "IA3", and only "LORA" is read: choose a LoRA adapter, or merge ` +
+      "this one with PEFT (merge_and_unload) where its method can be.",
     code: 1,
   },
   {
@@ -227,6 +228,31 @@ export const adapterFiles = [
     files: adapter((_, config) => config.init_lora_weights = "pissa"),
     sentence: `error: ${weights} was started by PiSSA and belongs to what that left of the base's weights: make it a ` +
       `plain adapter of the base first (lowrank convert ADAPTER --to plain).`,
+    code: 1,
+  },
+  {
+    name: "An adapter that OLoRA started",
+    args: verify,
+    files: adapter((_, config) => config.init_lora_weights = "olora"),
+    sentence: `error: ${weights} was started by OLoRA and belongs to what that left of the base's weights: make it a ` +
+      `plain adapter of the base first (lowrank convert ADAPTER --to plain --initial FOLDER, the adapter as it was at first).`,
+    code: 1,
+  },
+  {
+    name: "An activated LoRA",
+    args: verify,
+    files: adapter((_, config) => config.alora_invocation_tokens = [5, 6]),
+    sentence:
+      `error: ${config} says alora_invocation_tokens is [5,6], and that is not computed here (activated LoRA, ` +
+      `which adapts only what follows its tokens, is not built): merge the adapter where it was made.`,
+    code: 1,
+  },
+  {
+    name: "An adapter with a key of a later PEFT",
+    args: verify,
+    files: adapter((_, config) => config.use_next = true),
+    sentence: `error: ${config} says use_next is true, which is not known here and may change what the adapter ` +
+      `computes: take the key out if it does not.`,
     code: 1,
   },
   {

@@ -23,34 +23,35 @@ type Row = readonly [what: string, options: Record<string, unknown>, refused?: s
 function rows({ linear, embedding }: typeof bases.llama, isLlama: boolean): Row[] {
   const lora = (options: object = {}) => ({ r: 4, lora_alpha: 8, target_modules: [linear], ...options });
   const tied = (options: object) => lora({ ensure_weight_tying: true, ...options });
-  return [
-    ...["gaussian", "orthogonal", "mica"].map((init): Row => [init, lora({ init_lora_weights: init })]),
-    ...(isLlama ? [["OLoRA", lora({ init_lora_weights: "olora" }), "OLoRA"] as Row] : []),
+  const both = [linear, embedding];
+  const anywhere: Row[] = [
+    ["gaussian", lora({ init_lora_weights: "gaussian" })],
+    ["orthogonal", lora({ init_lora_weights: "orthogonal" })],
+    ["MiCA", lora({ init_lora_weights: "mica" })],
     ["PiSSA", lora({ init_lora_weights: "pissa" }), "PiSSA"],
     ["activated LoRA", lora({ alora_invocation_tokens: [5, 6] }), "alora_invocation_tokens"],
-    ["KaSA", lora({ kasa_config: {} }), "kasa_config"],
-    ...(isLlama
-      ? [["repeated layers", lora({ layer_replication: [[0, 2], [1, 2]] }), "layer_replication"] as Row]
-      : []),
     ["a saved embedding", lora({ modules_to_save: [embedding] })],
     ["a saved embedding, tied", tied({ modules_to_save: [embedding] })],
     ["a saved head, tied", tied({ modules_to_save: ["lm_head"] })],
     ["both saved, tied", tied({ modules_to_save: [embedding, "lm_head"] })],
-    ["an embedding", lora({ target_modules: [linear, embedding] })],
-    ["an embedding, tied", tied({ target_modules: [linear, embedding] })],
-    [
-      "an embedding of another alpha, tied",
-      tied({ target_modules: [linear, embedding], alpha_pattern: { [embedding]: 3 } }),
-    ],
-    ["an embedding with DoRA, tied", tied({ target_modules: [linear, embedding], use_dora: true })],
+    ["an embedding", lora({ target_modules: both })],
+    ["an embedding, tied", tied({ target_modules: both })],
+    ["an embedding of another alpha, tied", tied({ target_modules: both, alpha_pattern: { [embedding]: 3 } })],
+    ["an embedding with DoRA, tied", tied({ target_modules: both, use_dora: true })],
     ["tokens, tied", tied({ trainable_token_indices: [3, 5] })],
     ["a head", lora({ target_modules: [linear, "lm_head"] })],
-    // PEFT 0.21 itself loses GPT-2's head on reading.
-    ...(isLlama ? [["a head, tied", tied({ target_modules: [linear, "lm_head"] })] as Row] : []),
     ["IA3", { target_modules: [linear], feedforward_modules: [] }, "IA3", "IA3Config"],
     ["VeRA", { r: 4, target_modules: [linear] }, "VERA", "VeraConfig"],
-    ...(isLlama ? [["LoHa", { r: 4, target_modules: [linear] }, "LOHA", "LoHaConfig"] as Row] : []),
   ];
+  // What PEFT 0.21 can't do with GPT-2's kind of linear layers.
+  const onLinear: Row[] = [
+    ["OLoRA", lora({ init_lora_weights: "olora" }), "OLoRA"],
+    ["KaSA", lora({ kasa_config: {} }), "kasa_config"],
+    ["repeated layers", lora({ layer_replication: [[0, 2], [1, 2]] }), "layer_replication"],
+    ["a head, tied", tied({ target_modules: [linear, "lm_head"] })],
+    ["LoHa", { r: 4, target_modules: [linear] }, "LOHA", "LoHaConfig"],
+  ];
+  return isLlama ? [...anywhere, ...onLinear] : anywhere;
 }
 
 for (const [name, base] of Object.entries(bases)) {

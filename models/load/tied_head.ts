@@ -1,0 +1,28 @@
+import { sameShape } from "../../core/aval.ts";
+import { type ModelConfig, parseConfig } from "./config.ts";
+import { matchName, type WeightSource } from "./weights.ts";
+
+/**
+ * The configuration that a file's weights have: one that ties the head to the embedding does not where the file holds a head
+ * of its own that differs. Transformers (5) uses that head; one that is the same is a copy that was written all the same.
+ *
+ * @param tied whether this architecture's head is tied where the configuration says nothing
+ */
+export function configOfWeights(
+  config: ModelConfig,
+  source: WeightSource,
+  { embedding, tied }: { readonly embedding: string; readonly tied: boolean },
+): ModelConfig {
+  if (!config.flag("tie_word_embeddings", tied)) return config;
+  const names = new Set(source.names);
+  const [head, table] = ["lm_head.weight", embedding].map((name) => matchName(name, names));
+  if (head === null || table === null || isSame(source, head, table)) return config;
+  return parseConfig({ ...config.raw, tie_word_embeddings: false }, config.path);
+}
+
+function isSame(source: WeightSource, a: string, b: string): boolean {
+  const [x, y] = [source.entry(a), source.entry(b)];
+  if (x.stored !== y.stored || !sameShape(x.shape, y.shape)) return false;
+  const [own, other] = [source.read(a).data, source.read(b).data];
+  return own.every((value, i) => value === other[i]);
+}
