@@ -8,7 +8,7 @@
  * bench/against.ts alternates with bench/llama_decode.py and bench/torch_decode.py.
  */
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { type Activations, tokenStream } from "../models/generate.ts";
@@ -17,12 +17,16 @@ import type { LoadedModel, WeightDType } from "../models/loader.ts";
 import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 
-const flags = parseArgs(Deno.args, {
-  boolean: ["serve"],
-  string: ["dtype", "activations", "tokens", "threads", "rounds"],
-  default: { dtype: "packed", activations: "f32", tokens: "64", rounds: "5" },
+const text = { type: "string" } as const;
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    serve: { type: "boolean" },
+    ...{ dtype: { ...text, default: "packed" }, activations: { ...text, default: "f32" } },
+    ...{ tokens: { ...text, default: "64" }, rounds: { ...text, default: "5" }, threads: text },
+  },
 });
-const path = String(flags._[0] ?? ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+const path = positionals[0] ?? ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const tokens = Number(flags.tokens);
 using device = await openCpu({
   threads: flags.threads ? Number(flags.threads) : undefined,

@@ -5,7 +5,7 @@
  * `deno run --allow-read --allow-env --allow-ffi bench/packed_step.ts MODEL.gguf [--only f32|packed] [--no-blas] [--rounds N]`
  */
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { parseArgs } from "node:util";
 import { causalLoss } from "../core/nn/loss.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { upload } from "../core/tensor.ts";
@@ -17,13 +17,16 @@ import { adamw } from "../train/optimiser.ts";
 import { makeStep } from "../train/step.ts";
 import { median } from "./alternate.ts";
 
-const flags = parseArgs(Deno.args, {
-  boolean: ["blas"],
-  negatable: ["blas"],
-  string: ["only", "rounds"],
-  default: { blas: true, rounds: "7" },
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  allowNegative: true,
+  options: {
+    blas: { type: "boolean", default: true },
+    only: { type: "string" },
+    rounds: { type: "string", default: "7" },
+  },
 });
-const path = String(flags._[0] ?? ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+const path = positionals[0] ?? ".cache/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const kinds = (flags.only ? [flags.only] : ["f32", "packed"]) as ("f32" | "packed")[];
 using device = await openCpu({ blas: flags.blas });
 

@@ -1,10 +1,12 @@
 /**
  * `launch.ts SUBCOMMAND ARGS…` runs `deno SUBCOMMAND ARGS…`. Where JSR can't be reached it adds `--import-map offline.json`,
  * so that the same sources run on stand-ins for the `jsr:` packages, and says so. In the arguments, `{tmp}` stands for the
- * system's folder for temporary files, `{deno}` for the program that runs this. The exit code is that of the command.
+ * system's folder for temporary files, `{deno}` for the program that runs this, `{grants}` for the permissions that the words
+ * after the program's name ask for. The exit code is that of the command.
  */
 import { tmpdir } from "node:os";
 import { warn } from "../core/output.ts";
+import { grantsFor } from "./grants.ts";
 
 const [subcommand, ...rest] = Deno.args.map((arg) =>
   arg.replaceAll("{tmp}", tmpdir()).replaceAll("{deno}", Deno.execPath())
@@ -13,6 +15,13 @@ const args = [subcommand];
 if (!await reachesJsr()) {
   warn("launch: JSR can't be reached; running with the stand-ins of offline.json");
   args.push("--import-map", "offline.json");
+}
+if (subcommand === "run") args.push("--no-prompt");
+const place = rest.indexOf("{grants}");
+if (place >= 0) {
+  const { flags, said, words } = grantsFor(rest.slice(place + 2));
+  if (said.length > 0) warn(`launch: as its options ask, this may ${said.join(", ")}`);
+  rest.splice(place, rest.length, ...flags, rest[place + 1], ...words);
 }
 args.push(...rest);
 // Any value silences the Vulkan loader's complaint about a missing folder.

@@ -60,8 +60,15 @@ function withStack(error: unknown): string {
 
 /** The message of an error that is not the library's and yet the caller's to mend, else null. */
 function describeRefusal(error: unknown): string | null {
-  // A permission that was not given: Deno's message names the flag that gives it.
-  if (error instanceof Deno.errors.NotCapable) return error.message;
+  // A permission that was not given: Deno's message names what was wanted and the flag that gives it.
+  if (error instanceof Deno.errors.NotCapable) {
+    const [, kind, what, flag] =
+      /^Requires (\w+) access(?: to "(.*)")?, run again with the --(allow-\w+) flag/.exec(error.message) ?? [];
+    if (kind === undefined) return error.message;
+    return `Deno gave no ${kind} access${what ? ` to ${what}` : ""}: run again with --${flag}${
+      what ? `=${what}` : ""
+    }.`;
+  }
   // What the system refuses is never a bug.
   const reason = explainOsError(error);
   if (reason !== null) return `${(error as Error).message.replace(/^.*?\(os error \d+\)(, \w+)? ?/s, "")}: ${reason}.`;
