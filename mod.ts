@@ -61,7 +61,6 @@ export {
   select,
   shl,
   shr,
-  sigmoid,
   sign,
   sin,
   sqrt,

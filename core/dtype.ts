@@ -105,3 +105,8 @@ export function fromF16(bits: number): number {
   scratch.setUint16(0, bits);
   return scratch.getFloat16(0);
 }
+
+/** The number that an element of a host array stands for. */
+export function numberOf(dtype: DType, element: number): number {
+  return dtype === "f16" ? fromF16(element) : dtype === "bf16" ? fromBf16(element) : element;
+}

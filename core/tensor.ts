@@ -2,11 +2,10 @@ import { type Aval, formatAval, sizeOf } from "./aval.ts";
 import {
   byteSize,
   type DType,
-  fromBf16,
-  fromF16,
   type HostArray,
   hostArray,
   hostForm,
+  numberOf,
   storageBytes,
   toBf16,
   toF16,
@@ -106,8 +105,7 @@ export class Tensor implements Disposable {
     return Math.min(this.size, 8);
   }
   #describe(first: HostArray): string {
-    const widen = this.dtype === "f16" ? fromF16 : this.dtype === "bf16" ? fromBf16 : (x: number) => x;
-    const values = Array.from(first, (x) => String(Number(widen(x).toPrecision(6))));
+    const values = Array.from(first, (x) => String(Number(numberOf(this.dtype, x).toPrecision(6))));
     return `${this}: ${values.join(", ")}${this.size > values.length ? ", …" : ""}`;
   }
 }

@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sizeOf } from "../core/aval.ts";
-import { storageBytes } from "../core/dtype.ts";
+import { numberOf, storageBytes } from "../core/dtype.ts";
 import { DeviceError, OptionError } from "../core/errors.ts";
 import { exactText, Identities } from "../core/identity.ts";
 import { type Graph, inputPrim, nodesOf, Value } from "../core/ir/graph.ts";
@@ -273,7 +273,7 @@ export async function read(tree: unknown, options: { release?: boolean } = {}): 
   await Promise.all(copies);
   return flat.unflatten(tensors.map((t) => {
     const host = contents.get(t)!;
-    return host.shape.length === 0 ? host.data[0] : host;
+    return host.shape.length === 0 ? numberOf(host.dtype, host.data[0]) : host;
   }));
 }
 

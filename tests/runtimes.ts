@@ -1,4 +1,5 @@
 /** What golden cases and model tests run on: the oracle, and every device that is there, behind one interface. */
+import { numberOf } from "../core/dtype.ts";
 import { Value } from "../core/ir/graph.ts";
 import type { Runtime } from "../core/runtime.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
@@ -40,7 +41,7 @@ export const oracleRuntime: OpenRuntime = {
     mapTree(tree, (x) => {
       const own = x instanceof Value ? evaluateOracle({ inputs: [], outputs: [x] }, [])[0] : fromOracle(x as Tensor);
       const host = toHost(own);
-      return host.shape.length === 0 ? host.data[0] : host;
+      return host.shape.length === 0 ? numberOf(host.dtype, host.data[0]) : host;
     }),
   [Symbol.dispose]: () => {},
 };

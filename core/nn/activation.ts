@@ -6,7 +6,7 @@ import { defineComposite } from "../ir/composite.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { asValue } from "../ops/constant.ts";
 import { barrier } from "../ops/control.ts";
-import { add, erf, exp, mul, sigmoid, sub, tanh } from "../ops/elementwise.ts";
+import { abs, add, div, erf, exp, ge, min, mul, neg, select, sub, tanh } from "../ops/elementwise.ts";
 import type { Operand } from "../tensor.ts";
 
 /**
@@ -24,6 +24,32 @@ function activation(name: string, f: (x: Value) => Value, derivative: (x: Value)
     vjp: ({ cts: [ct], inputs }) => [ct && bind1(gradPrim, [...barrier(inputs, [ct]), ct], null)],
   });
 }
+
+/** e^-|x|, at most 1: no size of x overflows, and what is small keeps its digits. */
+const decay = (x: Value) => exp(neg(abs(x)));
+
+const sigmoidPrim: Primitive<null> = activation(
+  "sigmoid",
+  (x) => {
+    const e = decay(x);
+    return div(select(ge(x, 0), 1, e), add(e, 1));
+  },
+  (x) => mul(sigmoid(x), sigmoid(neg(x))),
+);
+
+/** log(1 + e) for 0 ≤ e ≤ 1 to a few units in the last place: 2 artanh(e / (2 + e)) by its series. */
+function logOfOneAnd(e: Value): Value {
+  const z = div(e, add(e, 2)), square = mul(z, z);
+  let sum: Value = mul(square, 1 / 17);
+  for (let n = 15; n > 1; n -= 2) sum = mul(add(sum, 1 / n), square);
+  return mul(mul(add(sum, 1), z), 2);
+}
+
+const logSigmoidPrim = activation(
+  "logSigmoid",
+  (x) => sub(min(x, 0), logOfOneAnd(decay(x))),
+  (x) => sigmoid(neg(x)),
+);
 
 const geluPrim = activation(
   "gelu",
@@ -67,6 +93,16 @@ const swigluGradPrim = defineComposite<null>({
     return [mul(mul(ct, up), siluSlope(gate, s)), mul(ct, mul(gate, s))];
   },
 });
+
+/** 1 / (1 + e^-x), with the digits of e^x where that is small: sigmoid(-80) is not 0. */
+export function sigmoid(x: Operand): Value {
+  return bind1(sigmoidPrim, [asValue(x)], null);
+}
+
+/** log(sigmoid(x)) for x of any size, where sigmoid(x) may be too small a number: logSigmoid(-1000) is -1000. */
+export function logSigmoid(x: Operand): Value {
+  return bind1(logSigmoidPrim, [asValue(x)], null);
+}
 
 /** x·Φ(x) by the error function. Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units". */
 export function gelu(x: Operand): Value {

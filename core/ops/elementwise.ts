@@ -11,13 +11,21 @@ import { asValue } from "./constant.ts";
 import { asNumbers } from "./quantize.ts";
 
 type ElementwiseName = Exclude<ScalarOp, "convert" | "bitcast" | "select">;
-type Kind = "float" | "number" | "integer" | "bool" | "any";
+type Kind = "float" | "number" | "integer" | "bits" | "any";
 const accepts: Record<Kind, (d: DType) => boolean> = {
   float: (d) => d === "f32",
   number: (d) => d === "f32" || d === "i32" || d === "u32",
-  integer: (d) => d === "i32" || d === "u32" || d === "bool",
-  bool: (d) => d === "bool",
+  integer: (d) => d === "i32" || d === "u32",
+  bits: (d) => d === "i32" || d === "u32" || d === "bool",
   any: () => true,
+};
+
+const kindNames: Record<Kind, string> = {
+  float: "f32",
+  number: "f32, i32 or u32",
+  integer: "i32 or u32",
+  bits: "i32, u32 or bool",
+  any: "values",
 };
 
 function inferSame(name: string, kind: Kind, result?: DType): (inputs: readonly Aval[]) => Aval[] {
@@ -30,7 +38,7 @@ function inferSame(name: string, kind: Kind, result?: DType): (inputs: readonly 
           : "";
         throw new ShapeError(
           `Cannot ${name} ${inputs.map(formatAval).join(" and ")}: it takes ${
-            kind === "any" ? "one dtype" : kind + "s"
+            kindNames[kind]
           } of one shape and dtype${mend}`,
         );
       }
@@ -87,7 +95,7 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
   sin: elementwise("sin", "float", derivative(([x]) => cos(x))),
   cos: elementwise("cos", "float", derivative(([x]) => neg(sin(x)))),
   isFinite: elementwise("isFinite", "float", none, "bool"),
-  not: elementwise("not", "integer", none),
+  not: elementwise("not", "bits", none),
   add: elementwise("add", "number", pullback((ct) => ct, (ct) => ct)),
   sub: elementwise("sub", "number", pullback((ct) => ct, (ct) => neg(ct))),
   mul: elementwise("mul", "number", derivative(([, b]) => b, ([a]) => a)),
@@ -123,9 +131,9 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
   le: elementwise("le", "number", none, "bool"),
   gt: elementwise("gt", "number", none, "bool"),
   ge: elementwise("ge", "number", none, "bool"),
-  and: elementwise("and", "integer", none),
-  or: elementwise("or", "integer", none),
-  xor: elementwise("xor", "integer", none),
+  and: elementwise("and", "bits", none),
+  or: elementwise("or", "bits", none),
+  xor: elementwise("xor", "bits", none),
   shl: elementwise("shl", "integer", none),
   shr: elementwise("shr", "integer", none),
 };
@@ -166,7 +174,14 @@ export const convertPrim: Primitive<{ dtype: DType }> = {
 
 export const bitcastPrim: Primitive<{ dtype: DType }> = {
   name: "bitcast",
-  infer: ([x], { dtype }) => [{ shape: x.shape, dtype }],
+  infer: ([x], { dtype }) => {
+    for (const each of [x.dtype, dtype]) {
+      if (!accepts.number(each)) {
+        throw new ShapeError(`Cannot bitcast ${formatAval(x)} to ${dtype}: both are f32, i32 or u32`);
+      }
+    }
+    return [{ shape: x.shape, dtype }];
+  },
   vjp: none,
   batch: ({ inputs: [x], params }) => [bitcast(x, params.dtype)],
   lowering: { kind: "scalar", op: "bitcast" },
@@ -249,9 +264,9 @@ export const add: Binary = binary("add");
 export const sub: Binary = binary("sub");
 /** a · b. */
 export const mul: Binary = binary("mul");
-/** a / b; integers truncate. */
+/** a / b; integers truncate, and by 0 give -1 (all bits of u32). The least i32 by -1 is itself: it wraps. */
 export const div: Binary = binary("div");
-/** The remainder of a division that truncates. */
+/** The remainder of a division that truncates, with the sign of a: rem(-5, 3) is -2. Integers by 0 give a. */
 export const rem: Binary = binary("rem");
 /** a^b, for a of at least 0. */
 export const pow: Binary = binary("pow");
@@ -277,9 +292,9 @@ export const and: Binary = binary("and");
 export const or: Binary = binary("or");
 /** One of two, bit by bit for integers. */
 export const xor: Binary = binary("xor");
-/** a shifted left by b bits. */
+/** a shifted left by b bits, b modulo 32. */
 export const shl: Binary = binary("shl");
-/** a shifted right by b bits: i32 keeps its sign, u32 fills with 0. */
+/** a shifted right by b bits, b modulo 32: i32 keeps its sign, u32 fills with 0. */
 export const shr: Binary = binary("shr");
 
 /** `a` where `condition` holds, else `b`. */
@@ -295,7 +310,10 @@ export function clamp(x: Operand, low: Operand, high: Operand): Value {
   return min(max(x, low), high);
 }
 
-/** The same numbers in another dtype: floats round to nearest, float to integer truncates. */
+/**
+ * The same numbers in another dtype: floats round to nearest; float to integer truncates, to the nearest there is where it is
+ * out of range, and NaN to 0; to bool it is whether it is not 0.
+ */
 export function convert(x: Operand, dtype: DType): Value {
   const value = asNumbers(x);
   return value.dtype === dtype ? value : bind1(convertPrim, [value], { dtype });
@@ -304,9 +322,4 @@ export function convert(x: Operand, dtype: DType): Value {
 /** The same 32 bits read as another dtype. */
 export function bitcast(x: Operand, dtype: DType): Value {
   return bind1(bitcastPrim, [asValue(x)], { dtype });
-}
-
-/** 1 / (1 + e^-x), by tanh so that no size of x overflows. */
-export function sigmoid(x: Operand): Value {
-  return add(mul(tanh(mul(x, 0.5)), 0.5), 0.5);
 }

@@ -153,7 +153,7 @@ export class MathEmitter {
   /** x^y with x under y on the stack, through log and exp in f64, two lanes at a time. */
   pow(): void {
     const { code } = this;
-    this.#with(6, (x, y, a, half, odd, result) => {
+    this.#with(5, (x, y, a, half, result) => {
       code.set(y).tee(x).op("f32x4.abs").set(a);
       this.#halves(a, half, (v) => {
         this.#log64(v);
@@ -162,17 +162,23 @@ export class MathEmitter {
         code.op("f64x2.promote_low_f32x4", "f64x2.mul");
         this.#exp64();
       }, result);
-      // A negative base: the sign of an odd integer exponent, NaN for a fraction.
-      code.get(y).f32x4(0.5).op("f32x4.mul").tee(half).op("f32x4.floor").get(half).op("f32x4.ne").set(odd);
-      code.get(odd).i32x4(...four(-0x80000000)).op("v128.and").get(x).op("v128.and").get(result).op("v128.or");
-      code.get(y).op("f32x4.floor").get(y).op("f32x4.ne").get(x).f32x4(0).op("f32x4.lt", "v128.and", "v128.or");
-      code.set(result);
-      // 0 and infinity to a power, NaN, and x^0 = 1.
+      // 0 and infinity to a power.
       code.f32x4(0).f32x4(Infinity).get(a).f32x4(1).op("f32x4.lt").get(y).f32x4(0).op("f32x4.lt", "v128.xor");
       code.op("v128.bitselect").get(result);
       code.get(a).f32x4(0).op("f32x4.eq").get(a).f32x4(Infinity).op("f32x4.eq", "v128.or", "v128.bitselect");
+      // A negative base: the sign of an odd integer exponent, NaN for a fraction.
+      code.get(y).f32x4(0.5).op("f32x4.mul").tee(half).op("f32x4.floor").get(half).op("f32x4.ne");
+      code.get(y).op("f32x4.floor").get(y).op("f32x4.ne").tee(half).op("v128.andnot");
+      code.i32x4(...four(-0x80000000)).op("v128.and").get(x).op("v128.and", "v128.or").get(half).get(x).f32x4(0).op(
+        "f32x4.lt",
+        "v128.and",
+      );
+      code.get(a).f32x4(Infinity).op("f32x4.lt", "v128.and", "v128.or");
       code.get(x).get(x).op("f32x4.ne").get(y).get(y).op("f32x4.ne", "v128.or", "v128.or").set(result);
-      code.f32x4(1).get(result).get(y).f32x4(0).op("f32x4.eq", "v128.bitselect");
+      // x^0 and 1^y are 1 whatever the other is, and so is -1 to an infinite power.
+      code.f32x4(1).get(result).get(y).f32x4(0).op("f32x4.eq").get(x).f32x4(1).op("f32x4.eq", "v128.or");
+      code.get(a).f32x4(1).op("f32x4.eq").get(y).op("f32x4.abs").f32x4(Infinity).op("f32x4.eq", "v128.and", "v128.or");
+      code.op("v128.bitselect");
     });
   }
 
@@ -206,6 +212,8 @@ export class MathEmitter {
       this.multiplyAdd(() => code.get(half));
       code.get(sine).get(n).i32(31).op("i32x4.shl").i32(31).op("i32x4.shr_s", "v128.bitselect");
       code.get(n).i32(30).op("i32x4.shl").i32x4(...four(-0x80000000)).op("v128.and", "v128.xor");
+      // The sine of -0 is -0, whose sign the reduction lost.
+      if (!quarter) code.set(sine).get(x).get(sine).get(x).f32x4(0).op("f32x4.eq", "v128.bitselect");
     });
   }
 

@@ -59,14 +59,17 @@ const binary: Record<BinaryOp, Emit> = {
   add: byType({ f32: "f32x4.add", i32: "i32x4.add", u32: "i32x4.add" }),
   sub: byType({ f32: "f32x4.sub", i32: "i32x4.sub", u32: "i32x4.sub" }),
   mul: byType({ f32: "f32x4.mul", i32: "i32x4.mul", u32: "i32x4.mul" }),
-  div: byType({ f32: "f32x4.div" }, { i32: perLane("i32.div_s"), u32: perLane("i32.div_u") }),
+  div: byType({ f32: "f32x4.div" }, { i32: divide("i32.div_s"), u32: divide("i32.div_u") }),
   rem: byType({}, {
     f32: ({ code }) =>
       withVectors(code, 2, ([x, y]) => {
-        code.set(y).tee(x).get(x).get(y).op("f32x4.div", "f32x4.trunc").get(y).op("f32x4.mul", "f32x4.sub");
+        code.set(y).set(x).get(x).get(x).get(y).op("f32x4.div", "f32x4.trunc").get(y).op("f32x4.mul");
+        // Of a number by infinity it is the number, not 0 times infinity.
+        code.get(x).op("f32x4.abs").get(y).op("f32x4.abs", "f32x4.lt", "v128.andnot", "f32x4.sub");
+        code.get(x).i32x4(-0x80000000, -0x80000000, -0x80000000, -0x80000000).op("v128.and", "v128.or");
       }),
-    i32: perLane("i32.rem_s"),
-    u32: perLane("i32.rem_u"),
+    i32: divide("i32.rem_s"),
+    u32: divide("i32.rem_u"),
   }),
   pow: ({ math }) => math.pow(),
   max: byType({ f32: "f32x4.max", i32: "i32x4.max_s", u32: "i32x4.max_u", bool: "v128.or" }),
@@ -110,27 +113,41 @@ function divideInto(code: Code, denominator: () => void): void {
   });
 }
 
-/** Integer division and shifts by a varying count have no vector instruction. A zero divisor gives 0, not a trap. */
+/** Integer division and shifts by a varying count have no vector instruction. */
 function perLane(opcode: PlainOpcode): Emit {
-  const divides = opcode.includes("div") || opcode.includes("rem");
   return ({ code }) =>
     withVectors(code, 3, ([x, y, result]) => {
       code.set(y).set(x);
       for (let lane = 0; lane < 4; lane++) {
-        const put = () => {
-          code.get(result).get(x).lane("i32x4.extract_lane", lane).get(y).lane("i32x4.extract_lane", lane);
-          code.op(opcode).lane("i32x4.replace_lane", lane).set(result);
-        };
-        if (!divides) {
-          put();
-          continue;
-        }
-        code.get(y).lane("i32x4.extract_lane", lane).when(put, () => {
-          code.get(result).i32(0).lane("i32x4.replace_lane", lane).set(result);
-        });
+        code.get(result).get(x).lane("i32x4.extract_lane", lane).get(y).lane("i32x4.extract_lane", lane);
+        code.op(opcode).lane("i32x4.replace_lane", lane).set(result);
       }
       code.get(result);
     });
+}
+
+/**
+ * A division that never traps: x / 0 = -1 (all bits), x % 0 = x, and the least i32 by -1 is itself with remainder 0. Lanes
+ * that would trap are divided by 1.
+ */
+function divide(opcode: "i32.div_s" | "i32.div_u" | "i32.rem_s" | "i32.rem_u"): Emit {
+  const divided = perLane(opcode), signed = opcode.endsWith("s"), quotient = opcode.startsWith("i32.div");
+  return (site) => {
+    const { code } = site;
+    withVectors(code, 4, ([x, y, zero, minus]) => {
+      code.tee(y).i32x4(0, 0, 0, 0).op("i32x4.eq").set(zero).set(x);
+      if (signed) code.get(y).i32x4(-1, -1, -1, -1).op("i32x4.eq").set(minus);
+      code.get(x).i32x4(1, 1, 1, 1).get(y).get(zero);
+      if (signed) code.get(minus).op("v128.or");
+      code.op("v128.bitselect");
+      divided(site);
+      code.set(y);
+      if (quotient && signed) code.get(y).op("i32x4.neg").get(y).get(minus).op("v128.bitselect").set(y);
+      if (quotient) code.i32x4(-1, -1, -1, -1);
+      else code.get(x);
+      code.get(y).get(zero).op("v128.bitselect");
+    });
+  };
 }
 
 function withVectors(code: Code, count: number, body: (locals: ReturnType<Code["local"]>[]) => void): void {

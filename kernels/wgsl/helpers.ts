@@ -18,6 +18,10 @@ export type HelperName =
   | "sine"
   | "cosine"
   | "sine_at"
+  | "divide_i32"
+  | "divide_u32"
+  | "rest_i32"
+  | "rest_u32"
   | "to_i32"
   | "to_u32"
   | "threefry"
@@ -98,7 +102,7 @@ fn log_exact(x: f32) -> f32 {
 fn power(x: f32, y: f32) -> f32 {
   if (y == 0.0) { return 1.0; }
   if (x == 0.0) { return select(0.0, from_bits(0x7f800000u), y < 0.0); }
-  let size = exp(y * log_exact(abs(x)));
+  let size = select(exp(y * log_exact(abs(x))), 1.0, abs(x) == 1.0);
   if (x > 0.0) { return size; }
   if (floor(y) != y) { return from_bits(0x7fc00000u); }
   return select(size, -size, floor(y * 0.5) * 2.0 != y);
@@ -138,12 +142,55 @@ fn sine(x: f32) -> f32 { return sine_at(x, 0); }`,
     text: `
 fn cosine(x: f32) -> f32 { return sine_at(x, 1); }`,
   },
+  divide_i32: {
+    args: ["i32", "i32"],
+    result: "i32",
+    text: `
+// x / 0 is -1, and the least number by -1 itself.
+fn divide_i32(x: i32, y: i32) -> i32 {
+  if (y == 0) { return -1; }
+  if (y == -1) { return -x; }
+  return x / y;
+}`,
+  },
+  divide_u32: {
+    args: ["u32", "u32"],
+    result: "u32",
+    text: `
+// x / 0 is all bits.
+fn divide_u32(x: u32, y: u32) -> u32 {
+  if (y == 0u) { return 0xffffffffu; }
+  return x / y;
+}`,
+  },
+  rest_i32: {
+    args: ["i32", "i32"],
+    result: "i32",
+    text: `
+// x % 0 is x.
+fn rest_i32(x: i32, y: i32) -> i32 {
+  if (y == 0) { return x; }
+  if (y == -1) { return 0; }
+  return x % y;
+}`,
+  },
+  rest_u32: {
+    args: ["u32", "u32"],
+    result: "u32",
+    text: `
+// x % 0 is x.
+fn rest_u32(x: u32, y: u32) -> u32 {
+  if (y == 0u) { return x; }
+  return x % y;
+}`,
+  },
   to_i32: {
     args: ["f32"],
     result: "i32",
     text: `
-// Truncates and saturates.
+// Truncates and saturates; NaN, told by its bits, gives 0.
 fn to_i32(x: f32) -> i32 {
+  if ((bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u) { return 0; }
   let near = i32(clamp(x, -2147483648.0, 2147483520.0));
   return select(near, 2147483647i, x >= 2147483648.0);
 }`,
@@ -152,8 +199,9 @@ fn to_i32(x: f32) -> i32 {
     args: ["f32"],
     result: "u32",
     text: `
-// Truncates and saturates.
+// Truncates and saturates; NaN, told by its bits, gives 0.
 fn to_u32(x: f32) -> u32 {
+  if ((bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u) { return 0u; }
   let near = u32(clamp(x, 0.0, 4294967040.0));
   return select(near, 4294967295u, x >= 4294967296.0);
 }`,

@@ -61,9 +61,22 @@ const zero = (term: Term) => term.width === 4 ? `vec4<${term.type}>()` : `${term
 /** `!(x == y)` and not `x != y`: the latter may be an ordered comparison, which is false for NaN. */
 const differ = (x: Term, y: string, site: Site): Term => result(site, `!(${grouped(x)} == ${y})`, false);
 
+/** By the count modulo 32. */
 const shift = (sign: string): Rule => ([x, y], site) => {
-  const amount = `${typeName("u32", site.width)}(${site.width === 4 ? splat(y).text : y.text})`;
+  const count = `${typeName("u32", site.width)}(${site.width === 4 ? splat(y).text : y.text})`;
+  const small = /^([12]?\d|3[01])[iu]$/.test(y.text);
+  const amount = small ? count : `(${count} & ${typeName("u32", site.width)}(31u))`;
   return result(site, `${grouped(site.width === 4 ? splat(x) : x)} ${sign} ${amount}`, false);
+};
+
+/** Integers by what may be 0 or -1 are divided by a function that says what comes of it. */
+const divide = (sign: "/" | "%"): Rule => (args, site) => {
+  const safe = site.type === "f32" || /^[1-9]\d*[iu]$/.test(args[1].text);
+  if (safe) return mixed(sign)(args, site);
+  const names = sign === "/"
+    ? { i32: "divide_i32", u32: "divide_u32" } as const
+    : { i32: "rest_i32", u32: "rest_u32" } as const;
+  return helper(names[site.type as "i32" | "u32"])(args, site);
 };
 
 /** Every scalar operation in WGSL. Unlike some built-ins these hold at the edges that models meet: see helpers.ts. */
@@ -107,8 +120,8 @@ export const scalarRules = {
   add: mixed("+"),
   sub: mixed("-"),
   mul: mixed("*"),
-  div: mixed("/"),
-  rem: mixed("%"),
+  div: divide("/"),
+  rem: divide("%"),
   pow: helper("power"),
   max: call("max"),
   min: call("min"),

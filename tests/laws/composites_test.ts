@@ -1,7 +1,18 @@
 /** Composites keep the law of vmap, by their own rule or through their definition. */
 import { assert, assertEquals } from "@std/assert";
 import type { Value } from "../../core/ir/graph.ts";
-import { attention, crossEntropyRows, geluTanh, layerNorm, rmsNorm, rope, softmax, swiglu } from "../../core/nn/mod.ts";
+import {
+  attention,
+  crossEntropyRows,
+  geluTanh,
+  layerNorm,
+  logSigmoid,
+  rmsNorm,
+  rope,
+  sigmoid,
+  softmax,
+  swiglu,
+} from "../../core/nn/mod.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
@@ -19,6 +30,8 @@ const composites: Record<string, { inputs: InputSpec[]; apply: (...xs: any[]) =>
   layerNorm: { inputs: [f(3, 4), f(4), f(4)], apply: (x, g, b) => layerNorm(x, g, b, 1e-5) },
   rmsNorm: { inputs: [f(3, 4), f(4)], apply: (x, g) => rmsNorm(x, g, 1e-5) },
   softmax: { inputs: [f(3, 4)], apply: (x) => softmax(x) },
+  sigmoid: { inputs: [f(3, 4)], apply: sigmoid },
+  logSigmoid: { inputs: [f(3, 4)], apply: logSigmoid },
   geluTanh: { inputs: [f(3, 4)], apply: geluTanh },
   swiglu: { inputs: [f(3, 4), f(3, 4)], apply: swiglu },
   rope: { inputs: [f(2, 3, 2, 4), f(2, 3, 2), f(2, 3, 2)], apply: (x, cos, sin) => rope(x, { cos, sin }) },

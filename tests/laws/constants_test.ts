@@ -2,10 +2,11 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { constant } from "../../core/ops/constant.ts";
-import { add, bitcast, mul } from "../../core/ops/elementwise.ts";
-import { upload } from "../../core/tensor.ts";
+import { add, bitcast, convert, mul } from "../../core/ops/elementwise.ts";
+import { tensor, upload } from "../../core/tensor.ts";
 import { jit, read } from "../../kernels/jit.ts";
 import { devices } from "../devices.ts";
+import { runtimes } from "../runtimes.ts";
 import type { Value } from "../../core/ir/graph.ts";
 
 const bits = (x: number) => new Uint32Array(Float32Array.of(x).buffer)[0];
@@ -13,6 +14,17 @@ const numbers = fc.oneof(
   fc.constantFrom(NaN, Infinity, -Infinity, 0, -0, 1e-40, 16777217, 0.1),
   fc.float({ noDefaultInfinity: true }),
 );
+
+for (const { name, open } of runtimes) {
+  Deno.test(`${name}: a scalar reads as the number it is, whatever it is stored as`, async () => {
+    using runtime = await open();
+    for (const dtype of ["f32", "f16", "bf16", "i32", "u32", "bool"] as const) {
+      assertEquals(await runtime.read(tensor(runtime.home, 1, dtype)), 1, dtype);
+      assertEquals(await runtime.read(runtime.jit((x: Value) => convert(x, dtype))(tensor(runtime.home, 1))), 1, dtype);
+    }
+    assertEquals(await runtime.read(tensor(runtime.home, -1.5, "bf16")), -1.5);
+  });
+}
 
 for (const { name, open } of devices) {
   Deno.test(`${name}: constants side by side are each their own`, async () => {

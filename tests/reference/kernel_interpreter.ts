@@ -212,11 +212,11 @@ export function applyScalar(
     case "mul":
       return float ? x * y : wrap(type, Math.imul(x, y));
     case "div":
-      return float ? x / y : wrap(type, Math.trunc(x / y));
+      return float ? x / y : y === 0 ? wrap(type, -1) : wrap(type, Math.trunc(x / y));
     case "rem":
-      return float ? x % y : wrap(type, x % y);
+      return float ? x % y : y === 0 ? x : wrap(type, x % y);
     case "pow":
-      return Math.pow(x, y);
+      return x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : Math.pow(x, y);
     case "max":
       return Math.max(x, y);
     case "min":

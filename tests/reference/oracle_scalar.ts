@@ -55,13 +55,18 @@ export const unary: Record<string, (x: number, dtype: DType) => number> = {
   not: (x, dtype) => dtype === "bool" ? 1 - x : ~x,
 };
 
+/** As C99 has it: 1 to any power is 1, and -1 to an infinite one. */
+export function pow(x: number, y: number): number {
+  return x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : Math.pow(x, y);
+}
+
 export const binary: Record<string, (a: number, b: number, dtype: DType) => number> = {
   add: (a, b) => a + b,
   sub: (a, b) => a - b,
   mul: (a, b, dtype) => isFloat(dtype) ? a * b : Math.imul(a, b),
-  div: (a, b, dtype) => isFloat(dtype) ? a / b : Math.trunc(a / b),
-  rem: (a, b) => a % b,
-  pow: Math.pow,
+  div: (a, b, dtype) => isFloat(dtype) ? a / b : b === 0 ? -1 : Math.trunc(a / b),
+  rem: (a, b, dtype) => !isFloat(dtype) && b === 0 ? a : a % b,
+  pow,
   max: (a, b) => Math.max(a, b),
   min: (a, b) => Math.min(a, b),
   eq: (a, b) => a === b ? 1 : 0,

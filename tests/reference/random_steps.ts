@@ -3,7 +3,7 @@ import { sameShape, sizeOf } from "../../core/aval.ts";
 import { type DType, isFloat } from "../../core/dtype.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import { attention } from "../../core/nn/attention.ts";
-import { geluTanh, silu, swiglu } from "../../core/nn/activation.ts";
+import { geluTanh, sigmoid, silu, swiglu } from "../../core/nn/activation.ts";
 import { crossEntropyRows } from "../../core/nn/loss.ts";
 import { layerNorm, rmsNorm } from "../../core/nn/norm.ts";
 import { rope } from "../../core/nn/rope.ts";
@@ -42,7 +42,6 @@ import {
   select,
   shl,
   shr,
-  sigmoid,
   sign,
   sin,
   sqrt,
