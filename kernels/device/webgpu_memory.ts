@@ -25,15 +25,19 @@ export class WebGpuMemory {
     return this.#peak;
   }
 
+  /** The size of a buffer that holds `bytes`, where one can. */
+  sizeOf(bytes: number): number {
+    const size = roundUp(bytes);
+    if (size <= this.gpu.limits.maxBufferSize) return size;
+    throw new DeviceError(
+      `Cannot allocate ${formatMiB(size)} on ${this.description}: one buffer holds at most ` +
+        `${formatMiB(this.gpu.limits.maxBufferSize)}: use a smaller batch or --device cpu`,
+    );
+  }
+
   /** A buffer of at least `bytes`, rounded up to whole vectors: a kernel may touch the four elements around the last. */
   allocate(bytes: number): WebGpuBuffer {
-    const size = roundUp(bytes);
-    if (size > this.gpu.limits.maxBufferSize) {
-      throw new DeviceError(
-        `Cannot allocate ${formatMiB(size)} on ${this.description}: one buffer holds at most ` +
-          `${formatMiB(this.gpu.limits.maxBufferSize)}: use a smaller batch or --device cpu`,
-      );
-    }
+    const size = this.sizeOf(bytes);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const buffer = new WebGpuBuffer(this, this.gpu.createBuffer({ size, usage }), size, this.#serials++);
     this.#current += size;

@@ -16,7 +16,7 @@ interface Counted extends Pipeline {
 }
 
 /** What drivers hold for a pipeline and each byte of its shader: measured on Mesa's. */
-const driverBytes = { pipeline: 2 ** 17, byte: 32 };
+const driverBytes = { pipeline: 2 ** 18, byte: 32 };
 
 /**
  * Compiled shaders by their text, so that equal kernels of all programs compile once and leave with the last of them, and

@@ -43,6 +43,9 @@ export class WebGpuProgram implements Executable {
   readonly #variants = new Map<string, readonly Dispatch[]>();
 
   constructor(readonly device: Home, readonly program: Program) {
+    // Before kernels are written for what there will never be.
+    for (const { dtype, size } of program.outputs) device.memory.sizeOf(storageBytes(dtype, size));
+    device.memory.sizeOf(program.arenaBytes);
     const distinct = program.arguments.map((_, i) => i);
     const outputs = program.outputs.map(({ donated }, i) => donated ?? program.arguments.length + i);
     this.#variant([...distinct, ...outputs]);
