@@ -1,11 +1,12 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DeviceError, LowrankError } from "../core/errors.ts";
+import { DeviceError, LowrankError, OptionError, ShapeError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
-import { add, convert, mul } from "../core/ops/elementwise.ts";
+import { add, convert, max, mul, neg } from "../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../core/ops/indexing.ts";
 import { tensor, upload } from "../core/tensor.ts";
-import { valueAndGrad } from "../core/transforms/grad.ts";
+import { grad, valueAndGrad } from "../core/transforms/grad.ts";
+import { vmap } from "../core/transforms/vmap.ts";
 import { openCpu } from "./device/cpu.ts";
 import { randomPacked } from "../tests/reference/packed_reference.ts";
 import { evaluate, jit, read } from "./jit.ts";
@@ -113,4 +114,106 @@ Deno.test("an argument may be a value made of tensors, which is computed first",
   const { sum, again } = await read(jit((x: Value) => ({ sum: add(x, 1), again: x }))(doubled));
   assertEquals([[...sum.data], [...again.data]], [[3, 5], [2, 4]]);
   assertEquals([...(await read({ doubled })).doubled.data], [2, 4]);
+});
+
+Deno.test("what is static or no leaf is told by type and value, or by which object it is", async () => {
+  using device = await openCpu({ threads: 1 });
+  const x = tensor(device, [2, 3]);
+  const same = (n: number) => (x: Value) => mul(x, n); // of one source text
+  const f = jit(({ how }: any, x: Value) => typeof how === "function" ? how(x) : how === true ? add(x, 1) : neg(x));
+  const values = async (out: any) => [...(await read(out)).data];
+  for (const [how, want] of [[same(2), [4, 6]], [same(5), [10, 15]], [true, [3, 4]], ["true", [-2, -3]]] as const) {
+    for (let i = 0; i < 2; i++) assertEquals(await values(f({ how }, x)), [...want]);
+  }
+  let traces = 0;
+  const g = jit((x: Value, n: any, tag?: unknown) => {
+    traces++;
+    let y = x;
+    for (let i = 0; i < Number(n?.times ?? n); i++) y = add(y, x);
+    return typeof tag === "symbol" ? neg(y) : y;
+  }, { static: [1, 2], warn: () => {} });
+  const [once, twice] = [{ times: 1 }, { times: 2 }];
+  const cases = [[1, [4, 6]], ["1", [4, 6]], [2, [6, 9]], [2n, [6, 9]], [once, [4, 6]], [twice, [6, 9]]] as const;
+  for (const [n, want] of cases) for (let i = 0; i < 2; i++) assertEquals(await values(g(x, n)), [...want]);
+  assertEquals(traces, cases.length);
+  const [a, b] = [Symbol("s"), Symbol("s")];
+  for (const tag of [a, b, Symbol.for("s"), undefined]) {
+    assertEquals(await values(g(x, 0, tag)), tag === undefined ? [2, 3] : [-2, -3]);
+  }
+  assertEquals(traces, cases.length + 4);
+  for (const n of [NaN, NaN, 0, -0]) assertEquals(await values(g(x, n)), [2, 3]);
+  assertEquals(traces, cases.length + 7);
+  assertThrows(() => g(x, tensor(device, 1)), OptionError, "argument 1 is static, but it is Tensor(f32[]");
+});
+
+Deno.test("functions that trace to one graph share a program, and constants that differ have their own", async () => {
+  using device = await openCpu({ threads: 1 });
+  const x = tensor(device, [1, 2]);
+  const before = device.programs.size;
+  for (let i = 0; i < 3; i++) assertEquals([...(await read(jit((x: Value) => mul(x, 3))(x))).data], [3, 6]);
+  assertEquals(device.programs.size, before + 1);
+  for (let i = 0; i < 3; i++) assertEquals([...(await evaluate(mul(add(x, x), 0.5))).data], [1, 2]);
+  assertEquals(device.programs.size, before + 2);
+  const filled = async (c: number) => [...(await read(jit((x: Value) => max(x, c))(x))).data];
+  assertEquals([await filled(NaN), await filled(Infinity), await filled(-Infinity)], [
+    [NaN, NaN],
+    [Infinity, Infinity],
+    [1, 2],
+  ]);
+});
+
+Deno.test("a jitted function in a trace is the plain function: under grad, vmap and jit, numbers and static arguments too", async () => {
+  using device = await openCpu({ threads: 1 });
+  const x = tensor(device, [1, 2]);
+  const cube = jit((x: Value, n: number) => {
+    let y = x;
+    for (let i = 1; i < n; i++) y = mul(y, x);
+    return { y, sum: reduceSum(y) };
+  }, { static: [1], donate: [0] });
+  assertEquals([...(await evaluate(grad((x: Value) => cube(x, 3).sum)(x))).data], [3, 12]);
+  const whole = jit((x: Value) => reduceSum(mul(x, mul(x, x))));
+  assertEquals([...(await evaluate(grad(whole)(x))).data], [3, 12]);
+  assertEquals([...(await evaluate(grad((x: Value) => reduceSum(grad(whole)(x) as Value))(x))).data], [6, 12]);
+  assertEquals([...(await evaluate(vmap(whole)(tensor(device, [[1, 2], [3, 4]])))).data], [9, 91]);
+  const outer = jit((x: Value) => ({ again: whole(x), scaled: jit((x: Value, s: Value) => mul(x, s))(x, 10) }));
+  const { again, scaled } = await read(outer(x));
+  assertEquals([again, ...scaled.data], [9, 10, 20]);
+  assertEquals(x.alive, true);
+});
+
+Deno.test("a program that had to go is compiled again, by the function that wants it", async () => {
+  using device = await openCpu({ threads: 2, blas: false });
+  const x = tensor(device, [1, 2]);
+  let traces = 0;
+  const f = jit((x: Value) => {
+    traces++;
+    return add(x, 1);
+  });
+  const g = jit((x: Value) => mul(x, 2));
+  const values = async (out: any) => [...(await read(out, { release: true })).data];
+  for (let i = 1; i <= 3; i++) {
+    assertEquals([await values(f(x)), await values(f(x)), await values(g(x))], [[2, 3], [2, 3], [2, 4]]);
+    assertEquals(traces, i);
+    device.programs.shrink();
+    assertEquals(device.programs.size, 1);
+  }
+});
+
+Deno.test("what is uploaded fills its shape, element by element", async () => {
+  using device = await openCpu({ threads: 1 });
+  const wrong = (shape: number[], dtype: any, data: any, sentence: string) =>
+    assertThrows(() => upload(device, { shape, dtype, data }), ShapeError, sentence);
+  tensor(device, new Array(1000).fill(7777)).dispose();
+  const held = device.memory.current;
+  wrong([1000], "f32", new Float32Array(2), "f32[1000] is held by a Float32Array of 1000, but got a Float32Array of 2");
+  wrong([2], "f32", new Float32Array(3), "of 2, but got a Float32Array of 3");
+  wrong([-4], "f32", new Float32Array(4), "-4 is no size");
+  wrong([1.5], "f32", new Float32Array(1), "1.5 is no size");
+  wrong([NaN], "f32", new Float32Array(0), "NaN is no size");
+  wrong([2], "i32", new Float32Array(2), "i32[2] is held by a Int32Array of 2");
+  wrong([2], "f16", new Float32Array(2), "f16[2] is held by a Uint16Array of 2");
+  wrong([2], "f64", new Float64Array(2), "there is no dtype f64");
+  wrong([64], "q8_0", new Uint32Array(16), "q8_0[64] is held by a Uint32Array of");
+  wrong([2], "f32", undefined, "but got");
+  assertEquals(device.memory.current, held);
 });

@@ -139,7 +139,6 @@ for (const device of devices) {
     assertEquals([...(await use()).data], [5, 10, 15]);
     x.dispose();
     assertEquals(await before(), want);
-    home.programs.shrink();
     assertEquals(home.memory.current, held);
   });
 

@@ -9,15 +9,27 @@ export interface Faults {
   run: boolean;
 }
 
-/** The device as a home of tensors and programs, and its faults, which are over once they have happened. */
-export function faulty(device: Device): { readonly home: Device; readonly faults: Faults } {
+/**
+ * The device as a home of tensors and programs; its faults, which are over once they have happened; and the buffers that
+ * tensors and calls hold.
+ */
+export function faulty(
+  device: Device,
+): { readonly home: Device; readonly faults: Faults; readonly live: Set<unknown> } {
+  const live = new Set<unknown>();
   const faults: Faults = { allocation: null, run: false };
   const allocate = (bytes: number) => {
     if (faults.allocation !== null && faults.allocation-- === 0) {
       faults.allocation = null;
       throw new DeviceError("no room, as was asked for");
     }
-    return device.allocate(bytes);
+    const buffer = device.allocate(bytes);
+    live.add(buffer);
+    return buffer;
+  };
+  const free = (buffer: DeviceBuffer) => {
+    device.free(buffer);
+    live.delete(buffer);
   };
   const around = (held: HeldProgram): HeldProgram => ({
     outputs: held.outputs,
@@ -48,10 +60,11 @@ export function faulty(device: Device): { readonly home: Device; readonly faults
   const home = new Proxy(device, {
     get: (target, name) => {
       if (name === "allocate") return allocate;
+      if (name === "free") return free;
       if (name === "programs") return programs;
       const found = Reflect.get(target, name, target);
       return typeof found === "function" ? found.bind(target) : found;
     },
   });
-  return { home, faults };
+  return { home, faults, live };
 }
