@@ -23,8 +23,17 @@ export function loadAdapterFor<P, I, O>(
   terminal: Terminal,
 ): LoadedAdapter<P, I, O> {
   const tuned = loadAdapter(adapter, model, { anyBase });
-  for (const note of tuned.notes) terminal.warn(`note: ${adapter}: ${note}`);
+  tellAdapter(adapter, tuned, terminal);
   return tuned;
+}
+
+/** Says what a person should know of an adapter. */
+export function tellAdapter(
+  adapter: string,
+  { notes }: Pick<LoadedAdapter<any, any, any>, "notes">,
+  terminal: Terminal,
+): void {
+  for (const note of notes) terminal.warn(`note: ${adapter}: ${note}`);
 }
 
 /** The formats of adapters. */

@@ -2,6 +2,7 @@
 import { LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
+import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
 import { readAdapter } from "../train/adapter_files.ts";
 import { trainOptions } from "../train/config.ts";
 import { findSplits } from "../train/data_files.ts";
@@ -9,11 +10,18 @@ import { labelsOf } from "../train/data_rows.ts";
 import { evaluator } from "../train/evaluate.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
-import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
+import { anyBaseOption, tellAdapter } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
-import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
+import {
+  isClassifier,
+  modelOptions,
+  openDeviceFor,
+  outlineModelFor,
+  type PredictiveModel,
+  readLabels,
+} from "./open_model.ts";
 
 const table = {
   ...modelOptions,
@@ -53,20 +61,25 @@ async function measure(
   const adapter = await bringAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
   const path = chooseSplit(options.data, options.split);
-  const labels = adapter ? readLabels(adapter) : labelsOf(path);
+  const labels = adapter ? { classes: readLabels(adapter) ?? undefined } : { labels: labelsOf(path) ?? undefined };
   using device = await openDeviceFor(options, terminal);
-  using model = await loadModelFor({ ...options, model: named }, { device, classes: labels ?? undefined, terminal });
-  if (isClassifier(model) && model.fresh.length > 0 && !adapter) {
+  using opened = await outlineModelFor({ ...options, model: named }, { device, ...labels, terminal });
+  const { outline } = opened;
+  if (isClassifier(outline) && outline.fresh.length > 0 && !adapter) {
     throw new OptionError(`${named} has no trained classifying head to measure: give the --adapter that has one.`);
   }
-  const tokenizer = model.tokenizer();
-  const context = model.sizes.contextLength;
-  const classes = isClassifier(model) ? model.labels : undefined;
+  const tokenizer = outline.tokenizer();
+  const context = outline.sizes.contextLength;
+  const classes = isClassifier(outline) ? outline.labels : undefined;
   using data = openRows("rows", path, tokenizer, { ...options, context, classes }, terminal);
-  const any = model as Model<unknown, TokenInputs, Value>;
-  const trainee: Trainee<unknown, unknown> = adapter
-    ? loadAdapterFor<any, TokenInputs, Value>(adapter, any, anyBase, terminal)
-    : { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
+  const traineeOf = (model: PredictiveModel): Trainee<unknown, unknown> => {
+    const any = model as Model<unknown, TokenInputs, Value>;
+    if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });
+    return { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
+  };
+  if (adapter) tellAdapter(adapter, traineeOf(outline) as LoadedAdapter<any, any, any>, terminal);
+  using model = await opened.load();
+  const trainee = traineeOf(model);
   const padId = tokenizer.padId ?? 0;
   const found = await evaluator(trainee, rowsOf(data), { batch, context: seq ?? context, padId })(trainee.trainable);
   if (!Number.isFinite(found.loss)) {

@@ -16,7 +16,7 @@ import { adapterFormat, readAnyAdapter, toldOptions } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { alike, columns, grouped, withoutLayer } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
-import { outlineModel } from "./outline.ts";
+import { outlineAnyModel } from "./outline.ts";
 
 const table = {
   targets: { kind: "list", value: "NAMES", help: "Of a model: what these target modules would match" },
@@ -62,7 +62,7 @@ async function inspectModel(
   r: number,
   terminal: Terminal,
 ): Promise<void> {
-  const { model, weights } = await outlineModel(path);
+  const { model, weights } = await outlineAnyModel(path);
   const count = weights.reduce((n, { shape }) => n + sizeOf(shape), 0);
   const bytes = weights.reduce((n, w) => n + w.bytes, 0);
   const types = alike(weights, ({ stored }) => stored).map(({ first, count }) => `${count} ${first.stored}`);
@@ -131,7 +131,7 @@ async function inspectAdapter(path: string, model: string | undefined, terminal:
   ];
   let notes: readonly string[] = [];
   if (model !== undefined) {
-    const fitted = fitAdapter(files, moduleNames((await outlineModel(model)).model));
+    const fitted = fitAdapter(files, moduleNames((await outlineAnyModel(model)).model));
     const amiss = [
       ...fitted.unexpected.map((key) => `unexpected ${key}`),
       ...fitted.missing.map((key) => `missing ${key}`),

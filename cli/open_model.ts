@@ -2,14 +2,12 @@
 import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
-import {
-  type AnyModel,
-  loadClassifier,
-  type Loaded,
-  type LoadedModel,
-  loadModel,
-  type WeightDType,
-} from "../models/mod.ts";
+import { outlineClassifier } from "../models/classifier.ts";
+import { openModel } from "../models/load/place.ts";
+import type { LayeredModel } from "../models/language_model.ts";
+import { outlineModel } from "../models/load_model.ts";
+import type { Outlined } from "../models/loader.ts";
+import { type AnyModel, bertClassifier, type Loaded, type LoadedModel, type WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { describeModel } from "../train/report.ts";
@@ -31,6 +29,9 @@ export const modelOptions = {
 /** A model that predicts tokens or classes. */
 export type PredictiveModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
 
+/** The same before its weights are read. */
+export type OutlinedModel = Outlined<LayeredModel<any> | ClassifierModel<any>>;
+
 /** Opens the device that is asked for, and says which it is. */
 export async function openDeviceFor(
   { device, threads, blas, tune }: Given<typeof modelOptions>,
@@ -46,25 +47,49 @@ export async function openDeviceFor(
   return opened;
 }
 
-/** Loads the model that is named, as a classifier where the names of classes are given, and says what it is. */
-export async function loadModelFor(
+/** How the model is opened that a verb names. */
+export interface OpenModelOptions {
+  readonly device: OpenedDevice;
+  /** The labels of the rows, for a classifier: those of a new head where the model has none. */
+  readonly labels?: readonly string[];
+  /** The classes that an adapter was trained for, in their order. */
+  readonly classes?: readonly string[];
+  /** What a new head is drawn from. */
+  readonly seed?: number;
+  readonly terminal: Terminal;
+}
+
+/**
+ * Opens the model that is named, as a classifier where there are labels or classes, and says what it is. Its weights are
+ * read when that is asked for, so that a slip elsewhere is found before.
+ */
+export async function outlineModelFor(
   { model: path, dtype }: Given<typeof modelOptions>,
-  { device, classes, seed, terminal }: {
-    device: OpenedDevice;
-    classes?: readonly string[];
-    seed?: number;
-    terminal: Terminal;
-  },
-): Promise<PredictiveModel> {
+  { device, labels, classes, seed, terminal }: OpenModelOptions,
+): Promise<OutlinedModel> {
   if (path === undefined) {
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
   const options = { device, dtype: dtype as WeightDType | undefined, ...tellDownload(path, terminal) };
-  const model = classes
-    ? await loadClassifier(path, { ...options, labels: classes, seed })
-    : await loadModel(path, options);
-  tellModel(path, model, terminal);
-  return model;
+  const opened: OutlinedModel = classes
+    ? bertClassifier.outline(await openModel(path, [bertClassifier.modelType], options), {
+      ...options,
+      labels: classes,
+    })
+    : labels
+    ? await outlineClassifier(path, { ...options, labels, seed })
+    : await outlineModel(path, options);
+  tellModel(path, opened.outline, terminal);
+  return opened;
+}
+
+/** Loads the model that is named, and says what it is. */
+export async function loadModelFor(
+  named: Given<typeof modelOptions>,
+  options: OpenModelOptions,
+): Promise<PredictiveModel> {
+  using opened = await outlineModelFor(named, options);
+  return await opened.load();
 }
 
 /** Says what a model is, and what a person should know of it. */

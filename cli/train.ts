@@ -33,9 +33,9 @@ import { type Command, formatUsage, readFlags, type Terminal, UsageError } from 
 import { bringAdapter } from "./bring.ts";
 import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
 import { describeEvaluation, describeSurroundings, planMemory } from "./train_watch.ts";
-import { findStart, finish, keepCheckpoints, lastingMetrics } from "./train_state.ts";
+import { checkpointFolder, findStart, finish, keepCheckpoints, lastingMetrics, refuseOtherRun } from "./train_state.ts";
 import { hintingSkip, openRows, rowsOf, warnSkipped } from "./open_data.ts";
-import { isClassifier, loadModelFor, openDeviceFor } from "./open_model.ts";
+import { isClassifier, openDeviceFor, outlineModelFor } from "./open_model.ts";
 
 /** What only a command line has: not part of a configuration. */
 const ownOptions = {
@@ -96,30 +96,36 @@ async function runTraining(
   const { out } = config;
   if (config.data === undefined) throw new OptionError("no data is named: give --data with a file or a folder");
   const splits = findSplits(config.data);
+  refuseOtherRun(out, { resume, overwrite });
   const labels = labelsOf(splits.train);
   using device = await openDeviceFor(config, terminal);
-  using model = await loadModelFor(config, { device, classes: labels ?? undefined, seed: config.seed, terminal });
-  const tokenizer = model.tokenizer();
-  const context = model.sizes.contextLength;
-  const classes = isClassifier(model) ? model.labels : undefined;
+  const begun = { ...config, adapter: await bringAdapter(config.adapter, terminal) };
+  // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.
+  using opened = await outlineModelFor(config, { device, labels: labels ?? undefined, seed: config.seed, terminal });
+  const { outline } = opened;
+  const planned = chooseTrainee(outline, begun);
+  const tokenizer = outline.tokenizer();
+  const context = outline.sizes.contextLength;
+  const classes = isClassifier(outline) ? outline.labels : undefined;
   const reading = { ...config, context, classes };
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);
-
-  const begun = { ...config, adapter: await bringAdapter(config.adapter, terminal) };
-  const { trainee, tuned } = chooseTrainee(model, begun);
-  describeTrainee(model, tuned, terminal);
+  describeTrainee(outline, planned.tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
   const lengths = hintingSkip(() => planLengths(data, { ...config, context }));
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
-  const optimiser = chooseOptimiser(tuned, config);
+  const optimiser = chooseOptimiser(planned.tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
   const kept = valid && rowsOf(valid);
-  const sampled = isClassifier(model) ? [] : (kept ?? rowsOf(data, config.samples)).slice(0, config.samples);
+  const sampled = isClassifier(outline) ? [] : (kept ?? rowsOf(data, config.samples)).slice(0, config.samples);
   const memory = planMemory({
-    ...{ trainee, device, terminal },
-    byBlocks: config.checkpointBlocks ? null : () => chooseTrainee(model, { ...begun, checkpointBlocks: true }).trainee,
+    ...{ trainee: planned.trainee, device, terminal },
+    byBlocks: !config.checkpointBlocks,
+    otherwise: ({ packed, byBlocks }) => {
+      const held = packed ? config.dtype === "packed" ? null : opened.heldAs("packed") : outline;
+      return held && chooseTrainee(held, { ...begun, checkpointBlocks: byBlocks }).trainee;
+    },
     plan: {
       ...{
         device,
@@ -132,7 +138,7 @@ async function runTraining(
       },
       ...{ classes: classes !== undefined, keepBest: true },
       evaluation: kept ? evaluationShapes(kept, { context, padId }) : undefined,
-      samples: isClassifier(model) ? 0 : sampleBytes(model, sampled),
+      samples: isClassifier(outline) ? 0 : sampleBytes(outline, sampled),
     },
   });
   if (dryRun) {
@@ -142,7 +148,7 @@ async function runTraining(
   }
   checkWritable(out);
   using _held = lockFolder(out);
-  const base = recordBase(model);
+  const base = recordBase(outline);
   const writeResult = async (folder: string, params: unknown) => {
     if (tuned === null) await saveModel(folder, model as any, { params });
     else {
@@ -151,7 +157,7 @@ async function runTraining(
     }
   };
   const store = checkpointStore({
-    folder: `${out}/checkpoints`,
+    folder: `${out}/${checkpointFolder}`,
     keep: config.keep,
     identity: {
       base: { ...base, name: undefined },
@@ -160,15 +166,17 @@ async function runTraining(
       ...fixedOptions(config),
     },
     // A whole model lies in the checkpoint's state already.
-    writeMore: tuned ? writeResult : undefined,
+    writeMore: planned.tuned ? writeResult : undefined,
   });
-  const snapshot = findStart(store, out, { resume, overwrite }, terminal);
+  const snapshot = findStart(store, out, resume, terminal);
   // A run may have ended between its last checkpoint and its adapter: then only that is left to do.
   if (snapshot && snapshot.step >= steps) {
     terminal.say(
       `done      all ${steps} steps were made; the result is saved again. --steps with a larger number goes on`,
     );
   }
+  using model = await opened.load();
+  const { trainee, tuned } = chooseTrainee(model, begun);
   writeConfig(`${out}/${configFile}`, config);
 
   using metrics = lastingMetrics(openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined }), terminal);

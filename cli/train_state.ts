@@ -1,6 +1,6 @@
 /** How a run of `lowrank train` begins or goes on, is kept, and ends. */
 import { FileError, OptionError } from "../core/errors.ts";
-import type { CheckpointStore } from "../train/checkpoint.ts";
+import { checkpointSteps, type CheckpointStore } from "../train/checkpoint.ts";
 import type { TrainConfig } from "../train/config.ts";
 import type { Checkpoints, TrainResult } from "../train/loop.ts";
 import { metricsFile, type MetricsLog } from "../train/metrics.ts";
@@ -10,31 +10,42 @@ import type { Terminal } from "./command.ts";
 import { writeLabels } from "./open_model.ts";
 import { reportFile, tryReport } from "./train_watch.ts";
 
-/** The checkpoint to go on from; undefined for a run that begins. */
-export function findStart(
-  store: CheckpointStore,
+/**
+ * Refuses to begin in the folder of a run, and to go on where there is none.
+ *
+ * @throws {OptionError} naming the checkpoint that is there
+ * @throws {FileError} where there is none to resume from
+ */
+export function refuseOtherRun(
   out: string,
-  { resume, overwrite }: { resume: boolean; overwrite: boolean },
-  terminal: Terminal,
-) {
-  const there = store.steps();
+  { resume, overwrite }: { readonly resume: boolean; readonly overwrite: boolean },
+): void {
+  const last = checkpointSteps(`${out}/${checkpointFolder}`).at(-1);
+  if (resume && last === undefined) throw noCheckpoint(out);
+  if (resume || overwrite || last === undefined) return;
+  throw new OptionError(
+    `${out} holds a run with a checkpoint of step ${last}: add --resume to go on with it, --overwrite to begin anew, or ` +
+      `choose another --out.`,
+  );
+}
+
+/** The folder of a run's checkpoints in its own. */
+export const checkpointFolder = "checkpoints";
+
+function noCheckpoint(out: string): FileError {
+  return new FileError(
+    `There is no checkpoint in ${out}/${checkpointFolder} to resume from: leave --resume out to begin.`,
+  );
+}
+
+/** The checkpoint to go on from; undefined for a run that begins. */
+export function findStart(store: CheckpointStore, out: string, resume: boolean, terminal: Terminal) {
   if (!resume) {
-    if (there.length === 0) return undefined;
-    if (!overwrite) {
-      throw new OptionError(
-        `${out} holds a run with a checkpoint of step ${
-          there.at(-1)
-        }: add --resume to go on with it, --overwrite to begin ` +
-          `anew, or choose another --out.`,
-      );
-    }
     store.clear();
     return undefined;
   }
   const found = store.newest();
-  if (found === null) {
-    throw new FileError(`There is no checkpoint in ${out}/checkpoints to resume from: leave --resume out to begin.`);
-  }
+  if (found === null) throw noCheckpoint(out);
   for (const note of found.notes) terminal.warn(note);
   terminal.say(`resuming  after step ${found.snapshot.step}`);
   return found.snapshot;
@@ -112,6 +123,7 @@ export async function finish(
       `best      after step ${watch.best!.step}, loss ${watch.best!.loss.toFixed(4)}: this is what is saved`,
     );
   }
+  if (end !== "done" && end.reason === "no progress") terminal.print(`stopped   ${end.message}`);
   terminal.print(`saved     ${out}`);
   terminal.result({
     ...{ out, steps: step, end: end === "done" ? "done" : end.reason, losses, shapes },

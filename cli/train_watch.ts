@@ -14,31 +14,67 @@ import type { PredictiveModel } from "./open_model.ts";
 /** The name of the report in a run's folder. */
 export const reportFile = "report.html";
 
+/** How else a model can be trained: with packed weights, with blocks that are computed twice. */
+interface Otherwise {
+  readonly packed: boolean;
+  readonly byBlocks: boolean;
+}
+
 /**
  * Says how much memory a run will take.
  *
- * @param byBlocks the same trainee with blocks that are computed twice, where the model can do so and does not yet
+ * @param byBlocks whether blocks are not computed twice yet
+ * @param otherwise the same trainee otherwise; null where its weights can't be packed, or are
  * @throws {DeviceError} with a mend, where the device can't hold the run
  */
 export function planMemory(
-  { trainee, byBlocks, plan, device, terminal }: {
+  { trainee, byBlocks, otherwise, plan, device, terminal }: {
     trainee: Trainee;
-    byBlocks: (() => Trainee) | null;
+    byBlocks: boolean;
+    otherwise: (how: Otherwise) => Trainee | null;
     plan: MemoryPlan;
-    device: OpenedDevice;
+    device: Parameters<typeof demandMemory>[0];
     terminal: Terminal;
   },
 ): MemoryEstimate {
   const estimate = estimateMemory(trainee, plan);
   terminal.say(`memory    ${describeMemory(estimate)}`);
-  const flag = "--checkpoint-blocks";
-  const smaller = smallerBatches(plan.batch, plan.accumulate).map((changed): Mend => ({
-    change: `${byBlocks ? `${flag} ` : ""}--batch ${changed.batch} --accumulate ${changed.accumulate}`,
-    estimate: () => estimateMemory(byBlocks?.() ?? trainee, { ...plan, ...changed }),
-  }));
-  const blocks: Mend[] = byBlocks ? [{ change: flag, estimate: () => estimateMemory(byBlocks(), plan) }] : [];
-  demandMemory(device, estimate, [...blocks, ...smaller]);
+  demandMemory(device, estimate, () => {
+    const packed = otherwise({ packed: true, byBlocks: !byBlocks }) !== null;
+    // What costs nothing comes first; smaller batches only together with all else.
+    const flags = [
+      ...(plan.samples ? ["--samples 0"] as const : []),
+      ...(packed ? ["--dtype packed"] as const : []),
+      ...(byBlocks ? ["--checkpoint-blocks"] as const : []),
+    ];
+    const sets = subsets(flags).map((set) => ({ set, smaller: {}, change: set.join(" ") }));
+    const blocks = flags.filter((flag) => flag === "--checkpoint-blocks");
+    const smaller = smallerBatches(plan.batch, plan.accumulate).flatMap((smaller) =>
+      [blocks, flags].map((set) => ({
+        set,
+        smaller,
+        change: [...set, `--batch ${smaller.batch} --accumulate ${smaller.accumulate}`].join(" "),
+      }))
+    );
+    return [...sets, ...smaller].map(({ set, smaller, change }): Mend => ({
+      change,
+      estimate: () => {
+        const how = {
+          packed: set.includes("--dtype packed"),
+          byBlocks: !byBlocks || set.includes("--checkpoint-blocks"),
+        };
+        const samples = set.includes("--samples 0") ? 0 : plan.samples;
+        return estimateMemory(otherwise(how)!, { ...plan, ...smaller, samples });
+      },
+    }));
+  });
   return estimate;
+}
+
+/** The sets of some of the items but the empty one, small ones first. */
+function subsets<T>(items: readonly T[]): T[][] {
+  const all = items.reduce<T[][]>((sets, item) => [...sets, ...sets.map((set) => [...set, item])], [[]]);
+  return all.slice(1).sort((a, b) => a.length - b.length);
 }
 
 /** What a run's metrics and report say of where it ran. */

@@ -205,6 +205,7 @@ export const hasPooler = (source: WeightSource): boolean =>
 /** How a BERT encoder is loaded: `await bert.load("path/to/all-MiniLM-L6-v2", { device })`. */
 export const bert: Loader<BertParams, EncoderModel<BertParams>> = loaderOf({
   modelType: "bert",
+  check: bertConfig,
   rename: modernName,
   read: (config, source) => {
     const sizes = bertConfig(config);

@@ -17,7 +17,8 @@ import {
 } from "./bert.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type ModelConfig, parseConfig } from "./load/config.ts";
-import { type Loaded, type Loader, loaderOf, type LoadOptions } from "./loader.ts";
+import { type ModelPlace, openModel } from "./load/place.ts";
+import { type Loaded, type Loader, loaderOf, type LoadOptions, type Outlined } from "./loader.ts";
 
 /** The weights of a BERT with a classifying head, [labels, D]. */
 export interface BertClassifierParams extends BertParams {
@@ -50,6 +51,8 @@ export function makeBertClassifier(
   };
 }
 
+const headName = "classifier.weight";
+
 /** How a classifier is loaded. */
 export interface ClassifierOptions extends LoadOptions {
   /** The names of the labels. By default those of the file; an encoder's file has none, so that they must be given. */
@@ -70,6 +73,10 @@ export const bertClassifier: Loader<
   ClassifierOptions
 > = loaderOf({
   modelType: "bert",
+  check: (config) => {
+    checkProblem(config);
+    bertConfig(config);
+  },
   rename: modernName,
   read: (config, source, { labels: asked, head, seed = 0 }: ClassifierOptions) => {
     checkProblem(config);
@@ -79,7 +86,7 @@ export const bertClassifier: Loader<
         `${source.path} holds no pooler.dense, which a classifier needs: choose a BERT that has one.`,
       );
     }
-    const fromFile = head !== "fresh" && source.names.includes("classifier.weight");
+    const fromFile = head !== "fresh" && source.names.includes(headName);
     const labels = fromFile
       ? labelsOfFile(config, source.entry("classifier.weight").shape[0], asked)
       : newLabels(config, asked);
@@ -98,6 +105,19 @@ export const bertClassifier: Loader<
     };
   },
 });
+
+/**
+ * A classifier of which no weight was read yet: with the head of its file, whose labels it has; where the file has none, with
+ * one that is drawn anew for the `labels` that are given.
+ */
+export async function outlineClassifier(
+  place: ModelPlace,
+  { labels, ...options }: ClassifierOptions,
+): Promise<Outlined<ClassifierModel<BertClassifierParams>>> {
+  const files = await openModel(place, [bertClassifier.modelType], options, bertClassifier.check);
+  const hasHead = files.source.names.includes(headName);
+  return bertClassifier.outline(files, hasHead ? options : { ...options, labels });
+}
 
 /** Loads a text classifier, or makes one of an encoder: see {@link bertClassifier}. */
 export function loadClassifier(path: string, options: ClassifierOptions): Promise<Loaded<ClassifierModel<any>>> {

@@ -13,7 +13,7 @@ import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { oracleRuntime as runtime } from "../tests/runtimes.ts";
 import { checkpointBlocks } from "./checkpoint_blocks.ts";
-import { loadClassifier } from "./classifier.ts";
+import { loadClassifier, outlineClassifier } from "./classifier.ts";
 
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const encoder = `${cases}/bert-base/model`, classifier = `${cases}/bert-seqcls/model`;
@@ -43,6 +43,13 @@ Deno.test("the head of the file is kept unless a fresh one is asked for", async 
   assertEquals([named.labels, named.fresh], [["a", "b", "c"], []]);
   using fresh = await loadClassifier(classifier, { device, labels: ["a", "b"], head: "fresh" });
   assertEquals([fresh.labels, fresh.fresh], [["a", "b"], ["classifier"]]);
+});
+
+Deno.test("rows have the labels of the file's own head, and of a new one their own", async () => {
+  using own = await outlineClassifier(classifier, { device, labels: ["b", "a"] });
+  assertEquals([own.outline.labels, own.outline.fresh], [["LABEL_0", "LABEL_1", "LABEL_2"], []]);
+  using fresh = await outlineClassifier(encoder, { device, labels: ["b", "a"] });
+  assertEquals([fresh.outline.labels, fresh.outline.fresh], [["b", "a"], ["classifier"]]);
 });
 
 Deno.test("labels that are missing, repeated or of another head are refused", async () => {

@@ -148,6 +148,7 @@ export function makeGpt2(config: Gpt2Config, params: Gpt2Params): LayeredModel<G
 /** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
 export const gpt2: Loader<Gpt2Params> = loaderOf({
   modelType: "gpt2",
+  check: gpt2Config,
   read: (given, source) => {
     const config = configOfWeights(given, source, { embedding: "wte.weight", tied: true });
     const sizes = gpt2Config(config);

@@ -120,6 +120,7 @@ export function makeLlama(
 const loader = (modelType: LlamaType): Loader<LlamaParams> =>
   loaderOf({
     modelType,
+    check: llamaConfig,
     read: (given, source) => {
       const config = configOfWeights(given, source, { embedding: "embed_tokens.weight", tied: false });
       const sizes = llamaConfig(config);

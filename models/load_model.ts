@@ -7,7 +7,8 @@ import { gpt2 } from "./gpt2.ts";
 import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
 import type { ModelConfig } from "./load/config.ts";
 import { type ModelPlace, openModel } from "./load/place.ts";
-import type { Loaded, LoadedModel, Loader, LoadOptions } from "./loader.ts";
+import type { LayeredModel } from "./language_model.ts";
+import type { Loaded, LoadedModel, Loader, LoadOptions, Outlined } from "./loader.ts";
 
 const languageModels: readonly Loader<unknown>[] = [gpt2, llama, mistral, qwen2, qwen3];
 
@@ -24,12 +25,23 @@ const loaderOf = (config: ModelConfig) => languageModels.find((l) => l.modelType
  * @throws {DeviceError} when the device can't hold the weights
  */
 export async function loadModel(place: ModelPlace, options: LoadOptions): Promise<LoadedModel> {
-  const files = await openModel(place, architectures, options);
-  const loader = loaderOf(files.config);
-  if (loader !== undefined) return await loader.fromFiles(files, options);
-  files[Symbol.dispose]();
+  using opened = await outlineModel(place, options);
+  return await opened.load();
+}
+
+/** A language model of which no weight was read yet. Throws as {@link loadModel} does. */
+export async function outlineModel(place: ModelPlace, options: LoadOptions): Promise<Outlined<LayeredModel<unknown>>> {
+  const check = (config: ModelConfig) => languageLoader(config).check(config);
+  const files = await openModel(place, architectures, options, check);
+  if (loaderOf(files.config) === undefined) files[Symbol.dispose]();
+  return languageLoader(files.config).outline(files, options);
+}
+
+function languageLoader(config: ModelConfig): Loader<unknown> {
+  const loader = loaderOf(config);
+  if (loader !== undefined) return loader;
   throw new FileError(
-    `${files.config.path} is of the architecture ${files.config.modelType}, which reads whole texts and continues none: ` +
+    `${config.path} is of the architecture ${config.modelType}, which reads whole texts and continues none: ` +
       `load it with bert.load, or loadClassifier for labels, or choose a model of ` +
       `${languageModels.map((l) => l.modelType).join(", ")}.`,
   );
@@ -40,11 +52,13 @@ export type AnyModel = LoadedModel | Loaded<EncoderModel> | Loaded<ClassifierMod
 
 /** Loads a model of any known architecture, as what its file says it is. Throws as {@link loadModel} does. */
 export async function loadAnyModel(place: ModelPlace, options: LoadOptions): Promise<AnyModel> {
-  const files = await openModel(place, architectures, options);
-  const loader = loaderOf(files.config);
-  if (loader !== undefined) return await loader.fromFiles(files, options);
-  const named = files.config.raw.architectures;
+  const files = await openModel(place, architectures, options, (config) => anyLoader(config).check(config));
+  return await anyLoader(files.config).fromFiles(files, options) as AnyModel;
+}
+
+/** The loader of what a model's file says that it is. */
+export function anyLoader(config: ModelConfig): Loader<any, AnyModel> {
+  const named = config.raw.architectures;
   const labels = Array.isArray(named) && named.includes("BertForSequenceClassification");
-  const model = await (labels ? bertClassifier : bert).fromFiles(files, options);
-  return model as Loaded<EncoderModel<any> | ClassifierModel<any>>;
+  return (loaderOf(config) ?? (labels ? bertClassifier : bert)) as unknown as Loader<any, AnyModel>;
 }

@@ -3,6 +3,7 @@ import { sizeOf } from "../core/aval.ts";
 import { type DType, storageBytes } from "../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../core/errors.ts";
 import { formatBytes } from "../core/format_bytes.ts";
+import { newInput } from "../core/ir/graph.ts";
 import { isPacked } from "../core/packed.ts";
 import { packedGgufTypes } from "./load/gguf_packed.ts";
 import type { Model } from "../core/model.ts";
@@ -56,6 +57,8 @@ export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles {}
 /** What a loader needs to know of one architecture. */
 export interface ArchitectureFiles<M, O = LoadOptions> {
   readonly modelType: string;
+  /** Refuses a configuration that can't be built: known before there are weights. */
+  check(config: ModelConfig): void;
   /** Today's name of a tensor of an old file. */
   readonly rename?: (name: string) => string;
   read(config: ModelConfig, source: WeightSource, options: O): {
@@ -84,31 +87,77 @@ export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O ext
   load(place: ModelPlace, options: O): Promise<Loaded<M>>;
   /** @ignore The same from files that are open; they are closed at the end. */
   fromFiles(files: ModelFiles, options: O): Promise<Loaded<M>>;
+  /** @ignore All but the weights, of files that are open. */
+  outline(files: ModelFiles, options: O): Outlined<M>;
+  /** @ignore Refuses a configuration that can't be built. */
+  check(config: ModelConfig): void;
+}
+
+/** A model of which no weight was read yet. Disposing of it closes its files. */
+export interface Outlined<M> extends Disposable {
+  /** The model on placeholders, checked against its files and the device's memory: all that can be asked but values. */
+  readonly outline: Loaded<M>;
+  /** The same with its weights held otherwise; null where they can't be, or do not fit. */
+  heldAs(dtype: WeightDType): Loaded<M> | null;
+  /** Reads the weights. */
+  load(): Promise<Loaded<M>>;
 }
 
 /** The loader of one architecture. */
 export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>(
-  { modelType, rename, read }: ArchitectureFiles<M, O>,
+  { modelType, check, rename, read }: ArchitectureFiles<M, O>,
 ): Loader<P, M, O> {
-  // deno-lint-ignore require-await -- a promise, so that reading may become asynchronous without a change of the interface
+  const checkWhole = (config: ModelConfig) => {
+    refuseQuantised(config);
+    check(config);
+  };
+  const outline = (files: ModelFiles, options: O): Outlined<M> => {
+    const source = rename === undefined ? files.source : renameWeights(files.source, rename);
+    try {
+      refuseQuantised(files.config);
+      const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
+      const planned = (options: O) => planWeights(source, shapes, ignore, options, fresh);
+      const weights = planned(options);
+      const made = (params: unknown, tensors: readonly Tensor[]): Loaded<M> => ({
+        ...make(params),
+        path: files.path,
+        config,
+        notes: [...files.notes ?? [], ...weights.notes],
+        tokenizer: () => files.tokenizer(),
+        [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
+      });
+      return {
+        outline: made(weights.placeholders, []),
+        heldAs: (dtype) => {
+          try {
+            return made(planned({ ...options, dtype }).placeholders, []);
+          } catch (error) {
+            if (error instanceof OptionError || error instanceof DeviceError) return null;
+            throw error;
+          }
+        },
+        // deno-lint-ignore require-await -- a promise, so that reading may become asynchronous with the same interface
+        load: async () => {
+          const { tree, tensors } = weights.read();
+          return made(tree, tensors);
+        },
+        [Symbol.dispose]: () => source[Symbol.dispose](),
+      };
+    } catch (error) {
+      source[Symbol.dispose]();
+      throw error;
+    }
+  };
   const fromFiles = async (files: ModelFiles, options: O): Promise<Loaded<M>> => {
-    using source = rename === undefined ? files.source : renameWeights(files.source, rename);
-    refuseQuantised(files.config);
-    const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
-    const params = loadWeights(source, shapes, ignore, options, fresh);
-    return {
-      ...make(params.tree),
-      path: files.path,
-      config,
-      notes: [...files.notes ?? [], ...params.notes],
-      tokenizer: () => files.tokenizer(),
-      [Symbol.dispose]: () => params.tensors.forEach((t) => t.dispose()),
-    };
+    using opened = outline(files, options);
+    return await opened.load();
   };
   return {
     modelType,
+    outline,
     fromFiles,
-    load: async (place, options) => fromFiles(await openModel(place, [modelType], options), options),
+    check: checkWhole,
+    load: async (place, options) => fromFiles(await openModel(place, [modelType], options, checkWhole), options),
   };
 }
 
@@ -126,8 +175,8 @@ function refuseQuantised({ path, raw }: ModelConfig): void {
 
 const isShape = (x: unknown): x is number[] => Array.isArray(x) && x.every((d) => typeof d === "number");
 
-/** Checks every name and shape, then the memory, then reads. */
-function loadWeights(
+/** Checks every name and shape, then the memory; reads where that is asked for. */
+function planWeights(
   source: WeightSource,
   shapes: unknown,
   ignore: readonly RegExp[],
@@ -151,7 +200,8 @@ function loadWeights(
     const entry = source.entry(found.get(path)!);
     return as === "packed" ? entry.packed ?? entry.dtype : as ?? entry.dtype;
   };
-  if (dtype === "packed" && !flat.paths.some((path) => isPacked(held(path)))) {
+  const packs = (as: WeightDType | undefined) => flat.paths.some((path) => isPacked(held(path, as)));
+  if (dtype === "packed" && !packs(dtype)) {
     throw new OptionError(
       `no weight of ${source.path} can stay packed: give a Llama's .gguf file of the type ` +
         `${Object.keys(packedGgufTypes).join(", ")}, or quantize the weights after loading them`,
@@ -160,26 +210,30 @@ function loadWeights(
   const bytes = (as = dtype) =>
     flat.paths.reduce((n, p, i) => n + storageBytes(held(p, as), sizeOf(flat.leaves[i])), 0);
   const total = bytes();
-  checkCapacity(source.path, device, total, bytes("bf16"));
+  checkCapacity(source.path, device, total, (as) => as === "packed" && !packs("packed") ? Infinity : bytes(as));
 
-  let done = 0;
-  const tensors: Tensor[] = [];
-  try {
-    for (const path of flat.paths) {
-      tensors.push(upload(device, fresh.get(path) ?? source.read(found.get(path)!, held(path))));
-      done += storageBytes(tensors.at(-1)!.dtype, tensors.at(-1)!.size);
-      onProgress?.(done, total);
+  const read = () => {
+    let done = 0;
+    const tensors: Tensor[] = [];
+    try {
+      for (const path of flat.paths) {
+        tensors.push(upload(device, fresh.get(path) ?? source.read(found.get(path)!, held(path))));
+        done += storageBytes(tensors.at(-1)!.dtype, tensors.at(-1)!.size);
+        onProgress?.(done, total);
+      }
+    } catch (error) {
+      tensors.forEach((t) => t.dispose());
+      throw error;
     }
-  } catch (error) {
-    tensors.forEach((t) => t.dispose());
-    throw error;
-  }
+    return { tree: flat.unflatten(tensors), tensors };
+  };
   const widened = dtype !== "packed" ? [] : flat.paths.filter((path) => !fresh.has(path)).flatMap((path): Widened[] => {
     const { stored, bytes, shape } = source.entry(found.get(path)!);
     const more = storageBytes(held(path), sizeOf(shape)) - bytes;
     return shape.length > 1 && more > 0 && !isPacked(held(path)) ? [{ path, stored, dtype: held(path), more }] : [];
   });
-  return { tree: flat.unflatten(tensors), tensors, notes: describeWidened(widened) };
+  const placeholders = flat.paths.map((path, i) => newInput({ shape: flat.leaves[i], dtype: held(path) }, path));
+  return { placeholders: flat.unflatten(placeholders), read, notes: describeWidened(widened) };
 }
 
 /** A weight that was to stay packed and could not. */
@@ -209,13 +263,14 @@ function describeWidened(all: readonly Widened[]): string[] {
   });
 }
 
-/** Refuses a model that the device can't hold, with what would fit. */
-function checkCapacity(path: string, device: TensorHome, needed: number, narrow: number): void {
+/** Refuses a model that the device can't hold, with what would fit: packed weights lose nothing, bf16 rounds. */
+function checkCapacity(path: string, device: TensorHome, needed: number, held: (as: WeightDType) => number): void {
   const { capacity } = device;
   if (capacity === undefined || needed <= capacity) return;
-  const mend = narrow < needed && narrow <= capacity
-    ? `use --dtype bf16 (${formatBytes(narrow)})`
-    : "choose a smaller model or a device with more memory";
+  const dtype = (["packed", "bf16"] as const).find((dtype) => held(dtype) < needed && held(dtype) <= capacity);
+  const mend = dtype === undefined
+    ? "choose a smaller model or a device with more memory"
+    : `use --dtype ${dtype} (${formatBytes(held(dtype))})`;
   throw new DeviceError(
     `${path} needs ${formatBytes(needed)}, one memory of ${device.description} holds ${formatBytes(capacity)}: ${mend}`,
   );

@@ -1,13 +1,16 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { byteSize, type HostArray } from "../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../core/errors.ts";
+import type { Leaf } from "../core/model.ts";
+import { lora } from "../lora/lora.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
 import { formatBytes } from "../core/format_bytes.ts";
 import { flatten } from "../core/tree.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama } from "./llama.ts";
-import { loadModel } from "./load_model.ts";
+import { openModelFiles } from "./load/model_files.ts";
+import { anyLoader, architectures, loadModel, outlineModel } from "./load_model.ts";
 
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 
@@ -40,6 +43,27 @@ Deno.test("loading holds what the file stores, vectors as f32, and disposing fre
   }
   assertEquals(counted.held, 0);
   assert(steps.every((x, i) => x > (steps[i - 1] ?? 0)) && steps.at(-1) === 1);
+});
+
+Deno.test("an outline is the model on placeholders, of which nothing was read", async () => {
+  const { place, counted } = home();
+  for (const model of ["gpt2-base/model", "llama-bf16-sharded/model", "bert-base/model"]) {
+    const open = () => openModelFiles(`${cases}/${model}`, architectures);
+    const files = open();
+    const unread = { ...files.source, read: () => assert(false, "a weight was read") as never };
+    using opened = anyLoader(files.config).outline({ ...files, source: unread }, { device: place });
+    assertEquals(opened.heldAs("packed"), null, "no weight of it is in blocks");
+    const planned = lora<any, any, any>(opened.outline as any, { r: 2, alpha: 4, targets: "all-linear" });
+    assert(planned.matched.length > 0);
+    assertEquals(counted.held, 0);
+    using loaded = await anyLoader(files.config).fromFiles(open(), { device: place });
+    const shapes = (params: unknown) => flatten<Leaf>(params).leaves.map(({ aval }) => aval);
+    assertEquals(shapes(opened.outline.params), shapes(loaded.params));
+  }
+  using packed = await outlineModel(`${cases}/llama-gguf/llama-Q4_1.gguf`, { device: place });
+  const types = (params: unknown) => new Set(flatten<Leaf>(params).leaves.map(({ aval }) => aval.dtype));
+  assertEquals(types(packed.outline.params), new Set(["f32"]));
+  assert(types(packed.heldAs("packed")!.params).has("q4_1"));
 });
 
 Deno.test("a dtype is honoured, and one that is none is refused", async () => {

@@ -1,6 +1,7 @@
 /** Between an adapted model on a device and an adapter's folder as PEFT keeps it. */
 import { isFloat } from "../core/dtype.ts";
 import { FileError, OptionError } from "../core/errors.ts";
+import { newInput } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { asNumbers } from "../core/ops/quantize.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
@@ -161,7 +162,7 @@ export interface LoadAdapterOptions {
 
 /**
  * Reads an adapter that PEFT or {@link saveAdapter} wrote and puts it on the model: what `lora` returns, with the adapter's
- * values as `trainable`, on the device that holds the model.
+ * values as `trainable`, on the device that holds the model; placeholders for a model of placeholders.
  *
  * @throws {FileError} when the folder holds no whole adapter, one that does not fit the model, or one that says that it was
  * trained on another
@@ -198,12 +199,14 @@ export function putAdapter<P, I, O>(
       shapes.set(path, { ...shapes.get(path), base: base.leaves[weightAt(path)].aval.shape });
     }
     const entries = entriesOf(files, fitted, shapes);
-    const { home } = base.leaves.find((leaf) => leaf instanceof Tensor) as Tensor;
-    const trainable = mapLeaves(entries, (leaf, tensor) => leaf === "base" ? null : upload(home, toF32(tensor)));
+    const held = base.leaves.find((leaf) => leaf instanceof Tensor);
+    const place = (tensor: HostTensor): Leaf =>
+      held ? upload(held.home, tensor) : newInput({ shape: tensor.shape, dtype: tensor.dtype });
+    const trainable = mapLeaves(entries, (leaf, tensor) => leaf === "base" ? null : place(toF32(tensor)));
     // As PEFT does, the base's weight is the one that was saved beside the adapter.
     for (const path of copied) {
       const { dtype } = base.leaves[weightAt(path)].aval;
-      base.leaves[weightAt(path)] = upload(home, toDType(entries[path].base!, isFloat(dtype) ? dtype : "f32"));
+      base.leaves[weightAt(path)] = place(toDType(entries[path].base!, isFloat(dtype) ? dtype : "f32"));
     }
     return {
       ...tuned,

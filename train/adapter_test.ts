@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { type HostTensor, type Tensor, tensor } from "../core/tensor.ts";
-import { mapTree } from "../core/tree.ts";
+import type { Leaf } from "../core/model.ts";
+import { flatten, mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { evaluate, read } from "../kernels/jit.ts";
 import { lora, type LoraOptions, pissa } from "../lora/mod.ts";
-import { loadModel } from "../models/load_model.ts";
+import { loadModel, outlineModel } from "../models/load_model.ts";
 import type { LoadedModel } from "../models/loader.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { loadAdapter, saveAdapter } from "./adapter.ts";
@@ -28,6 +29,18 @@ async function withAdapter(
     await Deno.remove(folder, { recursive: true });
   }
 }
+
+Deno.test("an adapter is checked on a model of which no weight was read, and is placeholders there", () =>
+  withAdapter(async (folder, model, device) => {
+    using opened = await outlineModel(`${folder}/model`, { device });
+    const planned = loadAdapter<any, any, any>(`${folder}/adapter`, opened.outline);
+    const tuned = loadAdapter<any, any, any>(`${folder}/adapter`, model);
+    const shapes = ({ trainable }: { trainable: unknown }) => flatten<Leaf>(trainable).leaves.map(({ aval }) => aval);
+    assertEquals(shapes(planned), shapes(tuned));
+    assertEquals(planned.matched, tuned.matched);
+    edit(`${folder}/adapter`, (tensors) => tensors.delete(key("attn.c_attn", "A")));
+    assertThrows(() => loadAdapter<any, any, any>(`${folder}/adapter`, opened.outline), FileError);
+  }));
 
 /** Changes the saved adapter: its tensors by key, its configuration. */
 function edit(folder: string, change: (tensors: Map<string, HostTensor>, config: any) => void): void {

@@ -63,12 +63,7 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
   const nameOf = (step: number) => `step-${String(step).padStart(8, "0")}`;
   const at = (step: number) => `${folder}/${nameOf(step)}`;
 
-  const steps = (): number[] => {
-    if (pathKind(folder) !== "folder") return [];
-    return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
-      isDirectory && /^step-\d+$/.test(name) ? Number(name.slice(5)) : []
-    ).sort((a, b) => a - b);
-  };
+  const steps = () => checkpointSteps(folder);
 
   /** Takes a folder out of sight before its files go one by one: cut short, no half checkpoint is left under the name. */
   const remove = (step: number) => {
@@ -129,6 +124,14 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
   }
   const read = (step: number): Snapshot => ({ ...readCheckpoint(at(step), identity), best: undefined });
   return { save, steps, read, clear: () => steps().forEach(remove), newest };
+}
+
+/** The steps of the checkpoints that a folder holds, rising. */
+export function checkpointSteps(folder: string): number[] {
+  if (pathKind(folder) !== "folder") return [];
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
+    isDirectory && /^step-\d+$/.test(name) ? Number(name.slice(5)) : []
+  ).sort((a, b) => a - b);
 }
 
 /** A checkpoint's folder as a snapshot. */

@@ -55,10 +55,18 @@ export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRow
   return joined(continued(prompt), continued(answer));
 }
 
+/** The class of that name; of a number that is no class's name, the one of that place. */
 function classOf(label: string, classes: readonly string[]): number {
   const at = classes.indexOf(label);
   if (at >= 0) return at;
-  throw new DataError(`the label ${JSON.stringify(label)} is none of the classes ${classes.join(", ")}.`);
+  const isNumber = (name: string) => /^\d+$/.test(name);
+  if (isNumber(label) && Number(label) < classes.length && !classes.some(isNumber)) return Number(label);
+  throw new DataError(
+    `the label ${JSON.stringify(label)} is none of the model's classes ${
+      classes.join(", ")
+    }: give one of these, or its ` +
+      `number from 0 to ${classes.length - 1}.`,
+  );
 }
 
 function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { prompt: string; answer: string } {

@@ -25,11 +25,11 @@ export interface Mend {
 export function demandMemory(
   device: { readonly description: string; readonly capacity?: number },
   estimate: MemoryEstimate,
-  mends: readonly Mend[],
+  mends: () => readonly Mend[],
 ): void {
   const { capacity = Infinity } = device;
   if (estimate.total <= capacity) return;
-  const mend = firstThatFits(mends, capacity);
+  const mend = firstThatFits(mends(), capacity);
   throw new DeviceError(
     `This run takes ${describeMemory(estimate)}; ${device.description} holds ${formatBytes(capacity)}: ` +
       (mend

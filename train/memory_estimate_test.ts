@@ -108,13 +108,13 @@ Deno.test("a run that does not fit is refused with the first change that makes i
     { change: "never planned", estimate: (): never => assert(false, "planned in vain") as never },
   ];
   assertThrows(
-    () => demandMemory(device, of(900e6), mends),
+    () => demandMemory(device, of(900e6), () => mends),
     DeviceError,
     "This run takes about 900.0 MB: weights 100.0 MB, trained 1.0 MB, optimiser 1.0 MB, activations 798.0 MB; " +
       "cpu (wasm simd, 2 threads) holds 500.0 MB: use --checkpoint-blocks --batch 2 --accumulate 2 (about 400.0 MB).",
   );
-  assertThrows(() => demandMemory(device, of(900e6), []), DeviceError, "shorten the rows with --seq");
-  demandMemory(device, of(500e6), mends);
-  demandMemory({ description: "a GPU" }, of(9e12), mends);
+  assertThrows(() => demandMemory(device, of(900e6), () => []), DeviceError, "shorten the rows with --seq");
+  demandMemory(device, of(500e6), () => mends);
+  demandMemory({ description: "a GPU" }, of(9e12), () => mends);
   assertEquals(smallerBatches(6, 2), [{ batch: 3, accumulate: 4 }, { batch: 1, accumulate: 12 }]);
 });

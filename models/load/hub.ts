@@ -13,6 +13,10 @@ export interface HubOptions {
   readonly revision?: string;
   /** Called as bytes arrive, with the bytes held and the bytes in all of the files that had to be brought. */
   readonly onDownload?: (received: number, total: number) => void;
+  /**
+   * Called with the folder once its small files are there and before a weight is brought: what it throws ends the download.
+   */
+  readonly accept?: (folder: string) => void;
 }
 
 /**
@@ -54,7 +58,12 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
       const missing = choose(place, listed, file).filter(({ path }) => pathKind(`${snapshot}/${path}`) === null);
       const total = missing.reduce((sum, { size }) => sum + size, 0);
       let received = 0;
+      let accepted = file !== undefined;
       for (const entry of missing) {
+        if (!accepted && entry.path.endsWith(".safetensors")) {
+          options.accept?.(snapshot);
+          accepted = true;
+        }
         const blob = `${repository}/blobs/${entry.hash}`;
         const url = `${endpoint}/${name}/resolve/${sha}/${encodeURI(entry.path)}`;
         await download(url, entry, blob, setting.token, (count) => options.onDownload?.(received += count, total));

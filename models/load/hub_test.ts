@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { FileError } from "../../core/errors.ts";
 import { bring, type HubOptions } from "./hub.ts";
+import { readFolderConfig } from "./model_files.ts";
 
 const commit = "0123456789abcdef0123456789abcdef01234567";
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -120,6 +121,18 @@ Deno.test("bytes that are not what the hub lists are thrown away", async () => {
   );
   await assertRejects(() => hub.bring(), FileError, "model.safetensors came as 300000 bytes with the hash");
   assertEquals([...Deno.readDirSync(join(hub.blob, ".."))].length, 1, "only config.json's blob is kept");
+});
+
+Deno.test("a configuration that is not known ends a download before its weights", async () => {
+  await using hub = startHub();
+  const accept = (folder: string) => void readFolderConfig(folder, ["llama"]);
+  await assertRejects(
+    () => hub.bring("owner/name", { accept }),
+    FileError,
+    "is of the architecture gpt2, and known are",
+  );
+  assertEquals(hub.asked.filter((line) => line.startsWith("model")), []);
+  assert((await hub.bring("owner/name", { accept: (folder) => void readFolderConfig(folder, ["gpt2"]) })).length > 0);
 });
 
 Deno.test("a busy hub is waited for", async () => {

@@ -62,24 +62,37 @@ export function openModelBytes({ name, files }: ModelBytes, known: readonly stri
 }
 
 function checkKnown(files: ModelFiles, known: readonly string[]): ModelFiles {
-  const { modelType, path } = files.config;
   try {
-    if (known.includes(modelType)) {
-      checkCounts(files.config, files.source);
-      return files;
-    }
-    const near = nearest(modelType, known);
-    throw new FileError(
-      `${path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
-        `${near === null ? "" : ` (did you mean ${near}?)`}: choose a model of one of these.`,
-    );
+    checkArchitecture(files.config, known);
+    checkCounts(files.config, files.source);
+    return files;
   } catch (error) {
     files[Symbol.dispose]();
     throw error;
   }
 }
 
-function openFolder(folder: string): ModelFiles {
+function checkArchitecture({ modelType, path }: ModelConfig, known: readonly string[]): void {
+  if (known.includes(modelType)) return;
+  const near = nearest(modelType, known);
+  throw new FileError(
+    `${path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
+      `${near === null ? "" : ` (did you mean ${near}?)`}: choose a model of one of these.`,
+  );
+}
+
+/**
+ * The configuration of a folder, of which nothing else need be there yet.
+ *
+ * @throws {FileError} when it is missing, or of an architecture that is not known
+ */
+export function readFolderConfig(folder: string, known: readonly string[]): ModelConfig {
+  const config = folderConfig(folder);
+  checkArchitecture(config, known);
+  return config;
+}
+
+function folderConfig(folder: string): ModelConfig {
   const configPath = `${folder}/config.json`;
   if (pathKind(configPath) !== "file") {
     const mend = pathKind(`${folder}/adapter_config.json`) === "file"
@@ -87,7 +100,11 @@ function openFolder(folder: string): ModelFiles {
       : "give the folder that the model was saved or downloaded into";
     throw new FileError(`${folder} has no config.json, so it is no model: ${mend}.`);
   }
-  const config = parseConfig(readJsonObject(configPath), configPath);
+  return parseConfig(readJsonObject(configPath), configPath);
+}
+
+function openFolder(folder: string): ModelFiles {
+  const config = folderConfig(folder);
   const source = openWeights(folder);
   return {
     path: folder,

@@ -1,18 +1,24 @@
 /** Where a model may be: on the disk, on the hub, at a web address, or in memory. */
 import { FileError } from "../../core/errors.ts";
+import type { ModelConfig } from "./config.ts";
 import type { HubOptions } from "./hub.ts";
-import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles } from "./model_files.ts";
+import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles, readFolderConfig } from "./model_files.ts";
 
 /** A folder, a .gguf file, a name on the hub (`owner/name`), a `file:` or `https:` URL of a folder, or files in memory. */
 export type ModelPlace = string | ModelBytes;
 
 /**
  * Opens the files of the model at `place`; what is far away is brought first. `known` lists the architectures that the
- * caller can build.
+ * caller can build; `check` refuses configurations that it can't, before any weight is brought.
  *
  * @throws {FileError} when they are missing, damaged, or of another architecture
  */
-export async function openModel(place: ModelPlace, known: readonly string[], options: HubOptions): Promise<ModelFiles> {
+export async function openModel(
+  place: ModelPlace,
+  known: readonly string[],
+  options: HubOptions,
+  check: (config: ModelConfig) => void = () => {},
+): Promise<ModelFiles> {
   if (typeof place !== "string") return openModelBytes(place, known);
   if (/^https?:/.test(place)) return openModelBytes(await fetchModel(place, options), known);
   if (place.startsWith("file:")) {
@@ -20,7 +26,8 @@ export async function openModel(place: ModelPlace, known: readonly string[], opt
     return openModelFiles(path, known);
   }
   const { bring } = await import("./hub.ts"); // needs the system's modules, which a browser lacks
-  return openModelFiles(await bring(place, options), known);
+  const accept = (folder: string) => check(readFolderConfig(folder, known));
+  return openModelFiles(await bring(place, { accept, ...options }), known);
 }
 
 /** The small model that ships with the library, beside its sources: its URL. */
