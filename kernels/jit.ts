@@ -41,6 +41,8 @@ export interface JitOptions {
 /** Structures of arguments that one function remembers: more than this are most likely new ones at every call. */
 const mostKinds = 1000;
 
+const none: readonly unknown[] = [];
+
 /**
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
  * It is traced anew for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
@@ -88,8 +90,11 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
   let last: Call | null = null;
   return (...args: unknown[]) => {
-    const statics = fixed.map((at) => args[at]);
-    if (fixed.length > 0) args = args.map((arg, i) => fixed.includes(i) ? undefined : arg);
+    let statics = none;
+    if (fixed.length > 0) {
+      statics = fixed.map((at) => args[at]);
+      args = args.map((arg, i) => fixed.includes(i) ? undefined : arg);
+    }
     const before = last && leavesLike(last, args, statics);
     if (before) return launch(last!.compiled, before);
     const taken = flatten<Leaf | Value>(args);

@@ -34,7 +34,8 @@ export function launch(compiled: Compiled, leaves: readonly Leaf[]): unknown {
       scalars.push(scalar);
       return scalar;
     });
-    const buffers = [...tensors, ...captured].map((t) => t.buffer as DeviceBuffer);
+    const buffers = tensors.map((t) => t.buffer as DeviceBuffer);
+    for (const t of captured) buffers.push(t.buffer as DeviceBuffer);
     if (donated.size > 0) checkDonation(compiled, buffers);
     const results = outputs.map(({ bytes }, i) => {
       const from = program.outputs[i].donated;
@@ -51,10 +52,9 @@ export function launch(compiled: Compiled, leaves: readonly Leaf[]): unknown {
       throw error;
     }
     made.length = 0;
-    const reused = new Set(program.outputs.map((o) => o.donated));
-    for (const i of donated) {
-      if (reused.has(i)) tensors[i].surrender();
-      else tensors[i].dispose();
+    if (donated.size > 0) {
+      for (const { donated: from } of program.outputs) if (from !== undefined) tensors[from].surrender();
+      for (const i of donated) tensors[i].dispose();
     }
     return compiled.unflatten(results.map((buffer, i) => new Tensor(device, buffer, outputs[i].aval)));
   } finally {

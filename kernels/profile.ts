@@ -28,16 +28,17 @@ export function profile(
     const tensors = leaves as Tensor[];
     const device = tensors[0].home as Device;
     const executable = device.compile(built.program);
-    if (!executable.time) {
-      throw new DeviceError(
-        `${device.description} does not time kernels: profile on a device that has timestamp queries`,
-      );
-    }
-    const outputs = built.graph.outputs.map(({ shape, dtype }) =>
-      device.allocate(Math.max(4, storageBytes(dtype, sizeOf(shape))))
-    );
+    const outputs: DeviceBuffer[] = [];
     try {
+      if (!executable.time) {
+        throw new DeviceError(
+          `${device.description} does not time kernels: profile on a device that has timestamp queries`,
+        );
+      }
       const buffers = tensors.map((t) => t.buffer as DeviceBuffer);
+      for (const { shape, dtype } of built.graph.outputs) {
+        outputs.push(device.allocate(Math.max(4, storageBytes(dtype, sizeOf(shape)))));
+      }
       executable.run(buffers, outputs);
       const times = await executable.time(buffers, outputs);
       return printPage(built, { ...options, tileOf: device.tileFor! }, times);

@@ -4,6 +4,7 @@ import type { Device } from "./device.ts";
 const [leastGrowth, mostGrowth] = [2 ** 26, 2 ** 30];
 /** The engine counts these bytes and collects; nothing touches them, so they cost no memory. */
 const pressureBytes = 2 ** 26;
+const [leastRounds, mostRounds] = [3, 8];
 
 /**
  * Tensors that were only forgotten are freed when the engine collects them, but it knows nothing of the memory behind them,
@@ -19,12 +20,13 @@ export class Forgotten {
   /** Frees what was forgotten, where the memory has grown by much since the last time. */
   async collect(): Promise<void> {
     if (this.device.memory.current < this.#kept + this.#growth()) return;
-    for (let round = 0; round < 4; round++) {
+    // Some rounds pass before the engine has looked at objects that are old, and has told of all.
+    for (let round = 1, freed = false; round <= mostRounds; round++) {
       const before = this.device.memory.current;
       for (let i = 0; i < 4; i++) new ArrayBuffer(pressureBytes);
       await new Promise((resolve) => setTimeout(resolve, 0));
-      // Some rounds pass before the engine has looked at objects that are old.
-      if (this.device.memory.current < before) break;
+      if (this.device.memory.current < before) freed = true;
+      else if (freed || round >= leastRounds) break;
     }
     this.#kept = this.device.memory.current;
   }

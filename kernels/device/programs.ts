@@ -15,24 +15,20 @@ interface Entry extends HeldProgram {
   used: number;
 }
 
-/** Bytes that programs may take before the least recently used go. */
-const mostBytes = 2 ** 28;
-
 /**
  * The programs that a device holds, by what they compute: functions that trace to one graph share one. Those that were not
- * used for longest go first, where all take more than `bound` bytes or memory is short.
+ * used for longest go first, where all take more than `bound` or memory is short.
  */
 export class Programs {
   /** Numbers for what graphs mention by identity. */
   readonly ids: Identities = new Identities();
+  /** About the bytes that they may take before the least recently used go. */
+  bound = 2 ** 28;
   readonly #entries = new Map<string, Entry>();
   #latest: Entry | null = null;
   #clock = 0;
 
-  constructor(
-    private readonly device: Pick<Device, "compile"> & { readonly programBytes: number },
-    readonly bound: number = mostBytes,
-  ) {}
+  constructor(private readonly device: Pick<Device, "compile" | "programBytes">) {}
 
   /** How many are held. */
   get size(): number {
@@ -46,10 +42,9 @@ export class Programs {
       const program = make();
       entry = { executable: this.device.compile(program), outputs: program.outputs, used: 0 };
       this.#entries.set(key, entry);
-      this.use(entry);
-      while (this.device.programBytes > this.bound && this.#evict());
     }
     this.use(entry);
+    while (this.device.programBytes > this.bound && this.#evict());
     return entry;
   }
 
