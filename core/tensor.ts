@@ -12,6 +12,7 @@ import {
 } from "./dtype.ts";
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
+import { refusePrimitives } from "./opaque.ts";
 import { isPacked } from "./packed.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
@@ -106,9 +107,15 @@ export class Tensor implements Disposable {
   }
   #describe(first: HostArray): string {
     const values = Array.from(first, (x) => String(Number(numberOf(this.dtype, x).toPrecision(6))));
-    return `${this}: ${values.join(", ")}${this.size > values.length ? ", …" : ""}`;
+    return `${this.toString()}: ${values.join(", ")}${this.size > values.length ? ", …" : ""}`;
   }
 }
+
+refusePrimitives(
+  Tensor,
+  () =>
+    "but its contents lie on a device: write add, mul, lt, select and the like, or wait for them with await read(x)",
+);
 
 const forgotten = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }>(({ home, buffer }) =>
   home.free(buffer)

@@ -212,7 +212,7 @@ function checkPositions(donate: readonly number[], fixed: readonly number[]): vo
 /** What tells a static argument from others. */
 function staticText(x: unknown, position: number, ids: Identities): string {
   if (x instanceof Tensor || x instanceof Value) {
-    throw new OptionError(`argument ${position} is static, but it is ${x}: take its position out of static`);
+    throw new OptionError(`argument ${position} is static, but it is ${x.toString()}: take its position out of static`);
   }
   return typeof x === "object" && x !== null ? `#${ids.of(x)}` : exactText(x, ids);
 }

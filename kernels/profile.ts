@@ -1,6 +1,7 @@
 import { sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
 import { DeviceError } from "../core/errors.ts";
+import type { Value } from "../core/ir/graph.ts";
 import { Tensor } from "../core/tensor.ts";
 import { trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
@@ -21,9 +22,11 @@ export function profile(
   return async (...args) => {
     const built = build(trace(f, args).graph);
     const leaves = [...flatten<unknown>(args).leaves, ...built.captured];
-    const stray = leaves.find((x) => !(x instanceof Tensor));
+    const stray = leaves.find((x) => !(x instanceof Tensor)) as Value | number | undefined;
     if (stray !== undefined || leaves.length === 0) {
-      throw new DeviceError(`a profile is of a run on tensors, but got ${stray ?? "none"}: upload every argument`);
+      throw new DeviceError(
+        `a profile is of a run on tensors, but got ${stray?.toString() ?? "none"}: upload every argument`,
+      );
     }
     const tensors = leaves as Tensor[];
     const device = tensors[0].home as Device;

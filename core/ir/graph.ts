@@ -4,6 +4,7 @@
  */
 import { type Aval, formatAval } from "../aval.ts";
 import { LowrankError, ShapeError } from "../errors.ts";
+import { refusePrimitives } from "../opaque.ts";
 import type { Lowering } from "./lowering.ts";
 
 /** Cotangents in, cotangents out: null where an output was not asked for, or an input does not need one. */
@@ -78,7 +79,10 @@ export function serialNow(): number {
   return nextSerial;
 }
 
-/** Output `index` of a node: an array whose contents are not yet computed. */
+/**
+ * Output `index` of a node: an array whose contents are not yet computed. JavaScript's own operators, conditions and loops
+ * can't use it: it throws where they ask for a number, and `x.toString()` describes it.
+ */
 export class Value {
   /** @ignore */
   readonly node: Node;
@@ -102,13 +106,22 @@ export class Value {
   }
   /** Shape, dtype and the operation that makes it. */
   toString(): string {
-    return `Value(${formatAval(this.aval)} = ${this.node.prim.name})`;
+    const name = this.node.prim === inputPrim && this.node.params.name;
+    return `Value(${formatAval(this.aval)} = ${this.node.prim.name}${name ? ` "${name}"` : ""})`;
   }
   /** For `console.log`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
   }
 }
+
+refusePrimitives(Value, (x) => {
+  const open = nodesOf([x]).some((node) => node.prim === inputPrim);
+  return "but it is not computed: write add, mul, lt, select and the like, " +
+    (open
+      ? "or pass what is a setting and no data as one of jit's static arguments"
+      : "or wait for its contents with await evaluate(x)");
+});
 
 /** A traced function: outputs as a function of inputs. Values older than the trace are captures and are left as they are. */
 export interface Graph {

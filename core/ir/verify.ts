@@ -40,7 +40,7 @@ export function verifyGraph(graph: Graph, f?: string): void {
     }
     for (const v of node.inputs) {
       if (v.node.serial >= node.serial || v.node.outs[v.index] !== v) {
-        throw new LowrankError(`${prim.name} reads ${v}, which is not made before it: a bug of a transform`);
+        throw new LowrankError(`${prim.name} reads ${v.toString()}, which is not made before it: a bug of a transform`);
       }
     }
     for (const x of Object.values(params ?? {})) {

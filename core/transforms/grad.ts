@@ -1,6 +1,6 @@
 import { formatAval } from "../aval.ts";
 import { isFloat } from "../dtype.ts";
-import { LowrankError, ShapeError } from "../errors.ts";
+import { LowrankError, OptionError, ShapeError } from "../errors.ts";
 import { bind, type Graph, type Node, nodesOf, rebuild, type Value } from "../ir/graph.ts";
 import { constant } from "../ops/constant.ts";
 import { full } from "../ops/broadcast.ts";
@@ -66,7 +66,9 @@ export function vjp(
   const accumulate = (v: Value, ct: Value | null) => {
     if (ct === null || !active.has(v)) return;
     if (formatAval(ct.aval) !== formatAval(v.aval)) {
-      throw new LowrankError(`a gradient of ${formatAval(ct.aval)} came back for ${v}: this is a bug of its rule`);
+      throw new LowrankError(
+        `a gradient of ${formatAval(ct.aval)} came back for ${v.toString()}: this is a bug of its rule`,
+      );
     }
     const sum = sums.get(v);
     sums.set(v, sum ? addUp(sum, ct) : ct);
@@ -104,9 +106,10 @@ export interface GradOptions {
 /**
  * The function that returns a scalar function's value and its gradient: `[value, grad]`, or `[[value, aux], grad]` with
  * `hasAux`. The gradient has the tree of the argument (a list of trees when `argnums` is a list); leaves that are not
- * floats, and those the value does not depend on, get zeros. As in JAX.
+ * floats, and those the value does not depend on, get zeros.
  *
- * @throws {ShapeError} when the value is not a scalar f32
+ * @throws {ShapeError} when the value is not a scalar f32, or an argument to differentiate by holds no floats
+ * @throws {OptionError} when `argnums` names an argument that is not there
  *
  * @example
  * ```ts
@@ -131,8 +134,11 @@ export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = 
       start += flat.leaves.length;
     }
     const wrt = list.flatMap((n) => {
+      if (spans[n] === undefined) throw new OptionError(noArgument(n, args.length));
       const { start, flat } = spans[n];
-      return traced.graph.inputs.slice(start, start + flat.leaves.length);
+      const inputs = traced.graph.inputs.slice(start, start + flat.leaves.length);
+      if (inputs.length > 0 && !inputs.some((v) => isFloat(v.dtype))) throw new ShapeError(noFloats(n, inputs));
+      return inputs;
     });
     const loss = traced.graph.outputs[0];
     if (loss === undefined || formatAval(loss.aval) !== "f32[]") {
@@ -168,6 +174,16 @@ export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = 
     });
     return [value, typeof argnums === "number" ? trees[0] : trees];
   };
+}
+
+function noArgument(n: number, count: number): string {
+  return `a gradient is asked for by argument ${n}, but there are ${count}: argnums counts them from 0`;
+}
+
+function noFloats(n: number, inputs: readonly Value[]): string {
+  return `a gradient is asked for by argument ${n}, which holds no floats (${
+    inputs.map((v) => formatAval(v.aval)).join(", ")
+  }): differentiate by another one (argnums), or make it f32`;
 }
 
 /**

@@ -34,7 +34,7 @@ export class Groups {
     if (group) this.close(group);
     else if (this.ctx.inlined.has(v)) this.#storeAlone(v);
     const repr = this.ctx.reprs.get(v);
-    if (!repr) throw new LowrankError(`${v} was never computed: this is a bug of lowering`);
+    if (!repr) throw new LowrankError(`${v.toString()} was never computed: this is a bug of lowering`);
     return repr;
   }
 

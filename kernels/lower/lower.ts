@@ -138,7 +138,7 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
     case "leaf":
       if (!ctx.reprs.has(out)) {
         throw new LowrankError(
-          `a value of another trace was used here (${out}): a traced function must return what it computes, ` +
+          `a value of another trace was used here (${out.toString()}): a traced function must return what it computes, ` +
             `not store it for later`,
         );
       }

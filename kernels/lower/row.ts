@@ -189,9 +189,11 @@ function rowStrides(v: Value, view: View, full: readonly number[]): number[] {
   if (v.shape.length === full.length && v.shape.at(-1) === 1) return [...view.strides.slice(0, -1), 0];
   if (v.shape.length === full.length - 1) return [...view.strides, 0];
   if (v.shape.length === 0) return full.map(() => 0);
-  throw new LowrankError(`${v} does not run along rows of [${full}]: this is a bug of lowering`);
+  throw new LowrankError(`${v.toString()} does not run along rows of [${full}]: this is a bug of lowering`);
 }
 
 function bug(node: Node, v: Value): LowrankError {
-  return new LowrankError(`the definition of ${node.prim.name} does not run along rows at ${v}: lower it by expansion`);
+  return new LowrankError(
+    `the definition of ${node.prim.name} does not run along rows at ${v.toString()}: lower it by expansion`,
+  );
 }

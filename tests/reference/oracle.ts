@@ -54,7 +54,7 @@ export function toOracle({ shape, dtype, data }: OracleTensor): Tensor {
 
 /** The numbers of a tensor that lives on the oracle. */
 export function fromOracle(tensor: Tensor): OracleTensor {
-  if (tensor.home !== home) throw new Error(`${tensor} does not live on the oracle`);
+  if (tensor.home !== home) throw new Error(`${tensor.toString()} does not live on the oracle`);
   const { data } = tensor.buffer as Cell;
   return data instanceof Float64Array ? { ...tensor.aval, data } : fromHost({ ...tensor.aval, data });
 }
