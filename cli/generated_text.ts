@@ -10,12 +10,15 @@ export interface WrittenText {
   /** Tokens that were made for it. */
   readonly tokens: number;
   readonly finish: Finish | "interrupted" | "unread";
-  /** Tokens a second from the second on; null where there are too few. */
+  /** Tokens a second from the second on; null where there are too few, in too short a time. */
   readonly perSecond: number | null;
 }
 
 /** Milliseconds after which signals are let in: while programs run on this thread, none is seen. */
 const patience = 50;
+
+/** Tokens that make a rate, unless they took a second. */
+const fewestTimed = 8;
 
 /** Writes the continuation of a prompt as it is made, and a line's end. Ctrl-C ends it after a whole character. */
 export async function streamText(
@@ -57,7 +60,8 @@ export async function streamText(
   terminal.write("\n");
   // The first token ends the prompt, and the program of the others is compiled before the second.
   const [, second] = times, last = times.at(-1)!;
-  const perSecond = last > second ? (times.length - 2) / (last - second) * 1000 : null;
+  const timed = times.length - 2;
+  const perSecond = timed >= fewestTimed || last - second >= 1000 ? timed / (last - second) * 1000 : null;
   return { text, tokens: times.length, finish, perSecond };
 }
 

@@ -33,6 +33,7 @@ Deno.test("nothing of a stop text is written, nor what would have followed", asy
   const { pieces, made } = await written("one\ntwo, three", ["two, ", "\n\n"]);
   assertEquals(pieces.join(""), "one\n\n");
   assertEquals([made.text, made.tokens, made.finish], ["one\n", 9, "stop"]);
+  assertEquals((await written("abc")).made.perSecond, null, "too few for a rate");
 });
 
 Deno.test("what was made is one line of fewer than 80 columns that says why it ended", () => {

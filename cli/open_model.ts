@@ -2,10 +2,9 @@
 import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
-import { outlineClassifier } from "../models/classifier.ts";
 import { openModel } from "../models/load/place.ts";
 import type { LayeredModel } from "../models/language_model.ts";
-import { outlineModel } from "../models/load_model.ts";
+import { outlineClassifier, outlineModel } from "../models/load_model.ts";
 import type { Outlined } from "../models/loader.ts";
 import { type AnyModel, bertClassifier, type Loaded, type LoadedModel, type WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/atomic_file.ts";

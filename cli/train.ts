@@ -102,6 +102,9 @@ async function runTraining(
   const begun = { ...config, adapter: await bringAdapter(config.adapter, terminal) };
   // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.
   using opened = await outlineModelFor(config, { device, labels: labels ?? undefined, seed: config.seed, terminal });
+  if (splits.besides !== undefined) {
+    terminal.warn(`note: ${splits.besides} is not used: give the folder as --data to evaluate on it`);
+  }
   const { outline } = opened;
   const planned = chooseTrainee(outline, begun);
   const tokenizer = outline.tokenizer();

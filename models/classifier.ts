@@ -17,8 +17,7 @@ import {
 } from "./bert.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type ModelConfig, parseConfig } from "./load/config.ts";
-import { type ModelPlace, openModel } from "./load/place.ts";
-import { type Loaded, type Loader, loaderOf, type LoadOptions, type Outlined } from "./loader.ts";
+import { type Loaded, type Loader, loaderOf, type LoadOptions } from "./loader.ts";
 
 /** The weights of a BERT with a classifying head, [labels, D]. */
 export interface BertClassifierParams extends BertParams {
@@ -51,7 +50,8 @@ export function makeBertClassifier(
   };
 }
 
-const headName = "classifier.weight";
+/** What a file has where it is a classifier's. */
+export const headName = "classifier.weight";
 
 /** How a classifier is loaded. */
 export interface ClassifierOptions extends LoadOptions {
@@ -105,19 +105,6 @@ export const bertClassifier: Loader<
     };
   },
 });
-
-/**
- * A classifier of which no weight was read yet: with the head of its file, whose labels it has; where the file has none, with
- * one that is drawn anew for the `labels` that are given.
- */
-export async function outlineClassifier(
-  place: ModelPlace,
-  { labels, ...options }: ClassifierOptions,
-): Promise<Outlined<ClassifierModel<BertClassifierParams>>> {
-  const files = await openModel(place, [bertClassifier.modelType], options, bertClassifier.check);
-  const hasHead = files.source.names.includes(headName);
-  return bertClassifier.outline(files, hasHead ? options : { ...options, labels });
-}
 
 /** Loads a text classifier, or makes one of an encoder: see {@link bertClassifier}. */
 export function loadClassifier(path: string, options: ClassifierOptions): Promise<Loaded<ClassifierModel<any>>> {

@@ -13,7 +13,8 @@ import { jit, read } from "../kernels/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { oracleRuntime as runtime } from "../tests/runtimes.ts";
 import { checkpointBlocks } from "./checkpoint_blocks.ts";
-import { loadClassifier, outlineClassifier } from "./classifier.ts";
+import { loadClassifier } from "./classifier.ts";
+import { outlineClassifier } from "./load_model.ts";
 
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const encoder = `${cases}/bert-base/model`, classifier = `${cases}/bert-seqcls/model`;

@@ -2,7 +2,7 @@
 import { FileError } from "../core/errors.ts";
 import type { ClassifierModel, EncoderModel } from "../core/model.ts";
 import { bert } from "./bert.ts";
-import { bertClassifier } from "./classifier.ts";
+import { bertClassifier, type BertClassifierParams, type ClassifierOptions, headName } from "./classifier.ts";
 import { gpt2 } from "./gpt2.ts";
 import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
 import type { ModelConfig } from "./load/config.ts";
@@ -37,12 +37,35 @@ export async function outlineModel(place: ModelPlace, options: LoadOptions): Pro
   return languageLoader(files.config).outline(files, options);
 }
 
+/**
+ * A classifier of which no weight was read yet: with the head of its file, whose labels it has; where the file has none, with
+ * one that is drawn anew for the `labels` that are given.
+ */
+export async function outlineClassifier(
+  place: ModelPlace,
+  { labels, ...options }: ClassifierOptions,
+): Promise<Outlined<ClassifierModel<BertClassifierParams>>> {
+  const check = (config: ModelConfig) => classifierLoader(config).check(config);
+  const files = await openModel(place, architectures, options, check);
+  if (files.config.modelType !== bertClassifier.modelType) files[Symbol.dispose]();
+  const hasHead = files.source.names.includes(headName);
+  return classifierLoader(files.config).outline(files, hasHead ? options : { ...options, labels });
+}
+
+function classifierLoader({ path, modelType }: ModelConfig): typeof bertClassifier {
+  if (modelType === bertClassifier.modelType) return bertClassifier;
+  throw new FileError(
+    `${path} is of the architecture ${modelType}, which continues text, and rows with a label teach a classifier: choose a ` +
+      `model of the architecture ${bertClassifier.modelType}, or give rows of "prompt" and "completion".`,
+  );
+}
+
 function languageLoader(config: ModelConfig): Loader<unknown> {
   const loader = loaderOf(config);
   if (loader !== undefined) return loader;
   throw new FileError(
     `${config.path} is of the architecture ${config.modelType}, which reads whole texts and continues none: ` +
-      `load it with bert.load, or loadClassifier for labels, or choose a model of ` +
+      `give rows of "text" and "label" (in a program bert.load or loadClassifier), or choose a model of ` +
       `${languageModels.map((l) => l.modelType).join(", ")}.`,
   );
 }

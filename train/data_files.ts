@@ -7,32 +7,68 @@ import type { DataOptions, DataSet } from "./data_set.ts";
 import { indexText, wholeText } from "./data_text.ts";
 import { BadRow } from "./rows.ts";
 
+/** How a file of another format becomes lines of JSON. */
+function mendOf(path: string): string {
+  if (/\.json$/i.test(path)) return ": jq -c '.[]' makes lines of a JSON array";
+  const reader = /\.(csv|tsv|parquet|feather|xlsx?)$/i.exec(path)?.[1].toLowerCase();
+  if (reader === undefined) return "";
+  const read = { csv: "read_csv", tsv: "read_table", parquet: "read_parquet", feather: "read_feather" }[reader] ??
+    "read_excel";
+  return `; pandas makes one: pandas.${read}(…).to_json("rows.jsonl", orient="records", lines=True)`;
+}
+
 /** The files of a data folder, or one file alone. */
 export interface Splits {
   readonly train: string;
   readonly valid?: string;
   readonly test?: string;
+  /** A file of rows to evaluate on beside a train file that was named alone: it is not used. */
+  readonly besides?: string;
 }
 
+/** What the files of a folder may be called, besides what this project calls them. */
+const splitNames = {
+  train: ["train", "training"],
+  valid: ["valid", "validation", "val", "dev", "eval", "evaluation"],
+  test: ["test", "testing"],
+};
+
 /**
- * The files that a path names: itself, or in a folder `train`, `valid` and `test`, each as .jsonl or .txt.
+ * The files that a path names: itself, or in a folder `train`, `valid` (or `validation`, `val`, `dev`, `eval`) and `test`,
+ * each as .jsonl or .txt.
  *
- * @throws {DataError} when a folder has no train file, or two of one name
+ * @throws {DataError} when there is no such path, or a folder has no train file or two of one kind
  */
 export function findSplits(path: string): Splits {
-  if (pathKind(path) !== "folder") return { train: path };
-  const find = (name: string): string | undefined => {
-    const found = ["jsonl", "txt"].map((end) => `${path}/${name}.${end}`).filter((file) => pathKind(file) === "file");
-    if (found.length === 2) throw new DataError(`${found[0]} and ${found[1]} are both there: keep one of them.`);
-    return found[0];
-  };
-  const train = find("train");
+  const kind = pathKind(path);
+  if (kind === null) {
+    throw new DataError(
+      `There is no file or folder ${path}: give --data with a .jsonl or .txt file, or a folder of them.`,
+    );
+  }
+  if (kind !== "folder") return { train: path, ...besides(path) };
+  const train = findSplit(path, "train");
   if (train === undefined) {
     throw new DataError(
       `${path} has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.`,
     );
   }
-  return { train, valid: find("valid"), test: find("test") };
+  return { train, valid: findSplit(path, "valid"), test: findSplit(path, "test") };
+}
+
+function findSplit(folder: string, split: keyof typeof splitNames): string | undefined {
+  const found = splitNames[split].flatMap((name) => ["jsonl", "txt"].map((end) => `${folder}/${name}.${end}`))
+    .filter((file) => pathKind(file) === "file");
+  if (found.length > 1) throw new DataError(`${found[0]} and ${found[1]} are both there: keep one of them.`);
+  return found[0];
+}
+
+/** Rows to evaluate on that lie beside a train file which is given alone. */
+function besides(path: string): Pick<Splits, "besides"> {
+  const [, folder, name] = /^(.*?)([^/\\]*)\.(?:jsonl|txt)$/.exec(path) ?? [];
+  if (!splitNames.train.includes(name)) return {};
+  const found = findSplit(folder === "" ? "." : folder.replace(/(?<=.)[/\\]$/, ""), "valid");
+  return found === undefined ? {} : { besides: found };
 }
 
 /**
@@ -45,7 +81,7 @@ export function findSplits(path: string): Splits {
 export function openData(path: string, tokenizer: TextTokenizer, options: DataOptions): DataSet {
   if (!/\.(jsonl|txt)$/.test(path)) {
     throw new DataError(
-      `Cannot read data from ${path}: its name must end in .jsonl (a row a line) or .txt (plain text).`,
+      `Cannot read data from ${path}: its name must end in .jsonl (a row a line) or .txt (plain text)${mendOf(path)}.`,
     );
   }
   const source = openBytes(path);
@@ -67,7 +103,7 @@ export function openData(path: string, tokenizer: TextTokenizer, options: DataOp
       throw new DataError(
         skips.count > 0
           ? `${path} has no row that can be used: all ${skips.count} are bad, the first because ${skips.first[0]}`
-          : `${path} is empty: there is nothing to learn from.`,
+          : `${path} is empty: give it at least one row, or leave the file out.`,
       );
     }
     return {

@@ -84,7 +84,19 @@ Deno.test("bad data is refused with the file, the line and the mend", () => {
       '{"text":"a"}\n\n{"txt":"b"}\n',
       'rows.jsonl line 3 is an object with the keys ["txt"]: a row is {"text"',
     ],
-    ["rows.jsonl", '{"text":7}', "all of them strings"],
+    ["rows.jsonl", '{"text":7}', "its text is the number 7; a row is"],
+    ["rows.jsonl", '{"Prompt":"a","Completion":"b"}', '"Prompt" is called "prompt" here, "Completion" is called'],
+    ["rows.jsonl", '{"instruction":"a","output":"b"}', 'write instruction and input into "prompt"'],
+    ["rows.jsonl", '{"prompt":"a","chosen":"b","rejected":"c"}', "preferences are not learned here"],
+    [
+      "rows.jsonl",
+      '{"question":"a","answer":"b"}',
+      '"question" is called "prompt" here, "answer" is called "completion"',
+    ],
+    ["rows.jsonl", '{"prompt":[],"completion":[]}', 'go into one list: {"messages": […]}'],
+    ["rows.jsonl", '[{"text":"a"}]', "line 1 is a list: a .jsonl file has one object a line"],
+    ["rows.jsonl", '[\n{"text":"a"}\n]', "line 1 begins a list: a .jsonl file has one object a line"],
+    ["rows.json", "[]", "jq -c '.[]' makes lines of a JSON array"],
     ["rows.jsonl", '{"messages":[{"role":"user","content":7}]}', "line 1 is an object"],
     [
       "rows.jsonl",
@@ -190,7 +202,15 @@ Deno.test("labels become classes, in one order for all files", () => {
   assertThrows(
     () => load("valid.jsonl", '{"text":"a","label":"eggs"}', all, { classes: ["ham", "spam"] }),
     DataError,
-    'line 1: the label "eggs" is none of the classes ham, spam.',
+    'line 1: the label "eggs" is none of the model\'s classes ham, spam: give one of these, or its number from 0 to 1.',
+  );
+  load("valid.jsonl", '{"text":"a","label":"1"}\n{"text":"b","label":0}', (data) => {
+    assertEquals(all(data).map((row) => row!.label), [1, 0]);
+  }, { classes: ["ham", "spam"] });
+  assertThrows(
+    () => load("valid.jsonl", '{"text":"a","label":1}', all, { classes: ["0", "7"] }),
+    DataError,
+    'the label "1" is none of the model\'s classes 0, 7',
   );
 });
 
@@ -203,4 +223,18 @@ Deno.test("a folder has train, and valid and test where they are there", () => {
     assertThrows(() => findSplits(folder), DataError, "train.txt are both there: keep one of them");
   });
   withFiles({}, (folder) => assertThrows(() => findSplits(folder), DataError, "has no train.jsonl or train.txt"));
+  assertThrows(() => findSplits("absent"), DataError, "There is no file or folder absent: give --data");
+  for (const name of ["validation.jsonl", "val.txt", "dev.jsonl", "eval.jsonl"]) {
+    withFiles({ "train.jsonl": "", [name]: "" }, (folder) => {
+      assertEquals(findSplits(folder).valid, `${folder}/${name}`);
+      assertEquals(findSplits(`${folder}/train.jsonl`), {
+        train: `${folder}/train.jsonl`,
+        besides: `${folder}/${name}`,
+      });
+    });
+  }
+  withFiles(
+    { "train.jsonl": "", "valid.jsonl": "", "val.jsonl": "" },
+    (folder) => assertThrows(() => findSplits(folder), DataError, "val.jsonl are both there: keep one of them"),
+  );
 });

@@ -49,7 +49,7 @@ export type MetricsEvent =
   | { readonly event: "run" } & RunFacts
   | {
     readonly event: "step";
-    /** Seconds since the run (or what went on of it) began. */
+    /** Seconds that the run has taken, before it was resumed too. */
     readonly seconds: number;
     readonly tokensPerSecond: number | null;
     readonly secondsLeft: number | null;

@@ -1,6 +1,7 @@
 /** Rows of training data: what a line of a file may be, and how it is called. */
 import { DataError } from "../core/errors.ts";
 import type { Message } from "../models/load/tokenizer.ts";
+import { describeMisfit, oneALine } from "./row_hints.ts";
 
 /** A row: plain text, a prompt with its completion, a chat that ends with the assistant, or a text with its class. */
 export type Row =
@@ -53,18 +54,13 @@ export function parseRow(source: string, place: string): { readonly row: Row; re
   try {
     value = JSON.parse(source);
   } catch (error) {
+    if (/^\s*\[\s*$/.test(source)) throw new DataError(`${place} begins a list: ${oneALine}.`);
     throw new BadRow(`${place} is not JSON (${(error as Error).message}): mend the line or take it out.`);
   }
   const json = Object(value) as Json;
   const found = kinds.find(({ fits }) => fits(json));
   if (found) return { row: found.take(json), kind: found.kind };
-  const keys = typeof value === "object" && value !== null && !Array.isArray(value)
-    ? `an object with the keys ${JSON.stringify(Object.keys(json))}`
-    : JSON.stringify(value).slice(0, 60);
-  throw new BadRow(
-    `${place} is ${keys}: a row is {"text": …}, {"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} ` +
-      'or {"text": …, "label": …}, all of them strings.',
-  );
+  throw new BadRow(`${place} is ${describeMisfit(value)}.`);
 }
 
 function isChat(value: unknown): value is readonly Message[] {

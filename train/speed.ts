@@ -1,10 +1,13 @@
 /** How fast a run goes. */
 
-/** What is known of a run's speed; null until two steps are done. */
+/** Seconds over which a rate means something. */
+const leastSeconds = 0.25;
+
+/** What is known of a run's speed. */
 export interface Speed {
-  /** Tokens read a second, pauses left out. */
+  /** Tokens read a second, pauses left out; null until it was measured for a quarter of a second. */
   readonly tokensPerSecond: number | null;
-  /** Seconds until the last step, pauses such as evaluations counted in. */
+  /** Seconds until the last step, pauses such as evaluations counted in; null until two steps are done. */
   readonly secondsLeft: number | null;
 }
 
@@ -21,9 +24,9 @@ export function speedometer(
       first ??= { step, tokens, time };
       const seconds = (time - first.time) / 1000;
       if (seconds <= 0) return { tokensPerSecond: null, secondsLeft: null };
-      const working = Math.max(1e-9, seconds - paused / 1000);
+      const working = seconds - paused / 1000;
       return {
-        tokensPerSecond: (tokens - first.tokens) / working,
+        tokensPerSecond: working < leastSeconds ? null : (tokens - first.tokens) / working,
         secondsLeft: seconds / (step - first.step) * (total - step),
       };
     },

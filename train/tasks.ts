@@ -1,4 +1,5 @@
 /** What can be learned: examples, how to learn them, and letters that were kept back to measure it on. */
+import { DataError } from "../core/errors.ts";
 import type { LanguageModelSizes } from "../core/model.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import { encodeRow } from "./data.ts";
@@ -85,6 +86,9 @@ export function realLettersTask(tokenizer: Tokenizer, seed = 0): Task {
 /** Rows of a file of one's own: nothing is kept back, so nothing is measured but the loss. */
 export function fileTask(path: string, tokenizer: Tokenizer, sizes: LanguageModelSizes): Task {
   const examples = openData(path, tokenizer, { context: sizes.contextLength });
+  if (examples.classes.length > 0) {
+    throw new DataError(`${path} has rows with labels, which teach a classifier: lowrank train learns them.`);
+  }
   return {
     description: `${examples.length} ${examples.length === 1 ? "row" : "rows"} of ${path}`,
     settings: { steps: 100, batch: 4, lr: 2e-4, warmup: 5 },

@@ -65,6 +65,7 @@ interface Remembered {
   readonly guard: WatchdogState | null;
   readonly recent: readonly number[];
   readonly best: { readonly step: number; readonly loss: number | null } | null;
+  readonly seconds: number;
 }
 
 /**
@@ -85,7 +86,8 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
   const copy = jit((params: P) => params);
   const evaluations: { step: number; evaluation: Evaluation }[] = [];
   const begun = now();
-  const seconds = () => (now() - begun) / 1000;
+  let before = 0; // seconds of the run that this one goes on with
+  const seconds = () => before + (now() - begun) / 1000;
   let best: Best<P> | null = null;
   let recent: number[] = [];
 
@@ -150,10 +152,12 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
       stopping: stopping.state,
       guard: guard?.state ?? null,
       recent,
+      seconds: seconds(),
       best: best && { step: best.step, loss: Number.isFinite(best.loss) ? best.loss : null },
     }),
     restore(saved, params) {
-      const { stopping: state, guard: dog, recent: losses, best: last } = saved as Remembered;
+      const { stopping: state, guard: dog, recent: losses, best: last, seconds } = saved as Remembered;
+      before = seconds;
       stopping = earlyStopping({ patience, minDelta, state });
       if (guard && dog) guard = watchdog({ ...options.watchdog, state: dog });
       recent = [...losses];

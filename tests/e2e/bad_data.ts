@@ -12,14 +12,17 @@ export const data = [
   {
     name: "Data of an unknown kind",
     args: ["--model", "model", "--data", "rows.csv"],
-    sentence: "error: Cannot read data from rows.csv: its name must end in .jsonl (a row a line) or .txt (plain text).",
+    files: file("rows.csv", new TextEncoder().encode("prompt,completion\n")),
+    sentence:
+      "error: Cannot read data from rows.csv: its name must end in .jsonl (a row a line) or .txt (plain text); " +
+      'pandas makes one: pandas.read_csv(…).to_json("rows.jsonl", orient="records", lines=True).',
     code: 1,
   },
   {
     name: "Empty data",
     args: onModel,
     files: rows("\n"),
-    sentence: "error: rows.jsonl is empty: there is nothing to learn from.",
+    sentence: "error: rows.jsonl is empty: give it at least one row, or leave the file out.",
     code: 1,
   },
   {
@@ -51,6 +54,31 @@ export const data = [
     args: onModel,
     files: rows('{"text":"fine"}\n{"txt":"not"}\n'),
     sentence: 'error: rows.jsonl line 2 is an object with the keys ["txt"]: a row is {"text": …',
+    code: 1,
+  },
+  {
+    name: "A file that is one list",
+    args: onModel,
+    files: rows('[\n{"text":"fine"}\n]\n'),
+    sentence:
+      "error: rows.jsonl line 1 begins a list: a .jsonl file has one object a line, without brackets and commas " +
+      "around them (jq -c '.[]' makes them of an array).",
+    code: 1,
+  },
+  {
+    name: "Rows of another tool",
+    args: onModel,
+    files: rows('{"conversations":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Hello"}]}\n'),
+    sentence:
+      'error: rows.jsonl line 1 is an object with the keys ["conversations"]: call the list "messages", and in each ' +
+      'of it "from" "role" (human: user, gpt: assistant) and "value" "content".',
+    code: 1,
+  },
+  {
+    name: "Labels for the program that trains a language model",
+    args: onModel,
+    files: rows('{"text":"fine","label":0}\n'),
+    sentence: "error: rows.jsonl has rows with labels, which teach a classifier: lowrank train learns them.",
     code: 1,
   },
   {

@@ -32,6 +32,33 @@ export const commandLine = [
     code: 2,
   },
   {
+    name: "A number below 0",
+    args: [...cliTrain, "--lr", "-1"],
+    sentence: "error: --lr is -1: give a number above 0",
+    code: 2,
+  },
+  {
+    name: "Another tool's name of an option",
+    args: [...cliTrain, "--learning-rate", "1e-4"],
+    sentence: "error: there is no option --learning-rate; here it is --lr",
+    code: 2,
+  },
+  {
+    name: "Data that is not there",
+    args: [...cliTrain, "--data", "absent"],
+    sentence: "error: There is no file or folder absent: give --data with a .jsonl or .txt file, or a folder of them.",
+    code: 1,
+  },
+  {
+    name: "A label for a model that continues text",
+    args: cliTrain,
+    files: rows('{"text":"fine","label":0}\n'),
+    sentence:
+      "error: model/config.json is of the architecture gpt2, which continues text, and rows with a label teach a " +
+      'classifier: choose a model of the architecture bert, or give rows of "prompt" and "completion".',
+    code: 1,
+  },
+  {
     name: "An option without its value",
     args: [...cliTrain, "--steps"],
     sentence: "error: --steps is empty: give a whole number of at least 1",
