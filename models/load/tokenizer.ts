@@ -1,6 +1,12 @@
 import { Template } from "@huggingface/jinja";
-import { Tokenizer as Encoder } from "@huggingface/tokenizers";
 import { DataError, FileError, LowrankError, OptionError } from "../../core/errors.ts";
+import { findAddedTokens, readAddedTokens } from "../tokenizer/added_tokens.ts";
+import { readDecoder } from "../tokenizer/decoders.ts";
+import { readNormalizer } from "../tokenizer/normalizers.ts";
+import { readFrame } from "../tokenizer/post_processor.ts";
+import { readPreTokenizer } from "../tokenizer/pre_tokenizers.ts";
+import { type Range, TrackedText } from "../tokenizer/tracked_text.ts";
+import { checkId, readVocabulary, refuseShared } from "../tokenizer/vocabulary.ts";
 import { parseJsonObject, pathKind, readText } from "./byte_source.ts";
 
 /** One turn of a conversation. */
@@ -11,14 +17,22 @@ export interface Message {
   readonly content: string;
 }
 
+/** Which special tokens a text gets. */
+export interface EncodeOptions {
+  /** Those that the model puts around a text, only those before it, or none. Default true. */
+  readonly addSpecialTokens?: boolean | "before";
+}
+
 /** Text to token ids and back, and a model's way of writing conversations. */
 export interface Tokenizer {
   /** One more than the largest id; a model's embedding may have more rows. */
   readonly vocabSize: number;
   /** The token that begins a text; null where the model names none, as below. */
   readonly bosId: number | null;
-  /** Ends a text. */
+  /** Ends a text: what training adds to a text and an answer. */
   readonly eosId: number | null;
+  /** The tokens at which a text that is generated ends: {@link eosId}, and what else the model's files name. */
+  readonly endIds: readonly number[];
   /** Fills a batch. */
   readonly padId: number | null;
   /** Whether the model says how conversations are written. */
@@ -27,13 +41,28 @@ export interface Tokenizer {
   readonly files: TokenizerFiles;
   /**
    * The ids of a text. Special tokens written out in the text count as such; `addSpecialTokens` (default true) also adds those
-   * that this model puts around a text (many add none).
+   * that this model puts around a text (many add none), and `"before"` only those before it, for a text that is to go on.
    */
-  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
+  encode(text: string, options?: EncodeOptions): number[];
+  /**
+   * The same with the part [start, end) of the text, in UTF-16 code units, that each token stands for. Tokens of parts of one
+   * character share it; tokens put around a text stand for nothing, at its beginning or its end.
+   */
+  encodeWithOffsets(
+    text: string,
+    options?: EncodeOptions,
+  ): { readonly ids: number[]; readonly offsets: readonly (readonly [start: number, end: number])[] };
   /** The ids of two texts that belong together, with the special tokens between them, and which text each token is of. */
   encodePair(first: string, second: string): { readonly ids: number[]; readonly tokenTypeIds: number[] };
-  /** The text of ids, spaces untouched; bytes that are no whole character become U+FFFD. */
-  decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string;
+  /**
+   * The text of ids, spaces untouched; bytes that are no whole character become U+FFFD, and ids of no token, which a model with
+   * a padded vocabulary can make, nothing. With `after`, what ids add to the text of those: at its beginning many tokenizers
+   * drop a space.
+   */
+  decode(
+    ids: readonly number[],
+    options?: { readonly skipSpecialTokens?: boolean; readonly after?: readonly number[] },
+  ): string;
   /** A conversation as the model's chat template writes it. Encode the result with `addSpecialTokens: false`. */
   applyChatTemplate(messages: readonly Message[], options?: { readonly addGenerationPrompt?: boolean }): string;
 }
@@ -44,6 +73,8 @@ export interface TokenizerFiles {
   readonly tokenizer: Record<string, unknown>;
   readonly config: Record<string, unknown>;
   readonly chatTemplate?: string;
+  /** Ids that end a text by other files than the tokenizer's. */
+  readonly endIds?: readonly number[];
 }
 
 /**
@@ -67,68 +98,158 @@ function textsOf(folder: string): (file: string) => string | null {
   return (file) => pathKind(`${folder}/${file}`) === "file" ? readText(`${folder}/${file}`) : null;
 }
 
-/** Makes a tokenizer; the work is done by `@huggingface/tokenizers` and `@huggingface/jinja`. */
+/**
+ * Makes a tokenizer. Texts go the way of Hugging Face's tokenizers: added tokens, normaliser, splits, vocabulary, frame; all
+ * along it is known which characters of the text each token stands for.
+ */
 export function makeTokenizer(files: TokenizerFiles): Tokenizer {
-  const encoder = explain(
-    files.path,
-    () =>
-      new Encoder({ ...files.tokenizer, pre_tokenizer: splitAllDigits(files.tokenizer.pre_tokenizer) }, files.config),
-  );
-  const vocabulary = encoder.get_vocab(true);
+  const { path, config } = files;
+  const { ids, tokens, special, encodeText, frame, decode } = explain(path, () => readPipeline(files.tokenizer));
   let vocabSize = 0;
-  for (const id of vocabulary.values()) vocabSize = Math.max(vocabSize, id + 1);
-  const special = (key: string): string | null => {
-    const value = files.config[key];
+  for (const id of tokens.keys()) vocabSize = Math.max(vocabSize, id + 1);
+  const textOf = (key: string): string | null => {
+    const value = config[key];
     const text = typeof value === "object" && value !== null ? (value as { content?: unknown }).content : value;
     return typeof text === "string" ? text : null;
   };
   const idOf = (key: string): number | null => {
-    const text = special(key);
-    return text === null ? null : encoder.token_to_id(text) ?? null;
+    const text = textOf(key);
+    return text === null ? null : ids(text) ?? null;
   };
+  const named = files.endIds ?? [];
+  const eosId = idOf("eos_token") ?? named[0] ?? null;
   const { chatTemplate } = files;
-  const template = chatTemplate === undefined ? null : explain(files.path, () => new Template(chatTemplate));
-  const tokens = Object.fromEntries(
-    ["bos_token", "eos_token", "pad_token", "unk_token"].map((key) => [key, special(key) ?? ""]),
+  const template = chatTemplate === undefined ? null : explain(path, () => new Template(chatTemplate));
+  const specialTexts = Object.fromEntries(
+    ["bos_token", "eos_token", "pad_token", "unk_token"].flatMap((key) =>
+      textOf(key) === null ? [] : [[key, textOf(key)]]
+    ),
   );
+
+  /** Calls back for each token of a text, in order, with what of the text it stands for. */
+  const walk = (
+    text: string,
+    framed: boolean | "before",
+    put: (id: number, start: number, end: number) => void,
+  ) => {
+    let isBefore = true;
+    for (const place of frame.single) {
+      if ("text" in place) {
+        encodeText(text, put);
+        isBefore = false;
+      } else if (framed === true || (framed === "before" && isBefore)) {
+        const at = isBefore ? 0 : text.length;
+        for (const id of place.ids) put(id, at, at);
+      }
+    }
+  };
+  const textOfIds = (all: readonly number[], skipSpecial: boolean) => {
+    const texts: string[] = [];
+    for (const id of all) {
+      // A model's table may have more rows than there are tokens: such ids say nothing.
+      const token = tokens.get(id);
+      if (token !== undefined && !(skipSpecial && special.has(id))) texts.push(token);
+    }
+    return texts.length === 0 ? "" : decode(texts);
+  };
   return {
     vocabSize,
     bosId: idOf("bos_token"),
-    eosId: idOf("eos_token"),
+    eosId,
+    endIds: [...new Set([...(eosId === null ? [] : [eosId]), ...named])],
     padId: idOf("pad_token"),
     hasChatTemplate: template !== null,
     files,
     encode(text, { addSpecialTokens = true } = {}) {
-      return encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+      const found: number[] = [];
+      walk(text, addSpecialTokens, (id) => found.push(id));
+      return found;
+    },
+    encodeWithOffsets(text, { addSpecialTokens = true } = {}) {
+      const found: number[] = [], offsets: Range[] = [];
+      walk(text, addSpecialTokens, (id, start, end) => {
+        found.push(id);
+        offsets.push([start, end]);
+      });
+      return { ids: found, offsets };
     },
     encodePair(first, second) {
-      const { ids, token_type_ids } = encoder.encode(first, { text_pair: second, return_token_type_ids: true });
-      return { ids, tokenTypeIds: token_type_ids };
+      const found: number[] = [], tokenTypeIds: number[] = [];
+      for (const place of frame.pair) {
+        const before = found.length;
+        if ("text" in place) encodeText([first, second][place.text], (id) => found.push(id));
+        else found.push(...place.ids);
+        for (let i = before; i < found.length; i++) tokenTypeIds.push(place.type);
+      }
+      return { ids: found, tokenTypeIds };
     },
-    decode(ids, { skipSpecialTokens = false } = {}) {
-      for (const id of ids) {
-        if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
-          throw new OptionError(
-            `Cannot decode the id ${id}: the tokenizer of ${files.path} has 0 to ${vocabSize - 1}.`,
-          );
+    decode(all, { skipSpecialTokens = false, after = [] } = {}) {
+      for (const id of all) {
+        if (!Number.isInteger(id) || id < 0) {
+          throw new OptionError(`Cannot decode the id ${id}: ids are whole numbers from 0 on.`);
         }
       }
-      if (ids.length === 0) return "";
-      return encoder.decode([...ids], {
-        skip_special_tokens: skipSpecialTokens,
-        clean_up_tokenization_spaces: false,
-      });
+      const context = contextOf(after, (some) => textOfIds(some, true));
+      const before = textOfIds(context, skipSpecialTokens);
+      const text = textOfIds([...context, ...all], skipSpecialTokens);
+      return text.startsWith(before) ? text.slice(before.length) : textOfIds(all, skipSpecialTokens);
     },
     applyChatTemplate(messages, { addGenerationPrompt = false } = {}) {
       if (template === null) {
-        throw new OptionError(`The tokenizer of ${files.path} has no chat template: give prompts as plain text.`);
+        throw new OptionError(`The tokenizer of ${path} has no chat template: give prompts as plain text.`);
       }
       try {
-        return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...tokens });
+        return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...specialTexts });
       } catch (error) {
         throw new DataError(
-          `The chat template of ${files.path} refuses the conversation: ${(error as Error).message}.`,
+          `The chat template of ${path} refuses the conversation: ${(error as Error).message}.`,
         );
+      }
+    },
+  };
+}
+
+/** The last of the ids before others that decide how the others are written: whole characters, and not only special tokens. */
+function contextOf(before: readonly number[], textOf: (ids: readonly number[]) => string): readonly number[] {
+  for (let n = 1; n < before.length; n *= 2) {
+    const text = textOf(before.slice(-n));
+    if (text.trim() !== "" && !text.includes("\uFFFD")) return before.slice(-n);
+  }
+  return textOf(before) === "" ? [] : before;
+}
+
+/** What a tokenizer.json says, made ready. */
+function readPipeline(file: TokenizerFiles["tokenizer"]) {
+  const vocabulary = readVocabulary(file.model);
+  // A token that the vocabulary has keeps its id there.
+  const added = readAddedTokens(file.added_tokens).map((token) => ({
+    ...token,
+    id: vocabulary.ids.get(token.content) ?? checkId(token.content, token.id),
+  }));
+  const normalize = readNormalizer(file.normalizer);
+  const preTokenize = readPreTokenizer(file.pre_tokenizer);
+  const sections = findAddedTokens(added, normalize);
+  const addedIds = new Map(added.map(({ content, id }) => [content, id]));
+  const tokens = new Map([...vocabulary.ids].map(([token, id]) => [id, token]));
+  refuseShared([...vocabulary.ids, ...addedIds]);
+  for (const { id, content, normalized } of added) {
+    tokens.set(id, normalized ? normalize(TrackedText.of(content)).text : content);
+  }
+  return {
+    tokens,
+    ids: (token: string) => addedIds.get(token) ?? vocabulary.ids.get(token),
+    special: new Set(added.filter((token) => token.special).map(({ id }) => id)),
+    frame: readFrame(file.post_processor),
+    decode: readDecoder(file.decoder),
+    encodeText(text: string, put: (id: number, start: number, end: number) => void) {
+      for (const section of sections(text)) {
+        if (section.token !== null) {
+          put(section.token.id, ...section.text.origin(0, section.text.text.length));
+          continue;
+        }
+        for (const word of preTokenize([section.text])) {
+          for (const { id, start, end } of vocabulary.tokenize(word.text)) put(id, ...word.origin(start, end));
+        }
       }
     },
   };
@@ -141,22 +262,9 @@ function templateOf(value: unknown): string | undefined {
   return value.find((entry) => entry?.name === "default")?.template;
 }
 
-/**
- * A pre-tokenizer in which `Digits` splits off every numeric character (Unicode N*), as the reference tokenizers do; the
- * JavaScript library's own knows 0 to 9 only and would give other ids for ½ or ٣.
- */
-function splitAllDigits(value: unknown): unknown {
-  if (value === null || typeof value !== "object") return value ?? null;
-  const { type, pretokenizers, individual_digits: single } = value as Record<string, unknown>;
-  if (type === "Sequence" && Array.isArray(pretokenizers)) {
-    return { ...value, pretokenizers: pretokenizers.map(splitAllDigits) };
-  }
-  return type === "Digits" ? digitSplit(single === true) : value;
-}
-
 /** The pre-tokenizer that isolates numeric characters, each one or in runs. */
 export function digitSplit(single: boolean): Record<string, unknown> {
-  return { type: "Split", pattern: { Regex: single ? "\\p{N}" : "\\p{N}+" }, behavior: "Isolated", invert: false };
+  return { type: "Digits", individual_digits: single };
 }
 
 function explain<T>(path: string, action: () => T): T {

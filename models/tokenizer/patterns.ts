@@ -1,0 +1,27 @@
+/** The patterns of tokenizer files as regular expressions of this language. */
+import { toRegExp } from "oniguruma-to-es";
+import { FileError } from "../../core/errors.ts";
+
+/** What Unicode, and so the reference tokenizers, count as white space; `\s` is another set. */
+export const whiteSpace = /\p{White_Space}/gu;
+
+/** Punctuation: Unicode's, and all ASCII characters that are neither letters, digits nor space. */
+export const punctuation = /[\p{P}!-/:-@[-`{-~]/gu;
+
+/** Letters, marks, digits and connectors: `\w` of Rust's regular expressions. */
+export const word = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
+
+/**
+ * The pattern of a `Split` or `Replace`, with the flag g: a text as it is, or an expression in the language of Oniguruma, which
+ * the reference tokenizers use.
+ */
+export function compilePattern(pattern: unknown): RegExp {
+  const { String: text, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
+  if (typeof text === "string") return new RegExp(text.replace(/[\\^$.*+?()[\]{}|\-/]/g, "\\$&"), "gu");
+  if (typeof source !== "string") throw new FileError(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
+  try {
+    return toRegExp(source, { global: true });
+  } catch (error) {
+    throw new FileError(`its pattern ${JSON.stringify(source)} can't be read: ${(error as Error).message}`);
+  }
+}
