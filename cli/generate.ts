@@ -83,7 +83,7 @@ export const command: Command = {
       ? tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), {
         addSpecialTokens: false,
       })
-      : tokenizer.encode(system ? `${system}\n${text}` : text);
+      : tokenizer.encode(system ? `${system}\n${text}` : text, { addSpecialTokens: "before" });
     const sampling = { temperature, topK, topP, minP, repetitionPenalty, seed };
     const stream = tokenStream(steps, { jit, read });
     const wanted = { ...sampling, params, tokenizer, stop, activations, maxNewTokens: maxTokens };

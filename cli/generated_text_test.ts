@@ -4,7 +4,7 @@ import { describeText, streamText } from "./generated_text.ts";
 
 const tokenizer = {
   decode: (ids: readonly number[]) => new TextDecoder().decode(Uint8Array.from(ids)),
-  eosId: null,
+  endIds: [],
 };
 
 /** The bytes of a text as tokens. */
@@ -64,7 +64,7 @@ Deno.test({
         }
       }
       const decode = (ids: number[]) => new TextDecoder().decode(Uint8Array.from(ids));
-      const options = { params: {}, tokenizer: { decode, eosId: null }, maxNewTokens: 1e9 };
+      const options = { params: {}, tokenizer: { decode, endIds: [] }, maxNewTokens: 1e9 };
       const write = (piece: string) => Deno.stdout.writeSync(new TextEncoder().encode(piece)) > 0;
       const { finish, text } = await streamText(stream, [1], options, { write });
       write(finish + " " + new Set(text).size);`,

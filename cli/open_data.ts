@@ -21,6 +21,10 @@ export function openRows(
     `${role.padEnd(9)} ${rows} of ${data.format} in ${path}${data.streamed ? ", read as they are needed" : ""}`,
   );
   warnSkipped(data, terminal);
+  if (data.unused.size > 0) {
+    const keys = [...data.unused].map(([key, count]) => `${JSON.stringify(key)} (${count.toLocaleString("en")})`);
+    terminal.warn(`note: ${path}: keys of rows that nothing reads: ${keys.join(", ")}`);
+  }
   return data;
 }
 

@@ -110,7 +110,7 @@ async function runTraining(
   const tokenizer = outline.tokenizer();
   const context = outline.sizes.contextLength;
   const classes = isClassifier(outline) ? outline.labels : undefined;
-  const reading = { ...config, context, classes };
+  const reading = { ...config, context, classes, tableRows: outline.sizes.vocabSize };
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);
   describeTrainee(outline, planned.tuned, terminal);

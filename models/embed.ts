@@ -1,9 +1,10 @@
 /** Sentence embeddings of many texts: token ids in, vectors of length 1 out. */
-import { OptionError } from "../core/errors.ts";
+import { DataError, OptionError } from "../core/errors.ts";
 import type { EncoderModel } from "../core/model.ts";
 import type { Runtime } from "../core/runtime.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
+import { outsideTable } from "./token_inputs.ts";
 
 /** Embeds rows of token ids, each to f32[D], in the order in which they were given. */
 export type Embed = (params: any, rows: readonly (readonly number[])[]) => Promise<Float32Array[]>;
@@ -28,6 +29,10 @@ export function embedder(
   const embed = runtime.jit(model.embed);
   return async (params, rows) => {
     const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    rows.forEach((row, i) => {
+      const outside = outsideTable(row, model.sizes.vocabSize);
+      if (outside !== null) throw new DataError(`text ${i + 1} ${outside}`);
+    });
     const byLength = [...rows.keys()].sort((a, b) => rows[a].length - rows[b].length);
     const out: Float32Array[] = [];
     for (let at = 0; at < rows.length; at += batch) {

@@ -21,6 +21,7 @@ import {
   samplingNumbers,
   type SamplingOptions,
 } from "./sampling.ts";
+import { outsideTable } from "./token_inputs.ts";
 
 /** What is generated, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -160,7 +161,7 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
 
   return async function* (params, prompts, options) {
     const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
-    checkPrompts(prompts, contextLength, maxNewTokens);
+    checkPrompts(prompts, model.sizes, maxNewTokens);
     if (!activationTypes.includes(activations)) {
       throw new OptionError(`activations is "${activations}": choose ${activationTypes.join(" or ")}`);
     }
@@ -239,12 +240,18 @@ function notFinite(row: number, made: number): LowrankError {
   );
 }
 
-function checkPrompts(prompts: readonly (readonly number[])[], contextLength: number, maxNewTokens: number): void {
+function checkPrompts(
+  prompts: readonly (readonly number[])[],
+  { contextLength, vocabSize }: Steps["sizes"],
+  maxNewTokens: number,
+): void {
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
     throw new OptionError(`can't generate ${maxNewTokens} tokens: give a whole number of at least 1`);
   }
   prompts.forEach((p, i) => {
     if (p.length === 0) throw new DataError(`prompt ${i + 1} is empty: generation continues at least one token`);
+    const outside = outsideTable(p, vocabSize);
+    if (outside !== null) throw new DataError(`prompt ${i + 1} ${outside}`);
     if (p.length >= contextLength) {
       throw new DataError(
         `prompt ${

@@ -7,8 +7,8 @@ import type { Tokenizer } from "./load/tokenizer.ts";
 export interface TextOptions extends Omit<GenerateOptions, "isComplete"> {
   /** The parameters of the stream's model. */
   readonly params: unknown;
-  /** Makes text of tokens, and knows the one that ends it. */
-  readonly tokenizer: Pick<Tokenizer, "decode" | "eosId">;
+  /** Makes text of tokens, and knows those that end it. */
+  readonly tokenizer: Pick<Tokenizer, "decode" | "endIds">;
   /** Strings at the first of which the text ends; they are not part of it. */
   readonly stop?: readonly string[];
 }
@@ -82,7 +82,7 @@ export class GrowingText {
 
 /**
  * The continuation of one prompt (token ids) piece by piece; the pieces together are the text. Returns why it ended. Ends at
- * the tokenizer's end token, unless `stopIds` names others.
+ * one of the tokenizer's end tokens, unless `stopIds` names others.
  *
  * @example
  * ```ts ignore
@@ -98,8 +98,8 @@ export async function* generateText(
   prompt: readonly number[],
   { params, tokenizer, stop, ...options }: TextOptions,
 ): AsyncGenerator<string, Finish, void> {
-  const text = new GrowingText((ids) => tokenizer.decode(ids), stop);
-  const stopIds = options.stopIds ?? (tokenizer.eosId === null ? [] : [tokenizer.eosId]);
+  const text = new GrowingText((ids) => tokenizer.decode(ids, { after: prompt }), stop);
+  const stopIds = options.stopIds ?? tokenizer.endIds;
   let finish: Finish = "length";
   for await (const event of stream(params, [prompt], { ...options, stopIds })) {
     const piece = event.id === null ? "" : text.push(event.id);

@@ -35,7 +35,7 @@ Deno.test("what waits for a stop string that does not come is shown at the end",
   const stream: TokenStream = async function* (): AsyncGenerator<TokenEvent> {
     for (let id = 0; id < 3; id++) yield await Promise.resolve({ row: 0, id, finish: id === 2 ? "length" : null });
   };
-  const tokenizer = { decode: decoder(pieces), eosId: null };
+  const tokenizer = { decode: decoder(pieces), endIds: [] };
   const found: string[] = [];
   const text = generateText(stream, [1], { params: {}, tokenizer, maxNewTokens: 3, stop: ["<end>"] });
   for (let next = await text.next(); !next.done; next = await text.next()) found.push(next.value);

@@ -65,6 +65,22 @@ export function readTokenInputs(inputs: TokenInputs, { contextLength }: Language
 }
 
 /**
+ * What is wrong with ids of a row, as the end of a sentence that begins with the row: a number that is no id, or one that the
+ * embedding has no row for; null where nothing is. A lookup past the last row would be answered with the last one.
+ */
+export function outsideTable(ids: readonly number[], rows: number): string | null {
+  const at = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= rows);
+  if (at < 0) return null;
+  const largest = ids.reduce((most, id) => Math.max(most, id), ids[at]);
+  return Number.isInteger(ids[at]) && ids[at] >= rows
+    ? `has token ids up to ${largest}, and the model's embedding has ${rows} rows, 0 to ${
+      rows - 1
+    }: use the tokenizer that ` +
+      "belongs to the model, or a model with rows for the tokens that were added."
+    : `has the token id ${ids[at]}, and ids are whole numbers from 0 to ${rows - 1}.`;
+}
+
+/**
  * Positions counted from the start of each token's document, or from each sequence's first real token, [B,T]; [1,T] where
  * neither is given. Padding before it is at 0; what comes after the last real token counts on, so that padding on the right
  * changes nothing.

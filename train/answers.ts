@@ -13,7 +13,7 @@ export interface AnswerOptions extends SamplingOptions {
 }
 
 /**
- * Makes a function that continues prompts (token ids) with any parameters of the model, to the text before its end token;
+ * Makes a function that continues prompts (token ids) with any parameters of the model, to the text before an end token;
  * greedily, unless a temperature is given. The programs are compiled once for all calls.
  */
 export function answerer(
@@ -22,12 +22,12 @@ export function answerer(
   { maxNewTokens, batch = 50, ...sampling }: AnswerOptions,
 ): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {
   const generate = generator(model, { jit, read });
-  const stopIds = tokenizer.eosId === null ? [] : [tokenizer.eosId];
   return async (params, prompts) => {
     const texts: string[] = [];
     for (let at = 0; at < prompts.length; at += batch) {
-      const made = await generate(params, prompts.slice(at, at + batch), { ...sampling, maxNewTokens, stopIds });
-      texts.push(...made.map(({ ids }) => tokenizer.decode(ids)));
+      const some = prompts.slice(at, at + batch);
+      const made = await generate(params, some, { ...sampling, maxNewTokens, stopIds: tokenizer.endIds });
+      texts.push(...made.map(({ ids }, i) => tokenizer.decode(ids, { after: some[i] })));
     }
     return texts;
   };

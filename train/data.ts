@@ -1,11 +1,12 @@
 /** From rows to token ids with labels, and from those to rectangles that a model reads. */
 import { DataError } from "../core/errors.ts";
 import { ignoredLabel } from "../core/nn/loss.ts";
-import type { Message, Tokenizer } from "../models/load/tokenizer.ts";
+import type { Tokenizer } from "../models/load/tokenizer.ts";
+import { answersIn } from "./chat_answers.ts";
 import type { Row } from "./rows.ts";
 
 /** What reading data needs of a tokenizer. */
-export type TextTokenizer = Pick<Tokenizer, "encode" | "applyChatTemplate" | "eosId">;
+export type TextTokenizer = Pick<Tokenizer, "encodeWithOffsets" | "writeChat" | "eosId">;
 
 /**
  * A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link ignoredLabel} elsewhere.
@@ -23,6 +24,8 @@ export interface Example {
 export interface EncodeRowOptions {
   /** Learn the completion, or the chat's last message, only. Default true; else all of the row is learned. */
   readonly maskPrompt?: boolean;
+  /** Which of a chat's answers are learned: the last (default), or every one. */
+  readonly learn?: "last" | "all";
   /** The names of a classifier's classes, in the order of its outputs. */
   readonly classes?: readonly string[];
 }
@@ -31,28 +34,34 @@ export interface EncodeRowOptions {
  * Tokenises a row. Text is learned whole; of a prompt and completion, the completion; of a chat, its last message. An end
  * token is added to a text and to a completion; a chat template brings its own.
  *
+ * A row is one text, tokenised at once, and a token is learned where any character of it is to be: one that holds the end of a
+ * prompt and the beginning of its completion belongs to the completion.
+ *
  * @throws {DataError} for a chat that does not end with the assistant, and for a class that is not among the known ones
  */
 export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
-  const { maskPrompt = true, classes = [] } = options;
-  const { eosId } = tokenizer;
-  const ended = (ids: number[]) => eosId === null || ids.at(-1) === eosId ? ids : [...ids, eosId];
-  const continued = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
-  const joined = (prompt: readonly number[], answer: readonly number[]): Example => {
-    const ids = [...prompt, ...answer];
-    return { ids, labels: maskPrompt ? [...prompt.map(() => ignoredLabel), ...answer] : ids };
-  };
-  if ("text" in row) {
-    // A classifier reads a text as its tokenizer frames it.
-    if (row.label !== undefined) {
-      return { ids: tokenizer.encode(row.text), labels: [], label: classOf(row.label, classes) };
-    }
-    const ids = ended(tokenizer.encode(row.text));
-    return { ids, labels: ids };
+  const { maskPrompt = true, learn = "last", classes = [] } = options;
+  // A classifier reads a text as its tokenizer frames it.
+  if ("text" in row && row.label !== undefined) {
+    return { ids: tokenizer.encodeWithOffsets(row.text).ids, labels: [], label: classOf(row.label, classes) };
   }
-  if ("prompt" in row) return joined(tokenizer.encode(row.prompt), ended(continued(row.completion)));
-  const { prompt, answer } = splitChat(row.messages, tokenizer);
-  return joined(continued(prompt), continued(answer));
+  if ("messages" in row) {
+    const { text, spans } = answersIn(row, tokenizer, learn);
+    const { ids, offsets } = tokenizer.encodeWithOffsets(text, { addSpecialTokens: false });
+    if (!maskPrompt) return { ids, labels: ids };
+    const isLearned = offsets.map(([start, end]) => spans.some((span) => start < span.end && end > span.start));
+    return { ids, labels: ids.map((id, i) => isLearned[i] ? id : ignoredLabel) };
+  }
+  const text = "text" in row ? row.text : row.prompt + row.completion;
+  const learned = "text" in row || !maskPrompt ? -1 : row.prompt.length;
+  const { ids, offsets } = tokenizer.encodeWithOffsets(text);
+  const labels = ids.map((id, i) => offsets[i][1] > learned ? id : ignoredLabel);
+  const { eosId } = tokenizer;
+  if (eosId === null) return { ids, labels };
+  // A tokenizer may have put the end token there itself.
+  const ended = ids.at(-1) === eosId && offsets.at(-1)![1] === text.length;
+  const before = ended ? ids.length - 1 : ids.length;
+  return { ids: [...ids.slice(0, before), eosId], labels: [...labels.slice(0, before), eosId] };
 }
 
 /** The class of that name; of a number that is no class's name, the one of that place. */
@@ -67,22 +76,6 @@ function classOf(label: string, classes: readonly string[]): number {
     }: give one of these, or its ` +
       `number from 0 to ${classes.length - 1}.`,
   );
-}
-
-function splitChat(messages: readonly Message[], tokenizer: TextTokenizer): { prompt: string; answer: string } {
-  const role = messages.at(-1)?.role;
-  if (role !== "assistant") {
-    throw new DataError(`a chat to learn from must end with an "assistant" message, and this one ends with "${role}".`);
-  }
-  const prompt = tokenizer.applyChatTemplate(messages.slice(0, -1), { addGenerationPrompt: true });
-  const whole = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: false });
-  if (!whole.startsWith(prompt)) {
-    throw new DataError(
-      "the model's chat template writes the earlier messages differently once the answer follows, so the answer can't be told " +
-        'from the prompt: give rows of "prompt" and "completion" instead.',
-    );
-  }
-  return { prompt, answer: whole.slice(prompt.length) };
 }
 
 /** A rectangle of examples, padded on the right; row-major `shape` = [batch, tokens], as all that has one entry a token. */

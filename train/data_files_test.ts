@@ -1,16 +1,19 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { makeTokenizer } from "../models/load/tokenizer.ts";
+import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError, FileError } from "../core/errors.ts";
 import type { Example, TextTokenizer } from "./data.ts";
 import { findSplits, openData } from "./data_files.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
 
 /** One token a byte; 256 ends. */
-const bytewise: TextTokenizer = {
-  encode: (text) => [...new TextEncoder().encode(text)],
-  applyChatTemplate: (messages, { addGenerationPrompt } = {}) =>
-    messages.map((m) => `<${m.role}>${m.content};`).join("") + (addGenerationPrompt ? "<assistant>" : ""),
-  eosId: 256,
-};
+const bytewise: TextTokenizer = makeTokenizer({
+  path: "bytes",
+  tokenizer: byteTokenizerFile(),
+  config: byteTokenizerConfig(),
+  chatTemplate: "{% for m in messages %}<{{ m.role }}>{{ m.content }};{% endfor %}" +
+    "{% if add_generation_prompt %}<assistant>{% endif %}",
+});
 
 type Content = string | Uint8Array<ArrayBuffer>;
 

@@ -6,6 +6,7 @@ import { type ByteSource, openBytes } from "../models/load/byte_source.ts";
 import { encodeRow, type Example, type TextTokenizer } from "./data.ts";
 import { type Attempt, type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { type Line, linesOf, NumberList } from "./line_index.ts";
+import { outsideTable } from "../models/token_inputs.ts";
 import { BadRow, decodeUtf8, describeKinds, parseRow, type Row, type RowKind } from "./rows.ts";
 
 /** Every row of a .jsonl file that parses, in order, with what is known of them at the end. */
@@ -13,11 +14,13 @@ function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: 
   const hash = createHash("sha256");
   const counts = new Map<RowKind, number>();
   const labels = new Set<string>();
+  const unused = new Map<string, number>();
   for (const line of linesOf(source, (bytes) => hash.update(bytes))) {
     const place = `${source.name} line ${line.number}`;
     const found = attempt(() => isBlank(line.bytes) ? null : parseRow(decodeUtf8(line.bytes, place), place));
     if (!found) continue;
     counts.set(found.kind, (counts.get(found.kind) ?? 0) + 1);
+    for (const key of found.unused) unused.set(key, (unused.get(key) ?? 0) + 1);
     if ("text" in found.row && found.row.label !== undefined) labels.add(found.row.label);
     visit(found.row, line);
   }
@@ -30,7 +33,7 @@ function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: 
   const classes = sortLabels(labels);
   const kinds = counts.size === 0 ? "nothing" : describeKinds(counts);
   const format = classes.length > 0 ? `${kinds} (${classes.length} classes)` : kinds;
-  return { format, classes, hash: hash.digest("hex") };
+  return { format, classes, unused, hash: hash.digest("hex") };
 }
 
 /** Numbers by their size, names by the alphabet. */
@@ -89,7 +92,7 @@ export function indexRows(
 
 /** Tokenises rows and refuses those that can't be learned from. */
 function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, place: string) => Example {
-  const { context, seq = context } = options;
+  const { context, seq = context, tableRows = Infinity } = options;
   return (row, place) => {
     let example: Example;
     try {
@@ -98,6 +101,8 @@ function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, 
       if (error instanceof DataError) throw new BadRow(`${place}: ${error.message}`);
       throw error;
     }
+    const outside = outsideTable(example.ids, tableRows);
+    if (outside !== null) throw new BadRow(`${place} ${outside}`);
     const { length } = example.ids;
     if (length > Math.min(seq, context)) {
       const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;

@@ -19,6 +19,8 @@ export interface DataSet extends Examples, Disposable {
   readonly format: string;
   /** The classes that the labels name; none where rows have no labels. */
   readonly classes: readonly string[];
+  /** Keys of rows that nothing reads, and in how many rows each stands. */
+  readonly unused: ReadonlyMap<string, number>;
   /** SHA-256 of the file's bytes, in hexadecimal. */
   readonly hash: string;
   /** Whether rows are read when they are needed. */
@@ -33,6 +35,8 @@ export interface DataOptions extends EncodeRowOptions {
   readonly context: number;
   /** and that are wanted, if fewer. */
   readonly seq?: number;
+  /** The rows of the model's embedding; a row with a token id beyond them is bad. Default: no limit. */
+  readonly tableRows?: number;
   /** Leave rows that can't be used out, and count them, in place of refusing the file. */
   readonly skipBadRows?: boolean;
   /** Files of more bytes than this are not held in memory: their rows are read and tokenised on demand. Default 64 MB. */
@@ -40,7 +44,7 @@ export interface DataOptions extends EncodeRowOptions {
 }
 
 /** What reading a file finds, before it is a {@link DataSet}. */
-export type FoundData = Pick<DataSet, "length" | "at" | "format" | "classes" | "hash">;
+export type FoundData = Pick<DataSet, "length" | "at" | "format" | "classes" | "unused" | "hash">;
 
 /** Makes something of a row: undefined where the row is bad and is to be left out. */
 export type Attempt = <T>(make: () => T) => T | undefined;

@@ -1,14 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { makeTokenizer } from "../models/load/tokenizer.ts";
+import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError } from "../core/errors.ts";
 import { ignoredLabel } from "../core/nn/loss.ts";
 import { encodeRow, makeBatch, packBatch, type TextTokenizer } from "./data.ts";
 /** One token a byte; 256 ends. */
-const bytewise: TextTokenizer = {
-  encode: (text) => [...new TextEncoder().encode(text)],
-  applyChatTemplate: (messages, { addGenerationPrompt } = {}) =>
-    messages.map((m) => `<${m.role}>${m.content};`).join("") + (addGenerationPrompt ? "<assistant>" : ""),
-  eosId: 256,
-};
+const bytewise: TextTokenizer = makeTokenizer({
+  path: "bytes",
+  tokenizer: byteTokenizerFile(),
+  config: byteTokenizerConfig(),
+  chatTemplate: "{% for m in messages %}<{{ m.role }}>{{ m.content }};{% endfor %}" +
+    "{% if add_generation_prompt %}<assistant>{% endif %}",
+});
 
 const N = ignoredLabel;
 

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { DataError } from "../core/errors.ts";
 import type { ByteSource } from "../models/load/byte_source.ts";
+import { outsideTable } from "../models/token_inputs.ts";
 import { encodeRow, type Example, type TextTokenizer } from "./data.ts";
 import { type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { linesOf, NumberList } from "./line_index.ts";
@@ -11,13 +12,15 @@ import { decodeUtf8 } from "./rows.ts";
 export function wholeText(
   source: ByteSource,
   tokenizer: TextTokenizer,
-  { context, seq = context }: DataOptions,
+  { context, seq = context, tableRows = Infinity }: DataOptions,
 ): FoundData {
   const size = Math.min(seq, context);
   const bytes = new Uint8Array(source.size);
   source.read(0, bytes);
   const text = decodeText(bytes, source.name);
-  const { ids } = encodeRow({ text: text }, tokenizer);
+  const { ids } = encodeRow({ text }, tokenizer);
+  const outside = outsideTable(ids, tableRows);
+  if (outside !== null) throw new DataError(`${source.name} ${outside}`);
   const examples: Example[] = [];
   for (let start = 0; start < ids.length && text.trim() !== ""; start += size) {
     const chunk = ids.slice(start, start + size);
@@ -29,7 +32,7 @@ export function wholeText(
     );
   }
   const hash = createHash("sha256").update(bytes).digest("hex");
-  return { ...heldExamples(examples), format: "plain text", classes: [], hash };
+  return { ...heldExamples(examples), format: "plain text", classes: [], unused: new Map(), hash };
 }
 
 /**
@@ -39,7 +42,7 @@ export function wholeText(
 export function indexText(
   source: ByteSource,
   tokenizer: TextTokenizer,
-  { context, seq = context }: DataOptions,
+  { context, seq = context, tableRows = Infinity }: DataOptions,
 ): FoundData {
   const hash = createHash("sha256");
   const starts = new NumberList();
@@ -58,10 +61,15 @@ export function indexText(
     const bytes = new Uint8Array((last ? source.size : starts.at(index + 1)) - start);
     source.read(start, bytes);
     const text = new TextDecoder().decode(bytes);
-    const { ids } = last ? encodeRow({ text }, tokenizer) : { ids: tokenizer.encode(text) };
+    const { ids } = last
+      ? encodeRow({ text }, tokenizer)
+      : tokenizer.encodeWithOffsets(text, { addSpecialTokens: "before" });
+    const outside = outsideTable(ids, tableRows);
+    if (outside !== null) throw new DataError(`${source.name} ${outside}`);
     return ids.length > 1 ? { ids, labels: ids } : undefined;
   };
-  return { length: starts.length, at, format: "plain text, in pieces", classes: [], hash: hash.digest("hex") };
+  const known = { format: "plain text, in pieces", classes: [], unused: new Map() };
+  return { ...known, length: starts.length, at, hash: hash.digest("hex") };
 }
 
 /** Where a line that is too long is cut: before a space where there is one, never within a character. */

@@ -10,6 +10,7 @@ import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { type Batch, type Example, makeBatch } from "./data.ts";
+import { checkedRows } from "./checked_rows.ts";
 import { uploadBatch, uploadPlaces } from "./compiled_step.ts";
 import type { Trainee } from "./trainee.ts";
 
@@ -48,6 +49,7 @@ export function evaluator<P, F>(
   data: readonly Example[],
   options: EvaluateOptions = {},
 ): (params: P) => Promise<Evaluation> {
+  checkedRows(data, trainee);
   const batches = evaluationBatches(data, options);
   const measure = jit(measureFunction(trainee), { warn: () => {} });
   return async (params) => {

@@ -6,6 +6,7 @@ import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { jit } from "../kernels/jit.ts";
 import { type BatchPlan, makeBatcher, planLengths } from "./batches.ts";
+import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "./data.ts";
 import type { Examples } from "./data_set.ts";
@@ -103,7 +104,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const { home } = flatten([trainee.trainable, trainee.frozen]).leaves.find((x) => x instanceof Tensor) as Tensor;
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
-  const batcher = makeBatcher(plan.data, plan, resume?.cursor);
+  const batcher = makeBatcher(checkedRows(plan.data, trainee), plan, resume?.cursor);
   let state: TrainState<P> = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable);
   if (resume) {
     const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");

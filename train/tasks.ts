@@ -75,7 +75,11 @@ export function realLettersTask(tokenizer: Tokenizer, seed = 0): Task {
   );
   const test = heldOutRealLetters().map(({ messages, values }): TestRow => {
     const chat = tokenizer.applyChatTemplate(messages.slice(0, -1), { addGenerationPrompt: true });
-    return { prompt: tokenizer.encode(chat, { addSpecialTokens: false }), text: messages.at(-2)!.content, values };
+    return {
+      prompt: tokenizer.encode(chat, { addSpecialTokens: false }),
+      text: messages.at(-2)!.content as string,
+      values,
+    };
   });
   return {
     description: `${examples.length} letters to learn from; ${test.length} to measure on, with other phrasings too`,

@@ -118,6 +118,7 @@ export function tokenizerFromGguf(source: Metadata): Tokenizer {
       ...{ pad_token: name(ids.padding), unk_token: name(ids.unknown) },
     },
     chatTemplate: typeof template === "string" ? template : undefined,
+    endIds: ids.ends,
   });
 }
 

@@ -38,7 +38,10 @@ async function fetchModel(url: string, { onDownload }: HubOptions): Promise<Mode
   const name = url.replace(/\/+$/, "");
   const files: Record<string, Uint8Array> = {};
   let received = 0;
-  const names = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors"];
+  const names = [
+    ...["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"],
+    ...["chat_template.jinja", "model.safetensors"],
+  ];
   for (const file of names) {
     let response: Response;
     try {

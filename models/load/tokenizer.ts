@@ -1,5 +1,6 @@
-import { Template } from "@huggingface/jinja";
 import { DataError, FileError, LowrankError, OptionError } from "../../core/errors.ts";
+import { readChatTemplate } from "../template/chat_template.ts";
+import { writeConversation } from "../template/conversation.ts";
 import { findAddedTokens, readAddedTokens } from "../tokenizer/added_tokens.ts";
 import { readDecoder } from "../tokenizer/decoders.ts";
 import { readNormalizer } from "../tokenizer/normalizers.ts";
@@ -9,12 +10,30 @@ import { type Range, TrackedText } from "../tokenizer/tracked_text.ts";
 import { checkId, readVocabulary, refuseShared } from "../tokenizer/vocabulary.ts";
 import { parseJsonObject, pathKind, readText } from "./byte_source.ts";
 
-/** One turn of a conversation. */
+/** One turn of a conversation. What else it holds, such as `tool_calls`, is for the template. */
 export interface Message {
-  /** `system`, `user`, `assistant`, as the template knows them. */
+  /** `system`, `user`, `assistant`, `tool`, as the template knows them. */
   readonly role: string;
-  /** What was said. */
-  readonly content: string;
+  /** What was said: a text, or parts such as `{"type": "text", "text": …}`, or nothing beside `tool_calls`. */
+  readonly content?: string | null | readonly Readonly<Record<string, unknown>>[];
+  readonly [key: string]: unknown;
+}
+
+/** What a chat template is told beside the messages. */
+export interface ChatOptions {
+  /** Begin the assistant's next turn. Default false. */
+  readonly addGenerationPrompt?: boolean;
+  /** The functions that the model may call, as JSON schemas (transformers' `tools`). */
+  readonly tools?: readonly unknown[];
+  /** Texts that an answer is to rest on (transformers' `documents`). */
+  readonly documents?: readonly unknown[];
+}
+
+/** A conversation as text. */
+export interface WrittenChat {
+  readonly text: string;
+  /** What the assistant says, where the template marks it (`{% generation %}`): UTF-16 code units [start, end). */
+  readonly generated: readonly { readonly start: number; readonly end: number }[];
 }
 
 /** Which special tokens a text gets. */
@@ -64,7 +83,9 @@ export interface Tokenizer {
     options?: { readonly skipSpecialTokens?: boolean; readonly after?: readonly number[] },
   ): string;
   /** A conversation as the model's chat template writes it. Encode the result with `addSpecialTokens: false`. */
-  applyChatTemplate(messages: readonly Message[], options?: { readonly addGenerationPrompt?: boolean }): string;
+  applyChatTemplate(messages: readonly Message[], options?: ChatOptions): string;
+  /** The same, with where the assistant speaks. */
+  writeChat(messages: readonly Message[], options?: ChatOptions): WrittenChat;
 }
 
 /** What a tokenizer is made of: the contents of tokenizer.json and tokenizer_config.json, and where they came from. */
@@ -88,9 +109,17 @@ export function readTokenizer(folder: string, text = textsOf(folder)): Tokenizer
   };
   const tokenizer = json("tokenizer.json");
   if (!tokenizer) return null;
-  const config = json("tokenizer_config.json") ?? {};
+  const config = { ...json("special_tokens_map.json"), ...json("tokenizer_config.json") };
   const chatTemplate = text("chat_template.jinja") ?? templateOf(config.chat_template);
-  return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate });
+  const endIds = endIdsIn(json("generation_config.json")) ?? endIdsIn(json("config.json")) ?? [];
+  return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate, endIds });
+}
+
+/** The ids that end a text by a configuration: one, or a list; null where it names none. */
+function endIdsIn(config: Readonly<Record<string, unknown>> | null): readonly number[] | null {
+  const { eos_token_id: ids = null } = config ?? {};
+  const found = (Array.isArray(ids) ? ids : [ids]).filter((id) => Number.isInteger(id) && id >= 0);
+  return found.length === 0 ? null : found;
 }
 
 /** The text files of a folder by name; null for one that is not there. */
@@ -119,7 +148,7 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
   const named = files.endIds ?? [];
   const eosId = idOf("eos_token") ?? named[0] ?? null;
   const { chatTemplate } = files;
-  const template = chatTemplate === undefined ? null : explain(path, () => new Template(chatTemplate));
+  const template = chatTemplate === undefined ? null : explain(path, () => readChatTemplate(chatTemplate));
   const specialTexts = Object.fromEntries(
     ["bos_token", "eos_token", "pad_token", "unk_token"].flatMap((key) =>
       textOf(key) === null ? [] : [[key, textOf(key)]]
@@ -151,6 +180,18 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
       if (token !== undefined && !(skipSpecial && special.has(id))) texts.push(token);
     }
     return texts.length === 0 ? "" : decode(texts);
+  };
+  const writeChat = (messages: readonly Message[], options: ChatOptions = {}): WrittenChat => {
+    if (template === null) {
+      throw new OptionError(`The tokenizer of ${path} has no chat template: give prompts as plain text.`);
+    }
+    const { addGenerationPrompt = false, tools = null, documents = null } = options;
+    try {
+      const given = { messages, tools, documents, add_generation_prompt: addGenerationPrompt, ...specialTexts };
+      return writeConversation(template, chatTemplate!, given);
+    } catch (error) {
+      throw new DataError(`The chat template of ${path} refuses the conversation: ${(error as Error).message}.`);
+    }
   };
   return {
     vocabSize,
@@ -194,18 +235,8 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
       const text = textOfIds([...context, ...all], skipSpecialTokens);
       return text.startsWith(before) ? text.slice(before.length) : textOfIds(all, skipSpecialTokens);
     },
-    applyChatTemplate(messages, { addGenerationPrompt = false } = {}) {
-      if (template === null) {
-        throw new OptionError(`The tokenizer of ${path} has no chat template: give prompts as plain text.`);
-      }
-      try {
-        return template.render({ messages, add_generation_prompt: addGenerationPrompt, ...specialTexts });
-      } catch (error) {
-        throw new DataError(
-          `The chat template of ${path} refuses the conversation: ${(error as Error).message}.`,
-        );
-      }
-    },
+    applyChatTemplate: (messages, options) => writeChat(messages, options).text,
+    writeChat,
   };
 }
 
@@ -262,16 +293,13 @@ function templateOf(value: unknown): string | undefined {
   return value.find((entry) => entry?.name === "default")?.template;
 }
 
-/** The pre-tokenizer that isolates numeric characters, each one or in runs. */
-export function digitSplit(single: boolean): Record<string, unknown> {
-  return { type: "Digits", individual_digits: single };
-}
-
 function explain<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
     if (error instanceof LowrankError) throw error;
-    throw new FileError(`The tokenizer in ${path} can't be used (${(error as Error).message}): bring it again.`);
+    throw new FileError(
+      `The tokenizer in ${path} can't be used: ${(error as Error).message}. Bring the model's own again.`,
+    );
   }
 }

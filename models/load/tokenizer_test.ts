@@ -16,7 +16,8 @@ Deno.test("any text is given back by decoding, special tokens can be left out", 
   assertEquals(tokenizer.encode(`x${end}`), [120, 256]);
   assertEquals(tokenizer.decode([97, 256], { skipSpecialTokens: true }), "a");
   assertEquals(tokenizer.decode([]), "");
-  assertThrows(() => tokenizer.decode([257]), OptionError, "Cannot decode the id 257");
+  assertEquals(tokenizer.decode([97, 257, 98]), "ab", "a padded vocabulary's ids say nothing");
+  assertThrows(() => tokenizer.decode([-1]), OptionError, "Cannot decode the id -1");
 });
 
 Deno.test("a chat template is rendered with the model's tokens, and its refusal is a sentence", () => {

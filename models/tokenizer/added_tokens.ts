@@ -1,5 +1,4 @@
 /** Tokens that are found in a text before anything else: `added_tokens` of a tokenizer.json (tokenizers, `AddedVocabulary`). */
-import { FileError } from "../../core/errors.ts";
 import type { Normalizer } from "./normalizers.ts";
 import { parts } from "./json.ts";
 import { word } from "./patterns.ts";
@@ -25,7 +24,7 @@ export interface AddedToken {
 export function readAddedTokens(value: unknown): AddedToken[] {
   return parts(value ?? [], "its added_tokens").map((token) => {
     const { id, content, special = false } = token;
-    if (typeof content !== "string") throw new FileError(`its added token ${JSON.stringify(id)} has no content`);
+    if (typeof content !== "string") throw new Error(`its added token ${JSON.stringify(id)} has no content`);
     return {
       id: id as number,
       content,

@@ -1,5 +1,4 @@
 /** SentencePiece's compiled table of replacements (sentencepiece `src/normalizer.cc`, `third_party/darts_clone`). */
-import { FileError } from "../../core/errors.ts";
 import type { Edit, TrackedText } from "./tracked_text.ts";
 
 const encoder = new TextEncoder(), decoder = new TextDecoder();
@@ -13,7 +12,7 @@ export function charsmap(base64: string): (text: TrackedText) => TrackedText {
   if (bytes.length === 0) return (text) => text;
   const view = new DataView(bytes.buffer);
   const size = bytes.length < 4 ? Infinity : view.getUint32(0, true);
-  if (size % 4 !== 0 || size + 4 > bytes.length) throw new FileError("its precompiled_charsmap is damaged");
+  if (size % 4 !== 0 || size + 4 > bytes.length) throw new Error("its precompiled_charsmap is damaged");
   const trie = Uint32Array.from({ length: size / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
   const texts = bytes.subarray(4 + size);
   const known = new Map<string, string | undefined>();
@@ -65,6 +64,6 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   try {
     return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   } catch {
-    throw new FileError("its precompiled_charsmap is no base64");
+    throw new Error("its precompiled_charsmap is no base64");
   }
 }

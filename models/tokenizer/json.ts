@@ -1,5 +1,4 @@
 /** Reading the parts of a tokenizer.json. */
-import { FileError } from "../../core/errors.ts";
 
 /** An object of the file. */
 export type Json = Readonly<Record<string, unknown>>;
@@ -8,20 +7,20 @@ export type Json = Readonly<Record<string, unknown>>;
 export function part(value: unknown, what: string): Json | null {
   if (value === undefined || value === null) return null;
   if (typeof value === "object" && !Array.isArray(value)) return value as Json;
-  throw new FileError(`${what} is ${JSON.stringify(value)?.slice(0, 60)}, where an object is expected`);
+  throw new Error(`${what} is ${JSON.stringify(value)?.slice(0, 60)}, where an object is expected`);
 }
 
 /** The parts of a sequence. */
 export function parts(value: unknown, what: string): Json[] {
-  if (!Array.isArray(value)) throw new FileError(`${what} is no list`);
+  if (!Array.isArray(value)) throw new Error(`${what} is no list`);
   return value.map((entry, i) => {
     const found = part(entry, `${what} ${i + 1}`);
-    if (found === null) throw new FileError(`${what} ${i + 1} is empty`);
+    if (found === null) throw new Error(`${what} ${i + 1} is empty`);
     return found;
   });
 }
 
 /** A part of a kind that is not known. */
 export function unknownKind(what: string, { type }: Json, known: readonly string[]): never {
-  throw new FileError(`its ${what} is of the kind ${JSON.stringify(type)}, and known are ${known.join(", ")}`);
+  throw new Error(`its ${what} is of the kind ${JSON.stringify(type)}, and known are ${known.join(", ")}`);
 }

@@ -1,6 +1,5 @@
 /** The patterns of tokenizer files as regular expressions of this language. */
 import { toRegExp } from "oniguruma-to-es";
-import { FileError } from "../../core/errors.ts";
 
 /** What Unicode, and so the reference tokenizers, count as white space; `\s` is another set. */
 export const whiteSpace = /\p{White_Space}/gu;
@@ -18,10 +17,10 @@ export const word = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
 export function compilePattern(pattern: unknown): RegExp {
   const { String: text, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
   if (typeof text === "string") return new RegExp(text.replace(/[\\^$.*+?()[\]{}|\-/]/g, "\\$&"), "gu");
-  if (typeof source !== "string") throw new FileError(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
+  if (typeof source !== "string") throw new Error(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
   try {
     return toRegExp(source, { global: true });
   } catch (error) {
-    throw new FileError(`its pattern ${JSON.stringify(source)} can't be read: ${(error as Error).message}`);
+    throw new Error(`its pattern ${JSON.stringify(source)} can't be read: ${(error as Error).message}`);
   }
 }

@@ -1,5 +1,4 @@
 /** The special tokens around texts: `post_processor` of a tokenizer.json (tokenizers, `processors`). */
-import { FileError } from "../../core/errors.ts";
 import { type Json, part, parts, unknownKind } from "./json.ts";
 
 /** A special token, or one of the texts. */
@@ -62,7 +61,7 @@ function template(pieces: unknown, special: unknown): Place[] {
     if (sequence) return { text: sequence.id === "B" ? 1 : 0, type };
     const ids = (Object(special)[String(token?.id)] as { ids?: unknown } | undefined)?.ids;
     if (!Array.isArray(ids) || !ids.every((id) => Number.isInteger(id) && id >= 0)) {
-      throw new FileError(`its template puts ${JSON.stringify(token?.id)} around texts and does not say the id`);
+      throw new Error(`its template puts ${JSON.stringify(token?.id)} around texts and does not say the id`);
     }
     return { ids, type };
   });
@@ -71,7 +70,7 @@ function template(pieces: unknown, special: unknown): Place[] {
 function ends({ cls, sep }: Json): { cls: number[]; sep: number[] } {
   const id = (pair: unknown) => {
     if (Array.isArray(pair) && Number.isInteger(pair[1]) && pair[1] >= 0) return [pair[1] as number];
-    throw new FileError("its post_processor does not say the ids of cls and sep");
+    throw new Error("its post_processor does not say the ids of cls and sep");
   };
   return { cls: id(cls), sep: id(sep) };
 }

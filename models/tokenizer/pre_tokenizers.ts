@@ -1,5 +1,4 @@
 /** How a text is split before the vocabulary is asked: `pre_tokenizer` of a tokenizer.json (tokenizers, `pre_tokenizers`). */
-import { FileError } from "../../core/errors.ts";
 import { wordsToByteCharacters } from "./byte_level.ts";
 import { type Json, part, parts, unknownKind } from "./json.ts";
 import { compilePattern, punctuation, whiteSpace, word } from "./patterns.ts";
@@ -72,7 +71,7 @@ const behaviors: readonly string[] = ["Removed", "Isolated", "MergedWithPrevious
 function behaviorOf(value: unknown): Behavior {
   const found = behaviors.find((name) => name.toLowerCase() === String(value).toLowerCase().replaceAll("_", ""));
   if (found === undefined) {
-    throw new FileError(`it splits with the behavior ${JSON.stringify(value)}, which is not known`);
+    throw new Error(`it splits with the behavior ${JSON.stringify(value)}, which is not known`);
   }
   return found as Behavior;
 }

@@ -3,7 +3,6 @@
  * what the vocabulary lacks becomes bytes or the unknown token, as in tokenizers' `models`.
  */
 import { Tokenizer as Package } from "@huggingface/tokenizers";
-import { FileError } from "../../core/errors.ts";
 import { type Json, part } from "./json.ts";
 import { remember } from "./remember.ts";
 
@@ -30,7 +29,7 @@ const encoder = new TextEncoder();
 /** The vocabulary of a tokenizer.json: `model`. */
 export function readVocabulary(value: unknown): Vocabulary {
   const model = part(value, "its model");
-  if (model === null) throw new FileError("it has no model");
+  if (model === null) throw new Error("it has no model");
   const kind = kindOf(model);
   const ids = readIds(model.vocab);
   const search = searches[kind](model, ids);
@@ -61,7 +60,7 @@ type Kind = "BPE" | "Unigram" | "WordPiece" | "WordLevel";
 function kindOf(model: Json): Kind {
   const { type = "merges" in model ? "BPE" : Array.isArray(model.vocab) ? "Unigram" : "WordPiece" } = model;
   if (typeof type === "string" && Object.hasOwn(searches, type)) return type as Kind;
-  throw new FileError(
+  throw new Error(
     `its model is of the kind ${JSON.stringify(type)}, and known are ${Object.keys(searches).join(", ")}`,
   );
 }
@@ -75,7 +74,7 @@ function packaged(model: Json): any {
 const searches: Readonly<Record<Kind, (model: Json, ids: ReadonlyMap<string, number>) => (word: string) => Piece[]>> = {
   BPE: (model, ids) => {
     if (model.continuing_subword_prefix) {
-      throw new FileError(
+      throw new Error(
         `its BPE model marks continuations by ${JSON.stringify(model.continuing_subword_prefix)}, which is not known`,
       );
     }
@@ -123,7 +122,7 @@ function readIds(vocab: unknown): Map<string, number> {
 /** An id of a token. */
 export function checkId(token: string, id: unknown): number {
   if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 31) return id as number;
-  throw new FileError(
+  throw new Error(
     `its token ${JSON.stringify(token)} has the id ${JSON.stringify(id)}, where a row's number is expected`,
   );
 }
@@ -134,7 +133,7 @@ export function refuseShared(tokens: readonly (readonly [string, number])[]): vo
   for (const [token, id] of tokens) {
     const other = first.get(id);
     if (other !== undefined && other !== token) {
-      throw new FileError(`its tokens ${JSON.stringify(other)} and ${JSON.stringify(token)} have the same id, ${id}`);
+      throw new Error(`its tokens ${JSON.stringify(other)} and ${JSON.stringify(token)} have the same id, ${id}`);
     }
     first.set(id, token);
   }
