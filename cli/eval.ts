@@ -71,7 +71,13 @@ async function measure(
   const tokenizer = outline.tokenizer();
   const context = outline.sizes.contextLength;
   const classes = isClassifier(outline) ? outline.labels : undefined;
-  using data = openRows("rows", path, tokenizer, { ...options, context, classes, tableRows: outline.sizes.vocabSize }, terminal);
+  using data = openRows(
+    "rows",
+    path,
+    tokenizer,
+    { ...options, context, classes, tableRows: outline.sizes.vocabSize },
+    terminal,
+  );
   const traineeOf = (model: PredictiveModel): Trainee<unknown, unknown> => {
     const any = model as Model<unknown, TokenInputs, Value>;
     if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });

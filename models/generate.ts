@@ -124,7 +124,7 @@ interface Fixed {
  * a single token, for each batch, cache length and set of sampling options; their numbers are data.
  */
 export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
-  const { vocabSize, contextLength } = model.sizes;
+  const { vocabSize } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
   const advance = (params: any, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
     const { cache, index } = state;

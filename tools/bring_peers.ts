@@ -22,7 +22,7 @@ function succeeds(command: string, args: readonly string[], shown = false): bool
 }
 
 await reportErrors(() => {
-  const imports = "import llama_cpp, peft, transformers, torch, numpy";
+  const imports = "import llama_cpp, peft, transformers, torch, numpy, sentencepiece";
   if (pathKind(python) !== null && succeeds(python, ["-c", imports])) return Promise.resolve();
   console.error(`peers: bringing PEFT, transformers, PyTorch and llama.cpp into ${place}; this takes minutes`);
   const base = ["python3", "python"].find((name) => succeeds(name, ["--version"]));

@@ -72,14 +72,18 @@ export function replace(text: string, old: string, by: string, count = -1): stri
   return parts.slice(0, n + 1).join(by) + parts.slice(n + 1).map((part) => old + part).join("");
 }
 
-/** Lines without their ends. */
+const ends = "\\n-\\r\\x1c-\\x1e\\x85\\u2028\\u2029";
+const lineEnds = new RegExp(`\\r\\n|[${ends}]`, "g");
+
+/** Lines, with or without their ends. */
 export function splitLines(text: string, keepEnds = false): string[] {
-  const lines = text.match(
-    /[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])|[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+$/g,
-  );
-  return (lines ?? []).map((line) =>
-    keepEnds ? line : line.replace(/(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])$/, "")
-  );
+  const lines: string[] = [];
+  let start = 0;
+  for (const { 0: end, index } of text.matchAll(lineEnds)) {
+    lines.push(text.slice(start, keepEnds ? index + end.length : index));
+    start = index + end.length;
+  }
+  return start < text.length ? [...lines, text.slice(start)] : lines;
 }
 
 /** `text.format(…)`, for the fields and the few formats that templates use. */

@@ -38,7 +38,7 @@ const makers: Readonly<Record<string, (config: Json) => Normalizer>> = {
   Precompiled: ({ precompiled_charsmap: map }) => charsmap(String(map ?? "")),
   ByteLevel: () => toByteCharacters,
   Nmt: () => (text) =>
-    text.replaceAll(/[\u0001-\u0008\u000B\u000E-\u001F\u007F\u008F\u009F]+/g, () => "")
+    text.replaceAll(/(?:(?![\0\t\n\f\r\x80-\x8E\x90-\x9E])\p{Cc})+/gu, () => "")
       .replaceAll(/[\t\n\f\r\u1680\u200B-\u200F\u2028\u2029\u2581\uFEFF\uFFFD]/g, () => " "),
 };
 
@@ -81,7 +81,7 @@ function bert(
 ) {
   const steps: Normalizer[] = [];
   if (clean) {
-    steps.push((text) => text.replaceAll(/(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\uFFFD]+/gu, () => ""));
+    steps.push((text) => text.replaceAll(/(?:(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\uFFFD])+/gu, () => ""));
     steps.push((text) => text.replaceAll(whiteSpace, () => " "));
   }
   if (cjk) steps.push((text) => text.replaceAll(ideographs, (c) => ` ${c} `));

@@ -34,9 +34,8 @@ export class TrackedText {
 
   /** What of the original the units [start, end) were made of. */
   origin(start: number, end: number): Range {
-    let range: Range = [start, end];
-    for (let text: TrackedText | null = this; text !== null; text = text.before) range = text.#source(range);
-    return range;
+    const range = this.#source([start, end]);
+    return this.before === null ? range : this.before.origin(...range);
   }
 
   #source([start, end]: Range): Range {

@@ -23,7 +23,11 @@ console.log(JSON.stringify({ grown: most - before, rows: data.length, streamed: 
 
 const tokenizer = `
 const encoder = new TextEncoder();
-export const byteTokenizer = { encode: (text) => [...encoder.encode(text)], applyChatTemplate: () => "", eosId: 256 };
+const encodeWithOffsets = (text) => {
+  const ids = [...encoder.encode(text)];
+  return { ids, offsets: ids.map((_, i) => [i, i + 1]) };
+};
+export const byteTokenizer = { encodeWithOffsets, writeChat: () => ({ text: "", generated: [] }), eosId: 256 };
 `;
 
 Deno.test("a file of 128 MB is shuffled and batched in half of that", async () => {

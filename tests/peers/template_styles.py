@@ -320,11 +320,11 @@ ATOMS = ["'a b'", "' x '", "''", "'Hello World'", "1", "0", "-3", "2.5", "true",
          "words", "nested", "'a,b,c'", "'\\nx\\n'", "num", "(1, 'z')", "'é<&'", "10", "'3'", "'ab' * 2", "messages"]
 METHODS = ["strip()", "strip('\\n ')", "lstrip('a')", "rstrip('c')", "lstrip()", "rstrip()", "split()", "split(',')", "split(' ', 1)", "rsplit(' ', 1)", "upper()", "lower()", "title()",
            "capitalize()", "replace('a', 'X')", "replace('a', 'X', 1)", "startswith('a')", "endswith(('c', 'd'))", "find('b')", "count('a')", "isdigit()", "splitlines()", "join(words)",
-           "removeprefix('a')", "partition(',')", "zfill(5)", "center(7, '*')", "ljust(6)", "rjust(6)", "isalpha()", "isupper()", "swapcase()", "format(1, 2)", "items()", "keys()",
-           "get('k')", "get('q', 'd')", "values()", "index(2)", "isspace()", "rsplit(',')", "casefold()"]
+           "removeprefix('a')", "partition(',')", "zfill(5)", "center(7, '*')", "ljust(6)", "rjust(6)", "isalpha()", "isupper()", "swapcase()", "format(1, 2)",
+           "get('k')", "get('q', 'd')", "index(2)", "isspace()", "rsplit(',')", "casefold()"]
 FILTERS = ["trim", "upper", "lower", "title", "capitalize", "length", "first", "last", "list", "reverse", "sort", "join(', ')", "tojson", "string", "int", "float", "abs", "default('d')", "default('d', true)",
-           "map('upper')", "map('string')|list", "select", "reject|list", "select('string')|list", "unique|list", "min", "max", "sum", "round", "round(1)", "round(1, 'floor')", "indent", "indent(2, true)", "wordcount",
-           "replace('a', 'b')", "items|list", "dictsort", "batch(2)|list", "slice(2)|list", "e", "tojson(indent=2)", "sort(reverse=true)", "join", "truncate(5)", "urlencode", "center(10)", "count",
+           "map('upper')|list", "map('string')|list", "select|list", "reject|list", "select('string')|list", "unique|list", "min", "max", "sum", "round", "round(1)", "round(1, 'floor')", "indent", "indent(2, true)", "wordcount",
+           "replace('a', 'b')", "items|list", "dictsort", "batch(2)|list", "slice(2)|list", "e", "tojson(indent=2)", "sort(reverse=true)", "join", "center(10)", "count",
            "map('length')|list", "selectattr('role', 'equalto', 'user')|list|length", "map(attribute='role')|list", "rejectattr('content')|list|length", "trim(' x')", "safe", "tojson(separators=(',', ':'))"]
 TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "iterable", "sequence", "true", "false", "boolean", "integer", "float", "odd", "even", "lower", "upper", "not none", "not defined", "callable"]
 OPERATORS = ["+", "-", "*", "/", "//", "%", "~", "==", "!=", "<", ">", "<=", ">=", "in", "not in", "and", "or"]
@@ -374,8 +374,8 @@ def main():
     expressions = []
     for _ in range(job["expressions"]):
         template = "{{ " + expression(draw, draw.randint(1, 3)) + " }}"
-        expressions.append({"template": template, **render(env, template, variables)})
-    json.dump({"chats": chats, "variables": variables, "expressions": expressions}, sys.stdout)
+        expressions.append({"template": template, "variables": variables, **render(env, template, variables)})
+    json.dump({"chats": chats, "expressions": expressions}, sys.stdout)
 
 
 main()
