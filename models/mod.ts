@@ -27,7 +27,7 @@ export type { ModelConfig } from "./load/config.ts";
 export { bring, type HubOptions } from "./load/hub.ts";
 export type { ModelBytes } from "./load/model_files.ts";
 export { lettersBase, type ModelPlace } from "./load/place.ts";
-export type { Message, Tokenizer } from "./load/tokenizer.ts";
+export type { ChatOptions, EncodeOptions, Message, Tokenizer, WrittenChat } from "./load/tokenizer.ts";
 export { type AnyModel, architectures, loadAnyModel, loadModel } from "./load_model.ts";
 export type { FromFiles, Loaded, LoadedModel, Loader, LoadOptions, WeightDType } from "./loader.ts";
 export type { SamplingOptions } from "./sampling.ts";

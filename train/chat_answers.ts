@@ -4,6 +4,7 @@ import type { ChatOptions, Message, Tokenizer } from "../models/load/tokenizer.t
 
 /** A conversation, and what its template is told beside it. */
 export interface Chat extends Pick<ChatOptions, "tools" | "documents"> {
+  /** The turns, the last of them the assistant's. */
   readonly messages: readonly Message[];
 }
 

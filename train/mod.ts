@@ -32,6 +32,7 @@ export { answerer, type AnswerOptions } from "./answers.ts";
 export { type BaseRecord, recordBase } from "./base_record.ts";
 export { type CheckpointOptions, type CheckpointStore, checkpointStore, type RunIdentity } from "./checkpoint.ts";
 export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
+export type { Chat } from "./chat_answers.ts";
 export { type Batch, encodeRow, type EncodeRowOptions, type Example, makeBatch, type TextTokenizer } from "./data.ts";
 export { openData } from "./data_files.ts";
 export { labelsOf } from "./data_rows.ts";

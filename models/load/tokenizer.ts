@@ -16,6 +16,7 @@ export interface Message {
   readonly role: string;
   /** What was said: a text, or parts such as `{"type": "text", "text": …}`, or nothing beside `tool_calls`. */
   readonly content?: string | null | readonly Readonly<Record<string, unknown>>[];
+  /** Anything else. */
   readonly [key: string]: unknown;
 }
 
@@ -31,6 +32,7 @@ export interface ChatOptions {
 
 /** A conversation as text. */
 export interface WrittenChat {
+  /** What the template wrote. */
   readonly text: string;
   /** What the assistant says, where the template marks it (`{% generation %}`): UTF-16 code units [start, end). */
   readonly generated: readonly { readonly start: number; readonly end: number }[];
