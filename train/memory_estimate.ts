@@ -67,20 +67,16 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
       measure(more, [sum, params, ...rest], [0], device),
     ];
   };
-  // One arena serves all programs of the CPU, so the longest of them counts; on a GPU, where work overlaps, each has its own.
-  const shared = device.kind === "cpu";
-  const counted = (lengths: readonly number[]) => shared ? lengths.slice().sort((a, b) => b - a).slice(0, 1) : lengths;
-  const programs = counted(plan.lengths).flatMap(stepOf);
+  // One arena serves all programs of a device, so the longest of them counts.
+  const programs = stepOf(Math.max(...plan.lengths));
   if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
   const { evaluation } = plan;
-  for (const seq of counted(evaluation?.lengths ?? [])) {
-    programs.push(
-      measure(measureFunction(trainee), [params, frozen, batchInputs(evaluation!.batch, seq, plan)], [], device),
-    );
+  if (evaluation) {
+    const inputs = batchInputs(evaluation.batch, Math.max(...evaluation.lengths), plan);
+    programs.push(measure(measureFunction(trainee), [params, frozen, inputs], [], device));
   }
 
-  const arenas = programs.map(({ arena }) => arena);
-  const arena = shared ? Math.max(...arenas) : arenas.reduce((a, b) => a + b);
+  const arena = Math.max(...programs.map(({ arena }) => arena));
   // Gradients that add up are held from one program to the next.
   const between = accumulate > 1 ? bytesOf(params) : 0;
   const activations = arena + between + Math.max(...programs.map((program) => program.beside)) +

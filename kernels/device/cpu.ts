@@ -112,7 +112,6 @@ export class CpuDevice implements Device {
   /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
   readonly maxOperands = 16;
   readonly roundedRows = mostDotRows;
-  readonly description: string;
   readonly programs: Programs = new Programs(this);
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
   readonly blas: string | null;
@@ -123,6 +122,7 @@ export class CpuDevice implements Device {
   readonly #forgotten: Forgotten = new Forgotten(this);
   #scratch = { address: 0, stride: 0 };
   #held = { current: 0, peak: 0 };
+  readonly #remarks: readonly [string, string];
   #disposed = false;
 
   /** Use {@link openCpu}. */
@@ -139,9 +139,13 @@ export class CpuDevice implements Device {
     this.blas = blas.library?.name ?? null;
     const emit = { shared: memory.shared, relaxed, blasFrom: blas.library && blas.from };
     this.#kernels = new CpuKernels(memory, emit);
-    const count = threads.count === 1 ? "1 thread" : `${threads.count} threads`;
-    const fused = relaxed ? "" : " without fused multiply-add";
-    this.description = `cpu (wasm simd${fused}, ${count}${remark}${blas.remark})`;
+    this.#remarks = [relaxed ? "" : " without fused multiply-add", `${remark}${blas.remark}`];
+  }
+
+  get description(): string {
+    const count = this.threads === 1 ? "1 thread" : `${this.threads} threads`;
+    const [fused, remark] = this.#remarks;
+    return `cpu (wasm simd${fused}, ${count}${remark})`;
   }
 
   /** Threads that compute. */
@@ -153,7 +157,7 @@ export class CpuDevice implements Device {
     return { ...this.#held };
   }
 
-  get programBytes(): number {
+  get kernelBytes(): number {
     return this.#kernels.held;
   }
 

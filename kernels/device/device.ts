@@ -36,8 +36,8 @@ export interface Device extends Disposable {
   readonly description: string;
   /** What jitted functions have compiled here. */
   readonly programs: Programs;
-  /** @ignore About the bytes that compiled programs take, but for their arena. */
-  readonly programBytes: number;
+  /** @ignore About the bytes that the kernels of all programs take. */
+  readonly kernelBytes: number;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
   /** Buffers that one kernel may bind, where that is more than WebGPU guarantees. */

@@ -13,7 +13,11 @@ export interface HeldProgram {
 interface Entry extends HeldProgram {
   executable: Executable | null;
   used: number;
+  readonly bytes: number;
 }
+
+/** About what a step takes on the host, beside its kernel. */
+const stepBytes = 1024;
 
 /**
  * The programs that a device holds, by what they compute: functions that trace to one graph share one. Those that were not
@@ -27,8 +31,14 @@ export class Programs {
   readonly #entries = new Map<string, Entry>();
   #latest: Entry | null = null;
   #clock = 0;
+  #bytes = 0;
 
-  constructor(private readonly device: Pick<Device, "compile" | "programBytes">) {}
+  constructor(private readonly device: Pick<Device, "compile" | "kernelBytes">) {}
+
+  /** About the bytes that all of them take, but for their arena. */
+  get bytes(): number {
+    return this.#bytes + this.device.kernelBytes;
+  }
 
   /** How many are held. */
   get size(): number {
@@ -40,11 +50,13 @@ export class Programs {
     let entry = this.#entries.get(key);
     if (!entry) {
       const program = make();
-      entry = { executable: this.device.compile(program), outputs: program.outputs, used: 0 };
+      const bytes = key.length + stepBytes * program.steps.length;
+      entry = { executable: this.device.compile(program), outputs: program.outputs, used: 0, bytes };
       this.#entries.set(key, entry);
+      this.#bytes += bytes;
     }
     this.use(entry);
-    while (this.device.programBytes > this.bound && this.#evict());
+    while (this.bytes > this.bound && this.#evict());
     return entry;
   }
 
@@ -65,6 +77,7 @@ export class Programs {
   end(): void {
     for (const entry of this.#entries.values()) entry.executable = null;
     this.#entries.clear();
+    this.#bytes = 0;
   }
 
   /** Lets the least recently used go, but never the last used. */
@@ -76,6 +89,7 @@ export class Programs {
     if (oldest === null) return false;
     const [key, entry] = oldest;
     this.#entries.delete(key);
+    this.#bytes -= entry.bytes;
     const { executable } = entry;
     entry.executable = null;
     executable?.free();

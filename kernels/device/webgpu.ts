@@ -69,7 +69,7 @@ export class WebGpuDevice implements Device {
     this.pipelines = new Pipelines(gpu, this.failures, subgroups.directive);
   }
 
-  get programBytes(): number {
+  get kernelBytes(): number {
     return this.pipelines.held;
   }
 

@@ -34,7 +34,7 @@ Deno.test("10,000 calls of 500 shapes leave the processor's memory as it was", a
   const memory = new CpuMemory(true, reservedBytes);
   using home = new CpuDevice(memory, await CpuThreads.start(memory.memory, 2), supportsRelaxedSimd(), "");
   const call = caller(home, 500);
-  const counts = () => [home.programs.size, home.programBytes, home.memory.current, memory.current, memory.peak];
+  const counts = () => [home.programs.size, home.programs.bytes, home.memory.current, memory.current, memory.peak];
   for (let i = 0; i < 1500; i++) await call(i);
   const before = counts();
   for (let i = 1500; i < 10_000; i++) await call(i);
@@ -50,7 +50,7 @@ Deno.test("more programs than there is room for go in turn, with their kernels, 
   const { peak } = memory;
   for (let i = 300; i < 1000; i++) {
     await call(i);
-    assert(home.programBytes <= home.programs.bound);
+    assert(home.programs.bytes <= home.programs.bound);
   }
   assert(home.programs.size < 100);
   assertEquals(memory.peak, peak);
@@ -66,7 +66,7 @@ Deno.test(
     const { peak } = home.memory;
     for (let i = 40; i < 100; i++) {
       await call(i);
-      assert(home.programBytes <= home.programs.bound);
+      assert(home.programs.bytes <= home.programs.bound);
     }
     assert(home.programs.size < 20);
     assertEquals(home.memory.peak, peak);
