@@ -10,6 +10,9 @@ export type { BinaryOp, ScalarOp, UnaryOp } from "../core/ir/scalar_op.ts";
 /** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
 export const maxOperands = 8;
 
+/** Operations that are gathered into one kernel: what is made of expressions may walk them by recursion. */
+export const mostFused = 128;
+
 /**
  * A scalar expression over the iteration axes of its kernel. Expressions are shared by identity: an emitter computes each
  * object once per point.

@@ -1,10 +1,17 @@
-/** Keeps what is computed inside its one reader from giving that reader more buffers than a kernel may bind. */
+/** Keeps what is computed inside its one reader from giving that reader more than a kernel may hold. */
 import type { Value } from "../../core/ir/graph.ts";
+import { mostFused } from "../kernel.ts";
 import type { Context } from "./context.ts";
 
-/** Lets go of inlined values, those of most sources first, wherever a kernel would bind more than `most` buffers. */
+/**
+ * Lets go of inlined values wherever a kernel would bind more than `most` buffers, those of most sources first, or compute
+ * more than it may, the largest first.
+ */
 export function limitInlined(ctx: Context, most: number): void {
   const sources = new Map<Value, ReadonlySet<Value>>();
+  /** How many operations an inlined value is made of. */
+  const sizes = new Map<Value, number>();
+  const sizeOf = (v: Value) => ctx.inlined.has(v) ? sizes.get(v)! : 0;
   const sourcesOf = (v: Value): ReadonlySet<Value> =>
     ctx.inlined.has(v) ? sources.get(v)! : new Set(isComputed(ctx, v) ? [] : [v]);
   for (const node of ctx.nodes) {
@@ -14,12 +21,16 @@ export function limitInlined(ctx: Context, most: number): void {
     if (!inlined && kind !== "reduce" && kind !== "row") continue;
     const inputs = ctx.inputs(node);
     const all = () => new Set(inputs.flatMap((x) => [...sourcesOf(x)]));
-    while (all().size + node.outs.length > most) {
+    const size = () => inputs.reduce((sum, x) => sum + sizeOf(x), 1);
+    const letGo = (of: (v: Value) => number) => {
       const inside = inputs.filter((x) => ctx.inlined.has(x));
-      if (inside.length === 0) break;
-      ctx.inlined.delete(inside.reduce((a, b) => sourcesOf(b).size > sourcesOf(a).size ? b : a));
-    }
-    if (inlined) sources.set(out, all());
+      return inside.length > 0 && ctx.inlined.delete(inside.reduce((a, b) => of(b) > of(a) ? b : a));
+    };
+    while (all().size + node.outs.length > most && letGo((v) => sourcesOf(v).size));
+    while (size() > mostFused && letGo(sizeOf));
+    if (!inlined) continue;
+    sources.set(out, all());
+    sizes.set(out, size());
   }
 }
 
