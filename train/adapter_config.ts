@@ -1,3 +1,4 @@
+import { RE2JS, RE2JSException } from "re2js";
 import { FileError } from "../core/errors.ts";
 import { refuseMethods } from "./adapter_methods.ts";
 
@@ -122,7 +123,9 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
     for (const pattern of Object.keys(config[key] as object)) {
       if (wholePattern(pattern) !== null) continue;
       throw new FileError(
-        `${path} has the ${key} ${JSON.stringify(pattern)}, which is no regular expression: mend it.`,
+        `${path} has the ${key} ${
+          JSON.stringify(pattern)
+        }, which is no regular expression that is evaluated here (RE2's): mend it.`,
       );
     }
   }
@@ -207,19 +210,30 @@ export function adapterScaling(config: AdapterConfig, module: string, r: number)
 
 /** PEFT's rule for a pattern's key: the whole path, or its end after a dot; the first that matches wins. */
 function patternValue(pattern: Readonly<Record<string, number>>, names: readonly string[]): number | undefined {
-  const matches = (key: string, name: string) => wholePattern(`(.*\\.)?(${key})`)?.test(name);
+  let compiled = compiledKeys.get(pattern);
+  if (compiled === undefined) {
+    compiled = Object.entries(pattern).map(([key, value]) => [wholePattern(`(.*\\.)?(${key})`), value] as const);
+    compiledKeys.set(pattern, compiled);
+  }
   for (const name of names) {
-    const found = Object.entries(pattern).find(([key]) => matches(key, name));
+    const found = compiled.find(([key]) => key?.matches(name));
     if (found !== undefined) return found[1];
   }
 }
 
-/** An expression that must match all of a path, or null where it is none. */
-function wholePattern(source: string): RegExp | null {
+/** The expressions of tables of patterns that were asked before. */
+const compiledKeys = new WeakMap<Readonly<Record<string, number>>, readonly (readonly [RE2JS | null, number])[]>();
+
+/**
+ * An expression, to be matched with all of a path, or null where it is none. RE2's are matched in a time that is linear in the
+ * path's length, whoever wrote them; they look neither ahead nor back.
+ */
+function wholePattern(source: string): RE2JS | null {
   try {
-    return new RegExp(`^(?:${source})$`);
-  } catch {
-    return null;
+    return RE2JS.compile(source);
+  } catch (error) {
+    if (error instanceof RE2JSException) return null;
+    throw error;
   }
 }
 
@@ -246,7 +260,7 @@ export function selects(config: AdapterConfig): ((module: string) => boolean) | 
 function matcher(names: readonly string[] | string): ((module: string) => boolean) | null {
   if (typeof names !== "string") return (module) => names.some((name) => matchesWhole(name, module));
   const pattern = wholePattern(names);
-  return pattern && ((module) => pattern.test(module));
+  return pattern && ((module) => pattern.matches(module));
 }
 
 /** Which layers: the number after a name of layers_pattern, else the first that stands between two names. */
@@ -254,9 +268,9 @@ function layerRule({ target_modules, layers_to_transform: layers, layers_pattern
   if (layers === null || typeof target_modules === "string") return () => true;
   const wanted = [layers].flat();
   const patterns = layers_pattern === null || layers_pattern.length === 0 ? ["[^.]*"] : [layers_pattern].flat();
+  const rules = patterns.map((name) => wholePattern(`.*\\.(?:${name})\\.(\\d+)\\..*`));
   return (module: string) => {
-    const found = patterns.map((name) => wholePattern(`.*\\.${name}\\.(\\d+)\\..*`)?.exec(module)?.[1]);
-    const index = found.find((digits) => digits !== undefined);
-    return index !== undefined && wanted.includes(Number(index));
+    const found = rules.map((rule) => rule?.matcher(module)).find((matcher) => matcher?.matches());
+    return found !== undefined && wanted.includes(Number(found.group(1)));
   };
 }

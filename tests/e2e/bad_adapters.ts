@@ -127,7 +127,8 @@ export const adapterFiles = [
     name: "A pattern of ranks that is no expression",
     args: verify,
     files: adapter((_, config) => config.rank_pattern = { "c_attn(": 4 }),
-    sentence: `error: ${config} has the rank_pattern "c_attn(", which is no regular expression: mend it.`,
+    sentence:
+      `error: ${config} has the rank_pattern "c_attn(", which is no regular expression that is evaluated here (RE2's): mend it.`,
     code: 1,
   },
   {
