@@ -5,6 +5,7 @@ import { architectures } from "../models/load_model.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
+import { currentPath } from "../models/load/staged_folder.ts";
 import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
 import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
 import { readGgufAdapter } from "../train/adapter_gguf.ts";
@@ -52,7 +53,7 @@ export function basePath(path: string, model: string | undefined): string {
     (format === "peft"
       ? readAdapter(path).config.base_model_name_or_path
       : format === "mlx"
-      ? readJsonObject(`${path}/adapter_config.json`).model
+      ? readJsonObject(currentPath(path, "adapter_config.json")).model
       : null);
   if (typeof named === "string" && named !== "") return named;
   throw new OptionError(`${path} does not say which model it belongs to: give it with --model`);

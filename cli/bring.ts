@@ -7,6 +7,7 @@ import type { Terminal } from "./command.ts";
 export function tellDownload(name: string, terminal: Terminal): HubOptions {
   let told = -1;
   return {
+    onWait: (seconds) => terminal.say(`waiting   ${Math.ceil(seconds)} seconds, as the hub asks`),
     onDownload: (received, total) => {
       const tenth = Math.floor(10 * received / Math.max(1, total));
       if (tenth === told) return;

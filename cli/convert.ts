@@ -6,6 +6,7 @@ import { pathKind } from "../models/load/byte_source.ts";
 import { tensorsByKey, writeAdapter } from "../train/adapter_files.ts";
 import { writeGgufAdapter } from "../train/adapter_gguf.ts";
 import { writeMlxAdapter } from "../train/adapter_mlx.ts";
+import { lockFolder } from "../train/folder_lock.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { plainFromPissa } from "../train/pissa_files.ts";
 import { adapterFormat, basePath, configOf, readAnyAdapter } from "./adapter_input.ts";
@@ -37,6 +38,7 @@ export const command: Command = {
     if (to === undefined) throw new UsageError("no --to is given: choose peft, gguf, mlx or plain");
     if (out === undefined) throw new UsageError("no --out is given: name what to write");
     refuseOverwriting(adapter, out, to);
+    using _held = lockFolder(out, { create: false });
     const files = await readAnyAdapter(adapter, model);
     if (to === "peft") {
       const named = model ?? files.config.base_model_name_or_path;

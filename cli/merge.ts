@@ -1,5 +1,6 @@
 /** `lowrank merge`: writes the base with an adapter in it as a model of its own. */
 import { describeDequantized } from "../train/base_record.ts";
+import { lockFolder } from "../train/folder_lock.ts";
 import { checkMerge, mergeSafely } from "../train/merge.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { describeMergeChecks } from "../train/report.ts";
@@ -39,6 +40,7 @@ export const command: Command = {
     if (adapter === undefined) throw new UsageError("no adapter is given: name its folder or file");
     const { out, dtype, shardBytes, tied } = options;
     if (out === undefined) throw new UsageError("no --out is given: name the folder to write the model into");
+    using _held = lockFolder(out, { create: false });
     // Asked for another dtype, the sum is rounded to that one alone.
     using opened = await openAdapted(adapter, options, terminal, dtype === undefined ? undefined : "f32");
     const { tuned, model } = opened;

@@ -232,7 +232,7 @@ async function runTraining(
   warnSkipped(data, terminal);
   await finish(
     run,
-    { steps, from: snapshot?.step ?? 0, out, watch, evaluated: valid !== null, classes, writeResult },
+    { store, steps, from: snapshot?.step ?? 0, out, watch, evaluated: valid !== null, classes, writeResult },
     terminal,
   );
 }

@@ -80,7 +80,9 @@ export function keepCheckpoints(
     due: (step, best) => best || step % saveEvery === 0,
     save: async (snapshot, params) => {
       try {
-        await store.save(snapshot, params, watch.best?.step ?? null);
+        for (const note of await store.save(snapshot, params, watch.best?.step ?? null)) {
+          terminal.warn(`An old checkpoint stays: ${note} The run goes on.`);
+        }
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
         terminal.warn(`The checkpoint of step ${snapshot.step} is not saved: ${error.message} The run goes on.`);
@@ -89,10 +91,19 @@ export function keepCheckpoints(
   };
 }
 
+/** Where a run can be gone on with, after one that could not write all that it wanted to. */
+function describeNewest(store: CheckpointStore, out: string): string {
+  const newest = store.steps().at(-1);
+  if (newest === undefined) return `No checkpoint is in ${out}/checkpoints, so that nothing can go on from there.`;
+  return `The last whole state is the checkpoint of step ${newest} in ${out}/checkpoints: lowrank train --resume --out ` +
+    `${out} goes on from there.`;
+}
+
 /** Writes the result and says how the run went. */
 export async function finish(
   run: TrainResult<unknown>,
-  { steps, from, out, watch, evaluated, classes, writeResult }: {
+  { store, steps, from, out, watch, evaluated, classes, writeResult }: {
+    store: CheckpointStore;
     steps: number;
     from: number;
     out: string;
@@ -108,9 +119,14 @@ export async function finish(
   // Interrupted, the run will go on: what it has come to is what is wanted. Else the best that is known.
   const interrupted = end !== "done" && end.reason === "interrupted";
   const useBest = watch.best !== null && !interrupted && (evaluated || end !== "done");
-  if (classes) writeLabels(out, classes);
-  await writeResult(out, useBest ? watch.best!.params : run.trainable);
   watch.end(step, end);
+  try {
+    if (classes) writeLabels(out, classes);
+    await writeResult(out, useBest ? watch.best!.params : run.trainable);
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error;
+    throw new FileError(`${error.message} ${describeNewest(store, out)}`);
+  }
   const count = shapes.length === 1 ? "1 shape" : `${shapes.length} shapes`;
   if (shapes.length > 0) terminal.say(`batches   ${count}: ${shapes.join(", ")} tokens`);
   if (losses.length > 0) {
@@ -131,6 +147,8 @@ export async function finish(
     ...(useBest && { best: { step: watch.best!.step, loss: watch.best!.loss } }),
   });
   await tryReport(`${out}/${metricsFile}`, `${out}/${reportFile}`, terminal);
-  if (interrupted) terminal.say(`resuming  lowrank train --resume --out ${out} goes on after step ${step}`);
+  if ((end === "done" || interrupted) && store.steps().at(-1) !== step) {
+    terminal.warn(`note: ${describeNewest(store, out)}`);
+  } else if (interrupted) terminal.say(`resuming  lowrank train --resume --out ${out} goes on after step ${step}`);
   reportEnd(end, steps, out);
 }

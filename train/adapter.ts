@@ -7,7 +7,7 @@ import { asNumbers } from "../core/ops/quantize.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
-import { writeFlushed } from "../models/load/atomic_file.ts";
+import { removeTree, temporaryName, writeFlushed } from "../models/load/atomic_file.ts";
 import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
 import { makeAdapterConfig } from "./adapter_config.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
@@ -147,9 +147,9 @@ function placeOf(folder: string, name = "default"): string {
  * @throws {FileError} when that can't be done
  */
 export function checkWritable(folder: string): void {
-  const probe = `${folder}/.probe`;
-  writeFlushed(probe, []);
-  Deno.removeSync(probe);
+  const probe = `${folder}/${temporaryName()}`;
+  writeFlushed(probe, [], folder);
+  removeTree(probe);
 }
 
 /** How an adapter is loaded. */

@@ -2,9 +2,10 @@
 import type { HostTensor } from "../core/tensor.ts";
 import { isFloat } from "../core/dtype.ts";
 import { FileError } from "../core/errors.ts";
-import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
+import { writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
+import { currentPath, stageFolder } from "../models/load/staged_folder.ts";
 import { listed } from "../models/load/weights.ts";
 import { isFinite } from "./host_tensors.ts";
 import { type AdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
@@ -49,8 +50,7 @@ export function readAdapter(folder: string): AdapterFiles {
   if (pathKind(folder) !== "folder") {
     throw new FileError(`There is no adapter at ${folder}: give the folder that holds ${configName}.`);
   }
-  const configPath = committedConfig(folder);
-  const path = `${folder}/${weightsName}`;
+  const [configPath, path] = [configName, weightsName].map((name) => currentPath(folder, name));
   if (pathKind(configPath) === null) {
     const names = adapterNames(folder);
     throw new FileError(
@@ -110,9 +110,8 @@ export interface AdapterContents {
 }
 
 /**
- * Writes an adapter's folder. The same adapter gives the same bytes. Both files are written and flushed under other names
- * first, then put in place weights first; a reader that finds the configuration still waiting knows that the weights are the
- * new ones, so at every moment the folder holds one whole adapter, the old or the new.
+ * Writes an adapter's folder. The same adapter gives the same bytes. At every moment PEFT reads the old adapter, the new one,
+ * or finds none; a save that is cut short leaves one whole adapter for {@link readAdapter}, the old or the new.
  *
  * @throws {FileError} where a value is not finite (nothing is written then), or the folder can't be written
  */
@@ -125,20 +124,10 @@ export function writeAdapter(folder: string, { config, tensors, metadata }: Adap
   }
   const text = JSON.stringify(sortKeys(config), null, 2) + "\n";
 
-  const weightsPath = `${folder}/${weightsName}`, configPath = `${folder}/${configName}`;
-  if (pathKind(pending(configPath)) !== null) { // an earlier save was cut short: complete it or take it back
-    if (committedConfig(folder) !== configPath) replaceFile(pending(configPath), configPath);
-    else Deno.removeSync(pending(configPath));
-  }
-  writeFlushed(pending(weightsPath), encodeSafetensors(tensors, metadata));
-  try {
-    writeFlushed(pending(configPath), [new TextEncoder().encode(text)]);
-  } catch (error) {
-    Deno.removeSync(pending(weightsPath));
-    throw error;
-  }
-  replaceFile(pending(weightsPath), weightsPath);
-  replaceFile(pending(configPath), configPath);
+  using staging = stageFolder(folder);
+  writeFlushed(`${staging.path}/${weightsName}`, encodeSafetensors(tensors, metadata), `${folder}/${weightsName}`);
+  writeFlushed(`${staging.path}/${configName}`, [new TextEncoder().encode(text)], `${folder}/${configName}`);
+  staging.commit(configName);
 }
 
 /** Tensors by their keys: the inverse of what {@link readAdapter} did. */
@@ -146,18 +135,6 @@ export function tensorsByKey(
   tensors: readonly Pick<AdapterTensor, "module" | "part" | "tensor">[],
 ): Map<string, HostTensor> {
   return new Map(tensors.map(({ module, part, tensor }) => [formatAdapterKey(module, part), tensor]));
-}
-
-/** The name under which a new file waits for its turn. */
-function pending(path: string): string {
-  return `${path}.new`;
-}
-
-/** The configuration that belongs to the weights in place: the waiting one when only it still waits. */
-function committedConfig(folder: string): string {
-  const path = `${folder}/${configName}`;
-  const cutShort = pathKind(pending(path)) === "file" && pathKind(pending(`${folder}/${weightsName}`)) === null;
-  return cutShort ? pending(path) : path;
 }
 
 function sortKeys(value: unknown): unknown {

@@ -1,10 +1,11 @@
 /** Adapters as mlx-lm keeps them: `adapters.safetensors` and its own `adapter_config.json` (ml-explore/mlx-lm, `tuner/`). */
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { writeFileAtomic } from "../models/load/atomic_file.ts";
+import { writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
-import { openSafetensors, writeSafetensors } from "../models/load/safetensors.ts";
+import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
+import { currentPath, stageFolder } from "../models/load/staged_folder.ts";
 import { listed } from "../models/load/weights.ts";
 import type { AdapterFiles } from "./adapter_files.ts";
 import {
@@ -22,7 +23,8 @@ const weightsName = "adapters.safetensors", configName = "adapter_config.json";
 
 /** Whether a folder holds an adapter of mlx-lm's. */
 export function isMlxAdapter(folder: string): boolean {
-  return pathKind(`${folder}/${weightsName}`) === "file" && pathKind(`${folder}/adapter_model.safetensors`) === null;
+  return pathKind(currentPath(folder, weightsName)) === "file" &&
+    pathKind(`${folder}/adapter_model.safetensors`) === null;
 }
 
 /**
@@ -55,7 +57,6 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
       throw new FileError(`${folder} is not written: ${name} would hold values that are not finite.`);
     }
   }
-  writeSafetensors(`${folder}/${weightsName}`, tensors, { ...adapter.metadata, format: "mlx" });
   const keys = [...new Set(pairs.map(({ module }) => keyOf(mlxPath(module))))].sort();
   const mlxConfig = {
     fine_tune_type: dora > 0 ? "dora" : "lora",
@@ -63,7 +64,13 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
     ...(adapter.config.base_model_name_or_path !== null && { model: adapter.config.base_model_name_or_path }),
     num_layers: config.modelType === "gpt2" ? config.integer("n_layer") : config.integer("num_hidden_layers"),
   };
-  writeFileAtomic(`${folder}/${configName}`, [new TextEncoder().encode(JSON.stringify(mlxConfig, null, 4) + "\n")]);
+  const contents: [string, Iterable<Uint8Array>][] = [
+    [weightsName, encodeSafetensors(tensors, { ...adapter.metadata, format: "mlx" })],
+    [configName, [new TextEncoder().encode(JSON.stringify(mlxConfig, null, 4) + "\n")]],
+  ];
+  using staging = stageFolder(folder);
+  for (const [name, parts] of contents) writeFlushed(`${staging.path}/${name}`, parts, `${folder}/${name}`);
+  staging.commit(configName);
 }
 
 /**
@@ -73,7 +80,7 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
  * @throws {FileError} for a damaged folder, or one that was not made with LoRA or DoRA
  */
 export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFiles {
-  const path = `${folder}/${weightsName}`, configPath = `${folder}/${configName}`;
+  const [path, configPath] = [weightsName, configName].map((name) => currentPath(folder, name));
   const { fine_tune_type: type = "lora", lora_parameters: parameters, model } = readJsonObject(configPath);
   if (type !== "lora" && type !== "dora") {
     throw new FileError(

@@ -2,7 +2,15 @@
 import { createHash } from "node:crypto";
 import { FileError, LowrankError, OptionError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { flushFolder, replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
+import {
+  explained,
+  flushFolder,
+  refuseLink,
+  removeIfPossible,
+  removeTree,
+  replaceFile,
+  writeFlushed,
+} from "../models/load/atomic_file.ts";
 import { memoryBytes, pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -26,8 +34,13 @@ export interface CheckpointOptions {
 
 /** A run's checkpoints. */
 export interface CheckpointStore {
-  /** Writes one, then removes those that need not stay: all but the last few and `best`. */
-  save(snapshot: Snapshot, params: unknown, best: number | null): Promise<void>;
+  /**
+   * Writes one, then removes those that need not stay: all but the last few and `best`. A sentence for each that could not
+   * be removed.
+   *
+   * @throws {FileError} when it can't be written; those that were there stay
+   */
+  save(snapshot: Snapshot, params: unknown, best: number | null): Promise<readonly string[]>;
   /** The steps of the checkpoints that are there, rising. */
   steps(): number[];
   /**
@@ -68,14 +81,14 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
   /** Takes a folder out of sight before its files go one by one: cut short, no half checkpoint is left under the name. */
   const remove = (step: number) => {
     const gone = `${folder}/.${nameOf(step)}.gone`;
-    removeFolder(gone);
-    Deno.renameSync(at(step), gone);
-    removeFolder(gone);
+    removeTree(gone);
+    explained(at(step), "removed", () => Deno.renameSync(at(step), gone));
+    removeTree(gone);
   };
 
   const save = async (snapshot: Snapshot, params: unknown, best: number | null) => {
     const part = `${folder}/.${nameOf(snapshot.step)}.part`;
-    removeFolder(part);
+    removeTree(part);
     try {
       const state = [...encodeSafetensors(snapshot.tensors)];
       const { tensors: _, best: __, ...rest } = snapshot;
@@ -88,15 +101,28 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
       if (pathKind(at(snapshot.step)) !== null) remove(snapshot.step); // a damaged one that was passed over
       replaceFile(part, at(snapshot.step));
     } catch (error) {
-      try {
-        removeFolder(part);
-      } catch {
-        // Where nothing can be written nothing can be removed; the next run that opens this folder does it.
-      }
+      removeIfPossible(part); // else the next run that opens this folder does it
       throw error;
     }
-    const last = steps().filter((step) => step <= snapshot.step).slice(-keep);
-    for (const step of steps()) if (!last.includes(step) && step !== best) remove(step);
+    return prune(snapshot.step, best);
+  };
+
+  /** Removes what need not stay after `now`; what is in the way is said, and tried again after the next. */
+  const prune = (now: number, best: number | null): string[] => {
+    const notes: string[] = [];
+    const attempt = (work: () => void) => {
+      try {
+        work();
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        notes.push(error.message);
+      }
+    };
+    attempt(() => {
+      const last = steps().filter((step) => step <= now).slice(-keep);
+      for (const step of steps()) if (!last.includes(step) && step !== best) attempt(() => remove(step));
+    });
+    return notes;
   };
 
   const newest = () => {
@@ -117,9 +143,10 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
     return null;
   };
 
+  refuseLink(folder);
   if (pathKind(folder) === "folder") {
     for (const { name } of Deno.readDirSync(folder)) {
-      if (/^\.step-\d+\.(part|gone)$/.test(name)) removeFolder(`${folder}/${name}`); // of a run that was killed
+      if (/^\.step-\d+\.(part|gone)$/.test(name)) removeIfPossible(`${folder}/${name}`); // of a run that was killed
     }
   }
   const read = (step: number): Snapshot => ({ ...readCheckpoint(at(step), identity), best: undefined });
@@ -129,7 +156,7 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
 /** The steps of the checkpoints that a folder holds, rising. */
 export function checkpointSteps(folder: string): number[] {
   if (pathKind(folder) !== "folder") return [];
-  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
+  return explained(folder, "read", () => [...Deno.readDirSync(folder)]).flatMap(({ name, isDirectory }) =>
     isDirectory && /^step-\d+$/.test(name) ? Number(name.slice(5)) : []
   ).sort((a, b) => a - b);
 }
@@ -184,10 +211,6 @@ function hashOf(parts: Iterable<Uint8Array>): string {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);
   return hash.digest("hex");
-}
-
-function removeFolder(path: string): void {
-  if (pathKind(path) !== null) Deno.removeSync(path, { recursive: true });
 }
 
 /** Where two identities differ: `lr was 0.001 and is 0.01`. */

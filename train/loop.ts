@@ -72,7 +72,7 @@ export interface Checkpoints {
   /** Whether to save after `step` updates; asked once for each step. `best` says that a watcher just found its best. */
   due(step: number, best: boolean): boolean;
   /** Keeps a state. `params` are the loop's tensors: what is to be kept of them has to be copied or written. */
-  save(snapshot: Snapshot, params: unknown): Promise<void>;
+  save(snapshot: Snapshot, params: unknown): Promise<unknown>;
 }
 
 /** How a run went. */

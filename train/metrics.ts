@@ -1,5 +1,7 @@
 /** A run's metrics as JSONL: one object a line, written as things happen, so that a run which is cut off has left them. */
 import { DataError, FileError } from "../core/errors.ts";
+import { explainOsError } from "../core/os_error.ts";
+import { refuseLink } from "../models/load/atomic_file.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { StepLine } from "./watch.ts";
 
@@ -75,15 +77,17 @@ export interface MetricsLog extends Disposable {
  * @throws {FileError} when the file can't be written, now or later
  */
 export function openMetrics(path: string, { append = false } = {}): MetricsLog {
-  const refused = (error: unknown) => new FileError(`Cannot write metrics to ${path}: ${(error as Error).message}.`);
+  const refused = (error: unknown) =>
+    new FileError(`Cannot write metrics to ${path}: ${explainOsError(error) ?? (error as Error).message}.`);
   const attempt = <T>(work: () => T): T => {
     try {
       return work();
     } catch (error) {
       // A permission that is missing names its flag by itself.
-      throw error instanceof Deno.errors.NotCapable ? error : refused(error);
+      throw error instanceof Deno.errors.NotCapable || error instanceof FileError ? error : refused(error);
     }
   };
+  refuseLink(path);
   if (append) attempt(() => cutTornLine(path));
   const file = attempt(() => Deno.openSync(path, { write: true, create: true, append, truncate: !append }));
   return {

@@ -8,9 +8,10 @@ import { flatten } from "../core/tree.ts";
 import { jit, read } from "../kernels/jit.ts";
 import type { Model } from "../core/model.ts";
 import type { Loaded } from "../models/loader.ts";
-import { replaceFile, writeFlushed } from "../models/load/atomic_file.ts";
+import { writeFlushed } from "../models/load/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { encodeSafetensors } from "../models/load/safetensors.ts";
+import { stageFolder } from "../models/load/staged_folder.ts";
 import { isFinite, toDType } from "./host_tensors.ts";
 
 /** Any model that came from files. */
@@ -45,8 +46,8 @@ const classNames: Readonly<Record<string, string>> = {
 
 /**
  * Saves a model's parameters with the model's configuration and its tokenizer's files. Everything is written
- * and flushed beside the folder's old contents first and then put in place, the weights last: a folder that is cut off in the
- * middle holds the old model, or none, but never a mixture.
+ * and flushed beside the folder's old contents first and then put in place, config.json last: a folder that is cut off in the
+ * middle holds the old model, or none, but never a mixture. Files of an old model that the new one has not are removed.
  *
  * @returns the names of the files that were written
  * @throws {FileError} when the folder can't be written, is the base's own, or a value is not finite
@@ -58,16 +59,17 @@ export async function saveModel<P>(
 ): Promise<string[]> {
   const { params = model.params } = options;
   refuseOwnFolder(folder, model.path);
-  const staging = `${folder}/.new`;
-  if (pathKind(staging) !== null) Deno.removeSync(staging, { recursive: true });
-  try {
-    const weights = await writeShards(staging, namedLeaves(model, params), options);
-    const others = writeCompanions(staging, model);
-    writeJson(`${staging}/config.json`, configOf(model, params, options));
-    return putInPlace(staging, folder, [...others, "config.json"], weights);
-  } finally {
-    if (pathKind(staging) !== null) Deno.removeSync(staging, { recursive: true });
-  }
+  using staging = stageFolder(folder);
+  const weights = await writeShards(staging.path, namedLeaves(model, params), options);
+  const others = writeCompanions(staging.path, model);
+  writeJson(`${staging.path}/config.json`, configOf(model, params, options));
+  staging.commit("config.json", (name) => companions.includes(name) || isWeights(name));
+  return [...weights, ...others, "config.json"];
+}
+
+/** Whether a file holds a model's weights, in any way in which transformers would find them. */
+function isWeights(name: string): boolean {
+  return /^(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?$/.test(name);
 }
 
 /** A model is not written over the one that it was made of. */
@@ -182,7 +184,10 @@ function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<any>): Record<
 function writeCompanions(folder: string, model: AnyLoaded<any>): string[] {
   const base = model.path;
   const own = pathKind(base) === "folder" ? companions.filter((name) => pathKind(`${base}/${name}`) === "file") : [];
-  for (const name of own) writeFlushed(`${folder}/${name}`, [Deno.readFileSync(`${base}/${name}`)]);
+  for (const name of own) {
+    refuseForeign(base, name);
+    writeFlushed(`${folder}/${name}`, [Deno.readFileSync(`${base}/${name}`)]);
+  }
   if (pathKind(base) === "folder") return own;
   const { tokenizer, config, chatTemplate } = model.tokenizer().files;
   writeJson(`${folder}/tokenizer.json`, tokenizer);
@@ -193,18 +198,21 @@ function writeCompanions(folder: string, model: AnyLoaded<any>): string[] {
   return ["tokenizer.json", "tokenizer_config.json"];
 }
 
-function writeJson(path: string, value: unknown): void {
-  writeFlushed(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
+/**
+ * A companion is copied into a folder that people publish: a link to elsewhere would take any file along. The hub's cache links
+ * its snapshots to `blobs/` beside them.
+ */
+function refuseForeign(base: string, name: string): void {
+  const [home, real] = [base, `${base}/${name}`].map((path) => Deno.realPathSync(path).replaceAll("\\", "/"));
+  const cache = home.match(/^(.*\/models--[^/]+)\/snapshots\/[^/]+$/)?.[1];
+  const within = [home, ...(cache === undefined ? [] : [`${cache}/blobs`])];
+  if (within.includes(real.replace(/\/[^/]*$/, "")) && Deno.statSync(real).isFile) return;
+  throw new FileError(
+    `The model is not saved: ${base}/${name} is a link to ${real}, which is not the model's own, and would be copied: put ` +
+      `the file itself there.`,
+  );
 }
 
-/** Takes the old weights away, then puts the new files there, what makes the folder a model last. */
-function putInPlace(staging: string, folder: string, others: readonly string[], weights: readonly string[]): string[] {
-  const isWeights = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/;
-  const old = [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => isWeights.test(name));
-  // The index, or the one file, first: without it the folder holds no model.
-  for (const name of old.sort((a, b) => Number(/\d{5}/.test(a)) - Number(/\d{5}/.test(b)))) {
-    Deno.removeSync(`${folder}/${name}`);
-  }
-  for (const name of [...others, ...weights]) replaceFile(`${staging}/${name}`, `${folder}/${name}`);
-  return [...weights, ...others];
+function writeJson(path: string, value: unknown): void {
+  writeFlushed(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
 }

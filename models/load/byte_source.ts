@@ -1,4 +1,5 @@
 import { FileError } from "../../core/errors.ts";
+import { explainOsError } from "../../core/os_error.ts";
 
 /** Bytes that can be read by range: a file, or memory. Readers of formats ask for what they need and no more. */
 export interface ByteSource extends Disposable {
@@ -158,5 +159,6 @@ function explain(path: string, error: unknown): unknown {
   if (error instanceof Deno.errors.PermissionDenied) {
     return new FileError(`The system does not allow reading ${path}: check its permissions.`);
   }
-  return error;
+  const reason = explainOsError(error);
+  return reason === null ? error : new FileError(`${path} can't be read: ${reason}.`);
 }

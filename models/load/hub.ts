@@ -5,7 +5,8 @@
 import { FileError, LowrankError } from "../../core/errors.ts";
 import { writeFileAtomic } from "./atomic_file.ts";
 import { pathKind, readText } from "./byte_source.ts";
-import { download, type HubFile, isNetworkError, linkFile, patientFetch } from "./hub_download.ts";
+import { checkListed, download, type HubFile, isOfSize, linkFile } from "./hub_download.ts";
+import { answersOnly, type HubStatusError, NetworkError } from "./hub_fetch.ts";
 
 /** Which state of a repository to take, and who wants to hear of the download. */
 export interface HubOptions {
@@ -17,12 +18,15 @@ export interface HubOptions {
    * Called with the folder once its small files are there and before a weight is brought: what it throws ends the download.
    */
   readonly accept?: (folder: string) => void;
+  /** Called with the seconds of a wait that a busy hub asks for. */
+  readonly onWait?: (seconds: number) => void;
 }
 
 /**
  * The local folder or file that `place` names: a path is itself; `owner/name` is brought from the hub unless the cache has
  * it, and `owner/name/file.gguf` is that one file. The environment decides as for Hugging Face's own tools: HF_ENDPOINT,
- * HF_TOKEN, HF_HOME or HF_HUB_CACHE, HF_HUB_OFFLINE. Needs --allow-net, --allow-env and --allow-write for the cache.
+ * HF_TOKEN, HF_HOME or HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT. Needs --allow-net, --allow-env and --allow-write
+ * for the cache.
  *
  * @throws {FileError} when there is no such repository or file, it may not be read, or what came is not what was promised
  */
@@ -44,18 +48,26 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
   }
   const hub = await import("@huggingface/hub");
   const endpoint = (setting.endpoint ?? hub.HUB_URL).replace(/\/+$/, "");
-  const access = { repo: name, hubUrl: endpoint, accessToken: setting.token, fetch: patientFetch };
+  const access = { ...setting, endpoint, onWait: options.onWait };
+  // The token is none of the package's business: it would go wherever the hub's answers say.
+  const asked = { repo: name, hubUrl: endpoint, fetch: answersOnly(access) };
   return await explained(
     place,
     { ...setting, endpoint, revision, cached: cachedSnapshot(repository, revision) },
     async () => {
-      const { sha } = await hub.modelInfo({ ...access, name, revision, additionalFields: ["sha"] });
-      const snapshot = `${repository}/snapshots/${sha}`;
-      const listed: HubFile[] = [];
-      for await (const { type, path, size, oid, lfs } of hub.listFiles({ ...access, revision: sha, recursive: true })) {
-        if (type === "file") listed.push({ path, size, hash: lfs?.oid ?? oid!, algorithm: lfs ? "sha256" : "git" });
+      const { sha } = await hub.modelInfo({ ...asked, name, revision, additionalFields: ["sha"] });
+      if (!/^[0-9a-f]{40}$/.test(String(sha))) {
+        throw new FileError(
+          `${endpoint} names ${JSON.stringify(sha)?.slice(0, 80)} as the commit of ${name}, which is none.`,
+        );
       }
-      const missing = choose(place, listed, file).filter(({ path }) => pathKind(`${snapshot}/${path}`) === null);
+      const snapshot = `${repository}/snapshots/${sha}`;
+      const listed: Listed[] = [];
+      for await (const entry of hub.listFiles({ ...asked, revision: sha, recursive: true })) {
+        if (entry.type === "file" && typeof entry.path === "string") listed.push(entry);
+      }
+      const wanted = choose(place, listed, file).map(checkListed);
+      const missing = wanted.filter(({ path, size }) => !isOfSize(`${snapshot}/${path}`, size));
       const total = missing.reduce((sum, { size }) => sum + size, 0);
       let received = 0;
       let accepted = file !== undefined;
@@ -65,8 +77,8 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
           accepted = true;
         }
         const blob = `${repository}/blobs/${entry.hash}`;
-        const url = `${endpoint}/${name}/resolve/${sha}/${encodeURI(entry.path)}`;
-        await download(url, entry, blob, setting.token, (count) => options.onDownload?.(received += count, total));
+        const url = `${endpoint}/${name}/resolve/${sha}/${entry.path.split("/").map(encodeURIComponent).join("/")}`;
+        await download(url, entry, blob, access, (count) => options.onDownload?.(received += count, total));
         linkFile(repository, entry.hash, snapshot, entry.path);
       }
       if (revision !== sha) writeFileAtomic(`${repository}/refs/${revision}`, [new TextEncoder().encode(sha)]);
@@ -80,6 +92,8 @@ interface Settings {
   readonly token: string | undefined;
   readonly cache: string;
   readonly offline: boolean;
+  /** Seconds in which something must come from the hub. */
+  readonly patience: number;
 }
 
 /** What the environment says; a sentence where it may not be asked. */
@@ -92,6 +106,7 @@ function readSettings(place: string): Settings {
       endpoint: env("HF_ENDPOINT"),
       token: env("HF_TOKEN"),
       cache: env("HF_HUB_CACHE") ?? `${base}/hub`,
+      patience: Number(env("HF_HUB_DOWNLOAD_TIMEOUT")) || 30,
       offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].some((name) => /^(1|on|yes|true)$/i.test(env(name) ?? "")),
     };
   } catch (error) {
@@ -106,12 +121,16 @@ function readSettings(place: string): Settings {
 function cachedSnapshot(repository: string, revision: string): string | undefined {
   const ref = `${repository}/refs/${revision}`;
   const commit = pathKind(ref) === "file" ? readText(ref).trim() : revision;
+  if (!/^[0-9a-f]{40}$/.test(commit)) return undefined;
   const snapshot = `${repository}/snapshots/${commit}`;
   return pathKind(snapshot) === "folder" ? snapshot : undefined;
 }
 
+/** A file as the hub lists it; nothing of it is checked but that it has a name. */
+type Listed = Pick<HubFile, "path">;
+
 /** What belongs to a model or an adapter: configuration, tokenizer, and the weights in one format. */
-function choose(place: string, files: readonly HubFile[], file?: string): readonly HubFile[] {
+function choose(place: string, files: readonly Listed[], file?: string): readonly Listed[] {
   if (file) {
     const found = files.filter(({ path }) => path === file);
     if (found.length === 0) throw new FileError(`${place}: the repository has no such file${listGguf(files)}.`);
@@ -130,7 +149,7 @@ function choose(place: string, files: readonly HubFile[], file?: string): readon
   );
 }
 
-function listGguf(files: readonly HubFile[]): string {
+function listGguf(files: readonly Listed[]): string {
   const names = files.map(({ path }) => path).filter((path) => path.endsWith(".gguf"));
   return names.length === 0 ? "" : `; it has ${names.slice(0, 5).join(", ")}: name one as owner/name/file.gguf`;
 }
@@ -147,19 +166,22 @@ async function explained<T>(place: string, request: Request, action: () => Promi
   try {
     return await action();
   } catch (error) {
-    const why = error instanceof LowrankError ? undefined : reasonOf(error as Error, request);
+    const why = error instanceof LowrankError ? undefined : reasonOf(error as HubStatusError, request);
     if (!why) throw error;
     throw new FileError(`There is no folder ${place} here, and the hub did not give it: ${why}.`);
   }
 }
 
-function reasonOf(error: Error & { statusCode?: number }, { endpoint, token, revision, cache, cached }: Request) {
+function reasonOf(
+  error: Error & Partial<HubStatusError>,
+  { endpoint, token, revision, cache, cached }: Request,
+) {
   const { host } = new URL(endpoint);
   const copy = cached ? "; HF_HUB_OFFLINE=1 takes the copy in the cache" : "";
   if (error instanceof Deno.errors.NotCapable) {
     return `${error.message.replace(/, run again.*/, "")}; run with --allow-net --allow-env --allow-write=${cache}`;
   }
-  if (isNetworkError(error)) {
+  if (error instanceof NetworkError) {
     return `${host} can't be reached (${
       error.message.split("\n")[0]
     }); what was received is kept, check the connection${copy}`;
@@ -176,8 +198,8 @@ function reasonOf(error: Error & { statusCode?: number }, { endpoint, token, rev
     case 404:
       return `${host} has no repository of this name with the revision ${revision}; check both`;
     case 429:
-      return `${host} asks to slow down (429), also after some waiting; try later, or set HF_TOKEN${copy}`;
+      return `${host} asks to slow down (429${error.more}), also after some waiting; try later, or set HF_TOKEN${copy}`;
     default:
-      return `${host} answered with status ${error.statusCode}; try later${copy}`;
+      return `${host} answered with status ${error.statusCode}${error.more}; try later${copy}`;
   }
 }

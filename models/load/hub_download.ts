@@ -1,9 +1,18 @@
 /** One file from the hub into the cache: goes on where an earlier try ended, and is named only once its hash is right. */
 import { FileError } from "../../core/errors.ts";
-import { folderOf, replaceFile } from "./atomic_file.ts";
+import {
+  explained,
+  folderOf,
+  refuseLink,
+  removeIfPossible,
+  removeTree,
+  replaceFile,
+  temporaryName,
+} from "./atomic_file.ts";
 import { pathKind } from "./byte_source.ts";
+import { bodyOf, type HubAccess, hubFetch, HubStatusError, NetworkError, pause, tries } from "./hub_fetch.ts";
 
-/** A file as the hub lists it. `git` is the SHA-1 of the size and the bytes, as git names a blob. */
+/** A file as the hub lists it. `git` is the hash of its size and bytes, as git names a blob. */
 export interface HubFile {
   readonly path: string;
   readonly size: number;
@@ -11,18 +20,26 @@ export interface HubFile {
   readonly algorithm: "sha256" | "git";
 }
 
-/** The hub's refusal of one request. */
-export class HubStatusError extends Error {
-  constructor(readonly statusCode: number) {
-    super(`the hub answered with status ${statusCode}`);
-  }
+/**
+ * What the hub says of a file, checked: it decides over names on this disk, and over how much is written.
+ *
+ * @throws {FileError} for a hash that is none, a size that is none, or a name that leaves the repository's folder
+ */
+export function checkListed({ path, size, oid, lfs }: any): HubFile {
+  const file = { path, size, hash: lfs?.oid ?? oid, algorithm: lfs ? "sha256" as const : "git" as const };
+  const wrong = (what: string) =>
+    new FileError(`The hub lists ${JSON.stringify(path)?.slice(0, 80)} with ${what}: nothing is taken from it.`);
+  const plain = (name: string) => !/^\.{0,2}$|[\\:\p{Cc}]/u.test(name) && new TextEncoder().encode(name).length <= 240;
+  if (typeof path !== "string" || !path.split("/").every(plain)) throw wrong("a name that no file here may have");
+  if (!Number.isSafeInteger(size) || size < 0) throw wrong(`a size of ${JSON.stringify(size)}`);
+  const hex = file.algorithm === "git" ? /^([0-9a-f]{40}|[0-9a-f]{64})$/ : /^[0-9a-f]{64}$/;
+  if (!hex.test(String(file.hash))) throw wrong(`the hash ${JSON.stringify(file.hash)?.slice(0, 80)}, which is none`);
+  return file;
 }
 
-/** How often what the network breaks is tried again, each time after twice the wait. */
-const tries = 5;
-
 /**
- * Brings `url` to the path `blob` unless it is there. Bytes collect in `blob.incomplete`, which outlives a failure.
+ * Brings `url` to the path `blob` unless it is there. Bytes collect in `blob.incomplete`, which outlives a failure, and which
+ * one process at a time writes.
  *
  * @throws {FileError} when size or hash differ from what the hub lists; the bytes are thrown away then
  */
@@ -30,15 +47,16 @@ export async function download(
   url: string,
   { path, size, hash, algorithm }: HubFile,
   blob: string,
-  token: string | undefined,
+  access: HubAccess,
   onBytes: (count: number) => void,
 ): Promise<void> {
-  if (pathKind(blob) === "file") return onBytes(size);
+  if (isOfSize(blob, size)) return onBytes(size);
   const partial = `${blob}.incomplete`;
-  Deno.mkdirSync(folderOf(blob), { recursive: true });
-  using file = Deno.openSync(partial, { read: true, write: true, create: true });
+  explained(blob, "written", () => Deno.mkdirSync(folderOf(blob), { recursive: true }));
+  using file = await openAlone(partial, () => isOfSize(blob, size));
+  if (file === null) return onBytes(size); // brought by another process meanwhile
   const { createHash } = await import("node:crypto"); // here, so that a bundle for browsers can hold this file
-  const digest = createHash(algorithm === "git" ? "sha1" : "sha256");
+  const digest = createHash(algorithm === "git" && hash.length === 40 ? "sha1" : "sha256");
   if (algorithm === "git") digest.update(`blob ${size}\0`);
   let have = 0;
   const buffer = new Uint8Array(1 << 20);
@@ -46,85 +64,110 @@ export async function download(
   onBytes(have);
   for (let failures = 0; have < size;) {
     try {
-      for await (const part of await openFrom(url, have, token)) {
-        for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));
-        digest.update(part);
+      for await (const part of await openFrom(url, have, access)) {
         have += part.length;
+        if (have > size) break; // whatever else comes is not wanted
+        explained(partial, "written", () => {
+          for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));
+        });
+        digest.update(part);
         onBytes(part.length);
         failures = 0;
       }
-      if (have < size) throw new TypeError("the connection ended early");
+      if (have < size) throw new NetworkError("the connection ended early");
     } catch (error) {
-      if (!isNetworkError(error) || ++failures === tries) throw error;
+      if (!(error instanceof NetworkError) || ++failures === tries) throw error;
       await pause(2 ** failures / 8);
     }
   }
   const found = digest.digest("hex");
   if (have !== size || found !== hash) {
-    Deno.removeSync(partial);
+    removeTree(partial);
     throw new FileError(
-      `${path} came as ${have} bytes with the hash ${found.slice(0, 12)}…, where the hub lists ${size} bytes with ` +
-        `${hash.slice(0, 12)}…: it was thrown away; run the command again.`,
+      `${path} came as ${have > size ? "more than " : ""}${Math.min(have, size)} bytes with the hash ` +
+        `${found.slice(0, 12)}…, where the hub lists ${size} bytes with ${
+          hash.slice(0, 12)
+        }…: it was thrown away; run the ` +
+        `command again.`,
     );
   }
-  file.syncSync();
+  explained(blob, "written", () => file.syncSync());
   replaceFile(partial, blob);
 }
 
+/** Whether a file is there, and whole as far as its size tells. */
+export function isOfSize(path: string, size: number): boolean {
+  return pathKind(path) === "file" && Deno.statSync(path).size === size;
+}
+
+/** Opens a file that other processes may be writing, once they are done with it; null where it has become the whole one. */
+async function openAlone(partial: string, isThere: () => boolean): Promise<Deno.FsFile | null> {
+  while (true) {
+    refuseLink(partial);
+    const file = explained(partial, "written", () => Deno.openSync(partial, { read: true, write: true, create: true }));
+    try {
+      await file.lock(true);
+    } catch {
+      return file; // a disk without locks
+    }
+    // The other process may have renamed it, or thrown it away.
+    const there = isThere();
+    if (!there && pathKind(partial) === "file" && file.statSync().ino === Deno.statSync(partial).ino) return file;
+    file.close();
+    if (there) return null;
+  }
+}
+
 /** The bytes of `url` from `start` on. */
-async function openFrom(url: string, start: number, token?: string): Promise<ReadableStream<Uint8Array>> {
-  const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
-  if (start > 0) headers.range = `bytes=${start}-`;
-  const response = await patientFetch(url, { headers });
+async function openFrom(url: string, start: number, access: HubAccess): Promise<AsyncIterable<Uint8Array>> {
+  const range: Record<string, string> = start > 0 ? { range: `bytes=${start}-` } : {};
+  const response = await hubFetch(url, access, { "accept-encoding": "identity", ...range });
   if (!response.ok) {
     await response.body?.cancel();
     throw new HubStatusError(response.status);
   }
-  if (start > 0 && response.status !== 206) return skipBytes(response.body!, start);
-  return response.body!;
+  const body = bodyOf(response, access.patience);
+  return start > 0 && response.status !== 206 ? skipBytes(body, start) : body;
 }
 
 /** For a server that sends the whole file whatever was asked. */
-function skipBytes(body: ReadableStream<Uint8Array>, count: number): ReadableStream<Uint8Array> {
-  return body.pipeThrough(
-    new TransformStream({
-      transform(part: Uint8Array, controller) {
-        const cut = Math.min(count, part.length);
-        count -= cut;
-        if (cut < part.length) controller.enqueue(part.subarray(cut));
-      },
-    }),
-  );
+async function* skipBytes(body: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
+  for await (const part of body) {
+    const cut = Math.min(count, part.length);
+    count -= cut;
+    if (cut < part.length) yield part.subarray(cut);
+  }
 }
 
-/** A link at `snapshots/COMMIT/path` to a blob of the same repository; a copy where the system has no links. */
+/**
+ * Names a blob of the same repository `snapshots/COMMIT/path`: by a link, as Hugging Face's tools do; by a second name of the
+ * same bytes where Deno was not allowed to make links (it wants --allow-write without a folder); else by a copy. It appears
+ * whole, whatever was there.
+ */
 export function linkFile(repository: string, hash: string, snapshot: string, file: string): void {
   const path = `${snapshot}/${file}`;
-  Deno.mkdirSync(folderOf(path), { recursive: true });
+  const folder = folderOf(path);
+  const blob = `${repository}/blobs/${hash}`;
+  const aside = `${folder}/${temporaryName()}`;
+  explained(path, "written", () => Deno.mkdirSync(folder, { recursive: true }));
+  const ways = [
+    () => Deno.symlinkSync(`${"../".repeat(file.split("/").length + 1)}blobs/${hash}`, aside),
+    () => Deno.linkSync(blob, aside),
+  ];
   try {
-    const up = "../".repeat(file.split("/").length + 1);
-    Deno.symlinkSync(`${up}blobs/${hash}`, path);
+    if (!ways.some(succeeds)) explained(path, "written", () => Deno.copyFileSync(blob, aside));
+    replaceFile(aside, path);
   } catch (error) {
-    if (error instanceof Deno.errors.AlreadyExists) return;
-    Deno.copyFileSync(`${repository}/blobs/${hash}`, path); // Windows without developer mode
+    removeIfPossible(aside);
+    throw error;
   }
 }
 
-/** `fetch` that waits as long as a busy server asks, some times over. */
-export const patientFetch: typeof fetch = async (input, init) => {
-  for (let attempt = 1;; attempt++) {
-    const response = await fetch(input, init);
-    if (![429, 503].includes(response.status) || attempt === tries) return response;
-    await response.body?.cancel();
-    const asked = response.headers.get("retry-after");
-    await pause(asked === null ? 2 ** attempt / 2 : Number(asked) || 0);
+function succeeds(action: () => void): boolean {
+  try {
+    action();
+    return true;
+  } catch {
+    return false;
   }
-};
-
-/** Whether the network failed, not the hub, the disk or this program. */
-export function isNetworkError(error: unknown): boolean {
-  return error instanceof TypeError || error instanceof Deno.errors.Http ||
-    error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.UnexpectedEof;
 }
-
-const pause = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

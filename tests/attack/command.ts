@@ -97,3 +97,9 @@ export function isInstalled(program: string): boolean {
     return false;
   }
 }
+
+/** Makes a link; Deno lets only those do so who may write everywhere. */
+export function linkTo(target: string, path: string): void {
+  const { success } = new Deno.Command("sh", { args: ["-c", 'ln -sfn "$1" "$2"', "sh", target, path] }).outputSync();
+  if (!success) throw new Error(`${path} can't be made a link`);
+}

@@ -1,0 +1,78 @@
+/** Every call of the system that a save makes fails once: it is said, the run goes on, and nothing half is left. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { pathKind } from "../../models/load/byte_source.ts";
+import { readAdapter } from "../../train/adapter_files.ts";
+import { checkpointStore } from "../../train/checkpoint.ts";
+import { attackFolder, isInstalled, trainArgs } from "./command.ts";
+
+/** Not `close`: where that fails, for files it is ignored and for folders Rust's library ends the process. */
+const calls = ["openat", "write", "fsync", "rename", "mkdir", "unlink", "unlinkat", "getdents64", "ftruncate"];
+const errors = ["EDQUOT", "EIO", "ESTALE", "EMFILE", "ENOSPC", "EROFS", "EACCES"];
+const steps = ["--steps", "3", "--save-every", "1", "--keep", "1", "--overwrite"];
+
+/** One call of a run: the how-manieth of its name in its thread, and what it is for. */
+interface Call {
+  readonly name: string;
+  readonly nth: number;
+  readonly role: string;
+}
+
+/** The calls that the run's own thread makes on its folder, in a run that nothing disturbs. */
+function callsOn(folder: string, log: string): Call[] {
+  const main = log.split("\n").find((line) => line.includes(folder))!.split(" ")[0];
+  const counts = new Map<string, number>();
+  const found: Call[] = [];
+  for (const line of log.split("\n")) {
+    const [, thread, name] = line.match(/^(\d+) +(\w+)\(/) ?? [];
+    if (thread !== main) continue;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+    const at = line.indexOf(folder);
+    if (at < 0 || !calls.includes(name)) continue;
+    const path = line.slice(at + folder.length).match(/^[^">]*/)![0];
+    const role = `${name} ${path.replace(/[0-9a-f]{12}/g, "…").replace(/\d+/g, "#")}`;
+    found.push({ name, nth: counts.get(name)!, role });
+  }
+  return found;
+}
+
+Deno.test(
+  { name: "every call of a save fails once", ignore: Deno.build.os !== "linux" || !isInstalled("strace") },
+  async (t) => {
+    await using place = await attackFolder();
+    const run = trainArgs("run", ...steps);
+    const log = place.at("log");
+    const traced = `strace -f -y -s 0 -o ${log} -e trace=${calls}`;
+    const undisturbed = await place.lowrank(run, { wrap: traced });
+    assertEquals(undisturbed.code, 0, undisturbed.err);
+    const all = callsOn(Deno.realPathSync(place.at("run")), Deno.readTextFileSync(log));
+    // `test:kill` has one fail for each file, this one for each call, in checkpoints and beside them.
+    const kinds = Map.groupBy(
+      all,
+      ({ role }) => Deno.args.length > 0 ? role : role.replace(/ (\/checkpoints)?.*/, " $1"),
+    );
+    const chosen = [...kinds.values()].map((some) => some[some.length >> 1]);
+    assert(chosen.length > 10);
+    for (const [i, { name, nth, role }] of chosen.entries()) {
+      const error = errors[i % errors.length];
+      await t.step(`${role}: ${error}`, async () => {
+        const { code, err } = await place.lowrank(run, { inject: [`inject=${name}:error=${error}:when=${nth}`] });
+        if (err.includes("Deno has panicked")) return; // the how-manieth write is not always ours
+        assert(code === 0 || code === 1, err);
+        assertEquals(err.match(/bug in lowrank|\n +at /), null, err);
+        if (code === 1) assertMatch(err, /^error: .*\.$/m);
+        else assert(readAdapter(place.at("run")).tensors.length > 0);
+        if (pathKind(place.at("run/checkpoints")) === null) return; // it did not begin
+        const names = [...Deno.readDirSync(place.at("run/checkpoints"))].map(({ name }) => name).filter((n) =>
+          n[0] !== "."
+        );
+        assert(code === 1 || names.length > 0);
+        for (const name of names) {
+          const { identity } = JSON.parse(Deno.readTextFileSync(place.at(`run/checkpoints/${name}/run.json`)));
+          assert(checkpointStore({ folder: place.at("run/checkpoints"), identity }).read(Number(name.slice(5))));
+        }
+      });
+    }
+    const after = await place.lowrank(run);
+    assertEquals(after.code, 0, after.err);
+  },
+);
