@@ -22,8 +22,9 @@ export interface JitOptions {
    */
   readonly donate?: readonly number[];
   /**
-   * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts to,
-   * a function, an object) and is compiled anew for each. Primitives are told by type and value, all else by which object it is.
+   * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts
+   * to, a function, an object) and is compiled anew for each. Primitives are told by type and value, all else by which
+   * object it is.
    */
   readonly static?: readonly number[];
   /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
@@ -47,8 +48,8 @@ const none: readonly unknown[] = [];
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
  * It is traced anew for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
  * compiles nothing, unless `static` says otherwise. Programs are the device's, which lets those go that were not used for
- * long; functions that trace to one graph share one. An argument may hold values made of tensors: they are computed first, at every call. Within a trace
- * (`grad(jit(f))`, `vmap(jit(f))`, one jitted function in another) it is the plain function.
+ * long; functions that trace to one graph share one. An argument may hold values made of tensors: they are computed first,
+ * at every call. Within a trace (`grad(jit(f))`, `vmap(jit(f))`, one jitted function in another) it is the plain function.
  *
  * @throws {DeviceError} when no argument is a tensor, or two live on different devices
  * @throws {OptionError} when a position is both donated and static, or a donated tensor is used by another argument too
@@ -97,18 +98,17 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     }
     const before = last && leavesLike(last, args, statics);
     if (before) return launch(last!.compiled, before);
+    const settings = statics.map((x, i) => staticText(x, fixed[i], ids));
     const taken = flatten<Leaf | Value>(args);
     if (taken.leaves.some(isTraced)) {
-      return inline(
-        f,
-        whole(taken.unflatten(taken.leaves.map((x) => asValue(x))), statics),
-      );
+      const values = taken.unflatten(taken.leaves.map((x) => asValue(x)));
+      return inline(f, whole(values, statics));
     }
     const { tree, flat, made } = computed<unknown[]>(args, taken);
     try {
       const device = deviceOf(flat.leaves, flat.paths);
       const avals = flat.leaves.map(write);
-      const structure = [flat.structure(ids), ...statics.map((x, i) => staticText(x, fixed[i], ids))].join(" ");
+      const structure = [flat.structure(ids), ...settings].join(" ");
       const key = `${device ? ids.of(device) : ""} ${avals} ${structure}`;
       let kind = kinds.get(key);
       if (!kind?.compiled.program.executable) {
@@ -212,7 +212,10 @@ function checkPositions(donate: readonly number[], fixed: readonly number[]): vo
 /** What tells a static argument from others. */
 function staticText(x: unknown, position: number, ids: Identities): string {
   if (x instanceof Tensor || x instanceof Value) {
-    throw new OptionError(`argument ${position} is static, but it is ${x.toString()}: take its position out of static`);
+    throw new OptionError(
+      `argument ${position} is static, but it is ${x.toString()}: give what is known before anything is computed ` +
+        `(under a transform by closing over it, as in grad((x) => f(x, 3))), or take its position out of static`,
+    );
   }
   return typeof x === "object" && x !== null ? `#${ids.of(x)}` : exactText(x, ids);
 }

@@ -144,6 +144,11 @@ Deno.test("what is static or no leaf is told by type and value, or by which obje
   for (const n of [NaN, NaN, 0, -0]) assertEquals(await values(g(x, n)), [2, 3]);
   assertEquals(traces, cases.length + 7);
   assertThrows(() => g(x, tensor(device, 1)), OptionError, "argument 1 is static, but it is Tensor(f32[]");
+  assertThrows(
+    () => grad((x: Value, n: Value) => reduceSum(g(x, n)))(x, 2),
+    OptionError,
+    "static, but it is Value(f32[]",
+  );
 });
 
 Deno.test("functions that trace to one graph share a program, and constants that differ have their own", async () => {
