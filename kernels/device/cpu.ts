@@ -300,7 +300,10 @@ export class CpuDevice implements Device {
   }
 
   #hold(bytes: number): void {
+    const near = 0.75 * this.capacity - this.#held.current;
     this.#held.current += bytes;
+    // A program that awaits other things than reads gives the engine its turns.
+    if (near > 0 && bytes >= near) this.#forgotten.press();
     this.#held.peak = Math.max(this.#held.peak, this.#held.current);
   }
 }

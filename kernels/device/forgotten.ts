@@ -23,12 +23,17 @@ export class Forgotten {
     // Some rounds pass before the engine has looked at objects that are old, and has told of all.
     for (let round = 1, freed = false; round <= mostRounds; round++) {
       const before = this.device.memory.current;
-      for (let i = 0; i < 4; i++) new ArrayBuffer(pressureBytes);
+      this.press();
       await new Promise((resolve) => setTimeout(resolve, 0));
       if (this.device.memory.current < before) freed = true;
       else if (freed || round >= leastRounds) break;
     }
     this.#kept = this.device.memory.current;
+  }
+
+  /** Makes the engine collect: what it finds forgotten is freed at the next task. */
+  press(): void {
+    for (let i = 0; i < 4; i++) new ArrayBuffer(pressureBytes);
   }
 
   #growth(): number {
