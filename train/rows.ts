@@ -2,6 +2,7 @@
 import { DataError } from "../core/errors.ts";
 import type { Message } from "../models/load/tokenizer.ts";
 import type { Chat } from "./chat_answers.ts";
+import { Float } from "../models/template/values.ts";
 import { describeMisfit, oneALine } from "./row_hints.ts";
 
 /** A row: plain text, a prompt with its completion, a chat that ends with the assistant, or a text with its class. */
@@ -88,10 +89,18 @@ export function parseRow(source: string, place: string): ParsedRow {
   const json = Object(value) as Json;
   const found = kinds.find(({ fits }) => fits(json));
   if (found) {
+    // Python, for which templates are written, tells 1.0 from 1; JavaScript does not.
+    const isTold = found.kind === "chat" && /\d\.0*[,\]}\s]|\d[eE]/.test(source);
+    const read = isTold ? JSON.parse(source, keepFloat) as Json : json;
     const unused = Object.keys(json).filter((key) => !found.keys.includes(key));
-    return { row: found.take(json, place), kind: found.kind, unused };
+    return { row: found.take(read, place), kind: found.kind, unused };
   }
   throw new BadRow(`${place} is ${describeMisfit(value)}.`);
+}
+
+/** A whole number that is written with a point or an exponent, as the float that it is. */
+function keepFloat(_: string, value: unknown, { source = "" }: { source?: string } = {}): unknown {
+  return Number.isInteger(value) && /[.eE]/.test(source) ? new Float(value as number) : value;
 }
 
 function isChat(value: unknown): value is readonly Message[] {

@@ -189,13 +189,15 @@ function writeCompanions(folder: string, model: AnyLoaded<any>): string[] {
     writeFlushed(`${folder}/${name}`, [Deno.readFileSync(`${base}/${name}`)]);
   }
   if (pathKind(base) === "folder") return own;
-  const { tokenizer, config, chatTemplate } = model.tokenizer().files;
+  const { endIds, files: { tokenizer, config, chatTemplate } } = model.tokenizer();
   writeJson(`${folder}/tokenizer.json`, tokenizer);
   writeJson(`${folder}/tokenizer_config.json`, {
     ...config,
     ...(chatTemplate !== undefined && { chat_template: chatTemplate }),
   });
-  return ["tokenizer.json", "tokenizer_config.json"];
+  // What ends a text is read from here by transformers, and by this library.
+  if (endIds.length > 0) writeJson(`${folder}/generation_config.json`, { eos_token_id: endIds });
+  return ["tokenizer.json", "tokenizer_config.json", ...(endIds.length > 0 ? ["generation_config.json"] : [])];
 }
 
 /**

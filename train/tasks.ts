@@ -59,7 +59,7 @@ export function lettersTask(tokenizer: Tokenizer, seed = 0): Task {
 }
 
 function testRow({ prompt, values }: LetterRow, tokenizer: Tokenizer): TestRow {
-  return { prompt: tokenizer.encode(prompt), text: prompt, values };
+  return { prompt: tokenizer.encode(prompt, { addSpecialTokens: "before" }), text: prompt, values };
 }
 
 /**
@@ -89,7 +89,7 @@ export function realLettersTask(tokenizer: Tokenizer, seed = 0): Task {
 
 /** Rows of a file of one's own: nothing is kept back, so nothing is measured but the loss. */
 export function fileTask(path: string, tokenizer: Tokenizer, sizes: LanguageModelSizes): Task {
-  const examples = openData(path, tokenizer, { context: sizes.contextLength });
+  const examples = openData(path, tokenizer, { context: sizes.contextLength, tableRows: sizes.vocabSize });
   if (examples.classes.length > 0) {
     throw new DataError(`${path} has rows with labels, which teach a classifier: lowrank train learns them.`);
   }

@@ -90,7 +90,7 @@ class Session {
   }
 
   async ask(text: string): Promise<void> {
-    const prompt = this.tokenizer.encode(this.promptOf(text));
+    const prompt = this.tokenizer.encode(this.promptOf(text), { addSpecialTokens: "before" });
     const [base] = await this.answer(this.model.params, [prompt]);
     const tuned = this.merged === undefined ? null : (await this.answer(this.merged, [prompt]))[0];
     report({ kind: "answer", base, tuned });

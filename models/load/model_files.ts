@@ -4,7 +4,7 @@ import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./byte_s
 import { checkCounts, type ModelConfig, parseConfig } from "./config.ts";
 import { configFromGguf } from "./gguf_config.ts";
 import { openGguf } from "./gguf_source.ts";
-import { ggufTokenizerNotes, tokenizerFromGguf } from "./gguf_tokenizer.ts";
+import { ggufSpecialIds, ggufTokenizerNotes, tokenizerFromGguf } from "./gguf_tokenizer.ts";
 import { openSafetensors } from "./safetensors.ts";
 import { openShards } from "./sharded.ts";
 import { readTokenizer, type Tokenizer } from "./tokenizer.ts";
@@ -143,7 +143,7 @@ function openFile(path: string): ModelFiles {
       config,
       source,
       notes: [...source.notes, ...(rebuilt ? ggufTokenizerNotes(source) : [])],
-      tokenizer: () => readTokenizer(folder) ?? tokenizerFromGguf(source),
+      tokenizer: () => readTokenizer(folder, undefined, ggufSpecialIds(source).ends) ?? tokenizerFromGguf(source),
       [Symbol.dispose]: () => source[Symbol.dispose](),
     };
   } catch (error) {

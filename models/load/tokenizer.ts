@@ -102,9 +102,13 @@ export interface TokenizerFiles {
 
 /**
  * Reads the tokenizer of a model, or null when it has no tokenizer.json. `folder` is what error sentences call the place, and
- * where the files are unless `text` gives their contents.
+ * where the files are unless `text` gives their contents; `known` are ends of a text that another file names.
  */
-export function readTokenizer(folder: string, text = textsOf(folder)): Tokenizer | null {
+export function readTokenizer(
+  folder: string,
+  text = textsOf(folder),
+  known: readonly number[] = [],
+): Tokenizer | null {
   const json = (file: string) => {
     const found = text(file);
     return found === null ? null : parseJsonObject(found, `${folder}/${file}`);
@@ -113,7 +117,7 @@ export function readTokenizer(folder: string, text = textsOf(folder)): Tokenizer
   if (!tokenizer) return null;
   const config = { ...json("special_tokens_map.json"), ...json("tokenizer_config.json") };
   const chatTemplate = text("chat_template.jinja") ?? templateOf(config.chat_template);
-  const endIds = endIdsIn(json("generation_config.json")) ?? endIdsIn(json("config.json")) ?? [];
+  const endIds = endIdsIn(json("generation_config.json")) ?? endIdsIn(json("config.json")) ?? known;
   return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate, endIds });
 }
 

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DataError, FileError, OptionError } from "../../core/errors.ts";
 import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../../train/byte_tokenizer.ts";
-import { makeTokenizer, type TokenizerFiles } from "./tokenizer.ts";
+import { makeTokenizer, readTokenizer, type TokenizerFiles } from "./tokenizer.ts";
 
 const files: TokenizerFiles = { path: "t.json", tokenizer: byteTokenizerFile(), config: byteTokenizerConfig() };
 const end = END_OF_TEXT.text;
@@ -52,4 +52,48 @@ Deno.test("a tokenizer.json that can't be used is told", () => {
     FileError,
     "The tokenizer in t.json can't be used",
   );
+});
+
+Deno.test("every end token that a model's files name ends a text, and one is appended", () => {
+  const tokens = ["<|a|>", "<|b|>", "<|c|>"];
+  const added = tokens.map((content, i) => ({ id: 257 + i, content, special: true, normalized: false }));
+  const tokenizer = { ...files.tokenizer, added_tokens: [...files.tokenizer.added_tokens as unknown[], ...added] };
+  const { eos_token: _, ...unnamed } = byteTokenizerConfig();
+  const read = (others: Record<string, unknown>) => {
+    const all: Record<string, unknown> = { "tokenizer.json": tokenizer, "tokenizer_config.json": unnamed, ...others };
+    const made = readTokenizer("m", (file) => file in all ? JSON.stringify(all[file]) : null)!;
+    return [made.eosId, [...made.endIds]];
+  };
+  assertEquals(read({}), [null, []]);
+  assertEquals(read({ "config.json": { eos_token_id: 258 } }), [258, [258]]);
+  assertEquals(read({ "config.json": { eos_token_id: [258, 259] } }), [258, [258, 259]]);
+  assertEquals(read({ "config.json": { eos_token_id: 258 }, "generation_config.json": { eos_token_id: [259, 257] } }), [
+    259,
+    [259, 257],
+  ]);
+  assertEquals(read({ "config.json": { eos_token_id: 258 }, "generation_config.json": {} }), [258, [258]]);
+  assertEquals(read({ "special_tokens_map.json": { eos_token: "<|c|>" }, "config.json": { eos_token_id: 258 } }), [
+    259,
+    [259, 258],
+  ]);
+  assertEquals(
+    read({ "tokenizer_config.json": { eos_token: { content: "<|a|>" } }, "config.json": { eos_token_id: null } }),
+    [
+      257,
+      [257],
+    ],
+  );
+});
+
+Deno.test("added tokens: whole words only, with the space around them, and found in normalised text", () => {
+  const { tokenizer } = JSON.parse(Deno.readTextFileSync("tests/goldens/tokenizers/bert-uncased.json"));
+  const made = makeTokenizer({ path: "t", tokenizer, config: {} });
+  const id = (text: string) => tokenizer.added_tokens.find((t: { content: string }) => t.content === text).id;
+  const offsets = (text: string, wanted: number) => {
+    const { ids, offsets } = made.encodeWithOffsets(text, { addSpecialTokens: false });
+    return offsets.filter((_, i) => ids[i] === wanted).map(([start, end]) => text.slice(start, end));
+  };
+  assertEquals(offsets("<word> a<word> <word>b\n<word>", id("<word>")), ["<word>", "<word>"]);
+  assertEquals(offsets("a \n<tool>  b<tool>", id("<tool>")), [" \n<tool>  ", "<tool>"]);
+  assertEquals(offsets("<NORM> <norm> <Norm>", id("<NORM>")), ["<NORM>", "<norm>", "<Norm>"]);
 });

@@ -338,8 +338,15 @@ const signs: Readonly<Record<string, string>> = {
   ">=": "ge",
 };
 
+/** The name of the filter that a test is, for one that has arguments. No template can write it. */
+export function testFilter(test: string, negated: boolean): string {
+  return `${negated ? "is not " : "is "}${test}`;
+}
+
 /** Applies a filter. */
 export function applyFilter(name: string, value: Value, args: Arguments, context: Context): Value {
+  const test = /^is (not )?(.*)$/.exec(name);
+  if (test) return applyTest(test[2], value, args) !== (test[1] !== undefined);
   if (!Object.hasOwn(filters, name)) throw new TemplateError(`the filter ${name} is not known`);
   return filters[name](value, args, context);
 }

@@ -28,7 +28,7 @@ import {
 export type Node = any;
 
 /** The most nodes that a template may evaluate. */
-const mostSteps = 10_000_000;
+const mostSteps = 3_000_000;
 
 /** The call that marks what the assistant says: `{% generation %}` becomes `{% call … %}`. */
 export const generationCall = "__generation__";

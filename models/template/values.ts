@@ -63,6 +63,7 @@ export type Value =
 /** What JSON, or an object of this language, is as a value. */
 export function toValue(given: unknown): Value {
   if (given === undefined) return new Undefined("a value");
+  if (given instanceof Float) return given;
   if (given === null || typeof given === "string" || typeof given === "boolean") return given;
   if (typeof given === "number") return Number.isInteger(given) ? given : new Float(given);
   if (Array.isArray(given)) return given.map(toValue);

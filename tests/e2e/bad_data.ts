@@ -1,6 +1,24 @@
 /** Data that can't be used, as rows of the table of bad inputs. */
 import { file, onModel, rows } from "./bad_files.ts";
 
+/** Rows of chats, for the model with a template. */
+const chatRows = (line: string) => async (folder: string) => {
+  const path = `${folder}/model/tokenizer_config.json`;
+  const chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}" +
+    "{% if add_generation_prompt %}<assistant>{% endif %}";
+  await Deno.writeTextFile(path, JSON.stringify({ ...JSON.parse(await Deno.readTextFile(path)), chat_template }));
+  await Deno.writeTextFile(`${folder}/rows.jsonl`, line + "\n");
+};
+
+/** Other ids for some of the tokenizer's tokens, and a row that has them. */
+const tokenizerIds = (ids: Readonly<Record<string, number>>) => async (folder: string) => {
+  const path = `${folder}/model/tokenizer.json`;
+  const tokenizer = JSON.parse(await Deno.readTextFile(path));
+  Object.assign(tokenizer.model.vocab, ids);
+  await Deno.writeTextFile(path, JSON.stringify(tokenizer));
+  await Deno.writeTextFile(`${folder}/rows.jsonl`, '{"text":"a b"}\n');
+};
+
 /** Data that can't be learned from. */
 export const data = [
   {
@@ -87,6 +105,53 @@ export const data = [
     files: rows('{"messages":[{"role":"user","content":"Hello?"}]}\n'),
     sentence:
       'error: rows.jsonl line 1: a chat to learn from must end with an "assistant" message, and this one ends with "user".',
+    code: 1,
+  },
+  {
+    name: "Tools for a template that has no place for them",
+    args: onModel,
+    files: chatRows(
+      '{"messages":[{"role":"user","content":"Rain?"},{"role":"assistant","content":"No"}],"tools":[{}]}',
+    ),
+    sentence:
+      "error: rows.jsonl line 1: The chat template of model/tokenizer.json refuses the conversation: it has no place for " +
+      "tools, which would be left out.",
+    code: 1,
+  },
+  {
+    name: "A picture in a chat",
+    args: onModel,
+    files: chatRows(
+      '{"messages":[{"role":"user","content":[{"type":"image"}]},{"role":"assistant","content":"A cat"}]}',
+    ),
+    sentence:
+      'error: rows.jsonl line 1, message 1 (user) has a part of the type "image", and only text is read here: give parts ' +
+      '{"type": "text", "text": …}, or the content as one text.',
+    code: 1,
+  },
+  {
+    name: "A message that says nothing",
+    args: onModel,
+    files: chatRows('{"messages":[{"role":"user","content":"Rain?"},{"role":"assistant","content":null}]}'),
+    sentence: 'error: rows.jsonl line 1, message 2 (assistant) has no content: give it a text, if only "".',
+    code: 1,
+  },
+  {
+    name: "A token that the model has no row for",
+    args: onModel,
+    files: tokenizerIds({ a: 300 }),
+    sentence:
+      "error: rows.jsonl line 1 has token ids up to 300, and the model's embedding has 257 rows, 0 to 256: use the tokenizer " +
+      "that belongs to the model, or a model with rows for the tokens that were added.",
+    code: 1,
+  },
+  {
+    name: "Two tokens with one id",
+    args: onModel,
+    files: tokenizerIds({ a: 98 }),
+    sentence:
+      'error: The tokenizer in model/tokenizer.json can\'t be used: its tokens "a" and "b" have the same id, 98. Bring the ' +
+      "model's own again.",
     code: 1,
   },
   {

@@ -285,7 +285,7 @@ Today's Date: {{ strftime_now('%Y') | length }}.
     {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ "<|im_start|>assistant\\n" }}{%- endif -%}""",
-    "everything": """{% set x = [1, 2.0, 'a', none, true, {'k': (1,)}] %}{{ x }} {{ x[1] }} {{ true }} {{ none }} {{ [] }}{{ {} }}
+    "everything": """{% set x = [1, 2.0, 'a', none, true, {'k': (1, 2)}] %}{{ x }} {{ x[1] }} {{ true }} {{ none }} {{ [] }}{{ {} }}
 {% for k, v in {'b': 1, 'a': 2}.items() %}{{ k }}={{ v }}{{ loop.cycle(',', ';') }}{% endfor %}
 {% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}{{ loop.previtem is defined }}{% else %}none{% endfor %}
 {% for i in range(5) %}{% if i == 1 %}{% continue %}{% endif %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}
@@ -294,10 +294,10 @@ Today's Date: {{ strftime_now('%Y') | length }}.
 {% macro outer() %}<{{ caller('in') }}>{% endmacro %}{% call(w) outer() %}{{ w }}{% endcall %}
 {{ messages | map(attribute='role') | join(',') }} {{ messages | map(attribute='content') | select('string') | map('length') | list }}
 {{ 'abc' | first }}{{ 'abc' | last }}{{ 'abc' | list }}{{ 'abc' | reverse }} {{ ['b', 'A'] | sort }} {{ [3, 1, 2] | max }}
-{{ 7 // 2 }} {{ -7 // 2 }} {{ 7 % -3 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ 1.5 + 1 }} {{ 10 | float }} {{ '3.7' | int }} {{ 2.5 | round }} {{ 1e3 }}
+{{ 7 // 2 }} {{ -7 // 2 }} {{ 7 % -3 }} {{ 7 / 2 }} {{ 2 ** 3 }} {{ 1.5 + 1 }} {{ 10 | float }} {{ '3.7' | int }} {{ 2.5 | round }} {{ 3 is divisibleby(3) }}{{ 'a' is in ['b', 'a'] }}{{ 4 is not divisibleby 3 }}
 {{ 'a-b c' | title }} {{ 'x' in 'xyz' }} {{ 1 == 1.0 }} {{ 'a' ~ 1 ~ none }} {{ 'abc'[1:] }} {{ 'abc'[::-1] }} {{ 'abc'[-1] }}
 {{ "it's" | tojson }} {{ {'a': 'é<&>"', 'b': [1, 2.5, none, false]} | tojson }} {{ ["it's", 'say "x"', "\\n"] }}
-{{ missing }}|{{ missing.x is defined if missing is defined }}|{{ {'a': 1}.b }}|{{ {'a': 1}['a'] }}|{{ {'get': 5}['get'] }}""",
+{{ missing }}|{{ missing is defined }}|{{ {'a': 1}.b }}|{{ {'a': 1}['a'] }}|{{ {'get': 5}['get'] }}""",
 }
 
 USER = {"role": "user", "content": " What's up?\n"}
@@ -326,7 +326,7 @@ FILTERS = ["trim", "upper", "lower", "title", "capitalize", "length", "first", "
            "map('upper')|list", "map('string')|list", "select|list", "reject|list", "select('string')|list", "unique|list", "min", "max", "sum", "round", "round(1)", "round(1, 'floor')", "indent", "indent(2, true)", "wordcount",
            "replace('a', 'b')", "items|list", "dictsort", "batch(2)|list", "slice(2)|list", "e", "tojson(indent=2)", "sort(reverse=true)", "join", "center(10)", "count",
            "map('length')|list", "selectattr('role', 'equalto', 'user')|list|length", "map(attribute='role')|list", "rejectattr('content')|list|length", "trim(' x')", "safe", "tojson(separators=(',', ':'))"]
-TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "iterable", "sequence", "true", "false", "boolean", "integer", "float", "odd", "even", "lower", "upper", "not none", "not defined", "callable"]
+TESTS = ["defined", "undefined", "none", "string", "number", "mapping", "iterable", "sequence", "true", "false", "boolean", "integer", "float", "odd", "even", "lower", "upper", "not none", "not defined"]
 OPERATORS = ["+", "-", "*", "/", "//", "%", "~", "==", "!=", "<", ">", "<=", ">=", "in", "not in", "and", "or"]
 
 
