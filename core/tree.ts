@@ -33,6 +33,9 @@ type Form =
   | { readonly kind: "record"; readonly keys: readonly string[]; readonly items: readonly Form[] }
   | { readonly kind: "other"; readonly value: unknown };
 
+/** Levels of a tree: the walks recurse, and one that holds itself has no end. */
+const deepest = 500;
+
 const leafForm: Form = { kind: "leaf" };
 
 /** Takes a tree apart. `leaf` decides what a leaf is; by default values, tensors and numbers. */
@@ -41,18 +44,20 @@ export function flatten<L = Value | Tensor | number>(
   leaf: (x: unknown) => boolean = isLeaf,
 ): FlatTree<L> {
   const leaves: L[] = [];
-  const walk = (x: unknown): Form => {
+  const walk = (x: unknown, depth: number): Form => {
     if (leaf(x)) {
       leaves.push(x as L);
       return leafForm;
     }
-    if (Array.isArray(x)) return { kind: "list", items: x.map(walk) };
+    if (depth > deepest) throw new LowrankError(tooDeep(tree, leaf));
+    if (Array.isArray(x)) return { kind: "list", items: x.map((item) => walk(item, depth + 1)) };
     if (x === null || typeof x !== "object") return { kind: "other", value: x };
     if (!isPlain(x)) throw new LowrankError(strange(tree, leaf));
     const keys = Object.keys(x);
-    return { kind: "record", keys, items: keys.map((key) => walk((x as Record<string, unknown>)[key])) };
+    const items = keys.map((key) => walk((x as Record<string, unknown>)[key], depth + 1));
+    return { kind: "record", keys, items };
   };
-  return flatTree(leaves, walk(tree), leaf);
+  return flatTree(leaves, walk(tree, 0), leaf);
 }
 
 /** A function by itself, so that `leavesOf`, where it is kept, keeps no leaves. */
@@ -142,7 +147,7 @@ function strange(tree: unknown, leaf: (x: unknown) => boolean): string {
     if (!Array.isArray(x) && !isPlain(x)) {
       return `a tree holds plain objects, arrays, values, tensors and numbers, but at "${path}" there is a ${
         Object.getPrototypeOf(x).constructor?.name ?? "object"
-      }`;
+      }${mendOf(x)}`;
     }
     for (const [key, item] of Object.entries(x)) {
       const found = find(item, join(path, key));
@@ -151,6 +156,30 @@ function strange(tree: unknown, leaf: (x: unknown) => boolean): string {
     return null;
   };
   return find(tree, "")!;
+}
+
+function mendOf(x: object): string {
+  if (ArrayBuffer.isView(x)) return ": make a tensor of it with upload(device, { shape, dtype, data })";
+  return x instanceof Promise
+    ? ": await it first, outside; a traced function only builds a graph and is not async"
+    : "";
+}
+
+/** That a tree has too many levels, and the first part of the way down. */
+function tooDeep(tree: unknown, leaf: (x: unknown) => boolean): string {
+  const find = (x: unknown, path: readonly string[]): readonly string[] | null => {
+    if (leaf(x) || x === null || typeof x !== "object") return null;
+    if (path.length > deepest) return path;
+    for (const [key, item] of Object.entries(x)) {
+      const found = find(item, [...path, key]);
+      if (found !== null) return found;
+    }
+    return null;
+  };
+  return `a tree has more than ${deepest} levels, from "${
+    find(tree, [])!.slice(0, 4).join(".")
+  }" down: it holds itself, ` +
+    `or what could lie side by side is nested`;
 }
 
 function join(path: string, key: string | number): string {

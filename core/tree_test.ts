@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { LowrankError } from "./errors.ts";
 import { Identities } from "./identity.ts";
-import { flatten } from "./tree.ts";
+import { flatten, mapTree } from "./tree.ts";
 
 const tree = () => ({ a: [1, 2, { b: 3 }], c: "text", d: null, e: { f: [] as number[] } });
 
@@ -35,4 +35,29 @@ Deno.test("leavesOf gives the leaves of trees of the same structure only", () =>
 
 Deno.test("what is no part of a tree is named with its place", () => {
   assertThrows(() => flatten({ a: [1, { b: new Map() }] }), LowrankError, 'at "a.1.b" there is a Map');
+});
+
+Deno.test("a tree that holds itself or is nested without end is a sentence; many leaves are not", () => {
+  const self: Record<string, unknown> = { first: 1 };
+  self.more = { self, last: 2 };
+  assertThrows(() => flatten(self), LowrankError, `from "more.self.more.self" down: it holds itself`);
+  let deep: unknown = 1;
+  for (let i = 0; i < 10_000; i++) deep = [deep, 2];
+  assertThrows(() => flatten(deep), LowrankError, "a tree has more than 500 levels");
+  let allowed: unknown = 1;
+  for (let i = 0; i < 500; i++) allowed = { allowed };
+  assertEquals(flatten(allowed).leavesOf(mapTree(allowed, (x) => x)), [1]);
+  const wide = flatten(Array.from({ length: 100_000 }, (_, i) => i));
+  assertEquals(wide.paths.length, 100_000);
+  assertEquals((wide.unflatten(wide.leaves) as unknown[]).length, 100_000);
+});
+
+Deno.test("what is no part of a tree is named with its place and what to do", () => {
+  assertThrows(
+    () => flatten({ a: [new Float32Array(2)] }),
+    LowrankError,
+    'at "a.0" there is a Float32Array: make a tensor',
+  );
+  assertThrows(() => flatten({ when: new Date() }), LowrankError, 'at "when" there is a Date');
+  assertThrows(() => flatten(Promise.resolve(1)), LowrankError, "await it first");
 });

@@ -7,10 +7,11 @@ import { graphKey } from "../core/ir/key.ts";
 import { warn as toStderr } from "../core/output.ts";
 import { checkInputs } from "../core/ir/verify.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { type HostTensor, Tensor } from "../core/tensor.ts";
+import { type HostTensor, Tensor, tensorPrim } from "../core/tensor.ts";
 import { avalOf, trace } from "../core/trace.ts";
 import { flatten, type FlatTree } from "../core/tree.ts";
 import { buildOptimised, capturesOf, optimise } from "./compile.ts";
+import { openCpu } from "./device/cpu.ts";
 import type { Device, DeviceBuffer } from "./device/device.ts";
 import { type Compiled, launch, type Leaf } from "./launch.ts";
 
@@ -27,6 +28,8 @@ export interface JitOptions {
    * object it is.
    */
   readonly static?: readonly number[];
+  /** Where a call runs that neither is given a tensor nor mentions one; others run where their tensors are. */
+  readonly device?: Device;
   /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
   readonly fuse?: boolean;
   /**
@@ -74,7 +77,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   const compile = (args: readonly unknown[], statics: readonly unknown[], given: Device | undefined): Compiled => {
     const traced = trace(fixed.length === 0 ? f : (...inputs) => f(...whole(inputs, statics)), args);
     checkInputs(traced.graph, f.name || undefined);
-    const device = given ?? homeOf(traced.graph, f.name);
+    const device = given ?? homeOf(traced.graph, f.name, options.device);
     const donated = donatedLeaves(args, donate);
     const graph = optimise(traced.graph, device);
     const captured = [...capturesOf(graph).keys()];
@@ -221,12 +224,13 @@ function staticText(x: unknown, position: number, ids: Identities): string {
 }
 
 /** Where a function without a tensor among its arguments runs. */
-function homeOf(graph: Graph, name: string): Device {
+function homeOf(graph: Graph, name: string, spare: Device | undefined): Device {
   const [first] = capturesOf(graph).keys();
   if (first) return first.home as Device;
+  if (spare) return spare;
   throw new DeviceError(
     `${name || "a jitted function"} was called without a tensor, so it has no device to run on: ` +
-      `pass tensors that a device holds, such as tensor(device, [1, 2, 3])`,
+      `pass tensors that a device holds, such as tensor(device, [1, 2, 3]), or jit's option device`,
   );
 }
 
@@ -266,6 +270,8 @@ function manyPrograms(name: string, kinds: ReadonlyMap<string, Kind>, latest: Ki
  * Tensors of rank 0 become numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
  */
 export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
+  const constants = flatten<Leaf | Value>(tree).leaves.some((x) => x instanceof Value) && !homed(tree);
+  if (constants) return await evaluate(tree);
   const { tree: whole, made } = computed(tree);
   const flat = flatten<unknown>(whole, (x) => x instanceof Tensor);
   const tensors = flat.leaves as Tensor[];
@@ -285,8 +291,20 @@ export async function read(tree: unknown, options: { release?: boolean } = {}): 
   }));
 }
 
-/** Computes a tree of values built from tensors, and reads it. */
-export async function evaluate(tree: unknown): Promise<any> {
-  const results = jit(() => tree)();
-  return await read(results, { release: true });
+/**
+ * Computes a tree of values and reads it: on the device of the tensors that they are made of. What is made of none, such as
+ * `full([2], 1)`, belongs to no device and is computed on `device`, by default on the processor.
+ */
+export async function evaluate(tree: unknown, options: { readonly device?: Device } = {}): Promise<any> {
+  if (options.device !== undefined || homed(tree)) {
+    return await read(jit(() => tree, options)(), { release: true });
+  }
+  using device = await openCpu({ threads: 1, blas: false });
+  return await read(jit(() => tree, { device })(), { release: true });
+}
+
+/** Whether a tree mentions a tensor. */
+function homed(tree: unknown): boolean {
+  const values = flatten<Leaf | Value>(tree).leaves.map((x) => asValue(x));
+  return nodesOf(values).some((node) => node.prim === tensorPrim);
 }

@@ -1,6 +1,6 @@
 /** Random numbers as a pure function of a key: the same bits on every device, tile and recomputation. */
 import { formatAval } from "../aval.ts";
-import { ShapeError } from "../errors.ts";
+import { OptionError, ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { full, reshape } from "./broadcast.ts";
@@ -53,9 +53,17 @@ export function randomNormal(key: Operand, shape: readonly number[]): Value {
   return mul(sqrt(mul(log(max(sub(1, a), 2 ** -25)), -2)), cos(mul(b, 2 * Math.PI)));
 }
 
-/** A new key from a key and a number (a step, a layer): threefry under the key's own bits, mixed with the number. */
+/**
+ * A new key from a key and a whole number (a step, a layer): threefry under the key's own bits, mixed with the number. Data
+ * may be of any dtype: a number among a jitted function's arguments is f32, exact up to 2^24.
+ *
+ * @throws {OptionError} for a number that is no whole one from 0 to 2^32 - 1
+ */
 export function foldIn(key: Operand, data: Operand): Value {
-  return randomBits(xor(randomBits(key, [2]), asValue(data, "u32")), [2]);
+  if (typeof data === "number" && !(Number.isInteger(data) && data >= 0 && data < 2 ** 32)) {
+    throw new OptionError(`foldIn takes a whole number from 0 to 2^32 - 1, not ${data}`);
+  }
+  return randomBits(xor(randomBits(key, [2]), convert(asValue(data, "u32"), "u32")), [2]);
 }
 
 /** Zero with probability `rate`, else x / (1 - rate). Backward regenerates the mask instead of saving it. */

@@ -131,6 +131,7 @@ export const concatPrim: Primitive<{ axis: number }> = {
 /** Values laid side by side along an axis. */
 export function concat(values: readonly Operand[], axis: number): Value {
   const all = values.map((v) => asValue(v));
+  if (all.length === 0) throw new ShapeError(`Cannot concat nothing along axis ${axis}: it takes one value at least`);
   return all.length === 1 ? all[0] : bind1(concatPrim, all, { axis: axis < 0 ? axis + all[0].shape.length : axis });
 }
 

@@ -160,8 +160,9 @@ export function sumOver<X, C>(
     const c = rest.unflatten(args.slice(rows.leaves.length)) as C;
     const returned = body(x, c);
     const outputs = (Array.isArray(returned) ? returned as Operand[] : [returned as Operand]).map((v) => asValue(v));
-    if (formatAval(outputs[0].aval) !== "f32[]") {
-      throw new ShapeError(`the body of sumOver returns ${formatAval(outputs[0].aval)} first, where it takes f32[]`);
+    const first = outputs[0] && formatAval(outputs[0].aval);
+    if (first !== "f32[]") {
+      throw new ShapeError(`the body of sumOver returns ${first ?? "nothing"} first, where it takes f32[]`);
     }
     return outputs;
   };

@@ -1,10 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { nodesOf, type Value } from "../ir/graph.ts";
+import { OptionError, ShapeError } from "../errors.ts";
+import { newInput, nodesOf, type Value } from "../ir/graph.ts";
 import { printGraph } from "../ir/print.ts";
 import { verifyGraph } from "../ir/verify.ts";
 import { reduceSum } from "../ops/broadcast.ts";
 import { matmul } from "../ops/contract.ts";
-import { add, exp, mul, sin, tanh } from "../ops/elementwise.ts";
+import { add, convert, exp, floor, mul, sin, tanh } from "../ops/elementwise.ts";
 import { trace } from "../trace.ts";
 import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
 import { checkpoint } from "./checkpoint.ts";
@@ -54,6 +55,31 @@ Deno.test("grad of x times a gradient that mentions x", () => {
   assertEquals(runOracle(grad(f), 3).data[0], 1);
   const g = (x: any) => mul(x, grad((y: any) => mul(mul(x, y), y))(2));
   assertAlmostEquals(runOracle(grad(g), 3).data[0], 24, 1e-12);
+});
+
+Deno.test("vmap: none and one, axes from the end, and sizes that differ by both names", () => {
+  const row = (r: any) => reduceSum(mul(r, r));
+  assertEquals(runOracle(vmap(row), oracleTensor([0, 3], [])).shape, [0]);
+  assertEquals([...runOracle(vmap(row), oracleTensor([1, 2], [3, 4])).data], [25]);
+  assertEquals([...runOracle(vmap(row, { inAxes: -1 }), oracleTensor([2, 2], [1, 2, 3, 4])).data], [10, 20]);
+  assertThrows(
+    () => runOracle(vmap((p: any) => mul(p.w, p.b)), { w: w, b: x }),
+    ShapeError,
+    'vmap maps axis 0 of f32[5,3] at "0.b", which is 5, and "0.w" is mapped over 3',
+  );
+});
+
+Deno.test("grad: an argument that is not there, or holds no floats, is refused; what is not used has zeros", () => {
+  const total = (a: any) => reduceSum(a);
+  assertThrows(() => grad(total, { argnums: 1 })(x), OptionError, "by argument 1, but there are 1");
+  assertThrows(() => grad(total, { argnums: -1 })(x), OptionError, "by argument -1");
+  assertThrows(
+    () => grad((a: any) => reduceSum(convert(a, "f32")))(newInput({ shape: [2], dtype: "i32" })),
+    ShapeError,
+    "i32[2]",
+  );
+  assertEquals([...runOracle(grad((_: any, b: any) => total(b)), oracleTensor([2], [1, 2]), w).data], [0, 0]);
+  assertEquals([...runOracle(grad((a: any) => total(floor(a))), oracleTensor([2], [1, 2])).data], [0, 0]);
 });
 
 Deno.test("vmap: one value mapped over and shared at once", () => {

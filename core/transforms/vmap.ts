@@ -55,7 +55,10 @@ export function batchGraph(
 
 /** What is mapped over. */
 export interface VmapOptions {
-  /** The axis of every leaf of an argument, null for an argument that all share; one for all arguments, or one each. */
+  /**
+   * The axis of every leaf of an argument (from the end where it is negative), null for an argument that all share; one for
+   * all arguments, or one each.
+   */
   readonly inAxes?: number | null | readonly (number | null)[];
 }
 
@@ -88,19 +91,22 @@ export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapO
     }
     const flat = flatten(args);
     const axisOf = args.flatMap((arg, i) => flatten(arg).leaves.map(() => axes[i]));
-    let size: number | null = null;
+    let size: number | null = null, first = 0;
     const values = leafValues(args).map((v, i) => {
       const axis = axisOf[i];
       if (axis === null) return v;
-      const n = v.shape[axis];
+      const at = axis < 0 ? axis + v.shape.length : axis;
+      const n = v.shape[at];
       if (n === undefined || (size !== null && n !== size)) {
         throw new ShapeError(
           `vmap maps axis ${axis} of ${formatAval(v.aval)} at "${flat.paths[i]}", ` +
-            (n === undefined ? "which has no such axis" : `which is ${n}, where others are ${size}`),
+            (n === undefined
+              ? "which has no such axis: share it by null in inAxes"
+              : `which is ${n}, and "${flat.paths[first]}" is mapped over ${size}: sizes must be equal`),
         );
       }
-      size = n;
-      return moveAxis(v, axis, 0);
+      if (size === null) [size, first] = [n, i];
+      return moveAxis(v, at, 0);
     });
     if (size === null) throw new OptionError("vmap has no argument to map over: every axis in inAxes is null");
     const inputs = values.map((v, i) =>
