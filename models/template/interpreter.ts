@@ -27,7 +27,7 @@ import {
 // deno-lint-ignore no-explicit-any
 export type Node = any;
 
-/** The most nodes that a template may evaluate. */
+/** The most nodes that a template may evaluate, with what it makes counted: an item is a step, and so are 64 characters. */
 const mostSteps = 3_000_000;
 
 /** The call that marks what the assistant says: `{% generation %}` becomes `{% call … %}`. */
@@ -113,8 +113,9 @@ class Interpreter implements Context {
     return out.text();
   }
 
-  #count(): void {
-    if (++this.#steps > mostSteps) throw new TemplateError(`it takes more than ${mostSteps} steps`);
+  #count(steps = 1): void {
+    this.#steps += steps;
+    if (this.#steps > mostSteps) throw new TemplateError(`it takes more than ${mostSteps} steps`);
   }
 
   #statement(node: Node, scope: Scope, out: Output): void {
@@ -171,6 +172,7 @@ class Interpreter implements Context {
     if (items.length === 0) return this.block(node.defaultBlock, scope, out);
     const changed: { last?: Tuple } = {};
     for (const [i, item] of items.entries()) {
+      this.#count();
       const own = inside(item);
       own.set("loop", loopAt(items, i, changed));
       try {
@@ -266,6 +268,14 @@ class Interpreter implements Context {
 
   #value(node: Node, scope: Scope): Value {
     this.#count();
+    const value = this.#evaluated(node, scope);
+    if (node.type === "Identifier" || node.type === "StringLiteral") return value; // nothing was made
+    if (typeof value === "string") this.#count(value.length >> 6);
+    else if (Array.isArray(value)) this.#count(value.length);
+    return value;
+  }
+
+  #evaluated(node: Node, scope: Scope): Value {
     switch (node.type) {
       case "IntegerLiteral":
       case "StringLiteral":

@@ -1,5 +1,6 @@
 /** The patterns of tokenizer files as regular expressions of this language. */
 import { toRegExp } from "oniguruma-to-es";
+import { ambiguousPart } from "./backtracking.ts";
 
 /** What Unicode, and so the reference tokenizers, count as white space; `\s` is another set. */
 export const whiteSpace = /\p{White_Space}/gu;
@@ -18,9 +19,13 @@ export function compilePattern(pattern: unknown): RegExp {
   const { String: text, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
   if (typeof text === "string") return new RegExp(text.replace(/[\\^$.*+?()[\]{}|\-/]/g, "\\$&"), "gu");
   if (typeof source !== "string") throw new Error(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
+  let expression: RegExp;
   try {
-    return toRegExp(source, { global: true });
+    expression = toRegExp(source, { global: true });
   } catch (error) {
     throw new Error(`its pattern ${JSON.stringify(source)} can't be read: ${(error as Error).message}`);
   }
+  const part = ambiguousPart(expression);
+  if (part === null) return expression;
+  throw new Error(`its pattern ${JSON.stringify(source)} can match a text in too many ways, by ${part}`);
 }
