@@ -79,6 +79,12 @@ export const trainOptions = {
   buckets: { kind: "whole", least: 1, default: 3, help: "Lengths that batches are padded to, each a compiled program" },
   pack: { kind: "switch", default: false, help: "Put several rows into one, none of which sees another" },
   maskPrompt: { kind: "switch", default: true, help: "Learn completions and last messages only, not prompts" },
+  overflow: {
+    kind: "text",
+    choices: ["error", "cut", "chunk"],
+    default: "error",
+    help: "What becomes of a row with too many tokens: refused, cut at its end, or made several rows",
+  },
   skipBadRows: {
     kind: "switch",
     default: false,

@@ -217,6 +217,40 @@ Deno.test("labels become classes, in one order for all files", () => {
   );
 });
 
+Deno.test("a row that is too long is cut or made several, of which those that teach nothing are left out", () => {
+  const long = { prompt: "x".repeat(9), completion: "abcdefgh" };
+  const content = [{ prompt: "p", completion: "q" }, long, { prompt: "y".repeat(12), completion: "z" }]
+    .map((row) => JSON.stringify(row)).join("\n");
+  for (const streamAbove of [undefined, 0]) {
+    const read = (overflow: "cut" | "chunk", more = {}) => {
+      let found: { rows: (string | undefined)[]; skipped: number } = { rows: [], skipped: 0 };
+      load("rows.jsonl", content, (data) => {
+        const rows = all(data).map((row) => row && String.fromCharCode(...row.ids.filter((id) => id < 256)));
+        found = { rows, skipped: data.skipped.count };
+      }, { streamAbove, seq: 10, overflow, skipBadRows: true, ...more });
+      return found;
+    };
+    // The last row's first ten tokens are prompt: of it nothing is learned.
+    assertEquals(read("cut").rows.filter((row) => row !== undefined), ["pq", "xxxxxxxxxa"]);
+    assertEquals(read("cut").skipped, 1);
+    assertEquals(read("chunk").rows, ["pq", "xxxxxxxxxa", "bcdefgh", "yyz"]);
+    assertEquals(read("chunk").skipped, 0);
+    assertThrows(
+      () => read("cut", { skipBadRows: false }),
+      DataError,
+      "line 3 has nothing to learn (14 tokens, cut to 10)",
+    );
+    load("rows.jsonl", '{"text":"abcdefghijkl","label":"b"}\n{"text":"abc","label":"a"}', (data) => {
+      assertEquals(all(data).map((row) => [row!.ids.length, row!.label]), [[10, 1], [3, 0]]);
+    }, { streamAbove, seq: 10, overflow: "cut" });
+    assertThrows(
+      () => load("rows.jsonl", '{"text":"abcdefghijkl","label":"b"}', all, { streamAbove, seq: 10, overflow: "chunk" }),
+      DataError,
+      "12 tokens and one label, so it can't become several rows: take --overflow cut",
+    );
+  }
+});
+
 Deno.test("a folder has train, and valid and test where they are there", () => {
   withFiles({ "train.jsonl": "", "valid.txt": "" }, (folder) => {
     assertEquals(findSplits(folder), { train: `${folder}/train.jsonl`, valid: `${folder}/valid.txt`, test: undefined });

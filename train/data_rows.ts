@@ -66,10 +66,19 @@ export function indexRows(
   options: DataOptions,
   attempt: Attempt,
 ): FoundData {
-  const [offsets, numbers, bad] = [new NumberList(), new NumberList(), new Set<number>()];
-  const known = scanRows(source, attempt, (_, { offset, number }) => {
-    offsets.push(offset);
-    numbers.push(number);
+  // Of each example the place of its row, the row's line, and which piece of the row it is.
+  const [offsets, numbers, pieces] = [new NumberList(), new NumberList(), new NumberList()];
+  const bad = new Set<number>();
+  const inPieces = rowEncoder(tokenizer, options);
+  const known = scanRows(source, attempt, (row, { offset, number }) => {
+    // How many pieces a row has is only known once it is tokenised.
+    const isWhole = options.overflow !== "chunk" || ("text" in row && row.label !== undefined);
+    const count = isWhole ? 1 : attempt(() => inPieces(row, `${source.name} line ${number}`))?.length ?? 0;
+    for (let piece = 0; piece < count; piece++) {
+      offsets.push(offset);
+      numbers.push(number);
+      pieces.push(piece);
+    }
   });
   const encode = rowEncoder(tokenizer, { classes: known.classes, ...options });
   return {
@@ -78,21 +87,23 @@ export function indexRows(
     at: (index) => {
       if (bad.has(index)) return undefined;
       const start = offsets.at(index);
-      const bytes = new Uint8Array((index + 1 < offsets.length ? offsets.at(index + 1) : source.size) - start);
+      let next = index + 1;
+      while (next < offsets.length && offsets.at(next) === start) next++;
+      const bytes = new Uint8Array((next < offsets.length ? offsets.at(next) : source.size) - start);
       source.read(start, bytes);
       const end = bytes.indexOf(10);
       const place = `${source.name} line ${numbers.at(index)}`;
       const text = decodeUtf8(end < 0 ? bytes : bytes.subarray(0, end), place);
-      const example = attempt(() => encode(parseRow(text, place).row, place));
+      const example = attempt(() => encode(parseRow(text, place).row, place))?.[pieces.at(index)];
       if (example === undefined) bad.add(index);
       return example;
     },
   };
 }
 
-/** Tokenises rows and refuses those that can't be learned from. */
-function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, place: string) => Example {
-  const { context, seq = context, tableRows = Infinity } = options;
+/** Tokenises rows and refuses those that can't be learned from. What is too long is one example, or several, by `overflow`. */
+function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, place: string) => Example[] {
+  const { context, seq = context, overflow = "error", tableRows = Infinity } = options;
   return (row, place) => {
     let example: Example;
     try {
@@ -104,21 +115,43 @@ function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, 
     const outside = outsideTable(example.ids, tableRows);
     if (outside !== null) throw new BadRow(`${place} ${outside}`);
     const { length } = example.ids;
-    if (length > Math.min(seq, context)) {
+    const most = Math.min(seq, context);
+    const isLong = length > most;
+    if (isLong && overflow === "error") {
       const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;
-      throw new BadRow(`${place} has ${length} tokens and ${limit} shorten the row or cut it into several.`);
-    }
-    // The first token is never predicted, so its label does not count.
-    const learnable = example.label !== undefined
-      ? length > 0
-      : example.labels.slice(1).some((id) => id !== ignoredLabel);
-    if (!learnable) {
       throw new BadRow(
-        `${place} has nothing to learn (${length} tokens): it needs at least one token after the first.`,
+        `${place} has ${length} tokens and ${limit} shorten the row, or have it cut by --overflow cut or chunk.`,
       );
     }
-    return example;
+    const pieces = isLong && overflow !== "error" ? cutInto(example, most, overflow, place) : [example];
+    const learnable = pieces.filter(isLearnable);
+    if (learnable.length === 0) {
+      const kept = isLong && overflow === "cut" ? `, cut to ${most}` : "";
+      throw new BadRow(
+        `${place} has nothing to learn (${length} tokens${kept}): it needs at least one token after the first.`,
+      );
+    }
+    return learnable;
   };
+}
+
+/** The first tokens of an example that is too long, or all of them in several. */
+function cutInto(example: Example, most: number, overflow: "cut" | "chunk", place: string): Example[] {
+  if (overflow === "chunk" && example.label !== undefined) {
+    throw new BadRow(
+      `${place} has ${example.ids.length} tokens and one label, so it can't become several rows: take --overflow cut.`,
+    );
+  }
+  const count = overflow === "cut" ? 1 : Math.ceil(example.ids.length / most);
+  return Array.from({ length: count }, (_, i) => {
+    const part = (items: readonly number[]) => items.slice(i * most, (i + 1) * most);
+    return { ...example, ids: part(example.ids), labels: part(example.labels) };
+  });
+}
+
+/** The first token is never predicted, so its label does not count. */
+function isLearnable({ ids, labels, label }: Example): boolean {
+  return label !== undefined ? ids.length > 0 : labels.slice(1).some((id) => id !== ignoredLabel);
 }
 
 function isBlank(bytes: Uint8Array): boolean {

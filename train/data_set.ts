@@ -37,6 +37,11 @@ export interface DataOptions extends EncodeRowOptions {
   readonly seq?: number;
   /** The rows of the model's embedding; a row with a token id beyond them is bad. Default: no limit. */
   readonly tableRows?: number;
+  /**
+   * What becomes of a .jsonl row with more tokens than that: it is refused (`error`, the default), cut after them (`cut`), or
+   * made several examples (`chunk`), of which those with nothing to learn are left out.
+   */
+  readonly overflow?: "error" | "cut" | "chunk";
   /** Leave rows that can't be used out, and count them, in place of refusing the file. */
   readonly skipBadRows?: boolean;
   /** Files of more bytes than this are not held in memory: their rows are read and tokenised on demand. Default 64 MB. */

@@ -159,7 +159,7 @@ export const data = [
     args: onModel,
     files: rows(`{"text":"fine"}\n{"text":"${"long ".repeat(20)}"}\n`),
     sentence:
-      "error: rows.jsonl line 2 has 101 tokens and the model's context holds 64: shorten the row or cut it into several.",
+      "error: rows.jsonl line 2 has 101 tokens and the model's context holds 64: shorten the row, or have it cut by --overflow cut or chunk.",
     code: 1,
   },
 ];
@@ -211,7 +211,7 @@ export const folders = [
     args: [...inFolder, "--seq", "8"],
     files: dataFile("train.jsonl", '{"text":"longer than eight"}\n'),
     sentence:
-      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row or cut it into several.",
+      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row, or have it cut by --overflow cut or chunk.",
     code: 1,
   },
   {
