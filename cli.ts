@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { asCalled } from "./cli/call.ts";
 import { type Command, type Terminal, UsageError } from "./cli/command.ts";
 import { nearest } from "./core/errors.ts";
 import { openOutput, openTerminalSize, type Output, writeToStderr } from "./core/output.ts";
@@ -76,14 +77,17 @@ async function runVerb(args: readonly string[], output: Output): Promise<number>
     return 0;
   } catch (error) {
     if (error instanceof UsageError && !debug) {
-      output.warn(`error: ${error.message}\n${usageHint(verb)}`);
+      output.warn(hint(`error: ${error.message}\n${usageHint(verb)}`));
       return EXIT_USAGE;
     }
     const { text, code } = describeError(error, debug);
-    output.warn(text);
+    output.warn(hint(text));
     return error instanceof UsageError ? EXIT_USAGE : code;
   }
 }
+
+/** A line with the commands in it as the user called this one. */
+const hint = (text: string) => asCalled(text, Object.keys(verbs));
 
 /** Takes out the switches that every verb has; what follows `--` is left alone. */
 function takeSwitches(args: readonly string[]): { words: string[]; switches: Set<string> } {
@@ -100,7 +104,8 @@ function openTerminal(switches: ReadonlySet<string>, output: Output): Terminal {
   const [json, quiet] = [switches.has("--json"), switches.has("--quiet")];
   const { terminal, columns } = openTerminalSize();
   const { print, warn } = output;
-  const say = quiet ? () => {} : warn;
+  const hinted = (line: string) => warn(hint(line));
+  const say = quiet ? () => {} : hinted;
   /** Beside a result in JSON a text is only told, as long as anybody listens. */
   const tell = (piece: string) => {
     if (!quiet) writeToStderr(piece);
@@ -115,7 +120,7 @@ function openTerminal(switches: ReadonlySet<string>, output: Output): Terminal {
     write: json ? tell : output.write,
     result: (value) => json && print(JSON.stringify(value)),
     say,
-    warn,
+    warn: hinted,
   };
 }
 

@@ -61,6 +61,50 @@ Deno.test("every verb has help with its options and an example, and says so on s
   assertEquals((await lowrank(".", ["--version"])).out, `${project.version}\n`);
 });
 
+Deno.test("advice is given in the form in which the command was called", async () => {
+  const hintOf = async (env: Record<string, string>, ...more: string[]) => {
+    const { stderr } = await new Deno.Command("deno", {
+      args: [
+        ...["run", "--quiet", "--no-prompt", "--no-lock", "--import-map", "offline.json"],
+        ...more,
+        "cli.ts",
+        "tran",
+      ],
+      cwd: root,
+      env,
+    }).output();
+    return new TextDecoder().decode(stderr).split("\n")[1];
+  };
+  const allowed = ["--allow-read", "--allow-env=LOWRANK_CALL"];
+  for (const call of ["./task lowrank", "deno task lowrank", "lowrank"]) {
+    assertEquals(await hintOf({ LOWRANK_CALL: call }, ...allowed), `${call} --help shows what is known`);
+  }
+  assertEquals(await hintOf({ LOWRANK_CALL: "" }, "-A"), "deno run -A cli.ts --help shows what is known");
+  assertEquals(
+    await hintOf({ LOWRANK_CALL: "unasked" }, "--allow-read"),
+    "deno run … cli.ts --help shows what is known",
+  );
+});
+
+Deno.test("that stand-ins are used is said once in a clone", async () => {
+  const launch = [
+    "run",
+    "--quiet",
+    "--no-prompt",
+    "--allow-run=deno",
+    "--allow-env",
+    "--allow-read",
+    "tools/launch.ts",
+  ];
+  const run = async () => {
+    const args = [...launch, "run", "--quiet", "--allow-read", "{grants}", "cli.ts", "--version"];
+    const { stdout, stderr } = await new Deno.Command("deno", { args, cwd: root }).output();
+    return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes).trim());
+  };
+  await run();
+  assertEquals(await run(), [project.version, ""]);
+});
+
 Deno.test("train, eval and generate: what goes on is on standard error, results on standard output", () =>
   withWork(async (folder) => {
     const run = await lowrank(folder, [...training, "--save-every", "2", "--evaluate-every", "3"]);

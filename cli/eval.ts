@@ -36,6 +36,7 @@ const table = {
   batch: { ...trainOptions.batch, default: 8 },
   seq: trainOptions.seq,
   maskPrompt: trainOptions.maskPrompt,
+  learn: trainOptions.learn,
   overflow: trainOptions.overflow,
   skipBadRows: trainOptions.skipBadRows,
 } as const satisfies OptionTable;

@@ -5,6 +5,7 @@
  * after the program's name ask for. The exit code is that of the command.
  */
 import { tmpdir } from "node:os";
+import { callVariable } from "../cli/call.ts";
 import { warn } from "../core/output.ts";
 import { grantsFor } from "./grants.ts";
 
@@ -13,7 +14,7 @@ const [subcommand, ...rest] = Deno.args.map((arg) =>
 );
 const args = [subcommand];
 if (!await reachesJsr()) {
-  warn("launch: JSR can't be reached; running with the stand-ins of offline.json");
+  tellOnce("launch: JSR can't be reached; running with the stand-ins of offline.json");
   args.push("--import-map", "offline.json");
 }
 if (subcommand === "run") args.push("--no-prompt");
@@ -21,11 +22,14 @@ const place = rest.indexOf("{grants}");
 if (place >= 0) {
   const { flags, said, words } = grantsFor(rest.slice(place + 2));
   if (said.length > 0) warn(`launch: as its options ask, this may ${said.join(", ")}`);
-  rest.splice(place, rest.length, ...flags, rest[place + 1], ...words);
+  rest.splice(place, rest.length, ...flags, `--allow-env=${callVariable}`, rest[place + 1], ...words);
 }
 args.push(...rest);
 // Any value silences the Vulkan loader's complaint about a missing folder.
-const env = { XDG_RUNTIME_DIR: Deno.env.get("XDG_RUNTIME_DIR") ?? tmpdir() };
+const env = {
+  XDG_RUNTIME_DIR: Deno.env.get("XDG_RUNTIME_DIR") ?? tmpdir(),
+  ...(place >= 0 && { [callVariable]: `${Deno.env.get("LOWRANK_TASK") ?? "deno task"} lowrank` }),
+};
 const command = new Deno.Command("deno", { args, env }).spawn();
 // What asks this to end asks the command, which may want to save: this waits for it.
 const signals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
@@ -39,6 +43,17 @@ for (const signal of signals) {
   });
 }
 Deno.exit((await command.status).code);
+
+/** Says a line once in this clone: Deno keeps a storage for each program by its path. */
+function tellOnce(line: string): void {
+  try {
+    if (localStorage.getItem(line) !== null) return;
+    localStorage.setItem(line, "told");
+  } catch {
+    // Where nothing can be kept, it is said each time.
+  }
+  warn(line);
+}
 
 async function reachesJsr(): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;

@@ -79,6 +79,12 @@ export const trainOptions = {
   buckets: { kind: "whole", least: 1, default: 3, help: "Lengths that batches are padded to, each a compiled program" },
   pack: { kind: "switch", default: false, help: "Put several rows into one, none of which sees another" },
   maskPrompt: { kind: "switch", default: true, help: "Learn completions and last messages only, not prompts" },
+  learn: {
+    kind: "text",
+    choices: ["last", "all"],
+    default: "last",
+    help: "Which of the assistant's messages of a chat are learned: the last one, or all of them",
+  },
   overflow: {
     kind: "text",
     choices: ["error", "cut", "chunk"],

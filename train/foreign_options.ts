@@ -32,6 +32,7 @@ export const others: Readonly<Record<string, string>> = {
   "pack": "packing sample-packing",
   "mask-prompt": "completion-only-loss",
   "no-mask-prompt": "train-on-inputs train-on-prompt",
+  "learn": "assistant-only-loss train-on-turn roles-to-train",
   "overflow": "truncation truncate excess-length-strategy",
   "checkpoint-blocks": "gradient-checkpointing grad-checkpoint use-gradient-checkpointing",
   "seed": "random-seed data-seed",
