@@ -26,6 +26,8 @@ export const byteSize: Record<DType, number> = {
   q4_k: NaN,
   q6_k: NaN,
   nf4: NaN,
+  nf4_f32: NaN,
+  fp4_f32: NaN,
 };
 
 /** Bytes of an array of `size` elements. */
@@ -47,6 +49,8 @@ export const arithmeticType: Record<DType, ScalarType> = {
   q4_k: "f32",
   q6_k: "f32",
   nf4: "f32",
+  nf4_f32: "f32",
+  fp4_f32: "f32",
 };
 
 /** Whether a dtype is a floating-point one. */

@@ -8,8 +8,11 @@
  * from four rows gives four rows at once.
  */
 
-/** A type of 4 to 8 bits a value. All but `nf4` are GGUF's of these names; `nf4` is QLoRA's, its scales quantised too. */
-export type PackedType = "q4_0" | "q4_1" | "q8_0" | "q4_k" | "q6_k" | "nf4";
+/**
+ * A type of 4 to 8 bits a value. `nf4` is QLoRA's, its scales quantised too; `nf4_f32` and `fp4_f32` are bitsandbytes' NF4 and
+ * FP4 with an f32 scale for each 64 values, which says its other blocks, and doubly quantised scales, too. The rest are GGUF's.
+ */
+export type PackedType = "q4_0" | "q4_1" | "q8_0" | "q4_k" | "q6_k" | "nf4" | "nf4_f32" | "fp4_f32";
 
 /** What tells one packed type from another. */
 export interface PackedFormat {
@@ -19,7 +22,7 @@ export interface PackedFormat {
   readonly block: number;
   /** Values that share a scale. */
   readonly group: 16 | 32;
-  /** What is taken from a code before it is scaled; `table` looks it up in {@link nf4Values}, signed codes have 8 bits. */
+  /** What is taken from a code before it is scaled; `table` looks it up in {@link codeTables}, signed codes have 8 bits. */
   readonly code: { readonly minus: number } | "signed" | "table";
   /** Whether something is added after scaling. */
   readonly shifted: boolean;
@@ -32,6 +35,8 @@ export const packedFormats: Readonly<Record<PackedType, PackedFormat>> = {
   q4_k: { bits: 4, block: 256, group: 32, code: { minus: 0 }, shifted: true },
   q6_k: { bits: 6, block: 256, group: 16, code: { minus: 32 }, shifted: false },
   nf4: { bits: 4, block: 64, group: 32, code: "table", shifted: false },
+  nf4_f32: { bits: 4, block: 64, group: 32, code: "table", shifted: false },
+  fp4_f32: { bits: 4, block: 64, group: 32, code: "table", shifted: false },
 };
 
 /** All packed types. */
@@ -43,7 +48,7 @@ export interface PackedLayout {
   readonly high: number;
   /**
    * q4_0, q8_0: one f16 d a run. q4_1: f16 d and m a run. q4_k: a scale and a minimum byte a run. q6_k: an i8 for each 16
-   * values. nf4: a byte for each 64, an index into `map`.
+   * values. nf4: a byte for each 64, an index into `map`. nf4_f32, fp4_f32: an f32 for each 64.
    */
   readonly scales: number;
   /** q4_k: f16 d and dmin for each 256 values. q6_k: f16 d for each 256. nf4: an f32 for each 16384. */
@@ -68,6 +73,8 @@ export function packedLayout(type: PackedType, size: number): PackedLayout {
     q4_k: [per(32, 2), per(256, 4)],
     q6_k: [per(16, 1), per(256, 2)],
     nf4: [per(64, 1), per(16384, 4)],
+    nf4_f32: [per(64, 4), 0],
+    fp4_f32: [per(64, 4), 0],
   };
   // Regions start where a vector does.
   const vectors = (words: number) => Math.ceil(words / 4) * 4;
@@ -98,6 +105,21 @@ export const nf4Values: Float32Array = Float32Array.of(
   0.7229568362236023,
   1,
 );
+
+/**
+ * The sixteen values of FP4: a sign, two bits of exponent and one of mantissa, scaled to [-1, 1]; the one value below the
+ * normal ones is 1/192. Source: bitsandbytes, `create_fp4_map` and its kernels.
+ */
+const fp4Values: Float32Array = Float32Array.from(
+  [1, -1].flatMap((sign) => [0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4].map((x) => sign * x || 0)),
+);
+
+/** What the codes of a type stand for, where they are looked up. */
+export const codeTables: Readonly<Partial<Record<PackedType, Float32Array>>> = {
+  nf4: nf4Values,
+  nf4_f32: nf4Values,
+  fp4_f32: fp4Values,
+};
 
 /** Whether a type is a packed one. */
 export function isPacked(dtype: string): dtype is PackedType {

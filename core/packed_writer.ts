@@ -40,6 +40,11 @@ export class PackedWriter {
     this.#halves[2 * this.#layout.scales + i] = bits;
   }
 
+  /** f32 number `i` of the scales. */
+  scaleFloat(i: number, value: number): void {
+    this.#floats[this.#layout.scales + i] = value;
+  }
+
   /** Byte `i` of the scales. */
   scaleByte(i: number, bits: number): void {
     this.#bytes[4 * this.#layout.scales + i] = bits;

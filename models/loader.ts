@@ -11,6 +11,7 @@ import { type HostTensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { LayeredModel } from "./language_model.ts";
+import { unpackBitsandbytes } from "./load/bitsandbytes.ts";
 import type { ModelConfig } from "./load/config.ts";
 import type { HubOptions } from "./load/hub.ts";
 import type { ModelFiles } from "./load/model_files.ts";
@@ -112,9 +113,11 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
     check(config);
   };
   const outline = (files: ModelFiles, options: O): Outlined<M> => {
-    const source = rename === undefined ? files.source : renameWeights(files.source, rename);
+    const named = rename === undefined ? files.source : renameWeights(files.source, rename);
+    let source = named;
     try {
       refuseQuantised(files.config);
+      source = unpackBitsandbytes(named);
       const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
       const planned = (options: O) => planWeights(source, shapes, ignore, options, fresh);
       const weights = planned(options);
@@ -163,13 +166,14 @@ export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>
 
 /** Refuses checkpoints whose matrices another tool has packed: they would look like tensors of odd shapes. */
 function refuseQuantised({ path, raw }: ModelConfig): void {
-  const packing = raw.quantization_config as { readonly quant_method?: unknown } | null | undefined;
+  const packing = raw.quantization_config as Readonly<Record<string, unknown>> | null | undefined;
   if (packing === null || packing === undefined) return;
+  const { quant_method: tool = "another tool", load_in_8bit: eight } = packing;
+  if (tool === "bitsandbytes" && eight !== true) return;
   throw new FileError(
-    `${path} says the weights were quantised by ${
-      packing.quant_method ?? "another tool"
-    }, which is not read: choose the ` +
-      `model's own weights, or a .gguf file of it.`,
+    `${path} says the weights were quantised by ${tool}${
+      tool === "bitsandbytes" ? " into 8 bits" : ""
+    }, which is not read: choose the model's own weights, or a .gguf file of it.`,
   );
 }
 
@@ -204,7 +208,9 @@ function planWeights(
   if (dtype === "packed" && !packs(dtype)) {
     throw new OptionError(
       `no weight of ${source.path} can stay packed: give a Llama's .gguf file of the type ` +
-        `${Object.keys(packedGgufTypes).join(", ")}, or quantize the weights after loading them`,
+        `${
+          Object.keys(packedGgufTypes).join(", ")
+        }, or what bitsandbytes saved in 4 bits, or quantize the weights after loading them`,
     );
   }
   const bytes = (as = dtype) =>

@@ -1,5 +1,6 @@
 /** Packed words to f32 in registers: the one reader behind every loader of packed weights. */
 import {
+  codeTables,
   type PackedFormat,
   packedFormats,
   type PackedLayout,
@@ -119,6 +120,10 @@ export class PackedReader {
         toFloat();
         code.op("f32x4.mul");
         break;
+      case "nf4_f32":
+      case "fp4_f32":
+        fetch(4, scales, 1);
+        break;
       case "nf4": {
         const index = code.local("v128");
         fetch(1, scales, 1);
@@ -154,7 +159,9 @@ export class PackedReader {
    * shifts (or the first `most` of them): lane l is the code at shift j of word l.
    */
   codes(words: Local, visit: (j: number) => void, high?: UpperBits, most = this.format.bits === 8 ? 4 : 8): void {
-    if (this.format.code === "table") return emitTableCodes(this.code, words, visit, most);
+    if (this.format.code === "table") {
+      return emitTableCodes(this.code, codeTables[this.type]!, words, visit, most);
+    }
     for (let j = 0; j < most; j++) {
       this.number(words, j, high);
       visit(j);

@@ -1,13 +1,18 @@
 /** Codes that are looked up in a table. */
-import { nf4Values } from "../../core/packed.ts";
 import type { Code, Local } from "./assembler.ts";
 
 /**
- * Pushes the values of the 4-bit codes of `words`, as `PackedReader.codes` does: each of the four bytes of an f32 is
+ * Pushes which of the sixteen values the 4-bit codes of `words` mean, as `PackedReader.codes` does: each of the four bytes of an f32 is
  * looked up for sixteen codes at once.
  */
-export function emitTableCodes(code: Code, words: Local, visit: (j: number) => void, most: number): void {
-  const bytes = new Uint8Array(nf4Values.buffer);
+export function emitTableCodes(
+  code: Code,
+  values: Float32Array,
+  words: Local,
+  visit: (j: number) => void,
+  most: number,
+): void {
+  const bytes = Uint8Array.from(new Uint8Array(values.buffer, values.byteOffset, 64));
   const tables = [0, 1, 2, 3].map((plane) => Array.from({ length: 16 }, (_, i) => bytes[4 * i + plane]));
   const planes = tables.map(() => code.local("v128")), pairs = [code.local("v128"), code.local("v128")];
   for (const odd of most === 1 ? [0] : [0, 1]) {

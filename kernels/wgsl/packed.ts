@@ -1,7 +1,7 @@
 /** Packed words to f32 in a shader: one function a binding, four neighbours or one element at a time. */
 import {
+  codeTables,
   isPacked,
-  nf4Values,
   type PackedFormat,
   packedFormats,
   packedLayout,
@@ -95,12 +95,20 @@ function scaled(
       shader.line(
         `let scale = ${float(`${map}u + byte`)} * ${float(`${supers}u + run / 512u`)} + ${float(`${map + 256}u`)};`,
       );
-      const values = [...nf4Values].map((x) => Number.isInteger(x) ? x.toFixed(1) : String(x));
-      shader.declare("nf4", `\nvar<private> nf4: array<f32, 16> = array<f32, 16>(\n  ${chunks(values)});`);
-      const lanes = wide ? `vec4<f32>(${[..."xyzw"].map((lane) => `nf4[code.${lane}]`).join(", ")})` : "nf4[code]";
-      return `${lanes} * scale`;
+      return `${lookup(shader, type, wide)} * scale`;
     }
+    case "nf4_f32":
+    case "fp4_f32":
+      return `${lookup(shader, type, wide)} * bitcast<f32>(${word(`${scales}u + run / 2u`)})`;
   }
+}
+
+/** The value, or four, that the table of a type has for `code`. */
+function lookup(shader: ShaderWriter, type: PackedType, wide: boolean): string {
+  const name = type.slice(0, 3);
+  const values = [...codeTables[type]!].map((x) => Number.isInteger(x) ? x.toFixed(1) : String(x));
+  shader.declare(name, `\nvar<private> ${name}: array<f32, 16> = array<f32, 16>(\n  ${chunks(values)});`);
+  return wide ? `vec4<f32>(${[..."xyzw"].map((lane) => `${name}[code.${lane}]`).join(", ")})` : `${name}[code]`;
 }
 
 /** Numbers on lines of three. */

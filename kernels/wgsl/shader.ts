@@ -57,6 +57,8 @@ const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
   q4_k: packedElement,
   q6_k: packedElement,
   nf4: packedElement,
+  nf4_f32: packedElement,
+  fp4_f32: packedElement,
 };
 
 /**

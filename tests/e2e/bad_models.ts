@@ -151,7 +151,7 @@ export const models = [
     args: [...onModel, "--dtype", "packed"],
     sentence:
       "error: no weight of model/model.safetensors can stay packed: give a Llama's .gguf file of the type Q4_0, " +
-      "Q4_1, Q8_0, Q4_K, Q6_K, or quantize the weights after loading them",
+      "Q4_1, Q8_0, Q4_K, Q6_K, or what bitsandbytes saved in 4 bits, or quantize the weights after loading them",
     code: 1,
   },
   {

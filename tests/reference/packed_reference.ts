@@ -1,6 +1,6 @@
 /** Packed arrays read one value after the other, as `core/packed.ts` describes them: what emitted loaders are tested against. */
 import { fromF16 } from "../../core/dtype.ts";
-import { nf4Values, packedFormats, packedLayout, type PackedType } from "../../core/packed.ts";
+import { codeTables, nf4Values, packedFormats, packedLayout, type PackedType } from "../../core/packed.ts";
 
 /** The values of a packed array, and for each |scaled code| + |what is added|: the terms that a kernel may sum apart. */
 export function decodePacked(
@@ -34,6 +34,8 @@ export function decodePacked(
       const scale = Math.fround(Math.fround(float(map + byte(scales, i >> 6)) * float(supers + (i >> 14))));
       return [nf4Values[code(i)] * Math.fround(scale + float(map + 256)), 0];
     },
+    nf4_f32: (i) => [codeTables[type]![code(i)] * float(scales + (i >> 6)), 0],
+    fp4_f32: (i) => [codeTables[type]![code(i)] * float(scales + (i >> 6)), 0],
   };
   const values = new Float64Array(size), terms = new Float64Array(size);
   for (let i = 0; i < size; i++) {
@@ -62,8 +64,11 @@ export function randomPacked(type: PackedType, size: number, seed: number): Uint
   };
   if (type === "q4_0" || type === "q4_1" || type === "q8_0") halves(scales, supers, type === "q8_0" ? 0x1c00 : 0x3000);
   if (type === "q4_k" || type === "q6_k") halves(supers, map, type === "q4_k" ? 0x1800 : 0x1400);
+  const floats = new Float32Array(out.buffer);
+  if (type === "nf4_f32" || type === "fp4_f32") {
+    for (let i = scales; i < supers; i++) floats[i] = 0.5 + (out[i] >>> 8) * 2 ** -24;
+  }
   if (type === "nf4") {
-    const floats = new Float32Array(out.buffer);
     for (let i = supers; i < map; i++) floats[i] = 0.5 + (out[i] >>> 8) * 2 ** -24;
     for (let i = 0; i < 256; i++) floats[map + i] = (i - 127) / 128;
     floats[map + 256] = 1.5;

@@ -46,7 +46,7 @@ export function packedCases(): KernelCase[] {
     map(`${dtype} one element`, copy([1], [1], 256, 3));
     product(`${dtype} on the left`, onTheLeft(matmulKernel([6, 256, 9], "NT", { dtype })));
   }
-  for (const dtype of ["q4_0", "q4_1", "q8_0", "nf4"] as const) {
+  for (const dtype of ["q4_0", "q4_1", "q8_0", "nf4", "nf4_f32", "fp4_f32"] as const) {
     product(`${dtype} NT, short rows`, matmulKernel([33, 96, 40], "NT", { dtype }));
     product(`${dtype} NN, short rows`, matmulKernel([33, 50, 96], "NN", { dtype }));
     product(`${dtype} NT M = 1, short rows`, matmulKernel([1, 96, 40], "NT", { dtype }));
@@ -66,6 +66,8 @@ export function packedCases(): KernelCase[] {
   }
   product("nf4 NT, blocks across rows", matmulKernel([5, 10, 13], "NT", { dtype: "nf4" }));
   product("nf4 NN, blocks across rows", matmulKernel([5, 10, 13], "NN", { dtype: "nf4" }));
+  product("nf4_f32 NT, blocks across rows", matmulKernel([5, 10, 13], "NT", { dtype: "nf4_f32" }));
+  product("fp4_f32 NN, blocks across rows", matmulKernel([5, 10, 13], "NN", { dtype: "fp4_f32" }));
   product("q8_0 NT of a long k", matmulKernel([3, 4608, 8], "NT", { dtype: "q8_0" }));
   product("q8_0 NT of a long k and many rows", matmulKernel([40, 4608, 12], "NT", { dtype: "q8_0" }));
   return cases;
