@@ -52,33 +52,46 @@ const encoders: Readonly<Record<EncodedType, (to: PackedWriter, x: Float32Array)
     }
   },
   nf4: (to, x) => {
-    const absmax = new Float32Array(x.length / 64);
-    for (let b = 0; b < absmax.length; b++) {
-      absmax[b] = greatest(x, 64 * b, 64);
-      const inverse = absmax[b] === 0 ? 0 : Math.fround(1 / absmax[b]);
-      for (const run of [64 * b, 64 * b + 32]) {
-        putNibbles(to, run, (j) => nearestNf4(Math.fround(x[run + j] * inverse)));
-      }
-    }
-    encodeScales(to, absmax);
+    const { codes, absmax } = nf4Blocks(x, 64);
+    for (let run = 0; run < x.length; run += 32) putNibbles(to, run, (j) => codes[run + j]);
+    const { bytes, supers, map, offset } = quantizeScales(absmax);
+    bytes.forEach((byte, i) => to.scaleByte(i, byte));
+    supers.forEach((value, i) => to.superscaleFloat(i, value));
+    to.map(map, offset);
   },
 };
 
-/** Quantises the scales of nf4: less their mean, 8 bits each of a dynamic map, scaled in blocks of 256. */
-function encodeScales(to: PackedWriter, absmax: Float32Array): void {
+/** The codes of NF4 for blocks of any size, and each block's greatest magnitude. */
+export function nf4Blocks(x: Float32Array, block: number): { codes: Uint8Array; absmax: Float32Array } {
+  const codes = new Uint8Array(x.length), absmax = new Float32Array(Math.ceil(x.length / block));
+  for (let b = 0; b < absmax.length; b++) {
+    const end = Math.min(x.length, block * (b + 1));
+    absmax[b] = greatest(x, block * b, end - block * b);
+    const inverse = absmax[b] === 0 ? 0 : Math.fround(1 / absmax[b]);
+    for (let i = block * b; i < end; i++) codes[i] = nearestNf4(Math.fround(x[i] * inverse));
+  }
+  return { codes, absmax };
+}
+
+/** Scales quantised too: less their mean, 8 bits each of a dynamic map, scaled in blocks of 256. */
+export function quantizeScales(
+  absmax: Float32Array,
+): { bytes: Uint8Array; supers: Float32Array; map: Float32Array; offset: number } {
   const offset = Math.fround(absmax.reduce((sum, x) => sum + x, 0) / Math.max(1, absmax.length));
   const centred = absmax.map((x) => x - offset);
-  const map = dynamicMap();
-  to.map(map, offset);
+  const map = dynamicMap(),
+    bytes = new Uint8Array(absmax.length),
+    supers = new Float32Array(Math.ceil(absmax.length / 256));
   for (let b = 0; b < centred.length; b += 256) {
     const count = Math.min(256, centred.length - b), most = greatest(centred, b, count);
-    to.superscaleFloat(b / 256, most);
+    supers[b / 256] = most;
     for (let i = 0; i < count; i++) {
       // To the nearest of 65536 even steps first, as bitsandbytes looks it up: the same scales come out as there.
       const share = most === 0 ? 0 : Math.fround(centred[b + i] / most);
-      to.scaleByte(b + i, nearestIndex(map, Math.round((share + 1) * 32767.5) / 32767.5 - 1));
+      bytes[b + i] = nearestIndex(map, Math.round((share + 1) * 32767.5) / 32767.5 - 1);
     }
   }
+  return { bytes, supers, map, offset };
 }
 
 /**

@@ -75,7 +75,7 @@ export async function checkAdapted(
 
 /** `gpt2-lora-basic`, `llama-lora-qv` and their like. */
 export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
-  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  using model = await loadModel(golden.base!, { device: runtime.home });
   const { tuned, trainable } = await checkAdapted(golden, model, runtime);
 
   await checkMerged(golden, model, tuned, trainable, runtime);

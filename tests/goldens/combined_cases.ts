@@ -6,59 +6,95 @@ import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
 import { combine, pissa, pissaToLora, together } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load_model.ts";
+import { moduleNames } from "../../train/adapter_describe.ts";
+import { readAdapter } from "../../train/adapter_files.ts";
+import { adapterOptions, fitAdapter } from "../../train/adapter_fit.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf } from "./model_cases.ts";
 
-/** `gpt2-lora-multi`, `gpt2-lora-linear`: each adapter alone, both active, and a weighted combination. */
+/** `gpt2-lora-multi`, `gpt2-lora-linear`: each adapter alone, all active, and a weighted combination. */
 export async function runSeveralCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
-  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  using model = await loadModel(golden.base!, { device: runtime.home });
   const io = golden.tensors("io.safetensors");
   const { inputs } = batchOf(io, "a", runtime)!;
   const way = golden.has("adapters/linear") ? "linear" : "cat";
-  const [w1, w2]: number[] = golden.info.weights ?? [0.7, 0.4];
-  const [one, two, whole] = ["one", "two", way].map((name) => adapted(model, `${golden.folder}/adapters/${name}`));
-  const both = together({ one: one.tuned, two: two.tuned });
-  const logits = (t: any) => runtime.read(runtime.jit((t, f, x) => both.apply(t, f, x))(t, both.frozen, inputs));
+  const names = [...Deno.readDirSync(`${golden.folder}/adapters`)].map(({ name }) => name).filter((name) =>
+    name !== way
+  )
+    .sort();
+  const key = [...io.keys()].find((name) => new RegExp(`^${way}(_[-\\d.]+)*\\.a\\.logits$`).test(name))!;
+  // The weights stand in case.json, or in the name of the logits: cat_0.7_0.4.a.logits.
+  const weights: number[] = golden.info.weights ?? key.split(".a.logits")[0].split("_").slice(1).map(Number);
+  assertEquals(weights.length, names.length);
+  const each = names.map((name) => adapted(model, `${golden.folder}/adapters/${name}`));
+  const by = (list: readonly unknown[]): any => Object.fromEntries(names.map((name, i) => [name, list[i]]));
+  const all = together(by(each.map(({ tuned }) => tuned)));
+  const logits = (t: any) => runtime.read(runtime.jit((t, f, x) => all.apply(t, f, x))(t, all.frozen, inputs));
   const { values } = golden.rtol;
-  const [t1, t2] = [one.trainable, two.trainable];
-  assertNear("one alone", await logits({ one: t1 }), io.get("one.a.logits")!, values);
-  assertNear("two alone", await logits({ two: t2 }), io.get("two.a.logits")!, values);
-  assertNear("both at once", await logits({ one: t1, two: t2 }), io.get("both_active.a.logits")!, values);
+  for (const [i, name] of names.entries()) {
+    assertNear(`${name} alone`, await logits({ [name]: each[i].trainable }), io.get(`${name}.a.logits`)!, values);
+  }
+  const trainables = by(each.map(({ trainable }) => trainable));
+  assertNear("all at once", await logits(trainables), io.get("both_active.a.logits")!, values);
 
-  const expected = (io.get("linear.a.logits") ?? io.get("cat_0.7_0.4.a.logits"))!;
-  const made = combine([
-    { tuned: one.tuned, trainable: t1, weight: w1 },
-    { tuned: two.tuned, trainable: t2, weight: w2 },
-  ], way);
-  const found = byKey(await runtime.read(made.trainable), whole.keyOf);
+  const made = combine(each.map(({ tuned, trainable }, i) => ({ tuned, trainable, weight: weights[i] })), way);
+  const { keyOf } = adapted(model, `${golden.folder}/adapters/${way}`);
+  const found = byKey(await runtime.read(made.trainable), keyOf);
   assertAllNear(way, found, golden.tensors(`adapters/${way}/adapter_model.safetensors`), values);
   const run = runtime.jit((t, f, x) => made.apply(t, f, x));
-  assertNear("the combination", await runtime.read(run(made.trainable, made.frozen, inputs)), expected, values);
+  assertNear("the combination", await runtime.read(run(made.trainable, made.frozen, inputs)), io.get(key)!, values);
   // Of "linear" the change is another than the sum of the changes.
   if (way === "linear") return;
-  const weigh = runtime.jit((t, f, x, one, two) => both.apply(t, f, x, { weights: { one, two } }));
-  const weighted = await runtime.read(weigh({ one: t1, two: t2 }, both.frozen, inputs, w1, w2));
-  assertNear("the same by weights", weighted, expected, values);
+  const weigh = runtime.jit((t, f, x, weights) => all.apply(t, f, x, { weights }));
+  const weighted = await runtime.read(weigh(trainables, all.frozen, inputs, by(weights)));
+  assertNear("the same by weights", weighted, io.get(key)!, values);
+}
+
+/** `gpt2-combine`, where every combination is built: adapters combined by entries, and the logits of each. */
+export async function runCombinationsCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
+  using model = await loadModel(golden.base!, { device: runtime.home });
+  const io = golden.tensors("io.safetensors");
+  const { inputs } = batchOf(io, "a", runtime)!;
+  for (const { name, adapters, weights, combination_type: way } of golden.info.entries) {
+    const parts = adapters.map((adapter: string, i: number) => {
+      const { tuned, trainable } = adapted(model, `${golden.folder}/adapters/${adapter}`);
+      return { tuned, trainable, weight: weights[i] };
+    });
+    const made = combine(parts as any, way) as any;
+    const logits = await runtime.read(
+      runtime.jit((t, f, x) => made.apply(t, f, x))(made.trainable, made.frozen, inputs),
+    );
+    assertNear(name, logits, io.get(`${name}.a.logits`)!, golden.rtol.values);
+  }
 }
 
 /** `gpt2-lora-pissa`: the start, what is left of the base, a trained adapter over that, and its conversion. */
 export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
-  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  using model = await loadModel(golden.base!, { device: runtime.home });
   const { values, long } = golden.rtol;
   const io = golden.tensors("io.safetensors");
   const [a, b] = ["a", "b"].map((name) => batchOf(io, name, runtime)!);
   const logits = (tuned: any, t: any, { inputs }: any): Promise<HostTensor> =>
     runtime.read(runtime.jit((t, f, x) => tuned.apply(t, f, x))(t, tuned.frozen, inputs));
 
-  const tuned = await pissa(model as any, runtime, { r: 8, alpha: 16, targets: ["c_attn"] });
+  const files = readAdapter(`${golden.folder}/pissa_init`);
+  // The start is saved as a plain one, so that PEFT does not begin anew; the trained adapter says what it was.
+  const { init_lora_weights: way } = readAdapter(`${golden.folder}/pissa_trained`).config;
+  const niter = /^pissa_niter_(\d+)$/.exec(String(way))?.[1];
+  const options = {
+    ...adapterOptions(files, fitAdapter(files, moduleNames(model))),
+    ...(niter && { niter: Number(niter) }),
+  };
+  const tuned = await pissa<any, any, any>(model, runtime, options);
   const start: Record<string, { A: HostTensor; B: HostTensor }> = await runtime.read(tuned.trainable);
   const residual = golden.tensors("residual.safetensors");
   const frozen = flatten<HostTensor>(await runtime.read(tuned.frozen), (x) => (x as HostTensor)?.data !== undefined);
   const left = new Map(frozen.paths.map((path, i) => [model.hubName(path), frozen.leaves[i]]));
-  assertAllNear("what is left of", left, residual, values);
-  for (const [path, { A, B }] of Object.entries(start)) {
+  // With niter the singular vectors are drawn, and only what is computed is the same.
+  if (niter === undefined) assertAllNear("what is left of", left, residual, values);
+  for (const [path, { A, B }] of niter === undefined ? Object.entries(start) : []) {
     const expected = golden.tensors("init_ba.safetensors").get(model.hubName(`${path}.weight`))!;
     assertNear(`B·A of ${path}`, multiply(B, A), expected, values);
   }

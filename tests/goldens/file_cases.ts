@@ -9,6 +9,7 @@ import { openGguf } from "../../models/load/gguf_source.ts";
 import { openSafetensors } from "../../models/load/safetensors.ts";
 import { decodePacked } from "../reference/packed_reference.ts";
 import type { GoldenCase } from "./golden_case.ts";
+import { ggufFiles } from "./model_cases.ts";
 
 /** Every dtype as bytes and as values, and files that are to be refused. */
 export function runDtypesCase(golden: GoldenCase): void {
@@ -70,7 +71,7 @@ export function runQuantsCase(golden: GoldenCase): void {
 export function checkGgufWeights(golden: GoldenCase): void {
   for (const [key, expected] of golden.tensors("weights_sample.safetensors")) {
     const [, type, name] = /^([^.]+)\.(.*)$/.exec(key)!;
-    using source = openGguf(`${golden.folder}/llama-${type}.gguf`);
+    using source = openGguf(ggufFiles(golden).get(type)!);
     assertEquals(source.read(name, "f32"), expected);
   }
 }

@@ -12,6 +12,7 @@ import { readAdapter, tensorsByKey, writeAdapter } from "../../train/adapter_fil
 import { checkGgufWeights } from "./file_cases.ts";
 import { casesUnder, type GoldenCase } from "./golden_case.ts";
 import { reasonToSkip } from "./kinds.ts";
+import { notBuilt } from "./not_built.ts";
 
 const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 const isCase = pathKind(`${folder}/case.json`) !== null;
@@ -24,6 +25,7 @@ for (const golden of casesUnder(folder)) {
   }
 }
 for (const golden of [...casesUnder(folder), ...real]) {
+  if (notBuilt(golden) !== null) continue;
   for (const adapter of adaptersUnder(golden.folder)) {
     const name = `${golden.id}${adapter.slice(golden.folder.length)}`;
     Deno.test(`${name}: read and written, the same bytes`, () =>

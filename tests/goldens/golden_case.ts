@@ -12,6 +12,8 @@ export interface GoldenCase {
   /** The folder that paths in case.json (`base`) are relative to. */
   readonly root: string;
   readonly info: Record<string, any>;
+  /** The folder of the model that case.json names as its base, or null where it names none or none is there. */
+  readonly base: string | null;
   /** Whether the case has this file or folder. */
   has(file: string): boolean;
   json(file: string): any;
@@ -26,11 +28,14 @@ export function goldenCase(root: string, id: string): GoldenCase {
   const folder = `${root}/${id}`;
   const json = (file: string) => JSON.parse(Deno.readTextFileSync(`${folder}/${file}`));
   const info = pathKind(`${folder}/case.json`) === null ? {} : json("case.json");
+  // Beside the case; else the case's folder may have been put below the others.
+  const places = typeof info.base === "string" ? [`${root}/${info.base}`, `${root}/../${info.base}`] : [];
   return {
     id,
     folder,
     root,
     info,
+    base: places.find((place) => pathKind(place) === "folder") ?? null,
     json,
     has: (file) => pathKind(`${folder}/${file}`) !== null,
     tensors(file) {

@@ -22,7 +22,13 @@ function declare(golden: GoldenCase): void {
   const kind = kindOf(golden);
   if (kind === null) {
     Deno.test(`${golden.id}`, () =>
-      Promise.reject(new Error("no kind of case has such files, and no reason is given")));
+      Promise.reject(
+        new Error(
+          `${golden.id} (${
+            golden.info.what ?? "without a case.json"
+          }) is of no kind that is known, nor one that not_built.ts names`,
+        ),
+      ));
   } else if (kind.files !== undefined) {
     Deno.test(golden.id, () => kind.files!(golden));
   } else {

@@ -1,13 +1,13 @@
-/** The table of golden cases: how each kind is known by its files, what runs it, and what can't be run yet. */
-import { pathKind } from "../../models/load/byte_source.ts";
+/** The table of golden cases: how each kind is known by its files, what runs it, and why some are not run. */
 import type { OpenRuntime } from "../runtimes.ts";
 import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runAdapterCase } from "./adapter_cases.ts";
-import { runPissaCase, runSeveralCase } from "./combined_cases.ts";
+import { runCombinationsCase, runPissaCase, runSeveralCase } from "./combined_cases.ts";
 import { runClassifierCase, runClassifierLoraCase, runEncoderCase } from "./bert_cases.ts";
-import { runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
+import { ggufFiles, runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
+import { modelConfig, notBuilt } from "./not_built.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { runTrainCase } from "./train_cases.ts";
 
@@ -20,44 +20,59 @@ export interface Kind {
 }
 
 const kinds: readonly Kind[] = [
-  { name: "dtypes", matches: (c) => c.has("all.safetensors"), files: runDtypesCase },
+  { name: "dtypes", matches: (c) => c.has("all.safetensors") && c.has("values.json"), files: runDtypesCase },
   { name: "GGUF types", matches: (c) => c.has("quants.gguf"), files: runQuantsCase },
   { name: "shards", matches: (c) => c.has("model/model.safetensors.index.json"), run: runShardedCase },
-  { name: "GGUF models", matches: (c) => c.has("llama-F32.gguf"), run: runGgufCase },
+  { name: "GGUF models", matches: (c) => ggufFiles(c).size > 0, run: runGgufCase },
   { name: "NF4", matches: (c) => c.has("nf4.safetensors"), run: runNf4Case },
   { name: "LoftQ", matches: (c) => c.has("loftq.safetensors"), files: runLoftqCase },
-  { name: "QLoRA", matches: (c) => c.has("packed.safetensors"), run: runQloraCase },
+  { name: "QLoRA", matches: (c) => c.has("packed.safetensors") && c.has("adapter"), run: runQloraCase },
   { name: "numbers", matches: (c) => c.has("numbers.json"), files: runNumbersCase },
   { name: "training runs", matches: (c) => c.has("trace.json") && c.has("adapter_init"), run: runTrainCase },
+  {
+    name: "combinations",
+    matches: (c) => c.has("adapters") && Array.isArray(c.info.entries),
+    run: runCombinationsCase,
+  },
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
   { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
-  { name: "classifiers' adapters", matches: (c) => c.has("adapter") && isBert(c), run: runClassifierLoraCase },
+  {
+    name: "classifiers' adapters",
+    matches: (c) => c.has("adapter") && c.has("merged.safetensors") && isA(c, "BertForSequenceClassification"),
+    run: runClassifierLoraCase,
+  },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
-  { name: "encoders", matches: (c) => c.has("model") && isBert(c) && !c.has("grads.safetensors"), run: runEncoderCase },
-  { name: "classifiers", matches: (c) => c.has("model") && isBert(c), run: runClassifierCase },
+  { name: "encoders", matches: (c) => c.has("model") && isA(c, "BertModel"), run: runEncoderCase },
+  {
+    name: "classifiers",
+    matches: (c) => c.has("model") && isA(c, "BertForSequenceClassification"),
+    run: runClassifierCase,
+  },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },
 ];
+
+const isA = (golden: GoldenCase, name: string) => modelConfig(golden)?.architectures?.[0] === name;
 
 /** The kind of a case, or null. */
 export function kindOf(golden: GoldenCase): Kind | null {
   return kinds.find((kind) => kind.matches(golden)) ?? null;
 }
 
-/** What is not built yet, by what tells that a case needs it. */
-const notYet: readonly (readonly [string, (golden: GoldenCase) => boolean])[] = [
-  ["it needs a real model: ./task test:real", (c) => c.info.source !== undefined],
+/** Cases of a model that is downloaded: which package it comes from, and the files of each kind. */
+const real: readonly (readonly string[])[] = [
+  ["tokens.json"],
+  ["io.safetensors", "tokens.json"],
+  ["dequant.json"],
+  ["last.safetensors", "logits.json"],
+  ["text.json", "trace.json", "adapter_init"],
 ];
-
-function modelType(golden: GoldenCase): string | null {
-  const own = golden.has("model/config.json") ? `${golden.folder}/model` : `${golden.root}/${golden.info.base}`;
-  return pathKind(`${own}/config.json`) === null
-    ? null
-    : JSON.parse(Deno.readTextFileSync(`${own}/config.json`)).model_type;
-}
-
-const isBert = (golden: GoldenCase) => modelType(golden) === "bert";
 
 /** Why a case is not run, or null. */
 export function reasonToSkip(golden: GoldenCase): string | null {
-  return notYet.find(([, applies]) => applies(golden))?.[0] ?? null;
+  const { info, base } = golden;
+  const isReal = typeof info.source?.package === "string" &&
+    real.some((files) => files.every((file) => golden.has(file)));
+  if (isReal) return "it needs a real model: ./task test:real";
+  if (typeof info.base === "string" && base === null) return `its base ${info.base} is not there`;
+  return notBuilt(golden);
 }

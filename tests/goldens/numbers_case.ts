@@ -38,14 +38,13 @@ function checkLayer(
 }
 
 function checkGpt2({ gpt2_config_overrides, lora: options, base_params, trainable_params, all_params }: any) {
-  if (options.use_dora) return; // counted where DoRA is
   const defaults = { vocab_size: 50257, n_positions: 1024, n_embd: 768, n_layer: 12, n_head: 12 };
   const config = gpt2Config(parseConfig({ model_type: "gpt2", ...defaults, ...gpt2_config_overrides }, "gpt2"));
   const params = mapTree(gpt2Shapes(config), placeholder, isShape) as Gpt2Params;
   const model = makeGpt2(config, params);
   assertEquals(flatten<any>(params).leaves.reduce((n, leaf) => n + sizeOf(leaf.shape), 0), base_params);
-  const { r, lora_alpha: alpha, target_modules: targets } = options;
-  const trainable = lora(model as Model, { r, alpha, targets }).matched.reduce((n, m) => n + m.trainable, 0);
+  const { r, lora_alpha: alpha, target_modules: targets, use_dora: dora } = options;
+  const trainable = lora(model as Model, { r, alpha, targets, dora }).matched.reduce((n, m) => n + m.trainable, 0);
   assertEquals(trainable, trainable_params);
   assertEquals(base_params + trainable, all_params);
 }

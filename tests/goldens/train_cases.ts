@@ -39,7 +39,7 @@ export interface TraceOptions {
 
 /** `gpt2-train-basic`, `llama-train-qv` and their like: every step on a device, ten of them on the oracle. */
 export async function runTrainCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
-  using model = await loadModel(`${golden.root}/${golden.info.base}`, { device: runtime.home });
+  using model = await loadModel(golden.base!, { device: runtime.home });
   const { values, long } = golden.rtol;
   await followTrace(golden, model, runtime, {
     rounds: runtime.slow ? 10 : Infinity,

@@ -8,9 +8,10 @@ import { train } from "../../train/loop.ts";
 import { adamw, loraPlus } from "../../train/optimiser.ts";
 import type { StepLine } from "../../train/watch.ts";
 import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
-import { assertNear, type GoldenCase, goldenCase } from "./golden_case.ts";
+import { assertNear, casesUnder, type GoldenCase } from "./golden_case.ts";
+import { kindOf, reasonToSkip } from "./kinds.ts";
 
-const root = "tests/goldens/cases";
+const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 
 /** `length` rows of a case in the order in which its batches take them; the loop's own order is passed over. */
 function rowsInOrder(golden: GoldenCase, length: number): { length: number; at(): Example } {
@@ -23,12 +24,12 @@ function rowsInOrder(golden: GoldenCase, length: number): { length: number; at()
   return { length, at: () => rows[next++ % rows.length] };
 }
 
-for (const name of ["basic", "accum", "clip", "highlr", "loraplus"]) {
-  Deno.test(`train() follows the golden run gpt2-train-${name}`, async () => {
-    const golden = goldenCase(root, `gpt2-train-${name}`);
+for (const golden of casesUnder(folder)) {
+  if (reasonToSkip(golden) !== null || kindOf(golden)?.name !== "training runs") continue;
+  Deno.test(`train() follows the golden run ${golden.id}`, async () => {
     const { hyperparameters: h, steps } = golden.json("trace.json");
     using device = await openCpu({ threads: 1 });
-    using model = await loadModel(`${root}/${golden.info.base}`, { device });
+    using model = await loadModel(golden.base!, { device });
     const { tuned, keyOf } = adapted(model, `${golden.folder}/adapter_init`);
     const { shape: [, batch, seq] } = golden.tensors("batches.safetensors").get("input_ids")!;
     const ratio = h.loraplus_lr_ratio;

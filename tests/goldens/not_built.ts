@@ -1,0 +1,74 @@
+/** What golden cases may ask for that is not built yet, by name. A case that needs anything else that is not here fails. */
+import { pathKind } from "../../models/load/byte_source.ts";
+import type { GoldenCase } from "./golden_case.ts";
+
+/** Architectures, as config.json names them. */
+const architectures = [
+  ...["distilbert", "electra", "gemma2", "gemma3_text", "gemma4_text", "gpt_neox", "gpt_oss", "granite", "granitemoe"],
+  ...["lfm2", "mixtral", "modernbert", "olmo2", "olmoe", "phi3", "qwen3_moe", "roberta", "smollm3"],
+  ...["switch_transformers", "t5", "vit"],
+];
+/** Rotary embeddings of the architectures that are. */
+const ropeTypes = ["dynamic", "yarn", "longrope"];
+/** Heads on BERT. */
+const heads = ["BertForMaskedLM", "BertForTokenClassification"];
+/** Methods, as PEFT names them. */
+const methods = [
+  ...["ADALORA", "IA3", "LOHA", "LOKR", "MISS", "OFT", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "SHIRA"],
+  ...["TRAINABLE_TOKENS", "VERA"],
+];
+/** Keys of LoRA's configuration that mean another method. */
+const loraKeys = ["alora_invocation_tokens", "layer_replication", "target_parameters"];
+/** Ways for LoRA to start. */
+const starts = ["corda", "eva", "olora", "orthogonal"];
+/** Bottleneck adapters, as AdapterHub names them. */
+const bottlenecks = ["houlsby", "pfeiffer"];
+const combinations = ["svd", "ties", "ties_svd", "magnitude_prune", "magnitude_prune_svd"];
+const optimisers = ["peft.optimizers.LoraFAOptimizer"];
+/** Objectives: the name of a case after `obj-`. */
+const objectives = [
+  ...["contrastive", "distil", "dpo", "grpo", "kto", "lm-losses", "mlm", "orpo", "packed", "reward", "simpo", "tokcls"],
+];
+
+/** A file's JSON, where it is there. */
+function jsonAt(path: string): any {
+  return pathKind(path) === "file" ? JSON.parse(Deno.readTextFileSync(path)) : null;
+}
+
+/** The configuration of the model that a case has or names. */
+export function modelConfig(golden: GoldenCase): any {
+  const own = jsonAt(`${golden.folder}/model/config.json`);
+  return own ?? (golden.base === null ? null : jsonAt(`${golden.base}/config.json`));
+}
+
+/** Every adapter's configuration in a case's own folders. */
+function adapterConfigs(golden: GoldenCase): any[] {
+  const folders = [...Deno.readDirSync(golden.folder)].filter((entry) => entry.isDirectory).map(({ name }) => name);
+  return folders.map((name) => jsonAt(`${golden.folder}/${name}/adapter_config.json`)).filter((c) => c !== null);
+}
+
+/** Why a case can't be run yet, or null. */
+export function notBuilt(golden: GoldenCase): string | null {
+  const { info } = golden, config = modelConfig(golden), adapters = adapterConfigs(golden);
+  const objective = objectives.find((name) => golden.id === `obj-${name}` || golden.id.startsWith(`obj-${name}-`));
+  const rope = config?.rope_parameters?.rope_type ?? config?.rope_scaling?.rope_type ?? config?.rope_scaling?.type;
+  const entries = Array.isArray(info.entries) ? info.entries.map((e: any) => e.combination_type) : [];
+  const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
+  const named: [string, readonly string[], readonly unknown[]][] = [
+    ["the objective", objectives, [objective]],
+    ["the architecture", architectures, [config?.model_type]],
+    ["rotary embeddings of the type", ropeTypes, [rope]],
+    ["the head", heads, [config?.architectures?.[0]]],
+    ["the method", methods, adapters.map((a) => a.peft_type)],
+    ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
+    ["the start", starts, [info.init_lora_weights]],
+    ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],
+    ["the combination", combinations, entries],
+    ["the optimiser", optimisers, [optimiser]],
+  ];
+  for (const [what, list, found] of named) {
+    const name = found.find((x) => list.includes(x as string));
+    if (name !== undefined) return `${what} ${name} is not built yet`;
+  }
+  return null;
+}
