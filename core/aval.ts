@@ -1,4 +1,5 @@
-import type { DType } from "./dtype.ts";
+import { byteSize, type DType } from "./dtype.ts";
+import { ShapeError } from "./errors.ts";
 
 /** What is known of a value before it is computed: its shape and dtype. Printed as `f32[2,3]`. */
 export interface Aval {
@@ -34,4 +35,27 @@ export function sameShape(a: readonly number[], b: readonly number[]): boolean {
 /** `f32[2,3]`. */
 export function formatAval(aval: Aval): string {
   return `${aval.dtype}[${aval.shape.join(",")}]`;
+}
+
+/**
+ * @throws {ShapeError} that begins with `what` (is asked to make), unless a shape is a list of whole numbers from 0
+ */
+export function checkShape(what: string, shape: readonly number[]): void {
+  if (!Array.isArray(shape)) throw new ShapeError(`${what} a value of shape ${shape}: a shape is a list of sizes`);
+  const wrong = Array.from(shape).findIndex((d) => !Number.isSafeInteger(d) || d < 0);
+  if (wrong < 0) return;
+  throw new ShapeError(
+    `${what} a value of shape [${shape}]: ${shape[wrong]} is no size, which is a whole number from 0`,
+  );
+}
+
+/**
+ * @throws {ShapeError} that begins with `what` (is asked to make), unless a shape is a shape and a dtype one that there is
+ */
+export function checkAval(what: string, { shape, dtype }: Aval): void {
+  checkShape(what, shape);
+  if (typeof dtype === "string" && Object.hasOwn(byteSize, dtype)) return;
+  throw new ShapeError(
+    `${what} a value of dtype ${String(dtype)}: choose one of ${Object.keys(byteSize).join(", ")}`,
+  );
 }

@@ -1,3 +1,4 @@
+import { ShapeError } from "./errors.ts";
 import { isPacked, packedLayout, type PackedType } from "./packed.ts";
 
 /**
@@ -113,4 +114,27 @@ export function fromF16(bits: number): number {
 /** The number that an element of a host array stands for. */
 export function numberOf(dtype: DType, element: number): number {
   return dtype === "f16" ? fromF16(element) : dtype === "bf16" ? fromBf16(element) : element;
+}
+
+const wholeRange: Partial<Record<DType, readonly [number, number]>> = {
+  i32: [-(2 ** 31), 2 ** 31 - 1],
+  u32: [0, 2 ** 32 - 1],
+  bool: [0, 1],
+};
+
+/**
+ * @throws {ShapeError} that begins with `what`, unless a dtype has a value for a number: i32 and u32 have whole ones
+ */
+export function checkHolds(what: string, dtype: DType, value: number): void {
+  const range = wholeRange[dtype];
+  if (typeof value === "number" && (!range || (Number.isInteger(value) && value >= range[0] && value <= range[1]))) {
+    return;
+  }
+  if (typeof value !== "number") throw new ShapeError(`${what}: ${JSON.stringify(value)} is not a number`);
+  const mend = dtype === "bool"
+    ? "give 0 or 1"
+    : Number.isInteger(value)
+    ? `give one from ${range![0]} to ${range![1]}`
+    : `convert(x, "f32") first, or give a whole number`;
+  throw new ShapeError(`${what}: ${value} is not a number of ${dtype}; ${mend}`);
 }

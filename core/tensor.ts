@@ -1,6 +1,6 @@
-import { type Aval, formatAval, sizeOf } from "./aval.ts";
+import { type Aval, checkAval, formatAval, sizeOf } from "./aval.ts";
 import {
-  byteSize,
+  checkHolds,
   type DType,
   type HostArray,
   hostArray,
@@ -146,15 +146,7 @@ export function upload(home: TensorHome, host: HostTensor): Tensor {
 
 /** Memory that data does not fill would show what was there before. */
 function checkHost({ shape, dtype, data }: HostTensor): void {
-  if (!(dtype in byteSize)) {
-    throw new ShapeError(`there is no dtype ${dtype}: choose one of ${Object.keys(byteSize).join(", ")}`);
-  }
-  const wrong = shape.find((d) => !Number.isSafeInteger(d) || d < 0);
-  if (wrong !== undefined) {
-    throw new ShapeError(
-      `a tensor can't have the shape [${shape}]: ${wrong} is no size, which is a whole number from 0`,
-    );
-  }
+  checkAval("Cannot upload", { shape, dtype });
   const { Elements, length } = hostForm(dtype, sizeOf(shape));
   if (!(data instanceof Elements) || data.length !== length) {
     throw new ShapeError(
@@ -169,22 +161,25 @@ function checkHost({ shape, dtype, data }: HostTensor): void {
 export type Nested = number | readonly Nested[];
 
 /**
- * A tensor from nested lists: `tensor(device, [[1, 2], [3, 4]])` is f32[2,2].
+ * A tensor from nested lists: `tensor(device, [[1, 2], [3, 4]])` is f32[2,2], and `tensor(device, [])` f32[0].
  *
- * @throws {ShapeError} when the lists are ragged
+ * @throws {ShapeError} when the lists are ragged, or hold what the dtype does not
  */
 export function tensor(home: TensorHome, values: Nested, dtype: DType = "f32"): Tensor {
   const shape: number[] = [];
-  for (let at: Nested = values; typeof at !== "number"; at = at[0]) shape.push(at.length);
+  for (let at: Nested | undefined = values; Array.isArray(at); at = at[0]) shape.push(at.length);
+  checkAval("Cannot make", { shape, dtype });
+  if (isPacked(dtype)) throw new ShapeError(`Cannot make a tensor of ${dtype} from numbers: quantize an f32 one`);
   const data = hostArray(dtype, sizeOf(shape));
   const toBits = dtype === "f16" ? toF16 : dtype === "bf16" ? toBf16 : Number;
   let i = 0;
   const fill = (at: Nested, depth: number) => {
-    if (typeof at === "number" ? depth !== shape.length : at.length !== shape[depth]) {
+    if (depth === shape.length) {
+      checkHolds("Cannot make a tensor", dtype, at as number);
+      data[i++] = toBits(at as number);
+    } else if (!Array.isArray(at) || at.length !== shape[depth]) {
       throw new ShapeError(`the lists of a tensor are ragged: [${shape}] was expected at depth ${depth}`);
-    }
-    if (typeof at === "number") data[i++] = toBits(at);
-    else at.forEach((x) => fill(x, depth + 1));
+    } else at.forEach((x) => fill(x, depth + 1));
   };
   fill(values, 0);
   return upload(home, { shape, dtype, data });

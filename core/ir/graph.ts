@@ -2,7 +2,7 @@
  * The graph that every transform reads and makes: nodes apply primitives to values, values are outputs of nodes. Nodes are
  * immutable; a transform builds new ones and reuses what it does not change.
  */
-import { type Aval, formatAval } from "../aval.ts";
+import { type Aval, checkAval, formatAval } from "../aval.ts";
 import { LowrankError, ShapeError } from "../errors.ts";
 import { refusePrimitives } from "../opaque.ts";
 import type { Lowering } from "./lowering.ts";
@@ -134,6 +134,7 @@ export interface Graph {
 /** Applies a primitive; the shape rule decides the avals of what comes out. */
 export function bind<P>(prim: Primitive<P>, inputs: readonly Value[], params: P): readonly Value[] {
   const avals = prim.infer(inputs.map((v) => v.aval), params);
+  for (const aval of avals) checkAval(`Cannot ${prim.name} to`, aval);
   return new Node(prim, inputs, params, avals).outs;
 }
 

@@ -163,13 +163,14 @@ export function attention(q: Operand, k: Operand, v: Operand, options: Attention
   const [query, key, value] = [asValue(q), asValue(k), asValue(v)];
   const [b, queries, heads, width] = query.shape;
   const [kb, keys, kvHeads, kwidth] = key.shape;
+  const f32 = [query, key, value].every(({ dtype }) => dtype === "f32");
   if (
-    query.shape.length !== 4 || key.shape.length !== 4 || !sameShape(key.shape, value.shape) || kb !== b ||
+    !f32 || query.shape.length !== 4 || key.shape.length !== 4 || !sameShape(key.shape, value.shape) || kb !== b ||
     kwidth !== width || (kvHeads === 0 ? heads !== 0 : heads % kvHeads !== 0)
   ) {
     throw new ShapeError(
       `Cannot attend from ${formatAval(query.aval)} to keys ${formatAval(key.aval)} and values ` +
-        `${formatAval(value.aval)}: they are [B,Tq,H,dh] and twice [B,Tk,Hkv,dh], where Hkv divides H`,
+        `${formatAval(value.aval)}: they are f32, [B,Tq,H,dh] and twice [B,Tk,Hkv,dh], where Hkv divides H`,
     );
   }
   const mask = options.mask === undefined ? full([b, keys], 1, "bool") : asValue(options.mask, "bool");

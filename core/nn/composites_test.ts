@@ -2,8 +2,8 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
 import { ShapeError } from "../errors.ts";
 import { newInput, nodesOf, type Value } from "../ir/graph.ts";
-import { reduceSum } from "../ops/broadcast.ts";
-import { mul, sin } from "../ops/elementwise.ts";
+import { full, reduceSum } from "../ops/broadcast.ts";
+import { mul, pow, sin } from "../ops/elementwise.ts";
 import type { Tensor } from "../tensor.ts";
 import { grad } from "../transforms/grad.ts";
 import { gelu, geluTanh, silu, swiglu } from "./activation.ts";
@@ -186,4 +186,34 @@ Deno.test("sizes that do not fit are refused with both named", () => {
   const x = newInput({ shape: [2, 3], dtype: "f32" });
   const error = assertThrows(() => rmsNorm(x, newInput({ shape: [4], dtype: "f32" }), 1e-5), ShapeError);
   assertEquals(error.message, "Cannot rmsNorm f32[2,3] with a gamma of f32[4]: it takes [3]");
+});
+
+Deno.test("the derivatives of pow at base 0 and at exponent 0 are their limits, and so are those of these", () => {
+  const at = (a: number, b: number) => {
+    const of = (x: Tensor, y: Tensor) => {
+      const f = (x: Value, y: Value) => reduceSum(pow(x, y));
+      return [grad(f)(x as never, y as never), grad(f, { argnums: 1 })(x as never, y as never)] as Value[];
+    };
+    const [byBase, byExponent] = runOracle(of, oracleTensor([1], [a]), oracleTensor([1], [b])) as {
+      data: Float64Array;
+    }[];
+    return [byBase.data[0], byExponent.data[0]];
+  };
+  // PyTorch's: 0^0 is 1 and does not move with the exponent.
+  assertEquals(at(0, 2), [0, 0]);
+  assertEquals(at(0, 1), [1, 0]);
+  assertEquals(at(0, 0), [0, 0]);
+  assertEquals(at(0, -1), [-Infinity, -Infinity]);
+  assertEquals(at(3, 0), [0, Math.log(3)]);
+  assertEquals(at(-2, 2)[0], -4);
+  assert(Number.isNaN(at(-2, 2)[1]));
+  const slopes = (order: number) => {
+    let f = (x: Value): Value => reduceSum(pow(x, full([1], 2)));
+    for (let i = 0; i < order; i++) {
+      const g = f;
+      f = (x) => reduceSum(grad(g)(x) as Value);
+    }
+    return (runOracle(f, oracleTensor([1], [0])) as { data: Float64Array }).data[0];
+  };
+  assertEquals([0, 1, 2, 3].map(slopes), [0, 0, 2, 0]);
 });

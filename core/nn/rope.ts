@@ -45,6 +45,7 @@ const ropePrim: Primitive<null> = defineComposite<null>({
 export function rope(x: Operand, angles: { readonly cos: Operand; readonly sin: Operand }): Value {
   const value = asValue(x);
   const [b, t, , dh] = value.shape;
+  if (value.shape.length !== 4) throw new ShapeError(`Cannot rotate ${formatAval(value.aval)}: it takes f32[B,T,H,dh]`);
   const [c, s] = [angles.cos, angles.sin].map((v) => {
     const given = asValue(v);
     if (given.shape.length !== 3 || given.shape[1] !== t || given.shape[2] * 2 !== dh) {
@@ -66,6 +67,7 @@ export function rope(x: Operand, angles: { readonly cos: Operand; readonly sin: 
 export function ropeAngles(positions: Operand, inverseFrequencies: ArrayLike<number>): { cos: Value; sin: Value } {
   const at = convert(positions, "f32");
   const n = inverseFrequencies.length;
+  if (n === 0) throw new ShapeError("Cannot rotate by no frequencies: give at least one");
   const shape = [...at.shape, n];
   const frequencies = broadcastTo(vector(Array.from(inverseFrequencies, Math.fround)), shape);
   const angle = mul(broadcastTo(reshape(at, [...at.shape, 1]), shape), frequencies);

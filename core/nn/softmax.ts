@@ -3,6 +3,7 @@ import type { Value } from "../ir/graph.ts";
 import { bind1 } from "../ir/graph.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { reduceSum } from "../ops/broadcast.ts";
+import { axisOf } from "../ops/arguments.ts";
 import { asValue } from "../ops/constant.ts";
 import { div, exp, log, mul, sub } from "../ops/elementwise.ts";
 import { reduceMax } from "../ops/reduce.ts";
@@ -60,6 +61,6 @@ export function logSoftmax(x: Operand, axis = -1): Value {
 function alongLast(x: Operand, axis: number, f: (x: Value) => Value): Value {
   const value = asValue(x);
   const last = value.shape.length - 1;
-  const at = axis < 0 ? axis + value.shape.length : axis;
+  const at = axisOf("softmax", value.aval, axis);
   return at === last ? f(value) : moveAxis(f(moveAxis(value, at, last)), last, at);
 }

@@ -5,13 +5,15 @@ import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { View } from "../ir/lowering.ts";
 import type { Operand } from "../tensor.ts";
+import { axesOf, shapeOf } from "./arguments.ts";
 import { asValue, constant } from "./constant.ts";
 
 /** Copies along new axes: axis i of the input is axis `dims[i]` of the output, of the same size or stretched from 1. */
 export const broadcastPrim: Primitive<{ shape: readonly number[]; dims: readonly number[] }> = {
   name: "broadcast",
   infer: ([x], { shape, dims }) => {
-    if (dims.length !== x.shape.length || x.shape.some((d, i) => d !== 1 && d !== shape[dims[i]])) {
+    const fits = x.shape.every((d, i) => dims[i] in shape && (d === 1 || d === shape[dims[i]]));
+    if (dims.length !== x.shape.length || !fits) {
       throw new ShapeError(`Cannot broadcast ${formatAval(x)} to [${shape}] with its axes at [${dims}]`);
     }
     return [{ shape, dtype: x.dtype }];
@@ -39,6 +41,7 @@ export const broadcastPrim: Primitive<{ shape: readonly number[]; dims: readonly
  */
 export function broadcastTo(x: Operand, shape: readonly number[], options: { leading?: boolean } = {}): Value {
   const value = asValue(x);
+  shapeOf("broadcast", shape);
   if (!options.leading && sameShape(value.shape, shape)) return value;
   const extra = shape.length - value.shape.length;
   return bind1(broadcastPrim, [value], { shape, dims: value.shape.map((_, i) => i + extra) });
@@ -93,14 +96,22 @@ export function reshapeView(source: View, shape: readonly number[]): View | null
 /** The same elements under another shape; one size may be -1. */
 export function reshape(x: Operand, shape: readonly number[]): Value {
   const value = asValue(x);
-  const known = shape.reduce((n, d) => d === -1 ? n : n * d, 1);
-  const full = shape.map((d) => d === -1 ? sizeOf(value.shape) / known : d);
+  const open = Array.isArray(shape) ? shape.indexOf(-1) : -1;
+  if (open >= 0) shapeOf(`reshape ${formatAval(value.aval)}`, shape.toSpliced(open, 1));
+  const known = open >= 0 ? sizeOf(shape.toSpliced(open, 1)) : 1;
+  const full = open >= 0 ? shape.with(open, known === 0 ? 0 : sizeOf(value.shape) / known) : shape;
+  if (open >= 0 && !Number.isInteger(full[open])) {
+    throw new ShapeError(
+      `Cannot reshape ${formatAval(value.aval)} to [${shape}]: ${known} does not divide its elements`,
+    );
+  }
+  shapeOf(`reshape ${formatAval(value.aval)}`, full);
   return sameShape(full, value.shape) ? value : bind1(reshapePrim, [value], { shape: full });
 }
 
 /** A constant in every place of a shape. */
 export function full(shape: readonly number[], value: number, dtype: DType = "f32"): Value {
-  return broadcastTo(constant(value, dtype), shape);
+  return broadcastTo(constant(value, dtype), shapeOf("fill", shape));
 }
 
 /** The window of a whole, contiguous buffer of `shape`. */
@@ -118,9 +129,10 @@ export const dropAxes = (shape: readonly number[], axes: readonly number[]) =>
 /** The shape rule of reductions. */
 export function inferReduce(name: string) {
   return ([x]: readonly Aval[], { axes }: Axes): Aval[] => {
-    if (axes.some((a) => a < 0 || a >= x.shape.length) || x.dtype === "f16" || x.dtype === "bf16") {
-      throw new ShapeError(`Cannot ${name} ${formatAval(x)} over axes [${axes}]: it takes f32 or i32 and axes it has`);
+    if (x.dtype !== "f32" && x.dtype !== "i32" && x.dtype !== "u32") {
+      throw new ShapeError(`Cannot ${name} ${formatAval(x)}: it takes f32, i32 or u32; convert(x, "f32") first`);
     }
+    axesOf(name, x, axes);
     return [{ shape: dropAxes(x.shape, axes), dtype: x.dtype }];
   };
 }
@@ -137,13 +149,6 @@ export const reduceSumPrim: Primitive<Axes> = {
   batch: ({ inputs: [x], params: { axes } }) => [reduceSum(x, axes.map((a) => a + 1))],
   lowering: { kind: "reduce", op: "sum", axes: (p) => p.axes },
 };
-
-/** Axes as positions from the front, sorted; all of them by default. */
-export function normaliseAxes(x: Value, axes: number | readonly number[] | undefined): number[] {
-  const rank = x.shape.length;
-  const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === "number" ? [axes] : [...axes];
-  return list.map((a) => a < 0 ? a + rank : a).sort((a, b) => a - b);
-}
 
 /** A kernel reduces one run of neighbouring axes, so scattered ones are reduced run by run, the last first. */
 function reduceRuns(prim: Primitive<Axes>, x: Value, axes: readonly number[]): Value {
@@ -170,7 +175,7 @@ export function reduceWith(
   { keep }: { keep?: boolean },
 ): Value {
   const value = asValue(x);
-  const list = normaliseAxes(value, axes);
+  const list = axesOf(prim.name, value.aval, axes).sort((a, b) => a - b);
   const y = reduceRuns(prim, value, list);
   return keep ? reshape(y, value.shape.map((d, i) => list.includes(i) ? 1 : d)) : y;
 }

@@ -1,6 +1,7 @@
-import type { DType } from "../dtype.ts";
+import { checkHolds, type DType, fromBf16, fromF16, toBf16, toF16 } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
+import { isPacked } from "../packed.ts";
 import { type Operand, Tensor, tensorValue } from "../tensor.ts";
 
 /** A constant of rank 0. */
@@ -14,16 +15,25 @@ export const constantPrim: Primitive<{ value: number; dtype: DType }> = {
 
 /** A rank-0 constant: `constant(0.5)` is f32[]. */
 export function constant(value: number | boolean, dtype: DType = "f32"): Value {
-  return bind1(constantPrim, [], { value: Number(value), dtype });
+  return constantFor("make a constant", value, dtype);
+}
+
+/** A constant for an operation that `name` says. f16 and bf16 constants are the nearest that these have. */
+function constantFor(name: string, value: number | boolean, dtype: DType): Value {
+  const number = typeof value === "boolean" ? Number(value) : value;
+  if (isPacked(dtype)) throw new ShapeError(`Cannot ${name} of ${dtype}: a packed array is made by quantize`);
+  checkHolds(`Cannot ${name}`, dtype, number);
+  const held = dtype === "f16" ? fromF16(toF16(number)) : dtype === "bf16" ? fromBf16(toBf16(number)) : number;
+  return bind1(constantPrim, [], { value: held, dtype });
 }
 
 /**
- * An operand as a value.
+ * An operand as a value; a number as a constant of `dtype`, for an operation that `name` says.
  *
- * @throws {ShapeError} when it is none
+ * @throws {ShapeError} when it is none, or a number that the dtype has not
  */
-export function asValue(x: Operand, dtype: DType = "f32"): Value {
-  if (typeof x === "number") return constant(x, dtype);
+export function asValue(x: Operand, dtype: DType = "f32", name: string = "make a constant"): Value {
+  if (typeof x === "number") return constantFor(name, x, dtype);
   if (x instanceof Tensor) return tensorValue(x);
   if (x instanceof Value) return x;
   throw new ShapeError(

@@ -2,6 +2,7 @@ import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
+import { axesOf, said } from "./arguments.ts";
 import { asValue } from "./constant.ts";
 import { convert } from "./elementwise.ts";
 import { asNumbers } from "./quantize.ts";
@@ -27,6 +28,7 @@ export function freeAxes(rank: number, contract: readonly number[], batch: reado
 export const dotPrim: Primitive<DotDims> = {
   name: "dot",
   infer: ([a, b], { contract, batch }) => {
+    for (const [x, i] of [[a, 0], [b, 1]] as const) axesOf("matmul", x, [...contract[i], ...batch[i]]);
     for (const [what, [as, bs]] of [["contracted", contract], ["batch", batch]] as const) {
       const [sa, sb] = [as.map((i) => a.shape[i]), bs.map((i) => b.shape[i])];
       if (sa.length !== sb.length || sa.some((d, i) => d !== sb[i])) {
@@ -97,9 +99,20 @@ function adjoint(
   return convert(transpose(out, x.shape.map((_, i) => order.indexOf(i))), x.dtype);
 }
 
-/** A product with explicit dimension numbers. */
+/**
+ * A product with explicit dimension numbers.
+ *
+ * @throws {ShapeError} when an axis is missing or named twice, or sizes differ
+ */
 export function dot(a: Operand, b: Operand, dims: DotDims): Value {
-  return bind1(dotPrim, [asNumbers(a), asNumbers(b)], dims);
+  const [x, y] = [asNumbers(a), asNumbers(b)];
+  const pair = (axes: unknown): [number[], number[]] => {
+    if (!Array.isArray(axes) || axes.length !== 2 || !axes.every((list) => Array.isArray(list))) {
+      throw new ShapeError(`Cannot matmul by axes ${said(axes)}: give a list of axes for either side`);
+    }
+    return [axesOf("matmul", x.aval, axes[0]), axesOf("matmul", y.aval, axes[1])];
+  };
+  return bind1(dotPrim, [x, y], { contract: pair(dims.contract), batch: pair(dims.batch) });
 }
 
 /**
@@ -112,6 +125,6 @@ export function matmul(a: Operand, b: Operand, options: { transposeB?: boolean }
   const [x, w] = [asValue(a), asValue(b)];
   const extra = Math.max(0, w.shape.length - 2);
   const batch = Array.from({ length: extra }, (_, i) => i);
-  const k = options.transposeB ? w.shape.length - 1 : Math.max(0, w.shape.length - 2);
-  return dot(x, w, { contract: [[x.shape.length - 1], [k]], batch: [batch, batch] });
+  const k = options.transposeB || w.shape.length < 2 ? -1 : -2;
+  return dot(x, w, { contract: [[-1], [k]], batch: [batch, batch] });
 }

@@ -5,6 +5,7 @@ import { ShapeError } from "../errors.ts";
 import { type Aval, formatAval } from "../aval.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
 import type { ScalarOp } from "../ir/scalar_op.ts";
+import { isPacked } from "../packed.ts";
 import { type Operand, Tensor } from "../tensor.ts";
 import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
@@ -17,7 +18,7 @@ const accepts: Record<Kind, (d: DType) => boolean> = {
   number: (d) => d === "f32" || d === "i32" || d === "u32",
   integer: (d) => d === "i32" || d === "u32",
   bits: (d) => d === "i32" || d === "u32" || d === "bool",
-  any: () => true,
+  any: (d) => !isPacked(d),
 };
 
 const kindNames: Record<Kind, string> = {
@@ -112,7 +113,11 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
   pow: elementwise(
     "pow",
     "float",
-    derivative(([a, b]) => mul(b, pow(a, sub(b, 1))), ([a], y) => mul(log(a), y)),
+    // By the limit where 0 would meet infinity: b·a^(b-1) is 0 for b = 0, and a^b·log a for a = 0 and b ≥ 0.
+    derivative(
+      ([a, b]) => mul(b, pow(a, sub(select(eq(b, 0), 1, b), 1))),
+      ([a, b], y) => mul(log(select(and(eq(a, 0), ge(b, 0)), 1, a)), y),
+    ),
   ),
   // Where both are equal the first takes the gradient.
   max: elementwise(
@@ -141,7 +146,10 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
 export const selectPrim: Primitive<null> = {
   name: "select",
   infer: ([c, a, b]) => {
-    if (c.dtype !== "bool" || a.dtype !== b.dtype || !sameShape(c.shape, a.shape) || !sameShape(a.shape, b.shape)) {
+    if (
+      c.dtype !== "bool" || a.dtype !== b.dtype || isPacked(a.dtype) || !sameShape(c.shape, a.shape) ||
+      !sameShape(a.shape, b.shape)
+    ) {
       throw new ShapeError(
         `Cannot select by ${formatAval(c)} between ${formatAval(a)} and ${formatAval(b)}: ` +
           `it takes a bool and two values of one dtype, all of one shape`,
@@ -166,7 +174,14 @@ export const selectPrim: Primitive<null> = {
 
 export const convertPrim: Primitive<{ dtype: DType }> = {
   name: "convert",
-  infer: ([x], { dtype }) => [{ shape: x.shape, dtype }],
+  infer: ([x], { dtype }) => {
+    if (isPacked(dtype) || isPacked(x.dtype)) {
+      throw new ShapeError(
+        `Cannot convert ${formatAval(x)} to ${dtype}: quantize makes packed arrays, dequantize reads them`,
+      );
+    }
+    return [{ shape: x.shape, dtype }];
+  },
   vjp: ({ cts: [ct], inputs: [x] }) => [ct && isFloat(x.dtype) && isFloat(ct.dtype) ? convert(ct, x.dtype) : null],
   batch: ({ inputs: [x], params }) => [convert(x, params.dtype)],
   lowering: { kind: "scalar", op: "convert" },
@@ -176,7 +191,7 @@ export const bitcastPrim: Primitive<{ dtype: DType }> = {
   name: "bitcast",
   infer: ([x], { dtype }) => {
     for (const each of [x.dtype, dtype]) {
-      if (!accepts.number(each)) {
+      if (each !== "f32" && each !== "i32" && each !== "u32") {
         throw new ShapeError(`Cannot bitcast ${formatAval(x)} to ${dtype}: both are f32, i32 or u32`);
       }
     }
@@ -209,13 +224,18 @@ export function broadcastShape(name: string, shapes: readonly (readonly number[]
 
 /** Operands as values of one shape and one dtype; a number takes the dtype of the others. */
 function align(name: string, operands: readonly Operand[]): Value[] {
-  const typed = operands.find((x) => typeof x !== "number") as Value | Tensor | undefined;
-  const values = operands.map((x) => asValue(x, typed?.dtype ?? "f32"));
+  const typed = operands.find((x) => x instanceof Value || x instanceof Tensor) as Value | Tensor | undefined;
+  const dtype = typed?.dtype ?? "f32";
+  const values = operands.map((x) => {
+    const told = typeof x === "number" && dtype !== "f32" ? `${name} ${formatAval(typed!.aval)} and ${x}` : name;
+    return asValue(x, dtype, told);
+  });
   const shape = broadcastShape(name, values.map((v) => v.shape));
   return values.map((v) => broadcastTo(v, shape));
 }
 
-const unary = (name: keyof typeof primitives) => (x: Operand): Value => bind1(primitives[name], [asValue(x)], null);
+const unary = (name: keyof typeof primitives) => (x: Operand): Value =>
+  bind1(primitives[name], [asValue(x, "f32", name)], null);
 const binary = (name: keyof typeof primitives) => (a: Operand, b: Operand): Value =>
   bind1(primitives[name], align(name, [a, b]), null);
 

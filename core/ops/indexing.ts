@@ -2,7 +2,9 @@
 import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import { isPacked } from "../packed.ts";
 import type { Operand } from "../tensor.ts";
+import { areWhole, said } from "./arguments.ts";
 import { broadcastTo, full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { add, and, clamp, convert, ge, lt, mul, select } from "./elementwise.ts";
@@ -41,7 +43,13 @@ function flatRows(ids: Value, count: number): Value {
   return add(clamp(ids, 0, count - 1), mul(iota(ids.shape, 0), count));
 }
 
-/** Rows of `table` (axis 0) at i32 `indices` of any shape. */
+/**
+ * Rows of `table` (axis 0) at i32 `indices` of any shape: f32[words, width] at i32[B,T] is f32[B,T,width]. Indices are data, so
+ * they can't be checked: one outside is clamped, a negative one to row 0 and one too large to the last row. The gradient goes
+ * to the row that was read.
+ *
+ * @throws {ShapeError} when the indices are not i32, or the table has no rows
+ */
 export function gather(table: Operand, indices: Operand): Value {
   return bind1(gatherPrim, [asNumbers(table), asValue(indices, "i32")], null);
 }
@@ -102,9 +110,11 @@ export function scatterAdd(indices: Operand, updates: Operand, targets: number):
 export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
   name: "dynamicSlice",
   infer: ([x, ...starts], { sizes }) => {
-    const fits = sizes.length === x.shape.length && sizes.every((d, i) => d <= x.shape[i]);
+    const fits = areWhole(sizes) && sizes.length === x.shape.length && sizes.every((d, i) => d <= x.shape[i]);
     if (!fits || starts.length !== sizes.length || starts.some((s) => s.shape.length > 0 || s.dtype !== "i32")) {
-      throw new ShapeError(`Cannot take a [${sizes}] window of ${formatAval(x)}: one i32 start and a size per axis`);
+      throw new ShapeError(
+        `Cannot take a ${said(sizes)} window of ${formatAval(x)}: one i32 start and a size per axis`,
+      );
     }
     return [{ shape: sizes, dtype: x.dtype }];
   },
@@ -121,9 +131,17 @@ export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
   lowering: { kind: "dynamicSlice" },
 };
 
-/** The window of `sizes` of `x` that begins at `starts`, one i32 scalar an axis: data, so that no place needs a program. */
+function startsOf(starts: readonly Operand[]): Value[] {
+  if (!Array.isArray(starts)) throw new ShapeError(`a window begins at a list of starts, not at ${said(starts)}`);
+  return (starts as readonly Operand[]).map((s) => asValue(s, "i32", "begin a window"));
+}
+
+/**
+ * The window of `sizes` of `x` that begins at `starts`, one i32 scalar an axis: data, so that no place needs a program. A window
+ * that would reach outside is moved inside.
+ */
 export function dynamicSlice(x: Operand, starts: readonly Operand[], sizes: readonly number[]): Value {
-  return bind1(dynamicSlicePrim, [asValue(x), ...starts.map((s) => asValue(s, "i32"))], { sizes });
+  return bind1(dynamicSlicePrim, [asValue(x), ...startsOf(starts)], { sizes });
 }
 
 /** The input with `update` written over the window that starts at the i32 scalars that follow. */
@@ -131,8 +149,13 @@ export const dynamicUpdateSlicePrim: Primitive<null> = {
   name: "dynamicUpdateSlice",
   infer: ([x, update, ...starts]) => {
     const fits = x.shape.length === update.shape.length && update.shape.every((d, i) => d <= x.shape[i]);
-    if (!fits || update.dtype !== x.dtype || starts.length !== x.shape.length) {
-      throw new ShapeError(`Cannot write ${formatAval(update)} over a window of ${formatAval(x)}: it must fit inside`);
+    const scalars = starts.length === x.shape.length && starts.every((s) => s.shape.length === 0 && s.dtype === "i32");
+    if (!fits || update.dtype !== x.dtype || isPacked(x.dtype) || !scalars) {
+      throw new ShapeError(
+        `Cannot write ${formatAval(update)} over a window of ${
+          formatAval(x)
+        }: it must fit inside, with one i32 start an axis`,
+      );
     }
     return [x];
   },
@@ -151,7 +174,10 @@ export const dynamicUpdateSlicePrim: Primitive<null> = {
   lowering: { kind: "dynamicUpdate" },
 };
 
-/** `x` with `update` written over it from `starts` on, one i32 scalar an axis; in place where `x` is not needed again. */
+/**
+ * `x` with `update` written over it from `starts` on, one i32 scalar an axis; in place where `x` is not needed again. A window
+ * that would reach outside is moved inside.
+ */
 export function dynamicUpdateSlice(x: Operand, update: Operand, starts: readonly Operand[]): Value {
-  return bind1(dynamicUpdateSlicePrim, [asValue(x), asValue(update), ...starts.map((s) => asValue(s, "i32"))], null);
+  return bind1(dynamicUpdateSlicePrim, [asValue(x), asValue(update), ...startsOf(starts)], null);
 }

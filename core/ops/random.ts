@@ -4,6 +4,7 @@ import { OptionError, ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { full, reshape } from "./broadcast.ts";
+import { shapeOf } from "./arguments.ts";
 import { asValue } from "./constant.ts";
 import { bitcast, convert, cos, log, lt, max, mul, select, shr, sqrt, sub, xor } from "./elementwise.ts";
 import { concat, slice } from "./structure.ts";
@@ -48,7 +49,7 @@ export function randomUniform(key: Operand, shape: readonly number[]): Value {
 
 /** Standard normal f32, by Box and Muller's transform. */
 export function randomNormal(key: Operand, shape: readonly number[]): Value {
-  const u = randomUniform(key, [2, ...shape]);
+  const u = randomUniform(key, [2, ...shapeOf("draw", shape)]);
   const [a, b] = [0, 1].map((i) => reshape(slice(u, 0, i, i + 1), shape));
   return mul(sqrt(mul(log(max(sub(1, a), 2 ** -25)), -2)), cos(mul(b, 2 * Math.PI)));
 }
@@ -69,6 +70,7 @@ export function foldIn(key: Operand, data: Operand): Value {
 /** Zero with probability `rate`, else x / (1 - rate). Backward regenerates the mask instead of saving it. */
 export function dropout(x: Operand, key: Operand, rate: number): Value {
   const value = asValue(x);
+  if (!(rate >= 0 && rate < 1)) throw new OptionError(`a rate of dropout is from 0 to below 1, not ${rate}`);
   if (rate === 0) return value;
   return select(lt(randomUniform(key, value.shape), rate), 0, mul(value, 1 / (1 - rate)));
 }

@@ -1,18 +1,19 @@
 import { type Aval, formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import { isPacked } from "../packed.ts";
 import type { Operand } from "../tensor.ts";
 import {
   type Axes,
   broadcastTo,
   dropAxes,
   inferReduce,
-  normaliseAxes,
   reduceSum,
   reduceWith,
   reshape,
   unreduce,
 } from "./broadcast.ts";
+import { axesOf, axisOf } from "./arguments.ts";
 import { asValue } from "./constant.ts";
 import { div, eq, le, mul, select } from "./elementwise.ts";
 import { iota } from "./structure.ts";
@@ -46,9 +47,10 @@ export const reduceMaxPrim: Primitive<Axes> = {
 export const argmaxPrim: Primitive<{ axis: number }> = {
   name: "argmax",
   infer: ([x], { axis }) => {
-    if (axis < 0 || axis >= x.shape.length) {
-      throw new ShapeError(`Cannot take the argmax of ${formatAval(x)} along axis ${axis}`);
+    if (x.dtype === "bool" || isPacked(x.dtype)) {
+      throw new ShapeError(`Cannot argmax ${formatAval(x)}: it takes numbers; convert(x, "f32") first`);
     }
+    axisOf("argmax", x, axis);
     demandElements("argmax", x, [axis]);
     return [{ shape: dropAxes(x.shape, [axis]), dtype: "i32" }];
   },
@@ -65,7 +67,10 @@ export function reduceMax(x: Operand, axes?: number | readonly number[], options
 /** The mean over some axes, or all. */
 export function mean(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   const value = asValue(x);
-  const list = normaliseAxes(value, axes);
+  const list = axesOf("mean", value.aval, axes);
+  if (value.dtype !== "f32") {
+    throw new ShapeError(`Cannot mean ${formatAval(value.aval)}: it takes f32; convert(x, "f32") first`);
+  }
   demandElements("mean", value.aval, list);
   const count = list.reduce((n, a) => n * value.shape[a], 1);
   return mul(reduceSum(value, axes, options), 1 / count);
@@ -74,13 +79,13 @@ export function mean(x: Operand, axes?: number | readonly number[], options: { k
 /** The i32 position of the first greatest element along an axis; NaN is passed over. */
 export function argmax(x: Operand, axis = -1): Value {
   const value = asValue(x);
-  return bind1(argmaxPrim, [value], { axis: axis < 0 ? axis + value.shape.length : axis });
+  return bind1(argmaxPrim, [value], { axis: axisOf("argmax", value.aval, axis) });
 }
 
 /** Running sums along the last axis. O(n²) work in one kernel that stores no n x n array: meant for masks, n ≤ 8192. */
 export function cumsum(x: Operand): Value {
   const value = asValue(x);
-  const n = value.shape.at(-1)!;
+  const n = value.shape[axisOf("cumsum", value.aval, -1)];
   const shape = [...value.shape, n];
   const seen = le(iota(shape, shape.length - 1), iota(shape, shape.length - 2));
   const repeated = broadcastTo(reshape(value, [...value.shape.slice(0, -1), 1, n]), shape);

@@ -3,6 +3,8 @@ import type { DType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
+import { isPacked } from "../packed.ts";
+import { areWhole, axesOf, axisOf, said, shapeOf } from "./arguments.ts";
 import { broadcastTo, full } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 
@@ -10,7 +12,7 @@ import { asValue } from "./constant.ts";
 export const transposePrim: Primitive<{ permutation: readonly number[] }> = {
   name: "transpose",
   infer: ([x], { permutation }) => {
-    if ([...permutation].sort((a, b) => a - b).some((d, i) => d !== i) || permutation.length !== x.shape.length) {
+    if (axesOf("transpose", x, permutation).length !== x.shape.length) {
       throw new ShapeError(`Cannot transpose ${formatAval(x)} by [${permutation}]: each axis must be named once`);
     }
     return [{ shape: permutation.map((d) => x.shape[d]), dtype: x.dtype }];
@@ -33,16 +35,24 @@ export const transposePrim: Primitive<{ permutation: readonly number[] }> = {
 export function transpose(x: Operand, permutation?: readonly number[]): Value {
   const value = asValue(x);
   const rank = value.shape.length;
-  const order = permutation ?? [...value.shape.keys().take(rank - 2), rank - 1, rank - 2];
-  return order.every((d, i) => d === i) ? value : bind1(transposePrim, [value], { permutation: order });
+  const swapped = () => [...value.shape.keys().take(axisOf("transpose", value.aval, -2)), rank - 1, rank - 2];
+  const order = permutation === undefined ? swapped() : axesOf("transpose", value.aval, permutation);
+  return order.length === rank && order.every((d, i) => d === i)
+    ? value
+    : bind1(transposePrim, [value], { permutation: order });
 }
 
 /** Elements start ≤ i < start + size of every axis. */
 export const slicePrim: Primitive<{ start: readonly number[]; size: readonly number[] }> = {
   name: "slice",
   infer: ([x], { start, size }) => {
-    if (start.length !== x.shape.length || start.some((s, i) => s < 0 || size[i] < 0 || s + size[i] > x.shape[i])) {
-      throw new ShapeError(`Cannot slice ${formatAval(x)} from [${start}] by [${size}]: it reaches outside`);
+    const whole = areWhole(start) && areWhole(size) && start.length === x.shape.length && size.length === start.length;
+    if (!whole || start.some((s, i) => s + size[i] > x.shape[i])) {
+      throw new ShapeError(
+        `Cannot slice ${
+          formatAval(x)
+        } from [${start}] by [${size}]: starts and sizes are whole numbers from 0, within it`,
+      );
     }
     return [{ shape: size, dtype: x.dtype }];
   },
@@ -65,7 +75,12 @@ export const slicePrim: Primitive<{ start: readonly number[]; size: readonly num
 /** A window along one axis: elements `start` to `end`, exclusive. */
 export function slice(x: Operand, axis: number, start: number, end: number): Value {
   const value = asValue(x);
-  const at = axis < 0 ? axis + value.shape.length : axis;
+  const at = axisOf("slice", value.aval, axis);
+  if (!areWhole([start, end])) {
+    throw new ShapeError(
+      `Cannot slice ${formatAval(value.aval)} from ${said(start)} to ${said(end)}: they are whole numbers`,
+    );
+  }
   if (start === 0 && end === value.shape[at]) return value;
   return bind1(slicePrim, [value], {
     start: value.shape.map((_, i) => i === at ? start : 0),
@@ -77,8 +92,13 @@ export function slice(x: Operand, axis: number, start: number, end: number): Val
 export const padPrim: Primitive<{ low: readonly number[]; high: readonly number[] }> = {
   name: "pad",
   infer: ([x], { low, high }) => {
-    if (low.length !== x.shape.length || high.length !== x.shape.length || [...low, ...high].some((n) => n < 0)) {
-      throw new ShapeError(`Cannot pad ${formatAval(x)} by [${low}] and [${high}]: one size of at least 0 per axis`);
+    const whole = areWhole(low) && areWhole(high);
+    if (!whole || low.length !== x.shape.length || high.length !== x.shape.length || isPacked(x.dtype)) {
+      throw new ShapeError(
+        `Cannot pad ${formatAval(x)} by ${said(low)} and ${
+          said(high)
+        }: it takes a whole number from 0 per axis, and nothing packed`,
+      );
     }
     return [{ shape: x.shape.map((d, i) => d + low[i] + high[i]), dtype: x.dtype }];
   },
@@ -92,7 +112,9 @@ export const padPrim: Primitive<{ low: readonly number[]; high: readonly number[
 /** `x` with `low[i]` zeros before and `high[i]` after it along axis i. */
 export function pad(x: Operand, low: readonly number[], high: readonly number[]): Value {
   const value = asValue(x);
-  if (low.every((n) => n === 0) && high.every((n) => n === 0)) return value;
+  const rank = value.shape.length;
+  const none = [low, high].every((list) => areWhole(list) && list.length === rank && list.every((n) => n === 0));
+  if (none) return value;
   return bind1(padPrim, [value], { low, high });
 }
 
@@ -101,13 +123,18 @@ export const concatPrim: Primitive<{ axis: number }> = {
   name: "concat",
   infer: (inputs, { axis }) => {
     const [first] = inputs;
+    if (first === undefined) throw new ShapeError("Cannot concat nothing: give at least one value");
+    axisOf("concat", first, axis);
     for (const x of inputs) {
       if (
-        x.dtype !== first.dtype || x.shape.length !== first.shape.length ||
+        isPacked(x.dtype) || x.dtype !== first.dtype || x.shape.length !== first.shape.length ||
         x.shape.some((d, i) => i !== axis && d !== first.shape[i])
       ) {
         throw new ShapeError(
-          `Cannot concat ${inputs.map(formatAval).join(", ")} along axis ${axis}: the other sizes must be equal`,
+          `Cannot concat ${
+            inputs.map(formatAval).join(", ")
+          } along axis ${axis}: dtypes and the other sizes must be equal, ` +
+            `and none packed`,
         );
       }
     }
@@ -130,17 +157,21 @@ export const concatPrim: Primitive<{ axis: number }> = {
 
 /** Values laid side by side along an axis. */
 export function concat(values: readonly Operand[], axis: number): Value {
-  const all = values.map((v) => asValue(v));
-  if (all.length === 0) throw new ShapeError(`Cannot concat nothing along axis ${axis}: it takes one value at least`);
-  return all.length === 1 ? all[0] : bind1(concatPrim, all, { axis: axis < 0 ? axis + all[0].shape.length : axis });
+  if (!Array.isArray(values)) throw new ShapeError(`Cannot concat ${said(values)}: give a list of values`);
+  const all = (values as readonly Operand[]).map((v) => asValue(v, "f32", "concat"));
+  const at = all.length === 0 ? 0 : axisOf("concat", all[0].aval, axis);
+  return all.length === 1 ? all[0] : bind1(concatPrim, all, { axis: at });
 }
 
 /** One output per piece of an axis. */
 export const splitPrim: Primitive<{ axis: number; sizes: readonly number[] }> = {
   name: "split",
   infer: ([x], { axis, sizes }) => {
-    if (sizes.reduce((a, b) => a + b, 0) !== x.shape[axis]) {
-      throw new ShapeError(`Cannot split ${formatAval(x)} along axis ${axis} into [${sizes}]: they must add up to it`);
+    axisOf("split", x, axis);
+    if (!areWhole(sizes) || sizes.reduce((a, b) => a + b, 0) !== x.shape[axis]) {
+      throw new ShapeError(
+        `Cannot split ${formatAval(x)} along axis ${axis} into ${said(sizes)}: whole numbers must add up to it`,
+      );
     }
     return sizes.map((size) => ({ shape: x.shape.map((d, i) => i === axis ? size : d), dtype: x.dtype }));
   },
@@ -162,23 +193,33 @@ export const splitPrim: Primitive<{ axis: number; sizes: readonly number[] }> = 
 /** Equal or given pieces of an axis. */
 export function split(x: Operand, axis: number, sizes: number | readonly number[]): Value[] {
   const value = asValue(x);
-  const at = axis < 0 ? axis + value.shape.length : axis;
-  const pieces = typeof sizes === "number" ? Array(sizes).fill(value.shape[at] / sizes) : sizes;
+  const at = axisOf("split", value.aval, axis);
+  const length = value.shape[at];
+  if (typeof sizes === "number" && !(Number.isSafeInteger(sizes) && sizes > 0 && length % sizes === 0)) {
+    throw new ShapeError(`Cannot split ${formatAval(value.aval)} along axis ${axis} into ${sizes} equal pieces`);
+  }
+  const pieces = typeof sizes === "number" ? Array<number>(sizes).fill(length / sizes) : sizes;
   return [...bind(splitPrim, [value], { axis: at, sizes: pieces })];
 }
 
 /** The counter along `axis`, the same in every other place. */
 export const iotaPrim: Primitive<{ shape: readonly number[]; axis: number; dtype: DType }> = {
   name: "iota",
-  infer: (_, { shape, dtype }): Aval[] => [{ shape, dtype }],
+  infer: (_, { shape, axis, dtype }): Aval[] => {
+    axisOf("count", { shape, dtype }, axis);
+    if (dtype !== "f32" && dtype !== "i32" && dtype !== "u32") {
+      throw new ShapeError(`Cannot count in ${said(dtype)}: counters are f32, i32 or u32`);
+    }
+    return [{ shape, dtype }];
+  },
   vjp: "nondifferentiable",
   batch: "expand",
   lowering: { kind: "iota", axis: (p) => p.axis },
 };
 
 /** 0, 1, 2, … along `axis` of `shape`. */
-export function iota(shape: readonly number[], axis = shape.length - 1, dtype: DType = "i32"): Value {
-  return bind1(iotaPrim, [], { shape, axis, dtype });
+export function iota(shape: readonly number[], axis = -1, dtype: DType = "i32"): Value {
+  return bind1(iotaPrim, [], { shape, axis: axisOf("count", { shape: shapeOf("count", shape), dtype }, axis), dtype });
 }
 
 /** Moves an axis to another place. */

@@ -2,6 +2,7 @@ import { OptionError, ShapeError } from "../errors.ts";
 import { formatAval } from "../aval.ts";
 import { bind, type Graph, newInput, nodesOf, type Value } from "../ir/graph.ts";
 import { broadcastTo } from "../ops/broadcast.ts";
+import { axisOf } from "../ops/arguments.ts";
 import { asValue } from "../ops/constant.ts";
 import { moveAxis } from "../ops/structure.ts";
 import { leafValues } from "../trace.ts";
@@ -90,19 +91,17 @@ export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapO
       );
     }
     const flat = flatten(args);
-    const axisOf = args.flatMap((arg, i) => flatten(arg).leaves.map(() => axes[i]));
+    const leafAxes = args.flatMap((arg, i) => flatten(arg).leaves.map(() => axes[i]));
     let size: number | null = null, first = 0;
     const values = leafValues(args).map((v, i) => {
-      const axis = axisOf[i];
-      if (axis === null) return v;
-      const at = axis < 0 ? axis + v.shape.length : axis;
+      const given = leafAxes[i];
+      if (given === null) return v;
+      const at = axisOf(`map "${flat.paths[i]}" (null in inAxes shares it),`, v.aval, given);
       const n = v.shape[at];
-      if (n === undefined || (size !== null && n !== size)) {
+      if (size !== null && n !== size) {
         throw new ShapeError(
-          `vmap maps axis ${axis} of ${formatAval(v.aval)} at "${flat.paths[i]}", ` +
-            (n === undefined
-              ? "which has no such axis: share it by null in inAxes"
-              : `which is ${n}, and "${flat.paths[first]}" is mapped over ${size}: sizes must be equal`),
+          `vmap maps axis ${given} of ${formatAval(v.aval)} at "${flat.paths[i]}", which is ${n}, and ` +
+            `"${flat.paths[first]}" is mapped over ${size}: sizes must be equal`,
         );
       }
       if (size === null) [size, first] = [n, i];
@@ -110,11 +109,11 @@ export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapO
     });
     if (size === null) throw new OptionError("vmap has no argument to map over: every axis in inAxes is null");
     const inputs = values.map((v, i) =>
-      newInput(axisOf[i] === null ? v.aval : { shape: v.shape.slice(1), dtype: v.dtype }, flat.paths[i])
+      newInput(leafAxes[i] === null ? v.aval : { shape: v.shape.slice(1), dtype: v.dtype }, flat.paths[i])
     );
     const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown[]));
     const graph = { inputs, outputs: out.leaves.map((x) => asValue(x)) };
-    const all = batchGraph(graph, values, axisOf.map((a) => a !== null), size);
+    const all = batchGraph(graph, values, leafAxes.map((a) => a !== null), size);
     const n: number = size;
     return out.unflatten(
       all.outputs.map((v, i) => all.batched[i] ? v : broadcastTo(v, [n, ...v.shape], { leading: true })),

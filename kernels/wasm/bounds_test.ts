@@ -3,6 +3,7 @@ import { type HostArray, storageBytes } from "../../core/dtype.ts";
 import type { ContractKernel, Kernel } from "../kernel.ts";
 import { fill, numbers } from "../../tests/reference/check_kernel.ts";
 import { kernelCases } from "../../tests/reference/kernel_cases.ts";
+import { withoutEmptyAxes } from "../lower/empty_axes.ts";
 import { emitKernel } from "./emit.ts";
 import { supportsRelaxedSimd } from "./probe.ts";
 
@@ -54,7 +55,9 @@ const merge: ContractKernel = {
 Deno.test("no kernel writes past the end of what it is given", () => {
   const next = numbers(1);
   const buffers = merge.operands.map((operand) => fill(operand, next));
-  for (const { name, kernel, buffers: data } of [...kernelCases(), { name: "merge", kernel: merge, buffers }]) {
-    assertEquals(overruns(kernel, data, supportsRelaxedSimd()), [], name);
+  for (const { name, ...launch } of [...kernelCases(), { name: "merge", kernel: merge, buffers }]) {
+    for (const { kernel, buffers } of withoutEmptyAxes(launch)) {
+      assertEquals(overruns(kernel, buffers, supportsRelaxedSimd()), [], name);
+    }
   }
 });

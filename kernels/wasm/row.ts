@@ -5,7 +5,7 @@
 import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
 import type { Index, Phase, RowKernel } from "../kernel.ts";
-import type { Code, Local } from "./assembler.ts";
+import type { Code, Limit, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 import { AxisRewriter, collapseAxes, collectAccesses } from "./iteration.ts";
 import type { PlainOpcode } from "./opcodes.ts";
@@ -158,17 +158,28 @@ function emitReduce(
     code.release("v128", x, better);
   };
 
+  // Only sums of floats depend on their order.
+  const chain = op === "sum" && type === "f32" ? longestChain : Infinity;
   if (!alongColumns) {
-    code.loopUpTo(column, end, 1, () => take(best, lanes));
+    inBlocks(code, column, cols, 1, chain, [best], (limit) => code.loopUpTo(column, limit, 1, () => take(best, lanes)));
     return at ?? best;
   }
   if (at === null && cols >= 64) {
     const accumulators = [best, accumulator(), accumulator(), accumulator()];
-    code.loopUpTo(column, end, 16, () =>
-      accumulators.forEach((into, i) => {
-        if (i > 0) code.get(column).i32(4).op("i32.add").set(column);
-        take(into, 4);
-      }), 4);
+    inBlocks(
+      code,
+      column,
+      cols - cols % 16,
+      16,
+      chain,
+      accumulators,
+      (limit) =>
+        code.loopUpTo(column, limit, 16, () =>
+          accumulators.forEach((into, i) => {
+            if (i > 0) code.get(column).i32(4).op("i32.add").set(column);
+            take(into, 4);
+          }), 4),
+    );
     for (const step of [1, 2]) {
       for (let i = 0; i < 4; i += 2 * step) {
         code.get(accumulators[i]).get(accumulators[i + step]).op(combine).set(accumulators[i]);
@@ -194,6 +205,48 @@ function emitReduce(
     code.get(result).get(result).shuffle(0, 0, 0, 0).set(result);
   }
   return at ?? best;
+}
+
+/**
+ * Terms that are added one to the other before their sum becomes one term of a further sum: rounding errors grow with the
+ * length of such chains, not with that of the row. Blocks are joined eight at a time. With 16 accumulators n terms
+ * are rounded at most 16 + 8·⌈log₈(n / 256)⌉ + 12 times (lanes along rows: n / 16 in place of n / 256, and no 12).
+ */
+const longestChain = 16;
+const blocksPerBlock = 8;
+
+/**
+ * Runs `sum`, which adds the columns up to a limit to `into` and moves `column` there, over all `cols` of them: in blocks of
+ * `chain` steps, blocks of some blocks, and so on.
+ */
+function inBlocks(
+  code: Code,
+  column: Local,
+  cols: number,
+  step: number,
+  chain: number,
+  into: readonly Local[],
+  sum: (limit: Limit) => void,
+): void {
+  const zero = (locals: readonly Local[]) => locals.forEach((local) => code.i32x4(0, 0, 0, 0).set(local));
+  const nest = (size: number, limit: Limit): void => {
+    if (size <= step * chain) return void sum(limit);
+    // The largest block that is more than one of the blocks below it.
+    let block = step * chain;
+    while (block * blocksPerBlock < size) block *= blocksPerBlock;
+    const totals = into.map(() => code.local("v128")), end = code.local("i32");
+    zero(totals);
+    code.loopUpTo(column, limit, 1, () => {
+      zero(into);
+      code.get(column).i32(block).op("i32.add").set(end).limit(end, limit);
+      nest(block, end);
+      totals.forEach((total, i) => code.get(total).get(into[i]).op("f32x4.add").set(total));
+    }, 0);
+    totals.forEach((total, i) => code.get(total).set(into[i]));
+    code.release("v128", ...totals);
+    code.release("i32", end);
+  };
+  nest(cols, { constant: cols });
 }
 
 /** Combines the lanes of `local` and leaves the total in each. */

@@ -50,6 +50,18 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
 /** The estimate of a maximum before there is one: finite, so that differences from it are numbers. */
 const lowest = "-3.0e38";
 
+/**
+ * Terms that a lane adds one to the other before their sum becomes one term of a further sum: rounding errors grow with the
+ * length of such chains, not with that of the row.
+ */
+const longestChain = 16;
+
+/** Whether a running sum is of floats, and of nothing but its terms and a factor: it may be added up in blocks. */
+const addsUp = ({ op, value, follows }: Running) =>
+  op === "sum" && value.type === "f32" && (follows === "exp" || follows.length === 0);
+
+const sumOf = (parts: readonly string[]) => parts.length > 1 ? `(${parts.join(" + ")})` : parts[0];
+
 class RowWriter {
   readonly #results = new Map<number, Term>();
   /** What is the same in the whole row. */
@@ -128,30 +140,51 @@ class RowWriter {
       if (follows !== "exp") follows.forEach((_, d) => shader.line(`var r${phase}_${d + 1} = 0.0;`));
       if (estimated.has(phase)) shader.line(`var e${phase} = ${op === "max" ? lowest : "0.0"};`);
     }
+    const rounds = Math.ceil(cols / this.cut.unit / lanes);
+    const blocked = reading.filter((running) => rounds > longestChain && addsUp(running));
+    const levels = Math.ceil(Math.log(rounds) / Math.log(longestChain)) - 1;
+    /** The parts of a running sum, from the newest to the one that is its result. */
+    const parts = (running: Running) => [
+      ...(blocked.includes(running) ? Array.from({ length: levels }, (_, i) => `s${running.phase}_${i}`) : []),
+      `r${running.phase}`,
+    ];
+    for (const running of blocked) parts(running).slice(0, -1).forEach((part) => shader.line(`var ${part} = 0.0;`));
     const opOf = (phase: number) => reading.find((each) => each.phase === phase)!.op;
     const counts = [...estimated].some((phase) => opOf(phase) === "sum");
     if (counts) shader.line("var seen = 0.0;");
     const estimates = new Map(this.#results);
     estimated.forEach((p) => estimates.set(p, term(`n${p}`, "f32")));
-    this.#loop((scope, first) => {
-      if (counts) shader.line(`seen += ${this.cut.unit}.0;`);
-      for (const running of reading) {
-        const { phase, op, value, by, follows } = running;
-        if (op === "argmax") this.#search(phase, scope.value(value), first);
-        else {
-          if (by !== null) this.#move(running, `n${by}`);
-          const add = (name: string, expr: Expr) =>
-            shader.line(`${name} = ${combine(op, name, this.#across(op, this.#widened(scope.value(expr))))};`);
-          add(`r${phase}`, value);
-          if (follows !== "exp") follows.forEach((expr, d) => add(`r${phase}_${d + 1}`, expr));
+    this.#loop(
+      (scope, first) => {
+        if (counts) shader.line(`seen += ${this.cut.unit}.0;`);
+        for (const running of reading) {
+          const { phase, op, value, by, follows } = running;
+          if (op === "argmax") this.#search(phase, scope.value(value), first);
+          else {
+            if (by !== null) this.#move(running, `n${by}`, parts(running));
+            const add = (name: string, expr: Expr) =>
+              shader.line(`${name} = ${combine(op, name, this.#across(op, this.#widened(scope.value(expr))))};`);
+            add(parts(running)[0], value);
+            if (follows !== "exp") follows.forEach((expr, d) => add(`r${phase}_${d + 1}`, expr));
+          }
+          if (!estimated.has(phase)) continue;
+          // A sum's estimate is the mean so far, times all the columns.
+          const estimate = op === "max" ? `max(e${phase}, r${phase})` : `${sumOf(parts(running))} * (${cols}.0 / seen)`;
+          shader.line(`let n${phase} = ${estimate};`);
         }
-        if (!estimated.has(phase)) continue;
-        // A sum's estimate is the mean so far, times all the columns.
-        const estimate = op === "max" ? `max(e${phase}, r${phase})` : `r${phase} * (${cols}.0 / seen)`;
-        shader.line(`let n${phase} = ${estimate};`);
-      }
-      estimated.forEach((phase) => shader.line(`e${phase} = n${phase};`));
-    }, estimates);
+        estimated.forEach((phase) => shader.line(`e${phase} = n${phase};`));
+      },
+      estimates,
+      {
+        levels: blocked.length > 0 ? levels : 0,
+        enter: (level) => blocked.forEach((running) => shader.line(`${parts(running)[level]} = 0.0;`)),
+        leave: (level) =>
+          blocked.forEach((running) => {
+            const [part, next] = parts(running).slice(level);
+            shader.line(`${next} += ${part};`);
+          }),
+      },
+    );
     for (const running of reading) {
       const { phase, op, value: { type }, factor, by } = running;
       if (op === "argmax") {
@@ -169,10 +202,14 @@ class RowWriter {
     }
   }
 
-  /** Moves a sum, and those of its derivatives, from the estimate e to `to`. */
-  #move({ phase, by, follows }: Running, to: string): void {
+  /** Moves a sum, in all its parts, and those of its derivatives, from the estimate e to `to`. */
+  #move({ phase, by, follows }: Running, to: string, parts = [`r${phase}`]): void {
     const { shader } = this;
-    if (follows === "exp") return shader.line(`r${phase} *= exp(e${by} - ${to});`);
+    if (follows === "exp") {
+      const factor = `exp(e${by} - ${to})`, name = parts.length > 1 ? shader.fresh("f") : factor;
+      if (name !== factor) shader.line(`let ${name} = ${factor};`);
+      return parts.forEach((part) => shader.line(`${part} *= ${name};`));
+    }
     const d = shader.fresh("d");
     shader.line(`let ${d} = ${to} - e${by};`);
     const [one, two] = follows.map((_, i) => `r${phase}_${i + 1}`);
@@ -189,14 +226,25 @@ class RowWriter {
     }
   }
 
-  /** Runs over the blocks of columns that a lane takes. */
-  #loop(body: (scope: Scope, first: string) => void, results: ReadonlyMap<number, Term> = this.#results): void {
+  /** Runs over the blocks of columns that a lane takes, in loops within loops where there are `levels` of them. */
+  #loop(
+    body: (scope: Scope, first: string) => void,
+    results: ReadonlyMap<number, Term> = this.#results,
+    nested?: { readonly levels: number; enter(level: number): void; leave(level: number): void },
+  ): void {
     const { lanes, unit } = this.cut;
-    const [from, step] = lanes === 1 ? ["0u", "c++"] : ["lane", `c += ${lanes}u`];
-    this.shader.block(
-      `for (var c = ${from}; c < ${this.kernel.cols / unit}u; ${step})`,
-      () => body(this.#scope("c", results), unit === 4 ? "c * 4u" : "c"),
-    );
+    const end = `${this.kernel.cols / unit}u`;
+    const nest = (level: number, from: string, limit: string): void => {
+      const step = lanes * longestChain ** level, c = level === 0 ? "c" : `c${level}`;
+      const advance = step === 1 ? `${c}++` : `${c} += ${step}u`;
+      this.shader.block(`for (var ${c} = ${from}; ${c} < ${limit}; ${advance})`, () => {
+        if (level === 0) return body(this.#scope("c", results), unit === 4 ? "c * 4u" : "c");
+        nested!.enter(level - 1);
+        nest(level - 1, c, `min(${c} + ${step}u, ${end})`);
+        nested!.leave(level - 1);
+      });
+    };
+    nest(nested?.levels ?? 0, lanes === 1 ? "0u" : "lane", end);
   }
 
   /** The scope of the block of columns that `block` numbers. */
