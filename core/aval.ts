@@ -56,6 +56,6 @@ export function checkAval(what: string, { shape, dtype }: Aval): void {
   checkShape(what, shape);
   if (typeof dtype === "string" && Object.hasOwn(byteSize, dtype)) return;
   throw new ShapeError(
-    `${what} a value of dtype ${String(dtype)}: choose one of ${Object.keys(byteSize).join(", ")}`,
+    `${what} a value: there is no dtype ${String(dtype)}; choose one of ${Object.keys(byteSize).join(", ")}`,
   );
 }
