@@ -193,6 +193,7 @@ Deno.test("a row that can't be used ends a streamed run, and what was learned un
     let asked = 0;
     const broken = {
       length: options.data.length,
+      streamed: true,
       at: (i: number) => {
         if (++asked > 9) throw new DataError("rows.jsonl line 7 is not UTF-8: convert the file to UTF-8.");
         return options.data[i];

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { openCpu } from "../../kernels/device/cpu.ts";
 import { read } from "../../kernels/jit.ts";
 import { loadModel } from "../../models/load_model.ts";
-import type { Example } from "../../train/data.ts";
+import type { Examples } from "../../train/data_set.ts";
 import { train } from "../../train/loop.ts";
 import { adamw, loraPlus } from "../../train/optimiser.ts";
 import type { StepLine } from "../../train/watch.ts";
@@ -14,14 +14,15 @@ import { kindOf, reasonToSkip } from "./kinds.ts";
 const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 
 /** `length` rows of a case in the order in which its batches take them; the loop's own order is passed over. */
-function rowsInOrder(golden: GoldenCase, length: number): { length: number; at(): Example } {
+function rowsInOrder(golden: GoldenCase, length: number): Examples {
   const { shape: [count, height, seq], data } = golden.tensors("batches.safetensors").get("input_ids")!;
   const rows = Array.from({ length: count * height }, (_, i) => {
     const ids = [...data.slice(i * seq, (i + 1) * seq)];
     return { ids, labels: ids };
   });
   let next = 0;
-  return { length, at: () => rows[next++ % rows.length] };
+  // Each is asked for once, when its turn has come.
+  return { length, streamed: true, at: () => rows[next++ % rows.length] };
 }
 
 for (const golden of casesUnder(folder)) {
