@@ -6,7 +6,7 @@ import { answersIn } from "./chat_answers.ts";
 import type { Row } from "./rows.ts";
 
 /** What reading data needs of a tokenizer. */
-export type TextTokenizer = Pick<Tokenizer, "encodeWithOffsets" | "writeChat" | "eosId">;
+export type TextTokenizer = Pick<Tokenizer, "encode" | "encodeWithOffsets" | "writeChat" | "eosId">;
 
 /**
  * A tokenised row. `labels` has one entry a token: the token itself where it is to be learned, {@link ignoredLabel} elsewhere.
@@ -41,9 +41,14 @@ export interface EncodeRowOptions {
  */
 export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
   const { maskPrompt = true, learn = "last", classes = [] } = options;
-  // A classifier reads a text as its tokenizer frames it.
-  if ("text" in row && row.label !== undefined) {
-    return { ids: tokenizer.encodeWithOffsets(row.text).ids, labels: [], label: classOf(row.label, classes) };
+  const { eosId } = tokenizer;
+  if ("text" in row) {
+    const ids = tokenizer.encode(row.text);
+    // A classifier reads a text as its tokenizer frames it.
+    if (row.label !== undefined) return { ids, labels: [], label: classOf(row.label, classes) };
+    // A tokenizer may have put the end token there itself.
+    if (eosId !== null && ids.at(-1) !== eosId) ids.push(eosId);
+    return { ids, labels: ids };
   }
   if ("messages" in row) {
     const { text, spans } = answersIn(row, tokenizer, learn);
@@ -52,15 +57,11 @@ export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRow
     const isLearned = offsets.map(([start, end]) => spans.some((span) => start < span.end && end > span.start));
     return { ids, labels: ids.map((id, i) => isLearned[i] ? id : ignoredLabel) };
   }
-  const text = "text" in row ? row.text : row.prompt + row.completion;
-  const learned = "text" in row || !maskPrompt ? -1 : row.prompt.length;
-  const { ids, offsets } = tokenizer.encodeWithOffsets(text);
+  const { ids, offsets } = tokenizer.encodeWithOffsets(row.prompt + row.completion);
+  const learned = maskPrompt ? row.prompt.length : -1;
   const labels = ids.map((id, i) => offsets[i][1] > learned ? id : ignoredLabel);
-  const { eosId } = tokenizer;
   if (eosId === null) return { ids, labels };
-  // A tokenizer may have put the end token there itself.
-  const ended = ids.at(-1) === eosId && offsets.at(-1)![1] === text.length;
-  const before = ended ? ids.length - 1 : ids.length;
+  const before = ids.at(-1) === eosId ? ids.length - 1 : ids.length;
   return { ids: [...ids.slice(0, before), eosId], labels: [...labels.slice(0, before), eosId] };
 }
 

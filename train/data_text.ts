@@ -22,11 +22,12 @@ export function wholeText(
   const outside = outsideTable(ids, tableRows);
   if (outside !== null) throw new DataError(`${source.name} ${outside}`);
   const examples: Example[] = [];
-  for (let start = 0; start < ids.length && text.trim() !== ""; start += size) {
+  const isBlank = text.trim() === "";
+  for (let start = 0; start < ids.length && !isBlank; start += size) {
     const chunk = ids.slice(start, start + size);
     if (chunk.length > 1) examples.push({ ids: chunk, labels: chunk });
   }
-  if (examples.length === 0 && text.trim() !== "") {
+  if (examples.length === 0 && !isBlank) {
     throw new DataError(
       `${source.name} is too short: it has ${ids.length} token, and predicting the next one needs at least 2.`,
     );
@@ -63,7 +64,7 @@ export function indexText(
     const text = new TextDecoder().decode(bytes);
     const { ids } = last
       ? encodeRow({ text }, tokenizer)
-      : tokenizer.encodeWithOffsets(text, { addSpecialTokens: "before" });
+      : { ids: tokenizer.encode(text, { addSpecialTokens: "before" }) };
     const outside = outsideTable(ids, tableRows);
     if (outside !== null) throw new DataError(`${source.name} ${outside}`);
     return ids.length > 1 ? { ids, labels: ids } : undefined;

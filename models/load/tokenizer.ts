@@ -96,6 +96,8 @@ export interface TokenizerFiles {
   readonly tokenizer: Record<string, unknown>;
   readonly config: Record<string, unknown>;
   readonly chatTemplate?: string;
+  /** The template for conversations with tools, where it is another. */
+  readonly toolTemplate?: string;
   /** Ids that end a text by other files than the tokenizer's. */
   readonly endIds?: readonly number[];
 }
@@ -116,9 +118,10 @@ export function readTokenizer(
   const tokenizer = json("tokenizer.json");
   if (!tokenizer) return null;
   const config = { ...json("special_tokens_map.json"), ...json("tokenizer_config.json") };
-  const chatTemplate = text("chat_template.jinja") ?? templateOf(config.chat_template);
+  const chatTemplate = text("chat_template.jinja") ?? templateOf(config.chat_template, "default");
+  const toolTemplate = templateOf(config.chat_template, "tool_use");
   const endIds = endIdsIn(json("generation_config.json")) ?? endIdsIn(json("config.json")) ?? known;
-  return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate, endIds });
+  return makeTokenizer({ path: `${folder}/tokenizer.json`, tokenizer, config, chatTemplate, toolTemplate, endIds });
 }
 
 /** The ids that end a text by a configuration: one, or a list; null where it names none. */
@@ -153,8 +156,9 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
   };
   const named = files.endIds ?? [];
   const eosId = idOf("eos_token") ?? named[0] ?? null;
-  const { chatTemplate } = files;
-  const template = chatTemplate === undefined ? null : explain(path, () => readChatTemplate(chatTemplate));
+  const templateFrom = (source: string | undefined) =>
+    source === undefined ? null : { source, write: explain(path, () => readChatTemplate(source)) };
+  const template = templateFrom(files.chatTemplate), toolTemplate = templateFrom(files.toolTemplate);
   const specialTexts = Object.fromEntries(
     ["bos_token", "eos_token", "pad_token", "unk_token"].flatMap((key) =>
       textOf(key) === null ? [] : [[key, textOf(key)]]
@@ -192,9 +196,10 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
       throw new OptionError(`The tokenizer of ${path} has no chat template: give prompts as plain text.`);
     }
     const { addGenerationPrompt = false, tools = null, documents = null } = options;
+    const { write, source } = (tools === null ? null : toolTemplate) ?? template;
     try {
       const given = { messages, tools, documents, add_generation_prompt: addGenerationPrompt, ...specialTexts };
-      return writeConversation(template, chatTemplate!, given);
+      return writeConversation(write, source, given);
     } catch (error) {
       throw new DataError(`The chat template of ${path} refuses the conversation: ${(error as Error).message}.`);
     }
@@ -292,11 +297,11 @@ function readPipeline(file: TokenizerFiles["tokenizer"]) {
   };
 }
 
-/** Files of older models name several templates; the one called `default` is meant. */
-function templateOf(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return undefined;
-  return value.find((entry) => entry?.name === "default")?.template;
+/** A model's template, or of several the one of that name: `default`, or `tool_use` for conversations with tools. */
+function templateOf(value: unknown, name: string): string | undefined {
+  if (!Array.isArray(value)) return typeof value === "string" && name === "default" ? value : undefined;
+  const found = value.find((entry) => entry?.name === name)?.template;
+  return typeof found === "string" ? found : undefined;
 }
 
 function explain<T>(path: string, action: () => T): T {

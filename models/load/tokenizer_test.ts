@@ -97,3 +97,17 @@ Deno.test("added tokens: whole words only, with the space around them, and found
   assertEquals(offsets("a \n<tool>  b<tool>", id("<tool>")), [" \n<tool>  ", "<tool>"]);
   assertEquals(offsets("<NORM> <norm> <Norm>", id("<NORM>")), ["<NORM>", "<norm>", "<Norm>"]);
 });
+
+Deno.test("of several templates the one for tools is taken where tools are given", () => {
+  const chat_template = [
+    { name: "default", template: "plain{{ messages | length }}" },
+    { name: "tool_use", template: "{{ tools | length }} tools" },
+  ];
+  const all: Record<string, unknown> = {
+    "tokenizer.json": files.tokenizer,
+    "tokenizer_config.json": { ...files.config, chat_template },
+  };
+  const tokenizer = readTokenizer("m", (file) => file in all ? JSON.stringify(all[file]) : null)!;
+  assertEquals(tokenizer.applyChatTemplate([]), "plain0");
+  assertEquals(tokenizer.applyChatTemplate([], { tools: [{}, {}] }), "2 tools");
+});

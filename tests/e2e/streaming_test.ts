@@ -23,11 +23,7 @@ console.log(JSON.stringify({ grown: most - before, rows: data.length, streamed: 
 
 const tokenizer = `
 const encoder = new TextEncoder();
-const encodeWithOffsets = (text) => {
-  const ids = [...encoder.encode(text)];
-  return { ids, offsets: ids.map((_, i) => [i, i + 1]) };
-};
-export const byteTokenizer = { encodeWithOffsets, writeChat: () => ({ text: "", generated: [] }), eosId: 256 };
+export const byteTokenizer = { encode: (text) => [...encoder.encode(text)], eosId: 256 };
 `;
 
 Deno.test("a file of 128 MB is shuffled and batched in half of that", async () => {
