@@ -71,6 +71,9 @@ function besides(path: string): Pick<Splits, "besides"> {
   return found === undefined ? {} : { besides: found };
 }
 
+/** The most bytes of a file that is held: of rows, and of one text, which is tokenised whole at some 100 bytes a byte. */
+const mostRows = 2 ** 26, mostText = 2 ** 22;
+
 /**
  * Opens a file of data: `.jsonl` (a row a line) or `.txt` (one text, cut into runs of `context` tokens). Every line is
  * parsed at once; rows of a large file are tokenised later, when they are asked for.
@@ -85,7 +88,8 @@ export function openData(path: string, tokenizer: TextTokenizer, options: DataOp
     );
   }
   const source = openBytes(path);
-  const streamed = source.size > (options.streamAbove ?? 2 ** 26);
+  const isText = path.endsWith(".txt");
+  const streamed = source.size > (options.streamAbove ?? (isText ? mostText : mostRows));
   const skips = { count: 0, first: [] as string[] };
   /** What `make` gives, or where it throws for a bad row that may be left out, undefined. */
   const attempt = <T>(make: () => T): T | undefined => {
@@ -97,7 +101,7 @@ export function openData(path: string, tokenizer: TextTokenizer, options: DataOp
     }
   };
   try {
-    const read = path.endsWith(".txt") ? streamed ? indexText : wholeText : streamed ? indexRows : wholeRows;
+    const read = isText ? streamed ? indexText : wholeText : streamed ? indexRows : wholeRows;
     const found = read(source, tokenizer, options, attempt);
     if (found.length === 0) {
       throw new DataError(

@@ -275,3 +275,10 @@ Deno.test("a folder has train, and valid and test where they are there", () => {
     (folder) => assertThrows(() => findSplits(folder), DataError, "val.jsonl are both there: keep one of them"),
   );
 });
+
+Deno.test("a text of more than 4 MB is read as it is needed", () => {
+  const line = "a line of some text\n";
+  for (const [lines, streamed] of [[1000, false], [2 ** 22 / line.length + 1, true]] as const) {
+    load("text.txt", line.repeat(lines), (data) => assertEquals(data.streamed, streamed));
+  }
+});
