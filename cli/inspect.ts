@@ -71,6 +71,7 @@ async function inspectModel(
     `model      ${path}: ${model.config.modelType}, ${grouped(count)} parameters in ${formatBytes(bytes)}`,
     `weights    ${weights.length}: ${types.join(", ")}`,
     ...Object.entries(model.tied ?? {}).map(([alias, module]) => `tied       ${alias} is ${module}`),
+    ...model.notes.map((note) => `note       ${note}`),
     "",
     ...columns(
       tree.map(({ first, count: n }) => [withoutLayer(first.name), first.shape.join(" x "), first.stored, times(n)]),
@@ -90,7 +91,14 @@ async function inspectModel(
   terminal.print(lines.join("\n"));
   terminal.result({
     kind: "model",
-    ...{ path, architecture: model.config.modelType, parameters: count, bytes, tied: model.tied ?? {} },
+    ...{
+      path,
+      architecture: model.config.modelType,
+      parameters: count,
+      bytes,
+      tied: model.tied ?? {},
+      notes: model.notes,
+    },
     weights: weights.map(({ name, shape, stored, bytes }) => ({ name, shape, stored, bytes })),
     ...(matched ? { matched } : {}),
   });

@@ -57,7 +57,9 @@ export function findSplits(path: string): Splits {
 }
 
 function findSplit(folder: string, split: keyof typeof splitNames): string | undefined {
-  const found = splitNames[split].flatMap((name) => ["jsonl", "txt"].map((end) => `${folder}/${name}.${end}`))
+  const found = splitNames[split].flatMap((name) =>
+    ["jsonl", "txt"].map((end) => `${folder.replace(/(.)[/\\]+$/, "$1")}/${name}.${end}`)
+  )
     .filter((file) => pathKind(file) === "file");
   if (found.length > 1) throw new DataError(`${found[0]} and ${found[1]} are both there: keep one of them.`);
   return found[0];
