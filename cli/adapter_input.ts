@@ -48,15 +48,33 @@ export function adapterFormat(path: string): AdapterFormat {
 
 /** Where the base of an adapter is: the model that is given, else the one that the adapter names. */
 export function basePath(path: string, model: string | undefined): string {
-  const format = adapterFormat(path);
-  const named = model ??
-    (format === "peft"
-      ? readAdapter(path).config.base_model_name_or_path
-      : format === "mlx"
-      ? readJsonObject(currentPath(path, "adapter_config.json")).model
-      : null);
-  if (typeof named === "string" && named !== "") return named;
+  const named = model ?? namedBase(path);
+  if (named !== null) return named;
   throw new OptionError(`${path} does not say which model it belongs to: give it with --model`);
+}
+
+/**
+ * The base that an adapter names: a path or a name on the hub, or null.
+ *
+ * @throws {OptionError} for an address: nothing is fetched from anywhere because a file says so
+ */
+export function namedBase(path: string): string | null {
+  const format = adapterFormat(path);
+  const named = format === "peft"
+    ? readAdapter(path).config.base_model_name_or_path
+    : format === "mlx"
+    ? readJsonObject(currentPath(path, "adapter_config.json")).model
+    : null;
+  if (typeof named !== "string" || named === "") return null;
+  if (/^[a-z][a-z\d+.-]+:|\p{Cc}/iu.test(named)) {
+    throw new OptionError(
+      `${path} names ${
+        JSON.stringify(named.slice(0, 80))
+      } as its base, which is neither a path nor a name on the hub: give ` +
+        `the model with --model.`,
+    );
+  }
+  return named;
 }
 
 /** The configuration of a model, of which nothing else is read. */

@@ -3,14 +3,13 @@ import { LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
-import { readAdapter } from "../train/adapter_files.ts";
 import { trainOptions } from "../train/config.ts";
 import { findSplits } from "../train/data_files.ts";
 import { labelsOf } from "../train/data_rows.ts";
 import { evaluator } from "../train/evaluate.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
-import { anyBaseOption, tellAdapter } from "./adapter_input.ts";
+import { anyBaseOption, namedBase, tellAdapter } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
@@ -61,7 +60,7 @@ async function measure(
 ): Promise<void> {
   const { anyBase, batch, seq } = options;
   const adapter = await bringAdapter(options.adapter, terminal);
-  const named = options.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
+  const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
   const labels = adapter ? { classes: readLabels(adapter) ?? undefined } : { labels: labelsOf(path) ?? undefined };
   using device = await openDeviceFor(options, terminal);

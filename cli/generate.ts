@@ -1,6 +1,5 @@
 /** `lowrank generate`: continues a text, with or without an adapter. */
 import { OptionError } from "../core/errors.ts";
-import { readAdapter } from "../train/adapter_files.ts";
 import { jit, read } from "../kernels/jit.ts";
 import { describeQuantization } from "../kernels/quantize.ts";
 import { roundedTypes } from "../core/transforms/round_activations.ts";
@@ -9,7 +8,7 @@ import { mergeParams } from "../train/merge.ts";
 import { type OptionTable, settleOptions } from "../train/option_table.ts";
 import { Interrupted } from "../train/report_errors.ts";
 import { unmergedSteps } from "../train/unmerged.ts";
-import { anyBaseOption, loadAdapterFor } from "./adapter_input.ts";
+import { anyBaseOption, loadAdapterFor, namedBase } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
@@ -31,7 +30,7 @@ const table = {
   topP: { kind: "number", least: 0, most: 1, help: "Draw among the most probable tokens of this probability together" },
   minP: { kind: "number", least: 0, most: 1, help: "Draw among tokens of this share of the highest probability" },
   repetitionPenalty: { kind: "number", least: 0, help: "Divide the logits of tokens that occurred by this" },
-  seed: { kind: "whole", least: 0, default: 0, help: "Decides what is drawn" },
+  seed: { kind: "whole", least: 0, most: 0xffffffff, default: 0, help: "Decides what is drawn" },
   stop: { kind: "texts", help: "End before this text comes; may be given several times" },
   activations: {
     kind: "text",
@@ -62,7 +61,7 @@ export const command: Command = {
         `the adapter in ${adapter} is for a classifier, which generates nothing: use lowrank eval.`,
       );
     }
-    const path = open.model ?? (adapter && readAdapter(adapter).config.base_model_name_or_path) ?? undefined;
+    const path = open.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
     using device = await openDeviceFor(open, terminal);
     using model = await loadModelFor({ ...open, model: path }, { device, terminal });
     if (isClassifier(model)) {

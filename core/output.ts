@@ -8,7 +8,7 @@ import { explainOsError } from "./os_error.ts";
 export interface Output {
   /** Writes a line to standard output. */
   print(line: string): void;
-  /** Writes a text to standard output as it is; whether anybody takes more. */
+  /** Writes a text to standard output, without a line's end; whether anybody takes more. */
   write(text: string): boolean;
   /** Writes a line to standard error. */
   warn(line: string): void;
@@ -20,7 +20,7 @@ export interface Output {
 export function openOutput(): Output {
   let failed: unknown = null;
   const write = (text: string) => {
-    failed ??= writeAll(Deno.stdout, text);
+    failed ??= writeAll(Deno.stdout, shownOn(Deno.stdout, text));
     return failed === null;
   };
   return {
@@ -40,9 +40,24 @@ export function warn(line: string): void {
   else writeToStderr(`${line}\n`);
 }
 
-/** Writes a text to standard error as it is. */
+/** Writes a text to standard error. */
 export function writeToStderr(text: string): void {
+  writeAll(Deno.stderr, shownOn(Deno.stderr, text));
+}
+
+/** Writes what this program itself has made for a terminal, with commands to it, to standard error. */
+export function drawOnStderr(text: string): void {
   writeAll(Deno.stderr, text);
+}
+
+/**
+ * A text as a terminal is given it. Names in files and text of models are others' words: what would move the cursor, change a
+ * title or turn the reading direction is shown as a mark. What is piped is left as it is.
+ */
+function shownOn(stream: { isTerminal(): boolean }, text: string): string {
+  return stream.isTerminal()
+    ? text.replace(/\r\n/g, "\n").replace(/(?![\n\t])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu, "\ufffd")
+    : text;
 }
 
 /** Whether standard error is a terminal, and how wide: 80 columns where that can't be known. */

@@ -46,10 +46,10 @@ export async function buildSite(): Promise<void> {
 /** Serves a folder; without `isolated`, as a server that knows of no headers. */
 export function serveFolder(folder: string, port: number, isolated = true): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ port, hostname: "127.0.0.1", onListen: () => {} }, async (request) => {
-    const path = decodeURIComponent(new URL(request.url).pathname);
-    const file = path.endsWith("/") ? `${path}index.html` : path;
-    if (file.includes("..")) return new Response("no", { status: 400 });
     try {
+      const path = decodeURIComponent(new URL(request.url).pathname);
+      const file = path.endsWith("/") ? `${path}index.html` : path;
+      if (file.includes("..")) return new Response("no", { status: 400 });
       const type = types[file.slice(file.lastIndexOf(".") + 1)] ?? "application/octet-stream";
       const body = await Deno.readFile(folder + file);
       return new Response(body, { headers: { "content-type": type, ...(isolated && headers) } });

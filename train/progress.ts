@@ -1,6 +1,6 @@
 /** A training run as it goes, in one line of a terminal. */
 import { formatBytes } from "../core/format_bytes.ts";
-import { openTerminalSize, writeToStderr } from "../core/output.ts";
+import { drawOnStderr, openTerminalSize } from "../core/output.ts";
 import { type Speed, speedometer } from "./speed.ts";
 
 /** How far a run is. */
@@ -46,7 +46,7 @@ export interface ProgressBar {
 /** Shows a run of `total` steps. */
 export function progressBar(total: number, options: ProgressOptions = {}): ProgressBar {
   const found = openTerminalSize();
-  const { terminal = found.terminal, write = writeToStderr, now = () => performance.now() } = options;
+  const { terminal = found.terminal, write = drawOnStderr, now = () => performance.now() } = options;
   const { color = terminal && !Deno.noColor, columns = found.columns } = options;
   const { interval = terminal ? 100 : 10_000 } = options;
   const measured = speedometer(total, now);

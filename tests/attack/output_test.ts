@@ -98,3 +98,25 @@ Deno.test({ name: "a reader that ends ends nothing but a text that is made for i
     assertEquals(Deno.readTextFileSync(place.at("code")).trim(), "0");
   });
 });
+
+Deno.test({ name: "what others wrote moves nothing on a terminal, and is left alone in a pipe", ignore }, async (t) => {
+  await using place = await attackFolder();
+  const evil = "\x1b]0;owned\x07\x1b[2J\u202e";
+  const { config, ...rest } = JSON.parse(Deno.readTextFileSync(place.at("adapter/adapter_config.json")));
+  const named = { ...config, ...rest, base_model_name_or_path: `model${evil}` };
+  Deno.writeTextFileSync(place.at("adapter/adapter_config.json"), JSON.stringify(named));
+  await t.step("piped", async () => {
+    assertStringIncludes((await place.lowrank(["inspect", "adapter"])).out, evil);
+  });
+  await t.step({
+    name: "on a terminal",
+    ignore: !isInstalled("script"),
+    fn: async () => {
+      const { out } = await place.lowrank(["inspect", "adapter"], {
+        wrap: 'f() { script -qec "$(printf "%s " "$@")" /dev/null; }; f',
+      });
+      assertStringIncludes(out, "model\ufffd]0;owned\ufffd\ufffd[2J\ufffd");
+      assertEquals(out.includes("\x1b]"), false);
+    },
+  });
+});
