@@ -1,7 +1,7 @@
 /** Tokens that are found in a text before anything else: `added_tokens` of a tokenizer.json (tokenizers, `AddedVocabulary`). */
 import type { Normalizer } from "./normalizers.ts";
 import { parts } from "./json.ts";
-import { word } from "./patterns.ts";
+import { escapePattern, word } from "./patterns.ts";
 import { TrackedText } from "./tracked_text.ts";
 
 /** A token that is found as it is written. */
@@ -62,7 +62,7 @@ type Finder = { readonly pattern: RegExp; readonly byText: ReadonlyMap<string, A
 
 /** Matches the longest of several texts. */
 function anyOf(texts: readonly string[]): RegExp {
-  const escaped = texts.toSorted((a, b) => b.length - a.length).map((t) => t.replace(/[\\^$.*+?()[\]{}|\-/]/g, "\\$&"));
+  const escaped = texts.toSorted((a, b) => b.length - a.length).map(escapePattern);
   return new RegExp(escaped.join("|"), "gu");
 }
 

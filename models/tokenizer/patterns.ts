@@ -11,13 +11,18 @@ export const punctuation = /[\p{P}!-/:-@[-`{-~]/gu;
 /** Letters, marks, digits and connectors: `\w` of Rust's regular expressions. */
 export const word = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
 
+/** A pattern that matches a text as it stands. */
+export function escapePattern(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+}
+
 /**
  * The pattern of a `Split` or `Replace`, with the flag g: a text as it is, or an expression in the language of Oniguruma, which
  * the reference tokenizers use.
  */
 export function compilePattern(pattern: unknown): RegExp {
   const { String: text, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
-  if (typeof text === "string") return new RegExp(text.replace(/[\\^$.*+?()[\]{}|\-/]/g, "\\$&"), "gu");
+  if (typeof text === "string") return new RegExp(escapePattern(text), "gu");
   if (typeof source !== "string") throw new Error(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
   let expression: RegExp;
   try {

@@ -26,7 +26,7 @@ FIXED = [
     "un believable", "unbelievable", "I'll we'Re they'VE don't 's", "1234567 12 3.14 ½ ² ٣٤ Ⅷ", "ΟΔΥΣΣΕΥΣ ΑΣ Σ", "İstanbul ẞ",
     "cafe\u0301 café Å Å ﬁ ﬀ ① Ⅳ", "\u1112\u1161\u11ab 한", "a\u00a0b\u2003c\u3000d\u0085e\ufefff\u200bg\u200dh", "\x00\x01\x7f\x1fz\ufffd",
     "你好，世界！ 漢字かな交じり文", "🙂👍🏽 👨‍👩‍👧 \U0001F1E9\U0001F1EA", "<s>a</s>", "x<s> y </s>z", "a <tool> b<tool>c", "<word> a<word>b <word>",
-    "the <NORM> and <norm>", "[MASK] a[MASK] b  [MASK]  c", "▁a▁▁b", "<0x41><0xE2>", "a_b-c/d\\e", "foo.bar(baz);", "\u0130\u0131", "ｆｕｌｌ　ｗｉｄｔｈ",
+    "the <NORM> and <norm>", "x<|a-b/c|>y a-b/c -/-", "[MASK] a[MASK] b  [MASK]  c", "▁a▁▁b", "<0x41><0xE2>", "a_b-c/d\\e", "foo.bar(baz);", "\u0130\u0131", "ｆｕｌｌ　ｗｉｄｔｈ",
     "e\u0327\u0301", "नमस्ते दुनिया", "สวัสดี", "a\u0301\u0301b", "…—“quoted”", "$€£ 5€", "zzzzqqqq", "\u2581", "   x", "x   ", "\n\n\n", "Aﬃne", "～〜",
     "\u0378x\ue000y", "ŉ ǰ ΐ", "ǅ ǆ", "\U000e0001", "Ġa Ċ", "don\u2019t",
 ]
@@ -43,6 +43,7 @@ def added(*tokens):
         AddedToken("<tool>", lstrip=True, rstrip=True, special=False, normalized=False),
         AddedToken("<word>", single_word=True, special=False, normalized=False),
         AddedToken("<NORM>", special=False, normalized=True),
+        AddedToken("<|a-b/c|>", special=False, normalized=False),
         AddedToken("[MASK]", lstrip=True, special=True, normalized=False),
     ]
 
@@ -182,6 +183,8 @@ def styles():
                           normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()]), pre_tokenizers.Whitespace(),
                           None, decoders.BPEDecoder("</w>"), ("<unk>",))
     yield "byte-unigram", unigram_bytes()
+    yield "stripped", sentencepiece_style(normalizers.Sequence([normalizers.Strip(), normalizers.Replace("-", "/")]),
+                                          sequence(pre_tokenizers.Split("/", "merged_with_next"), metaspace("first")), llama2_decoder, size=300)
     yield "words", trained(models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False),
                            normalizers.Strip(), sequence(pre_tokenizers.CharDelimiterSplit(" "), pre_tokenizers.Punctuation("merged_with_next")),
                            None, None, ("<unk>",))
