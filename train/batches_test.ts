@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { DataError } from "../core/errors.ts";
 import { type BatchPlan, chooseLengths, countSteps, makeBatcher, rowOrder } from "./batches.ts";
 import type { Batch, Example } from "./data.ts";
+import { evaluationBatches } from "./evaluate.ts";
 
 const row = (length: number, id: number): Example => {
   const ids = Array.from({ length }, (_, i) => 1000 * id + i);
@@ -80,6 +81,17 @@ Deno.test("with rows left out, no step crosses an epoch's end, and each epoch ha
         }
         assertEquals(seen.toSorted((a, b) => a - b), usable);
       }
+    }),
+  );
+});
+
+Deno.test("an evaluation has every example exactly once", () => {
+  fc.assert(
+    fc.property(plans, ({ sizes, batch }) => {
+      const rows = sizes.map((size, i) => row(size, i + 1));
+      const batches = evaluationBatches(rows, { batch });
+      assertEquals(batches.flatMap(examplesOf).toSorted((a, b) => a - b), rows.map((_, i) => i + 1));
+      assertEquals(new Set(batches.map(({ shape }) => shape[0])), new Set([Math.min(batch, rows.length)]));
     }),
   );
 });
