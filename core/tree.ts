@@ -13,7 +13,7 @@ export interface FlatTree<L> {
   readonly leaves: L[];
   /** Their paths: `h.0.attn.weight`. */
   readonly paths: string[];
-  /** Equal for two trees of the same structure: what is no leaf is told by type and value, objects by which they are. */
+  /** @ignore Equal for two trees of one structure: what is no leaf is told by type and value, objects by which they are. */
   structure(ids: Identities): string;
   /** A tree of this structure with other leaves. */
   unflatten<M>(leaves: readonly M[]): unknown;

@@ -34,7 +34,7 @@ export interface Device extends Disposable {
   readonly kind: "cpu" | "webgpu";
   /** One line for a person: `cpu (wasm simd, 2 threads)`. */
   readonly description: string;
-  /** What jitted functions have compiled here. */
+  /** @ignore What jitted functions have compiled here. */
   readonly programs: Programs;
   /** @ignore About the bytes that the kernels of all programs take. */
   readonly kernelBytes: number;
