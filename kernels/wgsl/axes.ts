@@ -12,9 +12,10 @@ export function isContiguous(index: Index, shape: readonly number[]): boolean {
   return true;
 }
 
-/** Whether `index` names one element at every point. */
+/** Whether `index` names one element at every point, and at the three that would follow along the last axis. */
 export function isFixed(index: Index, shape: readonly number[]): boolean {
-  return !index.dynamic?.length && index.strides.every((stride, i) => stride === 0 || shape[i] === 1);
+  const last = shape.length - 1;
+  return !index.dynamic?.length && index.strides.every((stride, i) => stride === 0 || (shape[i] === 1 && i !== last));
 }
 
 /** The axes that the indices and expressions need by name. */
