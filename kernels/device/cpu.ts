@@ -211,21 +211,20 @@ export class CpuDevice implements Device {
 
   compile(program: Program): Executable {
     this.#demandOpen();
-    const kernels: CpuKernel[] = [];
-    let free = () => kernels.forEach((kernel) => this.#kernels.drop(kernel));
+    const held: (() => void)[] = [];
+    const free = () => held.splice(0).forEach((give) => give());
     try {
-      for (const { kernel } of program.steps) kernels.push(this.#kernels.take(kernel));
-      this.#reserveScratch(kernels.reduce((most, { scratchBytes }) => Math.max(most, scratchBytes), 0));
-      const table = new StepTable(program.steps.map(({ buffers }, i) => ({ kernel: kernels[i], buffers })));
+      const steps = program.steps.map(({ kernel, buffers }) => {
+        const taken = this.#kernels.take(kernel);
+        held.push(() => this.#kernels.drop(taken));
+        return { kernel: taken, buffers };
+      });
+      this.#reserveScratch(steps.reduce((most, { kernel }) => Math.max(most, kernel.scratchBytes), 0));
+      const table = new StepTable(steps);
       const address = this.#room(table.words.byteLength);
-      const dropKernels = free;
-      free = () => {
-        this.#arena.remove(table);
-        this.#memory.free(address, table.words.byteLength);
-        dropKernels();
-      };
+      held.push(() => this.#memory.free(address, table.words.byteLength));
       this.#arena.add(table, program.arenaBytes);
-      let freed = false;
+      held.push(() => this.#arena.remove(table));
       return {
         run: (args, outputs) => {
           this.#demandOpen();
@@ -235,10 +234,7 @@ export class CpuDevice implements Device {
           new Int32Array(this.#memory.buffer, address, table.words.length).set(table.words);
           this.#walk(address / 4, table.words.length);
         },
-        free: () => {
-          if (!freed && !this.#disposed) free();
-          freed = true;
-        },
+        free: () => this.#disposed || free(),
       };
     } catch (error) {
       free();
