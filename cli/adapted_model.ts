@@ -1,11 +1,11 @@
 /** A model with an adapter on it, as `merge` and `verify` need it. */
 import type { Model } from "../core/model.ts";
 import type { OpenedDevice } from "../kernels/device/open.ts";
-import { type AnyModel, loadAnyModel, type WeightDType } from "../models/mod.ts";
+import type { AnyModel, WeightDType } from "../models/mod.ts";
 import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
 import { describeMatches } from "../train/report.ts";
 import type { Given, OptionTable } from "../train/option_table.ts";
-import { anyBaseOption, basePath, readAnyAdapter } from "./adapter_input.ts";
+import { anyBaseOption, basePath, outlineBase, readAnyAdapter } from "./adapter_input.ts";
 import { bringAdapter, tellDownload } from "./bring.ts";
 import type { Terminal } from "./command.ts";
 import { modelOptions, openDeviceFor, tellModel } from "./open_model.ts";
@@ -43,7 +43,8 @@ export async function openAdapted(
   const base = basePath(place, options.model);
   using opened = new DisposableStack();
   const device = opened.use(await openDeviceFor(options, terminal));
-  const model = opened.use(await loadAnyModel(base, { device, dtype: hold, ...tellDownload(base, terminal) }));
+  using outlined = await outlineBase(base, place, { device, dtype: hold, ...tellDownload(base, terminal) });
+  const model = opened.use(await outlined.load());
   tellModel(base, model, terminal);
   const tuned = putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);

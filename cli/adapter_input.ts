@@ -1,17 +1,20 @@
 /** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
-import { architectures } from "../models/load_model.ts";
+import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load_model.ts";
+import type { LoadOptions, Outlined } from "../models/loader.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
 import { currentPath } from "../models/load/staged_folder.ts";
 import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
+import { matchesWhole } from "../train/adapter_config.ts";
 import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
 import { readGgufAdapter } from "../train/adapter_gguf.ts";
 import { isMlxAdapter, readMlxAdapter } from "../train/adapter_mlx.ts";
 import { trainOptions } from "../train/config.ts";
 import type { Terminal } from "./command.ts";
+import { readLabels } from "./open_model.ts";
 
 /** Whether another base is taken than the one that an adapter was trained on. */
 export const anyBaseOption = trainOptions.anyBase;
@@ -89,6 +92,35 @@ export async function readAnyAdapter(path: string, model: string | undefined): P
   if (format === "peft") return readAdapter(path);
   const config = await configOf(basePath(path, model));
   return format === "gguf" ? readGgufAdapter(path, config) : readMlxAdapter(path, config);
+}
+
+/**
+ * The labels of the classifier that an adapter is for, in the order of its outputs: those beside it, else numbered ones; null
+ * where it is for no classifier.
+ */
+export function labelsOfAdapter(path: string): readonly string[] | null {
+  if (adapterFormat(path) !== "peft") return null; // the other tools' are for models that continue text
+  const own = readLabels(path);
+  if (own !== null) return own;
+  const { config, tensors } = readAdapter(path);
+  const head = tensors.find(({ module, part }) => part === "weight" && matchesWhole("classifier", module));
+  if (head === undefined && config.task_type !== "SEQ_CLS") return null;
+  return Array.from({ length: head?.tensor.shape[0] ?? 0 }, (_, i) => `LABEL_${i}`);
+}
+
+/** Opens the base of an adapter without reading its weights: as a classifier where the adapter is for one. */
+export async function outlineBase(
+  base: string,
+  adapter: string,
+  options: LoadOptions,
+): Promise<Outlined<AnyModel>> {
+  const labels = labelsOfAdapter(adapter);
+  if (labels !== null) {
+    const given = { ...options, ...(labels.length > 0 && { labels }) };
+    return await outlineClassifier(base, given) as unknown as Outlined<AnyModel>;
+  }
+  const opened = await openModel(base, architectures, options, (config) => anyLoader(config).check(config));
+  return anyLoader(opened.config).outline(opened, options);
 }
 
 /** Keys that say nothing of an adapter, and values that are as good as none. */

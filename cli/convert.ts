@@ -1,7 +1,6 @@
 /** `lowrank convert`: an adapter in another tool's format. */
 import { FileError } from "../core/errors.ts";
 import { openDevice } from "../kernels/device/open.ts";
-import { loadAnyModel } from "../models/mod.ts";
 import { pathKind } from "../models/load/byte_source.ts";
 import { tensorsByKey, writeAdapter } from "../train/adapter_files.ts";
 import { writeGgufAdapter } from "../train/adapter_gguf.ts";
@@ -9,9 +8,10 @@ import { writeMlxAdapter } from "../train/adapter_mlx.ts";
 import { lockFolder } from "../train/folder_lock.ts";
 import type { OptionTable } from "../train/option_table.ts";
 import { plainFromPissa } from "../train/pissa_files.ts";
-import { adapterFormat, basePath, configOf, readAnyAdapter } from "./adapter_input.ts";
+import { adapterFormat, basePath, configOf, outlineBase, readAnyAdapter } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
+import { readLabels, writeLabels } from "./open_model.ts";
 
 const table = {
   to: { kind: "text", choices: ["peft", "gguf", "mlx", "plain"], help: "The format" },
@@ -44,9 +44,12 @@ export const command: Command = {
       const named = model ?? files.config.base_model_name_or_path;
       const config = { ...files.raw, base_model_name_or_path: named };
       writeAdapter(out, { config, tensors: tensorsByKey(files.tensors), metadata: files.metadata });
+      const labels = adapterFormat(adapter) === "peft" ? readLabels(adapter) : null;
+      if (labels !== null) writeLabels(out, labels);
     } else if (to === "plain") {
       using device = await openDevice("cpu");
-      using base = await loadAnyModel(basePath(adapter, model), { device });
+      using outlined = await outlineBase(basePath(adapter, model), adapter, { device });
+      using base = await outlined.load();
       writeAdapter(out, await plainFromPissa<any>(files, base as any, initial));
     } else {
       const write = to === "gguf" ? writeGgufAdapter : writeMlxAdapter;

@@ -8,11 +8,11 @@ import { mergeParams } from "../train/merge.ts";
 import { type OptionTable, settleOptions } from "../train/option_table.ts";
 import { Interrupted } from "../train/report_errors.ts";
 import { unmergedSteps } from "../train/unmerged.ts";
-import { anyBaseOption, loadAdapterFor, namedBase } from "./adapter_input.ts";
+import { anyBaseOption, labelsOfAdapter, loadAdapterFor, namedBase } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
-import { isClassifier, loadModelFor, modelOptions, openDeviceFor, readLabels } from "./open_model.ts";
+import { isClassifier, loadModelFor, modelOptions, openDeviceFor } from "./open_model.ts";
 
 const table = {
   ...modelOptions,
@@ -56,7 +56,7 @@ export const command: Command = {
     const { temperature, topK, topP, minP, repetitionPenalty, seed, stop, activations, ...open } = others;
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
-    if (adapter && readLabels(adapter)) {
+    if (adapter && labelsOfAdapter(adapter)) {
       throw new OptionError(
         `the adapter in ${adapter} is for a classifier, which generates nothing: use lowrank eval.`,
       );

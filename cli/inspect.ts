@@ -12,11 +12,11 @@ import { fitAdapter } from "../train/adapter_fit.ts";
 import { describeBase, fromMetadata } from "../train/base_record.ts";
 import { describeMatches, describeTrainable } from "../train/report.ts";
 import type { OptionTable } from "../train/option_table.ts";
-import { adapterFormat, readAnyAdapter, toldOptions } from "./adapter_input.ts";
+import { adapterFormat, outlineBase, readAnyAdapter, toldOptions } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { alike, columns, grouped, withoutLayer } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
-import { outlineAnyModel } from "./outline.ts";
+import { nowhere, outlineAnyModel } from "./outline.ts";
 
 const table = {
   targets: { kind: "list", value: "NAMES", help: "Of a model: what these target modules would match" },
@@ -139,7 +139,8 @@ async function inspectAdapter(path: string, model: string | undefined, terminal:
   ];
   let notes: readonly string[] = [];
   if (model !== undefined) {
-    const fitted = fitAdapter(files, moduleNames((await outlineAnyModel(model)).model));
+    using outlined = await outlineBase(model, path, { device: nowhere });
+    const fitted = fitAdapter(files, moduleNames(outlined.outline));
     const amiss = [
       ...fitted.unexpected.map((key) => `unexpected ${key}`),
       ...fitted.missing.map((key) => `missing ${key}`),

@@ -5,7 +5,7 @@ import { anyLoader } from "../models/load_model.ts";
 import { type AnyModel, architectures } from "../models/mod.ts";
 
 /** A device that keeps nothing. */
-const nowhere: TensorHome = { description: "nowhere", allocate: () => null, write: () => {}, free: () => {} };
+export const nowhere: TensorHome = { description: "nowhere", allocate: () => null, write: () => {}, free: () => {} };
 
 /** One weight as its file has it. */
 export interface StoredWeight {

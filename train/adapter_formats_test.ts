@@ -145,6 +145,27 @@ Deno.test("what a format would change silently is refused", () =>
     const refused = (id: string, config: typeof gpt2, sentence: string) =>
       assertThrows(() => writeGgufAdapter(at, golden(id), config), FileError, sentence);
     refused("llama-lora-embed", llama, "adapts model.embed_tokens, which is the head of");
+    const adapting = (module: string): AdapterFiles => {
+      const { tensors, ...files } = golden("llama-lora-qv");
+      return { ...files, tensors: tensors.map((tensor) => ({ ...tensor, module })) };
+    };
+    for (const write of [writeGgufAdapter, writeMlxAdapter]) {
+      assertThrows(
+        () => write(at, adapting("lm_head"), llama),
+        FileError,
+        "adapts lm_head, which is tied to the embedding",
+      );
+      assertThrows(
+        () => write(at, adapting("model.embed_tokens"), llama),
+        FileError,
+        "adapts model.embed_tokens, which is",
+      );
+    }
+    assertThrows(
+      () => writeGgufAdapter(at, adapting("transformer.wpe"), gpt2),
+      FileError,
+      "adapts transformer.wpe, and llama",
+    );
     refused("gpt2-lora-bias", gpt2, "base_model.model.transformer.h.0.attn.c_attn.base_layer.bias");
     refused("gpt2-lora-modules-to-save", gpt2, "Without a place there (1): base_model.model.lm_head.weight");
     refused("gpt2-lora-basic", llama, "Modules that llama.cpp has no name for there (2): transformer.h.0.attn.c_attn");
@@ -153,6 +174,17 @@ Deno.test("what a format would change silently is refused", () =>
     writeGgufAdapter(at, golden("llama-lora-embed"), configOf("llama-base", { tie_word_embeddings: false }));
     const { tensors } = readGguf(memoryBytes(at, Deno.readFileSync(at)));
     assertEquals(tensors.get("token_embd.weight.lora_a")!.shape, [300, 8]); // rows are looked up
+  }));
+
+Deno.test("mlx-lm's one rank is the highest: lower ones are filled with zeros, and the change is the same", () =>
+  inFolder((folder) => {
+    const adapter = golden("llama-lora-rslora-patterns");
+    writeMlxAdapter(folder, adapter, llama);
+    const ranks = readMlxAdapter(folder, llama).tensors.map(({ part, tensor }) => tensor.shape[part === "A" ? 0 : 1]);
+    const highest = Math.max(...adapter.tensors.map(({ part, tensor }) => tensor.shape[part === "A" ? 0 : 1]));
+    assertEquals([...new Set(ranks)], [highest]);
+    const { rank } = JSON.parse(Deno.readTextFileSync(`${folder}/adapter_config.json`)).lora_parameters;
+    assertEquals(rank, highest);
   }));
 
 Deno.test("a GGUF file that is no adapter, or another model's, is refused with the reason", () =>

@@ -9,11 +9,12 @@ import { type GgufLayout, ggufModules } from "../models/load/gguf_names.ts";
 import { rotateHalfRows } from "../models/load/gguf_source.ts";
 import { encodeGguf } from "../models/load/gguf_write.ts";
 import { listed, matchName } from "../models/load/weights.ts";
+import { matchesWhole } from "./adapter_config.ts";
 import type { AdapterFiles } from "./adapter_files.ts";
 import {
   filesFromPairs,
   mostFrequent,
-  refuseTiedEmbeddings,
+  refuseTied,
   type ScaledPair,
   scaledPairs,
   times,
@@ -44,7 +45,14 @@ const classPrefix: Readonly<Record<string, string>> = { gpt2: "transformer." };
 export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: ModelConfig): void {
   const pairs = scaledPairs(adapter, { format: "llama.cpp's adapter format", magnitudes: false });
   const { architecture, places } = placesOf(config);
-  refuseTiedEmbeddings(adapter, pairs, config);
+  refuseTied(adapter, pairs, config);
+  const positions = pairs.find(({ module }) => matchesWhole("wpe", module));
+  if (positions !== undefined) {
+    throw new FileError(
+      `${adapter.path} adapts ${positions.module}, and llama.cpp applies no adapter to positions. Merge it into its base ` +
+        `(lowrank merge) and convert the merged model.`,
+    );
+  }
   const unknown = pairs.filter(({ module }) => matchName(module, places) === null).map(({ module }) => module);
   if (unknown.length > 0) {
     throw new FileError(

@@ -11,13 +11,25 @@ import type { AdapterFiles } from "./adapter_files.ts";
 import {
   filesFromPairs,
   mostFrequent,
-  refuseTiedEmbeddings,
+  padded,
+  refuseTied,
   type ScaledPair,
   scaledPairs,
   times,
   transposed,
 } from "./adapter_pairs.ts";
 import { isFinite, toF32 } from "./host_tensors.ts";
+
+/** The architectures that both know, by the key that says how many layers there are. */
+const layersOf: Readonly<Record<string, string>> = {
+  gpt2: "n_layer",
+  ...{
+    llama: "num_hidden_layers",
+    mistral: "num_hidden_layers",
+    qwen2: "num_hidden_layers",
+    qwen3: "num_hidden_layers",
+  },
+};
 
 const weightsName = "adapters.safetensors", configName = "adapter_config.json";
 
@@ -29,15 +41,22 @@ export function isMlxAdapter(folder: string): boolean {
 
 /**
  * Writes an adapter as mlx-lm reads it (`mlx_lm.generate --adapter-path FOLDER`). Its matrices lie the other way round: a
- * [in, r], b [r, out]. The folder knows one scale: it is chosen for most modules, and what another needs more or less goes
- * into its b.
+ * [in, r], b [r, out]. The folder knows one rank and one scale: lower ranks are filled up with zeros; the scale is chosen for
+ * most modules, and what another needs more or less goes into its b.
  *
  * @param config the base model's configuration
  * @throws {FileError} for what the format can't say, or values that are not finite
  */
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
-  const pairs = scaledPairs(adapter, { format: "mlx-lm's adapter format", magnitudes: true });
-  refuseTiedEmbeddings(adapter, pairs, config);
+  if (!Object.hasOwn(layersOf, config.modelType)) {
+    throw new FileError(
+      `${config.path} is of the architecture ${config.modelType}, and mlx-lm has only models that continue text: ` +
+        `${Object.keys(layersOf).join(", ")}.`,
+    );
+  }
+  const given = scaledPairs(adapter, { format: "mlx-lm's adapter format", magnitudes: true });
+  refuseTied(adapter, given, config);
+  const rank = Math.max(...given.map(({ r }) => r)), pairs = given.map((pair) => padded(pair, rank));
   const dora = pairs.filter(({ magnitude }) => magnitude !== undefined).length;
   if (dora !== 0 && dora !== pairs.length) {
     throw new FileError(
@@ -60,9 +79,9 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
   const keys = [...new Set(pairs.map(({ module }) => keyOf(mlxPath(module))))].sort();
   const mlxConfig = {
     fine_tune_type: dora > 0 ? "dora" : "lora",
-    lora_parameters: { dropout: adapter.config.lora_dropout, keys, rank: mostFrequent(pairs.map((p) => p.r)), scale },
+    lora_parameters: { dropout: adapter.config.lora_dropout, keys, rank, scale },
     ...(adapter.config.base_model_name_or_path !== null && { model: adapter.config.base_model_name_or_path }),
-    num_layers: config.modelType === "gpt2" ? config.integer("n_layer") : config.integer("num_hidden_layers"),
+    num_layers: config.integer(layersOf[config.modelType]),
   };
   const contents: [string, Iterable<Uint8Array>][] = [
     [weightsName, encodeSafetensors(tensors, { ...adapter.metadata, format: "mlx" })],

@@ -3,7 +3,7 @@ import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { listed } from "../models/load/weights.ts";
-import { adapterScaling, makeAdapterConfig, parseAdapterConfig } from "./adapter_config.ts";
+import { adapterScaling, makeAdapterConfig, matchesWhole, parseAdapterConfig } from "./adapter_config.ts";
 import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./adapter_files.ts";
 import type { AdapterPart } from "./adapter_keys.ts";
 import { refuseChangedBase } from "./adapter_methods.ts";
@@ -72,18 +72,37 @@ function fit({ tensor: a }: AdapterTensor, { tensor: b }: AdapterTensor): boolea
   return a.shape.length === 2 && b.shape.length === 2 && a.shape[0] === b.shape[1];
 }
 
-/** Another tool's one tensor for both uses of a tied weight would adapt the head, too. */
-export function refuseTiedEmbeddings(
-  { path }: AdapterFiles,
-  pairs: readonly ScaledPair[],
-  config: ModelConfig,
-): void {
-  const embedding = pairs.find((pair) => pair.embedding);
-  if (embedding === undefined || !config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
+/**
+ * Refuses adapters of either use of a tied weight: another tool has one tensor for both, under the embedding's name, so that
+ * an adapter of the embedding would change the head, too, and one of the head belongs to no tensor that is there.
+ */
+export function refuseTied({ path }: AdapterFiles, pairs: readonly ScaledPair[], config: ModelConfig): void {
+  if (!config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
+  const named = (name: string) => pairs.find(({ module }) => matchesWhole(name, module))?.module;
+  const embedding = named(config.modelType === "gpt2" ? "wte" : "embed_tokens"), head = named("lm_head");
+  if (embedding === undefined && head === undefined) return;
   throw new FileError(
-    `${path} adapts ${embedding.module}, which is the head of ${config.path} as well; in that format both uses would ` +
-      `change. Merge it into its base (lowrank merge) and convert the merged model.`,
+    `${path} adapts ${embedding ?? head}, which ${
+      embedding === undefined
+        ? `is tied to the embedding in ${config.path} and no tensor of its own in that format`
+        : `is the head of ${config.path} as well; in that format both uses would change`
+    }. Merge it into its base (lowrank merge) and convert the merged model.`,
   );
+}
+
+/** A pair of a higher rank that is the same change: the added rows of A and columns of B are zeros. */
+export function padded(pair: ScaledPair, r: number): ScaledPair {
+  if (pair.r === r) return pair;
+  const [[, inputs], [outputs]] = [pair.A.shape, pair.B.shape];
+  const A = new Float32Array(r * inputs), B = new Float32Array(outputs * r);
+  A.set(pair.A.data);
+  for (let o = 0; o < outputs; o++) B.set(pair.B.data.subarray(o * pair.r, (o + 1) * pair.r), o * r);
+  return {
+    ...pair,
+    r,
+    A: { shape: [r, inputs], dtype: "f32", data: A },
+    B: { shape: [outputs, r], dtype: "f32", data: B },
+  };
 }
 
 /** Pairs that were read from another format, as PEFT's files. `path` is for error sentences. */

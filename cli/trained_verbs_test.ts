@@ -1,0 +1,95 @@
+/** Every verb on every kind of adapter that is trained here: a table of both. */
+import { assertEquals, assertRejects } from "@std/assert";
+import { FileError, OptionError } from "../core/errors.ts";
+import { openCpu } from "../kernels/device/cpu.ts";
+import { lora } from "../lora/mod.ts";
+import { loadAnyModel, loadClassifier } from "../models/mod.ts";
+import { saveAdapter } from "../train/adapter.ts";
+import { readAdapter } from "../train/adapter_files.ts";
+import type { Command, Terminal } from "./command.ts";
+import { command as convert } from "./convert.ts";
+import { command as diff } from "./diff.ts";
+import { command as generate } from "./generate.ts";
+import { command as inspect } from "./inspect.ts";
+import { command as merge } from "./merge.ts";
+import { writeLabels } from "./open_model.ts";
+import { command as verify } from "./verify.ts";
+
+const base = (name: string) => `${import.meta.dirname}/../tests/goldens/cases/${name}/model`;
+
+async function run(command: Command, ...args: string[]): Promise<any> {
+  let found: unknown = null;
+  const terminal: Terminal = {
+    ...{ json: false, quiet: false, color: false, columns: 80, say: () => {}, print: () => {}, warn: () => {} },
+    write: () => true,
+    result: (value) => found = value,
+  };
+  await command.run(args, terminal);
+  return found;
+}
+
+interface Kind {
+  readonly model: string;
+  readonly options: Record<string, unknown>;
+  /** The classes of a head that is made anew. */
+  readonly labels?: readonly string[];
+  /** Whether it is a classifier's, which continues no text. */
+  readonly reads?: true;
+}
+
+const kinds: Record<string, Kind> = {
+  "a plain one": { model: "gpt2-base", options: { targets: ["c_attn"] } },
+  "one with magnitudes": { model: "llama-base", options: { targets: ["q_proj"], dora: true } },
+  "one with biases": { model: "gpt2-base", options: { targets: ["c_attn"], bias: "all" } },
+  "one with whole modules": {
+    model: "gpt2-base",
+    options: { targets: ["c_attn"], modulesToSave: ["ln_f", "lm_head"] },
+  },
+  "one with tokens": { model: "llama-base", options: { targets: ["q_proj"], trainableTokens: [3, 5] } },
+  "one of an embedding": { model: "llama-base", options: { targets: ["q_proj", "embed_tokens"] } },
+  "one of every use": { model: "llama-base", options: { targets: ["q_proj", "embed_tokens"], tie: "all" } },
+  "one of parts": { model: "gpt2-base", options: { targets: ["c_attn[q,v]"] } },
+  "one of an encoder": { model: "bert-base", options: { targets: ["query"] } },
+  "a classifier's with a new head": {
+    ...{ model: "bert-base", labels: ["sad", "glad"], reads: true },
+    options: { targets: ["query", "pooler.dense"], modulesToSave: ["classifier"] },
+  },
+  "a classifier's with the file's head": {
+    ...{ model: "bert-seqcls", reads: true },
+    options: { targets: ["query"], modulesToSave: ["classifier"] },
+  },
+};
+
+for (const [name, { model: base_, options, labels, reads }] of Object.entries(kinds)) {
+  Deno.test(`every verb knows ${name}`, async () => {
+    const folder = await Deno.makeTempDir();
+    const path = base(base_), adapter = `${folder}/adapter`, cpu = ["--device", "cpu", "--threads", "1"];
+    try {
+      {
+        using device = await openCpu({ threads: 1 });
+        using model = labels ? await loadClassifier(path, { device, labels }) : await loadAnyModel(path, { device });
+        const tuned = lora<any, any, any>(model as any, { r: 4, alpha: 8, ...options } as any);
+        await saveAdapter(adapter, tuned, { trainable: tuned.trainable, baseModel: path });
+        if (labels) writeLabels(adapter, labels);
+      }
+      assertEquals((await run(verify, adapter, ...cpu)).holds, true);
+      await run(merge, adapter, "--out", `${folder}/merged`, ...cpu);
+      assertEquals((await run(inspect, adapter, "--model", path)).notes, []);
+      assertEquals((await run(inspect, `${folder}/merged`)).kind, "model");
+      await run(convert, adapter, "--to", "peft", "--out", `${folder}/again`);
+      assertEquals((await run(diff, adapter, `${folder}/again`)).equal, true);
+      assertEquals((await run(verify, `${folder}/again`, ...cpu)).holds, true);
+      const convertible = readAdapter(adapter).tensors.every(({ part }) => ["A", "B"].includes(part));
+      for (const to of ["gguf", "mlx"]) {
+        const converting = () => run(convert, adapter, "--to", to, "--out", `${folder}/${to}.${to}`);
+        if (convertible && base_ !== "bert-base") await converting();
+        else if (to === "gguf" || name !== "one with magnitudes") await assertRejects(converting, FileError);
+      }
+      if (reads) {
+        await assertRejects(() => run(generate, "--adapter", adapter, ...cpu, "hi"), OptionError, "classifier");
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
