@@ -1,6 +1,6 @@
 /**
  * Brings the tools that `deno task test:peers` compares with into `.cache/peers`, a virtual environment of Python: PEFT,
- * transformers and PyTorch, and llama.cpp, which pip compiles. Some gigabytes and minutes at first, nothing on a second run.
+ * transformers, PyTorch, bitsandbytes and mlx-lm, and llama.cpp, which pip compiles. Some gigabytes and minutes at first, nothing on a second run.
  */
 import { FileError } from "../core/errors.ts";
 import { pathKind } from "../models/load/byte_source.ts";
@@ -24,7 +24,9 @@ function succeeds(command: string, args: readonly string[], shown = false): bool
 await reportErrors(() => {
   const imports = "import llama_cpp, peft, transformers, torch, numpy, sentencepiece";
   if (pathKind(python) !== null && succeeds(python, ["-c", imports])) return Promise.resolve();
-  console.error(`peers: bringing PEFT, transformers, PyTorch and llama.cpp into ${place}; this takes minutes`);
+  console.error(
+    `peers: bringing PEFT, transformers, PyTorch, bitsandbytes, mlx-lm and llama.cpp into ${place}; this takes minutes`,
+  );
   const base = ["python3", "python"].find((name) => succeeds(name, ["--version"]));
   if (base === undefined) throw new FileError("There is no python3 here: install Python 3.10 or later.");
   const made = pathKind(python) !== null || succeeds(base, ["-m", "venv", place], true);

@@ -12,7 +12,6 @@ import { apart, peer, readFloats, runScript } from "./peer.ts";
 const cases = `${import.meta.dirname}/../goldens/cases`;
 const adapters = {
   "llama-base": ["qv", "all7", "dora", "rslora-patterns"].map((name) => `llama-lora-${name}`),
-  "qwen3-base": ["qwen3-lora"],
 };
 
 peer(
