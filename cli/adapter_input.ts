@@ -56,6 +56,9 @@ export function basePath(path: string, model: string | undefined): string {
   throw new OptionError(`${path} does not say which model it belongs to: give it with --model`);
 }
 
+/** Longer ones no system has. */
+const longestPath = 4096;
+
 /**
  * The base that an adapter names: a path or a name on the hub, or null.
  *
@@ -69,7 +72,7 @@ export function namedBase(path: string): string | null {
     ? readJsonObject(currentPath(path, "adapter_config.json")).model
     : null;
   if (typeof named !== "string" || named === "") return null;
-  if (/^[a-z][a-z\d+.-]+:|\p{Cc}/iu.test(named)) {
+  if (/^[a-z][a-z\d+.-]+:|\p{Cc}/iu.test(named) || named.length > longestPath) {
     throw new OptionError(
       `${path} names ${
         JSON.stringify(named.slice(0, 80))

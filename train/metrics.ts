@@ -169,13 +169,13 @@ export function parseMetrics(text: string, path: string): RunHistory {
   return { run, steps, evaluations, samples, ...(end && { end }) };
 }
 
-/** What each event must have, besides what may be missing. */
+/** What each event has. */
 const required: Record<string, Record<string, (value: any) => boolean>> = {
   run: {
     started: isText,
     steps: Number.isInteger,
     from: Number.isInteger,
-    environment: isRecord,
+    environment: (all) => isRecord(all) && Object.values(all).every(isText),
     configuration: isRecord,
     adapter: (all) => Array.isArray(all) && all.every(isModule),
   },
@@ -183,16 +183,26 @@ const required: Record<string, Record<string, (value: any) => boolean>> = {
     step: Number.isInteger,
     loss: isNumber,
     gradNorm: isNumber,
-    lr: isNumber,
-    tokens: isNumber,
-    seconds: isNumber,
+    lr: isFinite,
+    tokens: isFinite,
+    seconds: isFinite,
+    tokensPerSecond: maybe(isNumber),
+    secondsLeft: maybe(isNumber),
+    deviceBytes: maybe(isFinite),
+    processBytes: maybe(isFinite),
   },
-  evaluation: { step: Number.isInteger, loss: isNumber, count: isNumber },
+  evaluation: {
+    step: Number.isInteger,
+    loss: isNumber,
+    count: isFinite,
+    perplexity: maybe(isNumber),
+    accuracy: maybe(isNumber),
+  },
   samples: {
     step: Number.isInteger,
     samples: (all) => Array.isArray(all) && all.every((s) => isRecord(s) && isText(s.prompt) && isText(s.text)),
   },
-  end: { step: Number.isInteger, reason: isText },
+  end: { step: Number.isInteger, reason: isText, message: maybe(isText) },
 };
 
 function isText(value: unknown): value is string {
@@ -201,6 +211,12 @@ function isText(value: unknown): value is string {
 /** JSON has no numbers that are not finite: those are written as null. */
 function isNumber(value: unknown): boolean {
   return typeof value === "number" || value === null;
+}
+function isFinite(value: unknown): boolean {
+  return typeof value === "number";
+}
+function maybe(fits: (value: unknown) => boolean): (value: unknown) => boolean {
+  return (value) => value === undefined || fits(value);
 }
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);

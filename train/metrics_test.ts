@@ -75,3 +75,20 @@ Deno.test("losses that are not finite are written as null and read", () => {
   const text = `${JSON.stringify(run(0))}\n${JSON.stringify(step(1, NaN))}\n`;
   assertEquals(parseMetrics(text, "m").steps[0].loss, null as unknown as number);
 });
+
+Deno.test("a value of another kind is named, wherever it stands", () => {
+  const run = { event: "run", started: "", steps: 1, from: 0, environment: {}, configuration: {}, adapter: [] };
+  const step = { event: "step", step: 1, loss: 1, gradNorm: 1, lr: 1, tokens: 1, seconds: 1 };
+  const wrong: object[] = [
+    { ...run, environment: { deno: null } },
+    ...["tokens", "seconds", "lr", "deviceBytes", "processBytes"].map((key) => ({ ...step, [key]: null })),
+    ...["tokensPerSecond", "secondsLeft"].map((key) => ({ ...step, [key]: "fast" })),
+    { event: "evaluation", step: 1, loss: 1, count: null },
+    { event: "evaluation", step: 1, loss: 1, count: 1, perplexity: [] },
+    { event: "end", step: 1, reason: "done", message: {} },
+  ];
+  for (const line of wrong) {
+    const text = [run, line].map((x) => `${JSON.stringify(x)}\n`).join("");
+    assertThrows(() => parseMetrics(text, "m"), DataError, "m line 2 has");
+  }
+});

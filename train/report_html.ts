@@ -59,7 +59,11 @@ const ends: Record<string, readonly [string, boolean]> = {
 
 function statusOf({ run, steps, end }: RunHistory): Html {
   const last = steps.at(-1)?.step ?? run.from;
-  const [words, good] = end === undefined ? ["Not finished", false] : ends[end.reason] ?? [end.reason, false];
+  const [words, good] = end === undefined
+    ? ["Not finished", false]
+    : Object.hasOwn(ends, end.reason)
+    ? ends[end.reason]
+    : [end.reason, false];
   return html`<div class="status ${good ? "good" : "bad"}">${words} after ${count(last)} of ${
     count(run.steps)
   } steps</div>

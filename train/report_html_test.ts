@@ -112,3 +112,10 @@ Deno.test("a long run's page is not longer for it", () => {
   const [short, long] = [4_000, 20_000].map((steps) => render(runOf(steps, [], 1_000)).page);
   assert(long.length < 1.2 * short.length, `${short.length} ${long.length}`);
 });
+
+Deno.test("an end that is not known is told by its own name", () => {
+  for (const reason of ["constructor", "__proto__", "toString"]) {
+    const { document } = render(runOf(2, [{ event: "end", step: 2, reason }]));
+    assert(document.querySelector(".status")!.textContent!.startsWith(reason));
+  }
+});

@@ -1,9 +1,13 @@
 /** Every call of the system that a save makes fails once: it is said, the run goes on, and nothing half is left. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "node:path";
 import { pathKind } from "../../models/load/byte_source.ts";
 import { readAdapter } from "../../train/adapter_files.ts";
 import { checkpointStore } from "../../train/checkpoint.ts";
 import { attackFolder, isInstalled, trainArgs } from "./command.ts";
+import { startHub, weights } from "./hub_server.ts";
+
+const ignore = Deno.build.os !== "linux" || !isInstalled("strace");
 
 /** Not `close`: where that fails, for files it is ignored and for folders Rust's library ends the process. */
 const calls = ["openat", "write", "fsync", "rename", "mkdir", "unlink", "unlinkat", "getdents64", "ftruncate"];
@@ -36,7 +40,7 @@ function callsOn(folder: string, log: string): Call[] {
 }
 
 Deno.test(
-  { name: "every call of a save fails once", ignore: Deno.build.os !== "linux" || !isInstalled("strace") },
+  { name: "every call of a save fails once", ignore },
   async (t) => {
     await using place = await attackFolder();
     const run = trainArgs("run", ...steps);
@@ -76,3 +80,36 @@ Deno.test(
     assertEquals(after.code, 0, after.err);
   },
 );
+
+Deno.test({ name: "every call of a download fails once", ignore }, async (t) => {
+  await using place = await attackFolder();
+  await using hub = startHub();
+  const around = {
+    env: hub.variables,
+    permissions: ["--allow-net=127.0.0.1", "--allow-env", `--allow-write=${hub.cache}`],
+  };
+  const inspect = ["inspect", "owner/name"];
+  const log = place.at("log");
+  await place.lowrank(inspect, { ...around, wrap: `strace -f -y -s 0 -o ${log} -e trace=${[...calls, "link"]}` });
+  const kinds = Map.groupBy(callsOn(Deno.realPathSync(hub.cache), Deno.readTextFileSync(log)), ({ role }) => role);
+  assert(kinds.size > 10);
+  for (const [i, [{ name, nth, role }]] of [...kinds.values()].entries()) {
+    const error = errors[i % errors.length];
+    await t.step(`${role}: ${error}`, async () => {
+      for (const entry of Deno.readDirSync(hub.cache)) {
+        Deno.removeSync(join(hub.cache, entry.name), { recursive: true });
+      }
+      const { code, err } = await place.lowrank(inspect, {
+        ...around,
+        inject: [`inject=${name}:error=${error}:when=${nth}`],
+      });
+      // The how-manieth call is not always ours: Deno's own threads wake each other, and it reads the hub's package.
+      if (/Deno has panicked|Unable to load .*\/npm\//.test(err)) return;
+      assertEquals(code, 1, err); // these weights are none
+      assertMatch(err, /^error: .*\.\n$/m);
+      const folder = await hub.bring();
+      assertEquals(Deno.readFileSync(join(folder, "model.safetensors")), weights);
+      assertEquals(JSON.parse(Deno.readTextFileSync(join(folder, "config.json"))), { model_type: "gpt2" });
+    });
+  }
+});
