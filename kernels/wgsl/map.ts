@@ -24,9 +24,10 @@ export function emitMap(kernel: MapKernel, tile: TileConfig, alias: readonly num
   const wide = (index: Index) => isFlat ? isContiguous(index, shape) : isWide(index, last);
   const narrow = new Set(accesses.filter(({ index }) => !wide(index)).map(({ operand }) => operand));
   const aliasedNarrow = (i: number) => [...narrow].some((j) => alias[j] === alias[i]);
-  // A flat array's last four may reach past its end, into the padding that every buffer and slice has.
+  // The last four may reach past the end, into the padding that every buffer has: not where other elements follow.
+  const fills = total % 4 === 0 || stores.every(({ operand }) => operands[operand].size === total);
   const vector = isFlat
-    ? !stores.some(({ operand }) => aliasedNarrow(operand))
+    ? fills && !stores.some(({ operand }) => aliasedNarrow(operand))
     : last >= 0 && shape[last] % 4 === 0 && accesses.some(({ operand }) => !aliasedNarrow(operand));
   if (!vector) operands.forEach((_, i) => narrow.add(i));
 
