@@ -19,8 +19,9 @@ const files = (await output("git", ["ls-files", "-z", "--cached", "--others", "-
 const markdown = files.filter((name) => name.endsWith(".md") && !name.startsWith("tests/"));
 const commands = new Map(markdown.map((name) => [name, commandsOf(Deno.readTextFileSync(`${root}${name}`))] as const));
 
-const copy = await Deno.makeTempDir();
-globalThis.addEventListener("unload", () => Deno.removeSync(copy, { recursive: true }));
+const parent = await Deno.makeTempDir();
+const copy = `${parent}/lowrank`; // as a clone is called
+globalThis.addEventListener("unload", () => Deno.removeSync(parent, { recursive: true }));
 for (const name of files) {
   await Deno.mkdir(`${copy}/${name}`.replace(/[^/]*$/, ""), { recursive: true });
   await Deno.copyFile(`${root}${name}`, `${copy}/${name}`);
