@@ -21,7 +21,8 @@ export async function bundle(module: string, out: string, replace: Record<string
   const map = await Deno.makeTempFile({ suffix: ".json" });
   const { imports } = JSON.parse(await Deno.readTextFile("offline.json")); // its stand-ins need no registry
   const absent = "./examples/browser/not_in_pages.ts";
-  Object.assign(imports, { "node:crypto": absent, "node:process": absent, "@huggingface/hub": absent, ...replace });
+  const ofDeno = ["node:crypto", "node:fs", "node:process", "@huggingface/hub"];
+  Object.assign(imports, Object.fromEntries(ofDeno.map((name) => [name, absent])), replace);
   for (const [name, target] of Object.entries<string>(imports)) {
     if (target.startsWith("./")) imports[name] = new URL(`.${target}`, import.meta.url).href;
   }
@@ -30,6 +31,8 @@ export async function bundle(module: string, out: string, replace: Record<string
   const { success, stderr } = await new Deno.Command("deno", { args, env: { NO_COLOR: "1" } }).output();
   await Deno.remove(map);
   if (!success) throw new Error(`${module} could not be bundled:\n${new TextDecoder().decode(stderr)}`);
+  const [, name] = /(?:from|import\()\s*"(node:\w+)"/.exec(await Deno.readTextFile(out)) ?? [];
+  if (name) throw new Error(`${module} imports ${name}, which no page has: name it in tools/browser.ts`);
 }
 
 /** Builds the page. */

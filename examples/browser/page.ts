@@ -45,7 +45,8 @@ function open(): void {
   busy(true);
   engine = new Worker("engine.js", { type: "module" });
   engine.onmessage = ({ data }: MessageEvent<Report>) => show(data);
-  engine.onerror = (event) => show({ kind: "failed", message: event.message });
+  engine.onerror = (event) =>
+    show({ kind: "failed", message: event.message ?? "The engine could not be loaded: load the page again" });
   const device = find<HTMLSelectElement>("device").value as "auto";
   send({ kind: "open", device, model: new URL("letters-base", location.href).href });
 }

@@ -77,6 +77,9 @@ inChromium(
       const errors: string[] = [];
       page.on("pageerror", (error) => errors.push(error.message));
       await page.goto(`http://127.0.0.1:${server.addr.port}/?steps=3`);
+      // An engine that can't even be loaded leaves its buttons as they are.
+      await page.waitForSelector("#status:not(:empty), #status.failed", { state: "attached", timeout: 0 });
+      assertEquals(await page.isVisible("#status.failed"), false, errors.join());
       assertMatch(await settled(page), /^cpu \(wasm simd, 1 thread/);
       await page.click("#ask");
       await page.waitForFunction("document.getElementById('base').textContent !== '—'", null, { timeout: 0 });
