@@ -40,7 +40,8 @@ async function bring(model: string): Promise<boolean> {
 
 /** Where `deno` is this one, and `lowrank` what the pages mean by it. */
 const env = { PATH: `${Deno.execPath().replace(/[/\\][^/\\]*$/, "")}:${Deno.env.get("PATH")}`, NO_COLOR: "1" };
-const prelude = 'set -e\nlowrank() { ./task lowrank "$@"; }\n';
+// Every page begins as in a fresh clone.
+const prelude = 'set -e\nrm -rf out\nlowrank() { ./task lowrank "$@"; }\n';
 
 for (const [page, all] of commands) {
   if (all.length === 0) continue;
