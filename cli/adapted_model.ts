@@ -44,9 +44,12 @@ export async function openAdapted(
   using opened = new DisposableStack();
   const device = opened.use(await openDeviceFor(options, terminal));
   using outlined = await outlineBase(base, place, { device, dtype: hold, ...tellDownload(base, terminal) });
+  tellModel(base, outlined.outline, terminal);
+  const put = (model: AnyModel) =>
+    putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
+  put(outlined.outline); // what does not fit is said before the weights are read
   const model = opened.use(await outlined.load());
-  tellModel(base, model, terminal);
-  const tuned = putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
+  const tuned = put(model);
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);
   for (const note of tuned.notes) terminal.warn(`note: ${adapter}: ${note}`);
   const all = opened.move();

@@ -1,13 +1,12 @@
 /** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
-import type { Model } from "../core/model.ts";
 import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load_model.ts";
 import type { LoadOptions, Outlined } from "../models/loader.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
 import { currentPath } from "../models/load/staged_folder.ts";
-import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
+import type { LoadedAdapter } from "../train/adapter.ts";
 import { matchesWhole } from "../train/adapter_config.ts";
 import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
 import { readGgufAdapter } from "../train/adapter_gguf.ts";
@@ -18,18 +17,6 @@ import { readLabels } from "./open_model.ts";
 
 /** Whether another base is taken than the one that an adapter was trained on. */
 export const anyBaseOption = trainOptions.anyBase;
-
-/** Puts an adapter on its model, and says what a person should know of it. */
-export function loadAdapterFor<P, I, O>(
-  adapter: string,
-  model: Model<P, I, O>,
-  anyBase: boolean | undefined,
-  terminal: Terminal,
-): LoadedAdapter<P, I, O> {
-  const tuned = loadAdapter(adapter, model, { anyBase });
-  tellAdapter(adapter, tuned, terminal);
-  return tuned;
-}
 
 /** Says what a person should know of an adapter. */
 export function tellAdapter(

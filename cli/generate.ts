@@ -4,15 +4,17 @@ import { jit, read } from "../kernels/jit.ts";
 import { describeQuantization } from "../kernels/quantize.ts";
 import { roundedTypes } from "../core/transforms/round_activations.ts";
 import { activationTypes, tokenStream } from "../models/generate.ts";
+import type { LoadedModel } from "../models/mod.ts";
+import { loadAdapter } from "../train/adapter.ts";
 import { mergeParams } from "../train/merge.ts";
 import { type OptionTable, settleOptions } from "../train/option_table.ts";
 import { Interrupted } from "../train/report_errors.ts";
 import { unmergedSteps } from "../train/unmerged.ts";
-import { anyBaseOption, labelsOfAdapter, loadAdapterFor, namedBase } from "./adapter_input.ts";
+import { anyBaseOption, labelsOfAdapter, namedBase, tellAdapter } from "./adapter_input.ts";
 import { bringAdapter } from "./bring.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
-import { isClassifier, loadModelFor, modelOptions, openDeviceFor } from "./open_model.ts";
+import { isClassifier, modelOptions, openDeviceFor, outlineModelFor } from "./open_model.ts";
 
 const table = {
   ...modelOptions,
@@ -63,12 +65,16 @@ export const command: Command = {
     }
     const path = open.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
     using device = await openDeviceFor(open, terminal);
-    using model = await loadModelFor({ ...open, model: path }, { device, terminal });
-    if (isClassifier(model)) {
+    using opened = await outlineModelFor({ ...open, model: path }, { device, terminal });
+    const { outline } = opened;
+    if (isClassifier(outline)) {
       throw new OptionError(`${path} is a classifier, which generates nothing: use lowrank eval.`);
     }
-    const tokenizer = model.tokenizer();
-    const tuned = adapter && loadAdapterFor(adapter, model, anyBase, terminal);
+    const tokenizer = outline.tokenizer();
+    // What does not fit is said before the weights are read.
+    if (adapter) tellAdapter(adapter, loadAdapter(adapter, outline, { anyBase }), terminal);
+    using model = await opened.load() as LoadedModel<any>;
+    const tuned = adapter && loadAdapter(adapter, model, { anyBase });
     const packed = describeQuantization(model.params);
     // Merged, packed weights would be f32.
     const [steps, params] = !tuned

@@ -82,15 +82,6 @@ export async function outlineModelFor(
   return opened;
 }
 
-/** Loads the model that is named, and says what it is. */
-export async function loadModelFor(
-  named: Given<typeof modelOptions>,
-  options: OpenModelOptions,
-): Promise<PredictiveModel> {
-  using opened = await outlineModelFor(named, options);
-  return await opened.load();
-}
-
 /** Says what a model is, and what a person should know of it. */
 export function tellModel(path: string, model: AnyModel, terminal: Terminal): void {
   terminal.say(`model     ${path}: ${describeModel(model)}`);

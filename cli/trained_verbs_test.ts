@@ -1,14 +1,16 @@
 /** Every verb on every kind of adapter that is trained here: a table of both. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { openCpu } from "../kernels/device/cpu.ts";
 import { lora } from "../lora/mod.ts";
 import { loadAnyModel, loadClassifier } from "../models/mod.ts";
 import { saveAdapter } from "../train/adapter.ts";
+import { byteTokenizerFile } from "../train/byte_tokenizer.ts";
 import { readAdapter } from "../train/adapter_files.ts";
 import type { Command, Terminal } from "./command.ts";
 import { command as convert } from "./convert.ts";
 import { command as diff } from "./diff.ts";
+import { command as evaluate } from "./eval.ts";
 import { command as generate } from "./generate.ts";
 import { command as inspect } from "./inspect.ts";
 import { command as merge } from "./merge.ts";
@@ -85,6 +87,16 @@ for (const [name, { model: base_, options, labels, reads }] of Object.entries(ki
         if (convertible && base_ !== "bert-base") await converting();
         else if (to === "gguf" || name !== "one with magnitudes") await assertRejects(converting, FileError);
       }
+      // The golden models have no tokenizer: bytes are their tokens here.
+      const model = `${folder}/model`, rows = `${folder}/rows.jsonl`;
+      Deno.mkdirSync(model);
+      for (const { name } of Deno.readDirSync(path)) Deno.copyFileSync(`${path}/${name}`, `${model}/${name}`);
+      Deno.writeTextFileSync(`${model}/tokenizer.json`, JSON.stringify(byteTokenizerFile()));
+      const label = labels?.[1] ?? "LABEL_1";
+      Deno.writeTextFileSync(rows, JSON.stringify(reads ? { text: "ab", label } : { prompt: "a", completion: "b" }));
+      const measuring = () => run(evaluate, "--adapter", adapter, "--model", model, "--data", rows, ...cpu);
+      if (name === "one of an encoder") await assertRejects(measuring, FileError, "continues none");
+      else assert(Number.isFinite((await measuring()).loss));
       if (reads) {
         await assertRejects(() => run(generate, "--adapter", adapter, ...cpu, "hi"), OptionError, "classifier");
       }

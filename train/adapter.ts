@@ -9,10 +9,25 @@ import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/jit.ts";
 import { removeTree, temporaryName, writeFlushed } from "../models/load/atomic_file.ts";
 import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
-import { makeAdapterConfig } from "./adapter_config.ts";
-import { type AdapterContents, type AdapterFiles, readAdapter, tensorsByKey, writeAdapter } from "./adapter_files.ts";
+import { makeAdapterConfig, matchesWhole } from "./adapter_config.ts";
+import {
+  type AdapterContents,
+  type AdapterFiles,
+  type AdapterTensor,
+  readAdapter,
+  tensorsByKey,
+  writeAdapter,
+} from "./adapter_files.ts";
 import { describeTuned, hubNameOf, moduleNames } from "./adapter_describe.ts";
-import { adapterOptions, entriesOf, fitAdapter, type FittedAdapter, type HostEntry, partOf } from "./adapter_fit.ts";
+import {
+  adapterOptions,
+  entriesOf,
+  fitAdapter,
+  type FittedAdapter,
+  type HostEntry,
+  partOf,
+  wrappedCopies,
+} from "./adapter_fit.ts";
 import { refuseChangedBase } from "./adapter_methods.ts";
 import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
@@ -51,6 +66,8 @@ export interface AdapterOrigin {
   readonly spelled: ReadonlyMap<string, string>;
   /** The modules, as the file spells them, beside whose adapter it has the base's weight. */
   readonly copied: ReadonlySet<string>;
+  /** Biases that the file has once more inside PEFT's wrappers. */
+  readonly wrapped: ReadonlyMap<AdapterTensor, AdapterTensor>;
 }
 
 /** An adapted model that may have come from files. */
@@ -106,6 +123,9 @@ export async function adapterContents<P>(
       }));
     }),
   ]);
+  for (const [{ key, module, tensor }, own] of origin?.wrapped ?? []) {
+    tensors.set(key, module.includes(".modules_to_save") ? tensors.get(own.key)! : tensor);
+  }
   const config = origin === undefined
     ? makeAdapterConfig({ ...describeTuned(model, tuned), dropout, baseModel: baseModel ?? null })
     : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
@@ -188,6 +208,7 @@ export function putAdapter<P, I, O>(
     ? []
     : compareBases(files.path, recorded, recordBase(model, model.path));
   const fitted = fitAdapter(files, moduleNames(model).filter(({ path }) => !left.includes(path)));
+  refuseTokensOfHead(files, fitted);
   const tuned = adapt(files, model, fitted);
   const first = flatten<Leaf>(tuned.trainable).leaves;
   try {
@@ -217,12 +238,23 @@ export function putAdapter<P, I, O>(
         metadata: files.metadata,
         spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
         copied: new Set(given.tensors.filter(({ part }) => part === "baseWeight").map(({ module }) => module)),
+        wrapped: wrappedCopies(given.tensors),
       },
       notes: [...about, ...fitted.notes],
     };
   } finally {
     for (const leaf of first) if (leaf instanceof Tensor) leaf.dispose();
   }
+}
+
+/** Refuses trained rows of a head alone: a tied head's are trained here with the embedding's. */
+function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter): void {
+  const head = [...modules.values()].find(({ hub, tensors }) => tensors.has("tokens") && matchesWhole("lm_head", hub));
+  if (head === undefined) return;
+  throw new FileError(
+    `${path} has trainable_token_indices of ${head.module}, and rows of embeddings alone are trained here (with those of a ` +
+      `head that is tied to them): merge it with PEFT (merge_and_unload), or name the embedding and train it again.`,
+  );
 }
 
 /** The model adapted as the files say; an option of theirs that the model can't take is theirs to mend. */

@@ -76,8 +76,10 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
     FittedModule & { embedding: boolean; readonly tensors: Map<LeafName, AdapterTensor> }
   >();
   const unexpected: string[] = [];
+  const copies = new Set(wrappedCopies(adapter.tensors).keys());
   for (const tensor of adapter.tensors) {
     const { key, module, part } = tensor;
+    if (copies.has(tensor)) continue;
     const path = matchName(module, paths);
     // Two spellings of one module in one file: only one of them can be meant.
     if (path === null || (modules.get(path)?.module ?? module) !== module) {
@@ -118,6 +120,26 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
   )
     .map(({ path, hub }) => `${formatAdapterKey(spelled(first, path, hub), "A")} and its B`);
   return { modules, unexpected, missing, notes };
+}
+
+/**
+ * What PEFT's wrapper of a module that is saved whole calls the trained one and the one that it had; the adapter's name follows
+ * where the module holds others.
+ */
+const wrapped = [/\.(modules_to_save|original_module)(?=\.|$)/, /\.modules_to_save\.[^.]+(?=\.)/];
+
+/**
+ * Biases that stand twice in a file: `bias="all"` saves all that is called a bias, those inside PEFT's wrappers of
+ * modules_to_save, too. It never reads them: the value is the one under the module's own name, to which each is mapped.
+ */
+export function wrappedCopies(tensors: readonly AdapterTensor[]): Map<AdapterTensor, AdapterTensor> {
+  const biases = new Map(tensors.flatMap((t) => t.part === "bias" ? [[t.module, t]] : []));
+  return new Map(
+    [...biases].flatMap(([module, copy]) => {
+      const own = wrapped.flatMap((name) => name.test(module) ? biases.get(module.replace(name, "")) ?? [] : [])[0];
+      return own === undefined ? [] : [[copy, own]];
+    }),
+  );
 }
 
 /** What a module would be called in this file. */
@@ -189,7 +211,8 @@ function tokensOf(config: AdapterConfig, module: string): readonly number[] {
   return (named?.[1] ?? []) as readonly number[];
 }
 
-function escape(text: string): string {
+/** A path as an expression that matches it alone. */
+export function escape(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 

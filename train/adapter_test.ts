@@ -279,9 +279,37 @@ Deno.test("a whole weight of every use is under both names; of one name or two s
     assertEquals(load().unties, []);
     edit(place, (_, config) => config.alpha_pattern = { wte: 3 });
     assertEquals(load().matched.map((m) => [m.path, m.scaling]), [["wte", 1.5], ["lm_head", 2]]);
+    // The tensors are one pair; PEFT scales each use by the rank that its own name has.
+    edit(place, (_, config) => Object.assign(config, { alpha_pattern: {}, rank_pattern: { lm_head: 4 } }));
+    assertEquals(load().matched.map((m) => [m.path, m.r, m.scaling]), [["wte", 2, 2], ["lm_head", 2, 1]]);
+    edit(place, (_, config) => config.rank_pattern = { lm_head: 4, wte: 8 });
+    assertThrows(load, FileError, "wte");
+    edit(place, (_, config) => config.rank_pattern = {});
     edit(place, (all) => ["A", "B"].forEach((side) => all.delete(`${head}lora_${side}.weight`)));
     edit(place, (_, config) => config.target_modules = ["wte"]);
     assertEquals(load().unties, [{ module: "lm_head", from: "wte" }]);
+  }));
+
+Deno.test("biases that PEFT saves once more inside its wrappers are not read, and are saved again", () =>
+  withAdapter(async (folder, model, device) => {
+    const place = `${folder}/wrapped`, more = { bias: "all", modulesToSave: ["ln_f", "h.0.mlp"] };
+    const tuned = lora(model as any, { r: 2, alpha: 4, targets: ["c_attn"], ...more } as any) as any;
+    await saveAdapter(place, tuned, { trainable: filled(tuned, device) });
+    const first = await read(loadAdapter(place, model).trainable as any);
+    const copies = ["ln_f.modules_to_save", "ln_f.original_module", "h.0.mlp.modules_to_save.default.c_fc"];
+    const key = (module: string) => `base_model.model.transformer.${module}.bias`;
+    edit(place, (all) =>
+      copies.forEach((copy) => {
+        const own = all.get(key(copy.replace(/[.](modules_to_save([.]default)?|original_module)/, "")))!;
+        all.set(key(copy), { ...own, data: copy.includes("original") ? own.data.map(() => 7) : own.data } as any);
+      }));
+    const loaded = loadAdapter(place, model);
+    assertEquals(await read(loaded.trainable as any), first);
+    const before = Deno.readFileSync(`${place}/adapter_model.safetensors`);
+    await saveAdapter(`${folder}/again`, loaded, { trainable: loaded.trainable });
+    const sorted = (path: string) => readAdapter(path).tensors.toSorted((a, b) => a.key < b.key ? -1 : 1);
+    assertEquals(sorted(`${folder}/again`), sorted(place));
+    assertEquals(before.length, Deno.readFileSync(`${folder}/again/adapter_model.safetensors`).length);
   }));
 
 /** An adapter whose every leaf is filled with numbers. */

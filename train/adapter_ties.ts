@@ -7,9 +7,9 @@ import { FileError } from "../core/errors.ts";
 import type { Model } from "../core/model.ts";
 import { matchName } from "../models/load/weights.ts";
 import type { Tuned } from "../lora/mod.ts";
-import { adapterScaling, rankOf } from "./adapter_config.ts";
+import { type AdapterConfig, adapterScaling, rankOf } from "./adapter_config.ts";
 import type { AdapterFiles, AdapterTensor } from "./adapter_files.ts";
-import { type HostEntry, type LeafName, leafOf } from "./adapter_fit.ts";
+import { escape, type HostEntry, type LeafName, leafOf } from "./adapter_fit.ts";
 import { transposed } from "./adapter_pairs.ts";
 import { toF32 } from "./host_tensors.ts";
 
@@ -62,13 +62,40 @@ export function withoutTiedCopies(
     const scalings = [head, embedding].map((parts) => scalingOf(files, parts));
     const trained = [head, embedding].map((parts) => [...parts.keys()].filter((leaf) => leaf !== "base").sort().join());
     const alike = scalings[0] === scalings[1] && trained[0] === trained[1] && ["A,B", "weight"].includes(trained[0]);
-    if (!alike) continue;
+    if (!alike) {
+      config = ofOneRank(config, head, embedding);
+      continue;
+    }
     const copies = new Set(head.values());
     tensors = tensors.filter((tensor) => !copies.has(tensor));
     left.push(alias);
   }
   config = { ...config, ensure_weight_tying: left.length > 0 };
   return { files: { ...files, config, tensors }, left };
+}
+
+/**
+ * The configuration where PEFT ties a pair to one of another rank: the tensors' rank, and the scaling of the rank that the
+ * pair's own name has.
+ */
+function ofOneRank(config: AdapterConfig, ...uses: readonly ReadonlyMap<LeafName, AdapterTensor>[]): AdapterConfig {
+  const pairs = uses.flatMap((parts) => {
+    const A = parts.get("A");
+    return A ? [{ module: A.module, is: A.tensor.shape[0], said: rankOf(config, A.module) }] : [];
+  });
+  if (!pairs.some(({ is, said }) => is === said)) return config;
+  for (const { module, is, said } of pairs) {
+    if (is === said) continue;
+    const alpha = adapterScaling(config, module, said) * (config.use_rslora ? Math.sqrt(is) : is);
+    // The first pattern that matches counts, and one of this name may be there.
+    const put = (pattern: Readonly<Record<string, number>>, value: number) => {
+      const own = { [escape(module)]: value };
+      return { ...own, ...pattern, ...own };
+    };
+    const { rank_pattern, alpha_pattern } = config;
+    config = { ...config, rank_pattern: put(rank_pattern, is), alpha_pattern: put(alpha_pattern, alpha) };
+  }
+  return config;
 }
 
 function same(a: ArrayLike<number>, b: ArrayLike<number>): boolean {

@@ -9,18 +9,24 @@ import { loadAdapter } from "../../train/adapter.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const bases = {
-  gpt2: { folder: `${import.meta.dirname}/../goldens/cases/gpt2-base/model`, linear: "c_attn", embedding: "wte" },
+  gpt2: {
+    folder: `${import.meta.dirname}/../goldens/cases/gpt2-base/model`,
+    linear: "c_attn",
+    embedding: "wte",
+    norm: "ln_f",
+  },
   llama: {
     folder: `${import.meta.dirname}/../goldens/cases/llama-base/model`,
     linear: "q_proj",
     embedding: "embed_tokens",
+    norm: "norm",
   },
 };
 
 type Row = readonly [what: string, options: Record<string, unknown>, refused?: string, method?: string];
 
 /** Options of PEFT on a base, and the word that a refusal has. */
-function rows({ linear, embedding }: typeof bases.llama, isLlama: boolean): Row[] {
+function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean): Row[] {
   const lora = (options: object = {}) => ({ r: 4, lora_alpha: 8, target_modules: [linear], ...options });
   const tied = (options: object) => lora({ ensure_weight_tying: true, ...options });
   const both = [linear, embedding];
@@ -38,7 +44,12 @@ function rows({ linear, embedding }: typeof bases.llama, isLlama: boolean): Row[
     ["an embedding, tied", tied({ target_modules: both })],
     ["an embedding of another alpha, tied", tied({ target_modules: both, alpha_pattern: { [embedding]: 3 } })],
     ["an embedding with DoRA, tied", tied({ target_modules: both, use_dora: true })],
+    ["an embedding of another rank, tied", tied({ target_modules: both, rank_pattern: { [embedding]: 2 } })],
+    ["a head of another rank, tied", tied({ target_modules: both, rank_pattern: { lm_head: 2 }, use_rslora: true })],
     ["tokens, tied", tied({ trainable_token_indices: [3, 5] })],
+    ["tokens of the head", lora({ trainable_token_indices: { lm_head: [3, 5] } }), "trainable_token_indices"],
+    ["every bias, and modules", lora({ bias: "all", modules_to_save: [norm, "mlp"] })],
+    ["biases of the adapted, and modules", lora({ bias: "lora_only", modules_to_save: [norm] })],
     ["a head", lora({ target_modules: [linear, "lm_head"] })],
     ["IA3", { target_modules: [linear], feedforward_modules: [] }, "IA3", "IA3Config"],
     ["VeRA", { r: 4, target_modules: [linear] }, "VERA", "VeraConfig"],
