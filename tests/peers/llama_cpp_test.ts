@@ -49,6 +49,9 @@ for (
     ["gpt2-lora-basic", "gpt2-base", tinyGpt2],
     ["gpt2-lora-all-linear", "gpt2-base", tinyGpt2],
     ["gpt2-lora-patterns", "gpt2-base", tinyGpt2],
+    ["gpt2-lora-rslora", "gpt2-base", tinyGpt2],
+    ["gpt2-lora-layers", "gpt2-base", tinyGpt2],
+    ["gpt2-lora-exclude", "gpt2-base", tinyGpt2],
   ] as const
 ) {
   peer(`llama.cpp gives our logits with ${id}`, async (folder) => {
