@@ -103,7 +103,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
     if (before) return launch(last!.compiled, before);
     const settings = statics.map((x, i) => staticText(x, fixed[i], ids));
     const taken = flatten<Leaf | Value>(args);
-    if (taken.leaves.some(isTraced)) {
+    if (taken.leaves.some((x) => isValue(x) && isTraced(x))) {
       const values = taken.unflatten(taken.leaves.map((x) => asValue(x)));
       return inline(f, whole(values, statics));
     }
@@ -158,9 +158,14 @@ function leavesLike(call: Call, args: readonly unknown[], statics: readonly unkn
   return alike ? leaves : null;
 }
 
+/** Asked this way round because a Tensor's prototypes end in a proxy, to which `instanceof Value` would walk. */
+function isValue(x: Leaf | Value): x is Value {
+  return typeof x !== "number" && !(x instanceof Tensor);
+}
+
 /** Whether a value depends on an argument of a function that is being traced. */
-function isTraced(x: unknown): boolean {
-  return x instanceof Value && nodesOf([x]).some((node) => node.prim === inputPrim);
+function isTraced(x: Value): boolean {
+  return nodesOf([x]).some((node) => node.prim === inputPrim);
 }
 
 /** A call within a trace: the function itself, its results as values. */
@@ -177,7 +182,7 @@ function computed<T>(
   tree: T,
   taken: FlatTree<Leaf | Value> = flatten<Leaf | Value>(tree),
 ): { readonly tree: T; readonly flat: FlatTree<Leaf>; readonly made: readonly Tensor[] } {
-  const values = taken.leaves.filter((x) => x instanceof Value);
+  const values = taken.leaves.filter(isValue);
   if (values.length === 0) return { tree, flat: taken as FlatTree<Leaf>, made: [] };
   const made: Tensor[] = jit(() => values)();
   let i = 0;
