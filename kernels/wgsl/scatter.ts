@@ -1,6 +1,6 @@
 import type { ScatterKernel } from "../kernel.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
-import type { TileConfig } from "./tile.ts";
+import { mostRounds, type TileConfig } from "./tile.ts";
 
 /**
  * A scatter without atomics, so that the bits are the same every run: the first occurrence of each index adds that row
@@ -19,20 +19,26 @@ export function emitScatter(kernel: ScatterKernel, tile: TileConfig, alias: read
     (i) => names[i],
   );
   const parts = Math.ceil(cols / tile.mapLanes);
+  // Several a round where there are more than every adapter's loops have rounds.
+  const unroll = Math.ceil(count / mostRounds);
+  const each = (from: string, to: string, line: (j: string) => string) =>
+    shader.block(`for (var j = ${from}; j < ${to}; j += ${unroll}u)`, () => {
+      shader.line(line("j"));
+      for (let u = 1; u < unroll; u++) shader.line(`if (j + ${u}u < ${to}) { ${line(`(j + ${u}u)`)} }`);
+    });
   const made = shader.main(count * parts, [tile.mapLanes], () => {
     shader.line(`let i = group / ${parts}u;`);
     shader.line(`let c = (group % ${parts}u) * ${tile.mapLanes}u + lane;`);
     shader.line(`let target_row = ${shader.read(0, "i")};`);
     shader.line(`if (c >= ${cols}u) { return; }`);
     shader.line(`if (target_row < 0 || target_row >= ${targets}) { return; }`);
-    shader.block(
-      "for (var j = 0u; j < i; j++)",
-      () => shader.line(`if (${shader.read(0, "j")} == target_row) { return; }`),
-    );
+    each("0u", "i", (j) => `if (${shader.read(0, j)} == target_row) { return; }`);
     shader.line("var sum = 0.0;");
-    shader.block(`for (var j = i; j < ${count}u; j++)`, () => {
-      shader.line(`if (${shader.read(0, "j")} == target_row) { sum += ${shader.read(1, `j * ${cols}u + c`)}; }`);
-    });
+    each(
+      "i",
+      `${count}u`,
+      (j) => `if (${shader.read(0, j)} == target_row) { sum += ${shader.read(1, `${j} * ${cols}u + c`)}; }`,
+    );
     shader.line(shader.write(2, `u32(target_row) * ${cols}u + c`, "sum"));
   });
   return { ...made, clear: 2 };

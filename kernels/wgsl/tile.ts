@@ -120,10 +120,10 @@ export function fitAttention(
   { attention }: TileConfig,
   { pass, heads, kvHeads, queries, keys, width }: AttentionKernel,
 ): readonly [columns: number, rows: number] {
-  const [owned, walked] = pass === "backward-kv" ? [keys, queries * (heads / kvHeads)] : [queries, keys];
+  const [owned, walked, times] = pass === "backward-kv" ? [keys, queries, heads / kvHeads] : [queries, keys, 1];
   let [columns, rows] = attention;
   while (rows > 1 && (rows / 2) * 4 >= owned) rows /= 2;
-  const rounds = () => Math.ceil(walked / (columns * 4)) * (1 + 2 * Math.ceil(width / 4) + 2 * columns);
+  const rounds = () => times * Math.ceil(walked / (columns * 4)) * (1 + 2 * Math.ceil(width / 4) + 2 * columns);
   while (rounds() > mostRounds && columns < 64) columns *= 2;
   return [columns, rows];
 }

@@ -4,6 +4,7 @@ import { crossEntropyRows } from "../../core/nn/loss.ts";
 import { attention } from "../../core/nn/attention.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { matmul } from "../../core/ops/contract.ts";
+import { scatterAdd } from "../../core/ops/indexing.ts";
 import { argmax } from "../../core/ops/reduce.ts";
 import { upload } from "../../core/tensor.ts";
 import { runtimes } from "../runtimes.ts";
@@ -59,5 +60,15 @@ for (const { name, open } of runtimes) {
     const run = runtime.jit((q, k, v) => attention(q, k, v, { causal: false }));
     const out = await runtime.read(run(put(1, () => 0), put(keys, () => 1), put(keys, (t) => t % 2)));
     out.data.forEach((x: number) => assertAlmostEquals(x, 0.5, 1e-4));
+  });
+
+  Deno.test(`${name}: ${depth} rows are added to the rows of a table to the last`, async () => {
+    using runtime = await open();
+    // The middle row's first is far behind, and the last is added to it.
+    const data = Int32Array.from({ length: depth }, (_, i) => i < depth - 5 ? 2 * (i % 2) : 1);
+    const ids = upload(runtime.home, { shape: [depth], dtype: "i32", data });
+    const rows = upload(runtime.home, { shape: [depth], dtype: "f32", data: new Float32Array(depth).fill(1) });
+    const table = await runtime.read(runtime.jit((ids, rows) => scatterAdd(ids, rows, 3))(ids, rows));
+    assertEquals([...table.data], [Math.ceil((depth - 5) / 2), 5, Math.floor((depth - 5) / 2)]);
   });
 }
