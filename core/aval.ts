@@ -41,11 +41,15 @@ export function formatAval(aval: Aval): string {
  * @throws {ShapeError} that begins with `what` (is asked to make), unless a shape is a list of whole numbers from 0
  */
 export function checkShape(what: string, shape: readonly number[]): void {
-  if (!Array.isArray(shape)) throw new ShapeError(`${what} a value of shape ${shape}: a shape is a list of sizes`);
+  if (!Array.isArray(shape)) {
+    throw new ShapeError(`${what} a value of shape ${String(shape)}: a shape is a list of sizes`);
+  }
   const wrong = Array.from(shape).findIndex((d) => !Number.isSafeInteger(d) || d < 0);
   if (wrong < 0) return;
   throw new ShapeError(
-    `${what} a value of shape [${shape}]: ${shape[wrong]} is no size, which is a whole number from 0`,
+    `${what} a value of shape [${Array.from(shape, String)}]: ${
+      String(shape[wrong])
+    } is no size, which is a whole number from 0`,
   );
 }
 

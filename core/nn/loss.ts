@@ -77,7 +77,8 @@ export function crossEntropyRows(logits: Operand, labels: Operand): Value {
 export function nextLabels(labels: Operand): Value {
   const value = asValue(labels, "i32");
   const [b, t] = value.shape;
-  return concat([slice(value, 1, 1, t), full([b, 1], ignoredLabel, "i32")], 1);
+  const last = Math.min(t, 1);
+  return concat([slice(value, 1, last, t), full([b, last], ignoredLabel, "i32")], 1);
 }
 
 /** f32[]: how many tokens of labels i32[B,T] {@link causalLoss} predicts. */

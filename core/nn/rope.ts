@@ -3,6 +3,7 @@ import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import { said } from "../ops/arguments.ts";
 import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { add, convert, cos, eq, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
@@ -66,10 +67,13 @@ export function rope(x: Operand, angles: { readonly cos: Operand; readonly sin: 
  */
 export function ropeAngles(positions: Operand, inverseFrequencies: ArrayLike<number>): { cos: Value; sin: Value } {
   const at = convert(positions, "f32");
-  const n = inverseFrequencies.length;
+  const list: unknown[] = Array.from(inverseFrequencies ?? []);
+  const wrong = list.findIndex((x) => typeof x !== "number");
+  if (wrong >= 0) throw new ShapeError(`Cannot rotate by a frequency of ${said(list[wrong])}: give numbers`);
+  const n = list.length;
   if (n === 0) throw new ShapeError("Cannot rotate by no frequencies: give at least one");
   const shape = [...at.shape, n];
-  const frequencies = broadcastTo(vector(Array.from(inverseFrequencies, Math.fround)), shape);
+  const frequencies = broadcastTo(vector((list as number[]).map(Math.fround)), shape);
   const angle = mul(broadcastTo(reshape(at, [...at.shape, 1]), shape), frequencies);
   return { cos: cos(angle), sin: sin(angle) };
 }

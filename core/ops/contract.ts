@@ -112,7 +112,7 @@ export function dot(a: Operand, b: Operand, dims: DotDims): Value {
     }
     return [axesOf("matmul", x.aval, axes[0]), axesOf("matmul", y.aval, axes[1])];
   };
-  return bind1(dotPrim, [x, y], { contract: pair(dims.contract), batch: pair(dims.batch) });
+  return bind1(dotPrim, [x, y], { contract: pair(dims?.contract), batch: pair(dims?.batch) });
 }
 
 /**

@@ -286,7 +286,7 @@ export const sub: Binary = binary("sub");
 export const mul: Binary = binary("mul");
 /** a / b; integers truncate, and by 0 give -1 (all bits of u32). The least i32 by -1 is itself: it wraps. */
 export const div: Binary = binary("div");
-/** The remainder of a division that truncates, with the sign of a: rem(-5, 3) is -2. Integers by 0 give a. */
+/** The remainder of a division that truncates, with the sign of a: rem(-5, 3) is -2. Integers by 0 give a. Floats' is not exact for large a / b. */
 export const rem: Binary = binary("rem");
 /** a^b, for a of at least 0. */
 export const pow: Binary = binary("pow");

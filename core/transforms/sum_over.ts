@@ -2,7 +2,8 @@ import { type Aval, formatAval } from "../aval.ts";
 import { LowrankError, OptionError, ShapeError } from "../errors.ts";
 import { isFloat } from "../dtype.ts";
 import { bind, type Graph, newInput, type Primitive, rebuild, type Value } from "../ir/graph.ts";
-import { broadcastTo } from "../ops/broadcast.ts";
+import { said } from "../ops/arguments.ts";
+import { broadcastTo, full } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { add, convert, mul } from "../ops/elementwise.ts";
 import { concat, slice } from "../ops/structure.ts";
@@ -109,6 +110,8 @@ function sumChunks(
   const n = inputs[0].shape[0];
   const avals = (length: number) =>
     inputs.map((v, i): Aval => i < rows ? { shape: [length, ...v.shape.slice(1)], dtype: v.dtype } : v.aval);
+  // Of no rows the sum is 0, of the avals that one row's would have.
+  if (n === 0) return closeOver(f, avals(1)).graph.outputs.map(({ shape, dtype }) => full(shape, 0, dtype));
   const whole = closeOver(f, avals(chunk));
   const last = n % chunk === 0 ? null : closeOver(f, avals(n % chunk), whole.captures);
   const captures = last?.captures ?? whole.captures;
@@ -147,13 +150,12 @@ export function sumOver<X, C>(
   const [rows, rest] = [flatten(xs), flatten(consts)];
   const inputs = leafValues([xs, consts]);
   const lengths = inputs.slice(0, rows.leaves.length).map((v) => v.shape[0]);
-  if (!Number.isInteger(options.chunk) || options.chunk < 1) {
-    throw new OptionError(`sumOver takes chunks of a whole number of rows, at least 1, not ${options.chunk}`);
+  const chunk = options?.chunk;
+  if (!Number.isInteger(chunk) || chunk < 1) {
+    throw new OptionError(`sumOver takes chunks of a whole number of rows, at least 1, not ${said(chunk)}`);
   }
-  if (lengths.length === 0 || lengths.some((n) => n === undefined || n !== lengths[0]) || lengths[0] === 0) {
-    throw new ShapeError(
-      `sumOver takes rows of one length, at least 1: axis 0 of xs is ${lengths.join(", ") || "absent"}`,
-    );
+  if (lengths.length === 0 || lengths.some((n) => n === undefined || n !== lengths[0])) {
+    throw new ShapeError(`sumOver takes rows of one length: axis 0 of xs is ${lengths.join(", ") || "absent"}`);
   }
   const f = (args: readonly Value[]) => {
     const x = rows.unflatten(args.slice(0, rows.leaves.length)) as X;
@@ -166,5 +168,5 @@ export function sumOver<X, C>(
     }
     return outputs;
   };
-  return [...sumChunks(f, inputs, rows.leaves.length, Math.min(options.chunk, lengths[0]))];
+  return [...sumChunks(f, inputs, rows.leaves.length, Math.min(chunk, lengths[0]))];
 }

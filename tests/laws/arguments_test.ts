@@ -140,7 +140,7 @@ const eachCall = Object.entries(calls).flatMap(([name, list]) =>
   }))
 );
 
-const noInteger = [0.5, NaN, Infinity, -Infinity, "1", null, {}, [0.5], true, 2 ** 53];
+const noInteger = [0.5, NaN, Infinity, -Infinity, "1", null, {}, [0.5], true, 2 ** 53, Symbol("a")];
 const noAxis = (rank: number) => [...noInteger, rank, -rank - 1, [rank], "x"];
 const noSize = [...noInteger, -1, [-1], -0.5];
 const noOperand = [null, "1", {}, [1], true, { shape: [2], dtype: "f32", data: new Float32Array(2) }];
@@ -175,6 +175,7 @@ function wrongs(kind: Kind, call: { readonly name: string }): readonly unknown[]
     case "operand":
       return noOperand;
     case "given":
+      if (call.name === "ropeAngles") return [undefined, null, 7, [], ["0"], [1, null], "q4_0"];
       return call.name === "reshape, 2" ? [[-1, 4], [-1, -1], [-1, 0.5], [-1, -2], [-1, 0], [-1, NaN]] : [];
   }
 }

@@ -25,6 +25,7 @@ import { concat, iota, split } from "../../core/ops/structure.ts";
 import { randomKey } from "../../core/random.ts";
 import { upload } from "../../core/tensor.ts";
 import { grad } from "../../core/transforms/grad.ts";
+import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
 import { assertAllClose } from "../reference/all_close.ts";
 import { fromHost, type OracleTensor, runOracle, toHost } from "../reference/oracle.ts";
@@ -68,6 +69,11 @@ const functions: Record<string, { inputs: OracleTensor[]; apply: (...xs: Value[]
   "cross-entropies of no rows": { inputs: [f32(0, 4), i32(0)], apply: (x, y) => crossEntropyRows(x, y) },
   "the loss of no texts": { inputs: [f32(0, 3, 4), i32(0, 3)], apply: (x, y) => causalLoss(x, y) },
   "the loss of texts of one token": { inputs: [f32(2, 1, 4), i32(2, 1)], apply: (x, y) => causalLoss(x, y) },
+  "the loss of texts of no tokens": { inputs: [f32(2, 0, 4), i32(2, 0)], apply: (x, y) => causalLoss(x, y) },
+  "sums over no rows": {
+    inputs: [f32(0, 4), f32(4)],
+    apply: (x, w) => sumOver((x, w: Value) => reduceSum(mul(x, broadcastTo(w, x.shape))), x, w, { chunk: 2 })[0],
+  },
   "the mean of no rows": { inputs: [f32(0, 4)], apply: (x) => mean(x, 1) },
   "attention to nothing": { inputs: heads(3, 0), apply: (q, k, v) => attention(q, k, v, { causal: false }) },
   "attention of nothing": { inputs: heads(0, 3), apply: (q, k, v) => attention(q, k, v, { causal: true }) },
