@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { trainOptions } from "../train/config.ts";
-import { others, ourName } from "../train/foreign_options.ts";
+import { others, ourName, saidInstead } from "../train/foreign_options.ts";
 import { writtenName } from "../train/option_table.ts";
 import { readFlags, UsageError } from "./command.ts";
 import { command as generate } from "./generate.ts";
@@ -33,6 +33,11 @@ Deno.test("another tool's name of an option is answered with the one here", () =
     ["--iters", "; here it is --steps"],
     ["--train-on-inputs", "; here it is --no-mask-prompt"],
     ["--temp", ""], // of generate, and nothing of train is like it
+    ["--optim", "; the optimiser is AdamW"], // and not --out, which is near
+    ["--do_train", "; lowrank train trains"],
+    ["--prompt", "; the text is given at the end, in quotes"],
+    ["--chat-template", "; the model's own is used"],
+    ["--bias", ""],
     ["--stepz", "; did you mean --steps?"],
   ];
   for (const [flag, mend] of cases) {
@@ -52,5 +57,8 @@ Deno.test("what another tool's option is called here is an option of train or ge
   for (const [name, theirs] of Object.entries(others)) {
     if (!known.has(name)) throw new Error(`${theirs} is said to be --${name}, which there is not`);
   }
-  for (const name of known) assertEquals(ourName(name), null, name);
+  for (const name of known) {
+    assertEquals(ourName(name), null, name);
+    assertEquals(saidInstead(name), null, name);
+  }
 });

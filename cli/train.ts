@@ -175,7 +175,7 @@ async function runTraining(
   // A run may have ended between its last checkpoint and its adapter: then only that is left to do.
   if (snapshot && snapshot.step >= steps) {
     terminal.say(
-      `done      all ${steps} steps were made; the result is saved again. --steps with a larger number goes on`,
+      `done      all ${snapshot.step} steps were made; the result is saved again. --steps with a larger number goes on`,
     );
   }
   using model = await opened.load();

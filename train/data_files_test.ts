@@ -4,6 +4,7 @@ import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError, FileError } from "../core/errors.ts";
 import type { Example, TextTokenizer } from "./data.ts";
 import { findSplits, openData } from "./data_files.ts";
+import { labelsOf } from "./data_rows.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
 
 /** One token a byte; 256 ends. */
@@ -280,5 +281,24 @@ Deno.test("a text of more than 4 MB is read as it is needed", () => {
   const line = "a line of some text\n";
   for (const [lines, streamed] of [[1000, false], [2 ** 22 / line.length + 1, true]] as const) {
     load("text.txt", line.repeat(lines), (data) => assertEquals(data.streamed, streamed));
+  }
+});
+
+Deno.test("rows whose labels can't be used are rows with labels all the same", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".jsonl" });
+  try {
+    const cases: [string, string[] | null][] = [
+      ['{"text":"one","label":true}\n{"text":"two","label":null}\n', []],
+      ['{"text":"one","label":1.5}\n{"text":"two","label":3}\n', ["3"]],
+      ['{"text":"\\"label\\": none"}\n', null],
+      ['{"txt":"one"}\n', null],
+      ["", null],
+    ];
+    for (const [text, labels] of cases) {
+      await Deno.writeTextFile(path, text);
+      assertEquals(labelsOf(path), labels, text);
+    }
+  } finally {
+    await Deno.remove(path);
   }
 });

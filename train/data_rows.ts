@@ -159,22 +159,25 @@ function isBlank(bytes: Uint8Array): boolean {
 }
 
 /**
- * The labels of a .jsonl file's rows, sorted; null where the first row has none. Rows that can't be used are passed over:
- * opening the file names them.
+ * The labels of a .jsonl file's rows, sorted; null where the first row that can be used has none, and where no row speaks
+ * of a label. Rows that can't be used are passed over: opening the file names them.
  */
 export function labelsOf(path: string): readonly string[] | null {
   if (!path.endsWith(".jsonl")) return null;
   using source = openBytes(path);
   const labels = new Set<string>();
+  let meant = false; // a label stands there, be it one that can't be used
   for (const line of linesOf(source)) {
     try {
       if (isBlank(line.bytes)) continue;
-      const { row } = parseRow(decodeUtf8(line.bytes, path), path);
+      const text = decodeUtf8(line.bytes, path);
+      meant ||= /"label"\s*:/.test(text);
+      const { row } = parseRow(text, path);
       if (!("text" in row) || row.label === undefined) return labels.size === 0 ? null : sortLabels(labels);
       labels.add(row.label);
     } catch (error) {
       if (!(error instanceof BadRow)) throw error;
     }
   }
-  return labels.size === 0 ? null : sortLabels(labels);
+  return labels.size === 0 && !meant ? null : sortLabels(labels);
 }

@@ -59,3 +59,21 @@ const ours: ReadonlyMap<string, string> = new Map(
 export function ourName(written: string): string | null {
   return ours.get(written.replaceAll("_", "-").toLowerCase()) ?? null;
 }
+
+/** Others' options that have none like them here, and what holds instead; nothing where that says all. */
+const instead: ReadonlyMap<string, string> = new Map(
+  ([
+    ["prompt p", "the text is given at the end, in quotes"],
+    ["optim optimizer optimiser", "the optimiser is AdamW"],
+    ["train do-train", "lowrank train trains"],
+    ["test do-eval do-predict test-batches", "lowrank eval measures"],
+    ["val-batches", "every row of the validation file is measured"],
+    ["chat-template", "the model's own is used"],
+    ["bias lora-bias eos-token verbose v", ""],
+  ] as const).flatMap(([theirs, said]) => theirs.split(" ").map((other) => [other, said] as const)),
+);
+
+/** What is said of another tool's option `written` that has none like it here; or null where it is not known. */
+export function saidInstead(written: string): string | null {
+  return instead.get(written.replaceAll("_", "-").toLowerCase()) ?? null;
+}

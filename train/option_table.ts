@@ -1,6 +1,6 @@
 /** Options as a table: one entry says what an option takes, and flags, configuration files, help and docs follow from it. */
 import { nearest, OptionError } from "../core/errors.ts";
-import { ourName } from "./foreign_options.ts";
+import { ourName, saidInstead } from "./foreign_options.ts";
 
 /** One option. */
 export interface Option {
@@ -57,13 +57,18 @@ export function tableName(table: OptionTable, written: string): string | null {
   return Object.keys(table).find((name) => writtenName(name) === written) ?? null;
 }
 
-/** `; did you mean --steps?` where some option is near, or another tool's of that name is the same; else nothing. */
+/**
+ * `; did you mean --steps?` where some option is near, `; here it is --steps` or what holds instead where another tool has
+ * an option of that name; else nothing.
+ */
 export function suggestion(table: OptionTable, written: string, dashes = ""): string {
   const names = Object.entries(table).flatMap(([name, { kind, default: value }]) =>
     kind === "switch" && value === true ? [writtenName(name), `no-${writtenName(name)}`] : [writtenName(name)]
   );
   const same = ourName(written);
   if (same !== null) return names.includes(same) ? `; here it is ${dashes}${same}` : "";
+  const said = saidInstead(written);
+  if (said !== null) return said && `; ${said}`;
   const near = nearest(written.replaceAll("_", "-"), names);
   return near === null ? "" : `; did you mean ${dashes}${near}?`;
 }

@@ -36,7 +36,7 @@ const synonyms: Readonly<Record<string, readonly string[]>> = {
 
 const rows =
   'a row is {"text": …}, {"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} or {"text": …, ' +
-  '"label": …}, all of them strings';
+  '"label": …}, all of them strings; a label may be a whole number';
 
 /** The rest of a sentence that begins with the line's place and "is": what stands there, and how it becomes a row. */
 export function describeMisfit(value: unknown): string {

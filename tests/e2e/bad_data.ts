@@ -231,6 +231,13 @@ export const folders = [
     code: 1,
   },
   {
+    name: "Labels that are none, for a model that is no classifier",
+    args: inFolder,
+    files: dataFile("train.jsonl", '{"text":"one","label":true}\n{"text":"two","label":null}\n'),
+    sentence: "error: model/config.json is of the architecture gpt2, which continues text, and rows with a label…",
+    code: 1,
+  },
+  {
     name: "A split that is not there",
     args: ["lowrank", "eval", "--model", "model", "--data", "data", "--split", "test", "--device", "cpu"],
     files: dataFile("train.jsonl", '{"text":"one"}\n'),
