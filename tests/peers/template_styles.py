@@ -322,7 +322,7 @@ METHODS = ["strip()", "strip('\\n ')", "lstrip('a')", "rstrip('c')", "lstrip()",
            "capitalize()", "replace('a', 'X')", "replace('a', 'X', 1)", "startswith('a')", "endswith(('c', 'd'))", "find('b')", "count('a')", "isdigit()", "splitlines()", "join(words)",
            "removeprefix('a')", "partition(',')", "zfill(5)", "center(7, '*')", "ljust(6)", "rjust(6)", "isalpha()", "isupper()", "swapcase()", "format(1, 2)",
            "get('k')", "get('q', 'd')", "index(2)", "isspace()", "rsplit(',')", "casefold()"]
-FILTERS = ["trim", "upper", "lower", "title", "capitalize", "length", "first", "last", "list", "reverse", "sort", "join(', ')", "tojson", "string", "int", "float", "abs", "default('d')", "default('d', true)",
+FILTERS = ["trim", "upper", "lower", "title", "capitalize", "length", "first", "last", "list", "reverse|list", "sort", "join(', ')", "tojson", "string", "int", "float", "abs", "default('d')", "default('d', true)",
            "map('upper')|list", "map('string')|list", "select|list", "reject|list", "select('string')|list", "unique|list", "min", "max", "sum", "round", "round(1)", "round(1, 'floor')", "indent", "indent(2, true)", "wordcount",
            "replace('a', 'b')", "items|list", "dictsort", "batch(2)|list", "slice(2)|list", "e", "tojson(indent=2)", "sort(reverse=true)", "join", "center(10)", "count",
            "map('length')|list", "selectattr('role', 'equalto', 'user')|list|length", "map(attribute='role')|list", "rejectattr('content')|list|length", "trim(' x')", "safe", "tojson(separators=(',', ':'))"]
