@@ -7,10 +7,10 @@
 import { asCalled } from "./cli/call.ts";
 import { type Command, type Terminal, UsageError } from "./cli/command.ts";
 import { nearest } from "./core/errors.ts";
-import { openOutput, openTerminalSize, type Output, writeToStderr } from "./core/output.ts";
+import { openOutput, openTerminalSize, type Output, writeToStderr } from "./core/host/output.ts";
 import project from "./deno.json" with { type: "json" };
-import { wrap } from "./train/option_table.ts";
-import { describeError, describeLost, EXIT_ERROR, outliveHangup } from "./train/report_errors.ts";
+import { wrap } from "./train/options/option_table.ts";
+import { describeError, describeLost, EXIT_ERROR, ignoreHangup } from "./report/errors.ts";
 
 /** The exit code of a command line that can't be read. */
 const EXIT_USAGE = 2;
@@ -40,7 +40,7 @@ const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--h
 
 /** Runs a command line; the exit code. What can't be told does not end the work; that a result was not taken is an error. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
-  outliveHangup();
+  ignoreHangup();
   const output = openOutput();
   const code = await runVerb(args, output);
   if (code !== 0 || output.lost === null) return code;

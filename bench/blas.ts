@@ -1,10 +1,10 @@
 /**
  * From what size on is the system's BLAS faster than the products built in? Both on the same threads, in turns, over small
- * and large products and single rows; where they cross is `blasCrossover` of kernels/wasm/gemm_blas.ts.
+ * and large products and single rows; where they cross is `blasCrossover` of kernels/wasm/gemm/blas.ts.
  *
  * `deno run --allow-read --allow-env --allow-ffi bench/blas.ts`
  */
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { alternate, row, sampleOf, timesFor, warmUp } from "./alternate.ts";
 import { prepare, product } from "./products.ts";
 

@@ -9,11 +9,11 @@
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { jit, read } from "../kernels/jit.ts";
-import { type Activations, tokenStream } from "../models/generate.ts";
-import { loadModel } from "../models/load_model.ts";
-import type { LoadedModel, WeightDType } from "../models/loader.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
+import { type Activations, tokenStream } from "../models/generate/generate.ts";
+import { loadModel } from "../models/load/load_model.ts";
+import type { LoadedModel, WeightDType } from "../models/load/loader.ts";
 import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 

@@ -5,7 +5,7 @@
  *
  * `deno bench bench/gemm.ts`: a table of medians of ratios to the neighbours in time, then Deno's own timings.
  */
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { besideFirst, median, quartiles, row, sampleOf, timesFor, warmUp } from "./alternate.ts";
 import { fmaPeak } from "./fma_peak.ts";
 import { type Form, prepare, product } from "./products.ts";

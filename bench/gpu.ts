@@ -13,9 +13,9 @@ import { matmul } from "../core/ops/contract.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
 import { type Operand, type Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { openAdapter, type WebGpuDevice } from "../kernels/device/webgpu.ts";
-import { findAdapter } from "../kernels/device/webgpu_adapter.ts";
-import { jit, read } from "../kernels/jit.ts";
+import { openAdapter, type WebGpuDevice } from "../kernels/device/webgpu/webgpu.ts";
+import { findAdapter } from "../kernels/device/webgpu/adapter.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
 import { median, row } from "./alternate.ts";
 import { type Contender, startContender } from "./contender.ts";
 import { askPython, driverMisses, pythonMisses } from "./gpu_facts.ts";
@@ -38,7 +38,7 @@ const [rounds, minutes] = [Number(flags.rounds), Number(flags.minutes)];
 const [large, small] = trial ? ["256x256x256x16", "64x96x96x8"] : ["4096x4096x4096x16", "512x768x768x8"];
 const model = trial ? "gpt2-tiny" : "gpt2-small";
 /** Calls that share a wait take about so many milliseconds: a wait alone takes Deno 10. */
-const [sampleMs, mostCalls] = [600, 1000];
+const [sampleMs, maxCalls] = [600, 1000];
 
 /** Medians of milliseconds, and of the ratios of neighbours to `fused`. */
 interface Measured {
@@ -60,7 +60,7 @@ async function measure(what: string, timers: Readonly<Record<string, Timer>>): P
   await timers.fused(1); // compiles
   let calls = 1;
   for (let i = 0; i < 3; i++) { // of a few short calls the wait is most of the time
-    calls = Math.max(1, Math.min(mostCalls, Math.round(sampleMs / await timers.fused(Math.min(100, calls)))));
+    calls = Math.max(1, Math.min(maxCalls, Math.round(sampleMs / await timers.fused(Math.min(100, calls)))));
   }
   const runners = new Map(Object.entries(timers));
   const taken: Record<string, number>[] = [];

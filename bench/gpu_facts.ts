@@ -1,5 +1,5 @@
 /** What a machine has for a comparison on its GPU, and in sentences what it lacks. */
-import type { FoundAdapter } from "../kernels/device/webgpu_adapter.ts";
+import type { FoundAdapter } from "../kernels/device/webgpu/adapter.ts";
 
 /** What `torch_device.py` says of a Python. */
 export interface PythonFacts {

@@ -20,10 +20,10 @@ import { gather } from "../core/ops/indexing.ts";
 import { iota, slice, split } from "../core/ops/structure.ts";
 import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { jit } from "../kernels/jit.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { jit } from "../kernels/runtime/jit.ts";
 import { lora } from "../lora/lora.ts";
-import type { Gpt2Params } from "../models/gpt2.ts";
+import type { Gpt2Params } from "../models/families/gpt2.ts";
 import { besideFirst, quartiles, row, sampleOf, warmUp } from "./alternate.ts";
 import { randomIds, randomModel } from "./training.ts";
 

@@ -11,8 +11,8 @@ import { mul } from "../core/ops/elementwise.ts";
 import { type Operand, upload } from "../core/tensor.ts";
 import { valueAndGrad } from "../core/transforms/grad.ts";
 import { flatten } from "../core/tree.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { jit } from "../kernels/jit.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { jit } from "../kernels/runtime/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { alternate, row, sampleOf, timesFor, warmUp } from "./alternate.ts";
 

@@ -1,16 +1,16 @@
 /**
  * What does one element of each scalar operation cost, a byte read from memory or written to it, and a launch? What
- * `kernels/costs.ts` records and `kernels/recompute.ts` decides by.
+ * `kernels/plan/costs.ts` records and `kernels/plan/rematerialise.ts` decides by.
  *
  * `deno run --allow-read --allow-env bench/operation_costs.ts [--without-fma] [--webgpu]`: prints a table for that file, in
  * nanoseconds of one thread (of the whole adapter with --webgpu).
  */
 import { parseArgs } from "node:util";
 import { type DType, storageBytes } from "../core/dtype.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { openWebGpu } from "../kernels/device/webgpu.ts";
-import type { Expr, Kernel, Operand, ScalarOp } from "../kernels/kernel.ts";
+import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
+import type { Expr, Kernel, Operand, ScalarOp } from "../kernels/ir/kernel.ts";
 import { median } from "./alternate.ts";
 
 const { values: flags } = parseArgs({

@@ -7,9 +7,9 @@
 import { matmul } from "../core/ops/contract.ts";
 import { type Operand, type Tensor, upload } from "../core/tensor.ts";
 import { roundActivations, roundedTypes } from "../core/transforms/round_activations.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { jit } from "../kernels/jit.ts";
-import { randomPacked } from "../tests/reference/packed_reference.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { randomPacked } from "../testing/packed_reference.ts";
 import { alternate, row, sampleOf, warmUp } from "./alternate.ts";
 
 const [inner, outer, count] = [768, 1536, 64];

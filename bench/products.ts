@@ -1,6 +1,6 @@
 /** Products of matrices as kernels, and kernels on buffers of their own: what the benchmarks of products share. */
-import type { CpuDevice } from "../kernels/device/cpu.ts";
-import type { ContractKernel, Program } from "../kernels/kernel.ts";
+import type { CpuDevice } from "../kernels/device/cpu/cpu.ts";
+import type { ContractKernel, Program } from "../kernels/ir/kernel.ts";
 
 /** How the factors of y[m,n] lie: x as [m,k] (`N`) or [k,m] (`T`), then W as [k,n] (`N`) or [n,k] (`T`). */
 export type Form = "NN" | "NT" | "TN";

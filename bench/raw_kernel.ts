@@ -1,7 +1,7 @@
 /** Code of a benchmark's own on threads like the CPU device's: what the machine can do, to hold kernels against. */
-import { CpuMemory } from "../kernels/device/cpu_memory.ts";
-import { CpuThreads } from "../kernels/device/cpu_threads.ts";
-import { reservedBytes, stepWords, words } from "../kernels/device/cpu_walk.ts";
+import { CpuMemory } from "../kernels/device/cpu/memory.ts";
+import { CpuThreads } from "../kernels/device/cpu/threads.ts";
+import { reservedBytes, stepWords, words } from "../kernels/device/cpu/walk.ts";
 import { assembleModule, Code, type Local } from "../kernels/wasm/assembler.ts";
 
 /** Runs once and gives the seconds that it took. */

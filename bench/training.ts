@@ -5,15 +5,15 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Model } from "../core/model.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
-import { CpuDevice } from "../kernels/device/cpu.ts";
+import { CpuDevice } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { jit, type JitOptions, read } from "../kernels/jit.ts";
+import { jit, type JitOptions, read } from "../kernels/runtime/jit.ts";
 import { lora } from "../lora/lora.ts";
-import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/gpt2.ts";
-import { llamaShapes, makeLlama } from "../models/llama.ts";
-import { llamaConfig } from "../models/llama_config.ts";
+import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/families/gpt2.ts";
+import { llamaShapes, makeLlama } from "../models/families/llama.ts";
+import { llamaConfig } from "../models/families/llama_config.ts";
 import { parseConfig } from "../models/load/config.ts";
-import type { LayeredModel } from "../models/language_model.ts";
+import type { LayeredModel } from "../models/families/language_model.ts";
 import { adamw } from "../train/optimiser.ts";
 import { makeStep } from "../train/step.ts";
 import { release } from "./lora_work.ts";
@@ -113,7 +113,7 @@ export function trainingStep(
   device: Device,
   name: ModelName,
   full: boolean,
-  { targets = [...models[name].targets], recompute }: { targets?: string[] | "all-linear" } & JitOptions = {},
+  { targets = [...models[name].targets], rematerialise }: { targets?: string[] | "all-linear" } & JitOptions = {},
 ): TrainingStep {
   const model = randomModel(device, name) as unknown as Model<unknown, { inputIds: unknown }, never>;
   const ids = randomIds(device, name);
@@ -124,7 +124,7 @@ export function trainingStep(
       tuned ? tuned.apply(params as never, frozen as never, { inputIds }) : model.apply(params, { inputIds }),
       inputIds,
     );
-  const step = jit(makeStep(loss, { optimiser, clip: 1 }), { donate: [0], recompute });
+  const step = jit(makeStep(loss, { optimiser, clip: 1 }), { donate: [0], rematerialise });
   const params = tuned ? tuned.trainable : model.params;
   const frozen = tuned ? tuned.frozen : null;
   let state = { params, optimiser: jit(optimiser.init)(params) };

@@ -7,8 +7,8 @@
  * milliseconds as the answer: what bench/against.ts alternates.
  */
 import { parseArgs } from "node:util";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { openWebGpu } from "../kernels/device/webgpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
 import { median } from "./alternate.ts";
 import { answerLines } from "./lines.ts";
 import { type ModelName, models, trainingStep } from "./training.ts";

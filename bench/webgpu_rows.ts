@@ -14,9 +14,9 @@ import { mul } from "../core/ops/elementwise.ts";
 import { upload } from "../core/tensor.ts";
 import { trace } from "../core/trace.ts";
 import { grad, valueAndGrad } from "../core/transforms/grad.ts";
-import { build } from "../kernels/compile.ts";
-import { bytesOf } from "../kernels/describe.ts";
-import { openWebGpu } from "../kernels/device/webgpu.ts";
+import { build } from "../kernels/runtime/compile.ts";
+import { bytesOf } from "../kernels/explain/describe.ts";
+import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
 import type { DeviceBuffer } from "../kernels/device/device.ts";
 import { emitWgsl } from "../kernels/wgsl/emit.ts";
 

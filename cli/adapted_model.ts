@@ -2,13 +2,13 @@
 import type { Model } from "../core/model.ts";
 import type { OpenedDevice } from "../kernels/device/open.ts";
 import type { AnyModel, WeightDType } from "../models/mod.ts";
-import { type LoadedAdapter, putAdapter } from "../train/adapter.ts";
-import { describeMatches } from "../train/report.ts";
-import type { Given, OptionTable } from "../train/option_table.ts";
+import { type LoadedAdapter, uploadAdapter } from "../formats/adapter.ts";
+import { describeMatches } from "../report/describe.ts";
+import type { Given, OptionTable } from "../train/options/option_table.ts";
 import { anyBaseOption, basePath, outlineBase, readAnyAdapter } from "./adapter_input.ts";
-import { bringAdapter, tellDownload } from "./bring.ts";
+import { downloadAdapter, downloadProgress } from "./download.ts";
 import type { Terminal } from "./command.ts";
-import { modelOptions, openDeviceFor, tellModel } from "./open_model.ts";
+import { logModel, modelOptions, openDeviceFor } from "./open_model.ts";
 
 /** The options of verbs that put an adapter on its base. */
 export const adaptedOptions = {
@@ -38,15 +38,15 @@ export async function openAdapted(
   terminal: Terminal,
   hold = options.dtype as WeightDType | undefined,
 ): Promise<AdaptedModel> {
-  const place = await bringAdapter(adapter, terminal);
+  const place = await downloadAdapter(adapter, terminal);
   const files = await readAnyAdapter(place, options.model);
   const base = basePath(place, options.model);
   using opened = new DisposableStack();
   const device = opened.use(await openDeviceFor(options, terminal));
-  using outlined = await outlineBase(base, place, { device, dtype: hold, ...tellDownload(base, terminal) });
-  tellModel(base, outlined.outline, terminal);
+  using outlined = await outlineBase(base, place, { device, dtype: hold, ...downloadProgress(base, terminal) });
+  logModel(base, outlined.outline, terminal);
   const put = (model: AnyModel) =>
-    putAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
+    uploadAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
   put(outlined.outline); // what does not fit is said before the weights are read
   const model = opened.use(await outlined.load());
   const tuned = put(model);

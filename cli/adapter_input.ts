@@ -1,17 +1,17 @@
 /** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
-import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load_model.ts";
-import type { LoadOptions, Outlined } from "../models/loader.ts";
+import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load/load_model.ts";
+import type { LoadOptions, Outlined } from "../models/load/loader.ts";
 import type { ModelConfig } from "../models/load/config.ts";
-import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
+import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
-import { currentPath } from "../models/load/staged_folder.ts";
-import type { LoadedAdapter } from "../train/adapter.ts";
-import { matchesWhole } from "../train/adapter_config.ts";
-import { type AdapterFiles, readAdapter } from "../train/adapter_files.ts";
-import { readGgufAdapter } from "../train/adapter_gguf.ts";
-import { isMlxAdapter, readMlxAdapter } from "../train/adapter_mlx.ts";
-import { trainOptions } from "../train/config.ts";
+import { currentPath } from "../models/load/files/staged_folder.ts";
+import type { LoadedAdapter } from "../formats/adapter.ts";
+import { matchesWhole } from "../formats/peft/config.ts";
+import { type AdapterFiles, readAdapter } from "../formats/peft/files.ts";
+import { readGgufAdapter } from "../formats/gguf.ts";
+import { isMlxAdapter, readMlxAdapter } from "../formats/mlx.ts";
+import { trainOptions } from "../train/options/config.ts";
 import type { Terminal } from "./command.ts";
 import { readLabels } from "./open_model.ts";
 
@@ -19,7 +19,7 @@ import { readLabels } from "./open_model.ts";
 export const anyBaseOption = trainOptions.anyBase;
 
 /** Says what a person should know of an adapter. */
-export function tellAdapter(
+export function logAdapter(
   adapter: string,
   { notes }: Pick<LoadedAdapter<any, any, any>, "notes">,
   terminal: Terminal,
@@ -122,7 +122,9 @@ const usual: Readonly<Record<string, unknown>> = {
 };
 
 /** What an adapter's configuration says that is not as in most, r and alpha first. */
-export function toldOptions({ config: { r, lora_alpha, ...rest } }: Pick<AdapterFiles, "config">): [string, unknown][] {
+export function notableOptions(
+  { config: { r, lora_alpha, ...rest } }: Pick<AdapterFiles, "config">,
+): [string, unknown][] {
   const isEmpty = (v: unknown) =>
     v === null || v === false || v === 0 || v === "none" || (typeof v === "object" && Object.keys(v!).length === 0);
   const told = Object.entries(rest).filter(([key, v]) => !dull.includes(key) && !isEmpty(v) && usual[key] !== v);

@@ -1,12 +1,12 @@
 /** The verbs on adapters and models as files, on the golden ones. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { FileError } from "../core/errors.ts";
-import { readAdapter } from "../train/adapter_files.ts";
+import { readAdapter } from "../formats/peft/files.ts";
 import { type Command, type Terminal, UsageError } from "./command.ts";
 import { command as convert } from "./convert.ts";
 import { command as diff } from "./diff.ts";
 import { command as inspect } from "./inspect.ts";
-import { openSafetensors } from "../models/load/safetensors.ts";
+import { openSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { command as merge } from "./merge.ts";
 import { command as verify } from "./verify.ts";
 

@@ -1,15 +1,15 @@
 /** What `lowrank train` trains: an adapter, new or one that is there, or all of the model. */
 import { OptionError } from "../core/errors.ts";
-import { formatBytes } from "../core/format_bytes.ts";
+import { formatBytes } from "../core/host/format_bytes.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { lora, type Tuned } from "../lora/mod.ts";
-import { checkpointBlocks } from "../models/checkpoint_blocks.ts";
-import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
-import type { GivenConfig, TrainConfig } from "../train/config.ts";
+import { checkpointBlocks } from "../models/families/checkpoint_blocks.ts";
+import { loadAdapter, type LoadedAdapter } from "../formats/adapter.ts";
+import type { GivenConfig, TrainConfig } from "../train/options/config.ts";
 import { adamw, loraPlus, type Optimiser } from "../train/optimiser.ts";
-import { writtenName } from "../train/option_table.ts";
-import { describeMatches, describeTrainable, sizeOfTree } from "../train/report.ts";
+import { writtenName } from "../train/options/option_table.ts";
+import { describeMatches, describeTrainable, sizeOfTree } from "../report/describe.ts";
 import { type Trainee, wholeModel } from "../train/trainee.ts";
 import { type Terminal, UsageError } from "./command.ts";
 import { isClassifier, type PredictiveModel } from "./open_model.ts";

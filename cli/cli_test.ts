@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import project from "../deno.json" with { type: "json" };
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
-import { readMetrics } from "../train/metrics.ts";
+import { readMetrics } from "../train/watch/metrics.ts";
 
 const root = new URL("../", import.meta.url);
 /** The permissions that the documents give the command line; what is not among them must not be needed. */

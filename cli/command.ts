@@ -10,7 +10,7 @@ import {
   tableName,
   wrap,
   writtenName,
-} from "../train/option_table.ts";
+} from "../train/options/option_table.ts";
 
 /** One verb: `lowrank NAME …`. */
 export interface Command {

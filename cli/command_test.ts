@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { trainOptions } from "../train/config.ts";
-import { others, ourName, saidInstead } from "../train/foreign_options.ts";
-import { writtenName } from "../train/option_table.ts";
+import { trainOptions } from "../train/options/config.ts";
+import { others, ourName, suggestionFor } from "../train/options/foreign_options.ts";
+import { writtenName } from "../train/options/option_table.ts";
 import { readFlags, UsageError } from "./command.ts";
 import { command as generate } from "./generate.ts";
 
@@ -59,6 +59,6 @@ Deno.test("what another tool's option is called here is an option of train or ge
   }
   for (const name of known) {
     assertEquals(ourName(name), null, name);
-    assertEquals(saidInstead(name), null, name);
+    assertEquals(suggestionFor(name), null, name);
   }
 });

@@ -1,15 +1,15 @@
 /** `lowrank convert`: an adapter in another tool's format. */
 import { FileError } from "../core/errors.ts";
 import { openDevice } from "../kernels/device/open.ts";
-import { pathKind } from "../models/load/byte_source.ts";
-import { tensorsByKey, writeAdapter } from "../train/adapter_files.ts";
-import { writeGgufAdapter } from "../train/adapter_gguf.ts";
-import { writeMlxAdapter } from "../train/adapter_mlx.ts";
-import { lockFolder } from "../train/folder_lock.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { plainFromPissa } from "../train/pissa_files.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
+import { tensorsByKey, writeAdapter } from "../formats/peft/files.ts";
+import { writeGgufAdapter } from "../formats/gguf.ts";
+import { writeMlxAdapter } from "../formats/mlx.ts";
+import { lockFolder } from "../train/checkpoint/folder_lock.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { plainFromPissa } from "../formats/peft/pissa_files.ts";
 import { adapterFormat, basePath, configOf, outlineBase, readAnyAdapter } from "./adapter_input.ts";
-import { bringAdapter } from "./bring.ts";
+import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 import { readLabels, writeLabels } from "./open_model.ts";
 
@@ -34,7 +34,7 @@ export const command: Command = {
   run: async (args, terminal) => {
     const { options: { to, out, model, initial }, rest } = readFlags(args, table, 1);
     if (rest.length === 0) throw new UsageError("no adapter is given: name its folder or file");
-    const adapter = await bringAdapter(rest[0], terminal);
+    const adapter = await downloadAdapter(rest[0], terminal);
     if (to === undefined) throw new UsageError("no --to is given: choose peft, gguf, mlx or plain");
     if (out === undefined) throw new UsageError("no --out is given: name what to write");
     refuseOverwriting(adapter, out, to);

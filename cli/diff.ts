@@ -1,14 +1,14 @@
 /** `lowrank diff`: where two adapters, or two models, differ. */
 import { sameShape } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
-import { architectures } from "../models/load_model.ts";
-import { pathKind } from "../models/load/byte_source.ts";
+import { architectures } from "../models/load/load_model.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
 import { openModel } from "../models/load/place.ts";
 import { matchName, type WeightSource } from "../models/load/weights.ts";
-import { type AdapterFiles } from "../train/adapter_files.ts";
-import { toF32 } from "../train/host_tensors.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { adapterFormat, readAnyAdapter, toldOptions } from "./adapter_input.ts";
+import { type AdapterFiles } from "../formats/peft/files.ts";
+import { toF32 } from "../formats/host_tensors.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { adapterFormat, notableOptions, readAnyAdapter } from "./adapter_input.ts";
 import { columns } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 
@@ -63,7 +63,7 @@ interface Found {
 
 async function diffAdapters(a: string, b: string, model: string | undefined): Promise<Found> {
   const [one, two] = [await readAnyAdapter(a, model), await readAnyAdapter(b, model)];
-  const [told, other] = [one, two].map((files) => new Map(toldOptions(files)));
+  const [told, other] = [one, two].map((files) => new Map(notableOptions(files)));
   const read = (files: AdapterFiles) => {
     const tensors = new Map(files.tensors.map(({ key, tensor }) => [key, tensor]));
     return { names: [...tensors.keys()], read: (name: string) => toF32(tensors.get(name)!) };

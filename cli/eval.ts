@@ -2,15 +2,15 @@
 import { LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
-import { loadAdapter, type LoadedAdapter } from "../train/adapter.ts";
-import { trainOptions } from "../train/config.ts";
-import { findSplits } from "../train/data_files.ts";
-import { labelsOf } from "../train/data_rows.ts";
+import { loadAdapter, type LoadedAdapter } from "../formats/adapter.ts";
+import { trainOptions } from "../train/options/config.ts";
+import { findSplits } from "../data/files.ts";
+import { labelsOf } from "../data/jsonl.ts";
 import { evaluator } from "../train/evaluate.ts";
-import type { OptionTable } from "../train/option_table.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
-import { anyBaseOption, labelsOfAdapter, namedBase, tellAdapter } from "./adapter_input.ts";
-import { bringAdapter } from "./bring.ts";
+import { anyBaseOption, labelsOfAdapter, logAdapter, namedBase } from "./adapter_input.ts";
+import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
 import {
@@ -59,7 +59,7 @@ async function measure(
   terminal: Terminal,
 ): Promise<void> {
   const { anyBase, batch, seq } = options;
-  const adapter = await bringAdapter(options.adapter, terminal);
+  const adapter = await downloadAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
   const own = adapter && readLabels(adapter);
@@ -86,7 +86,7 @@ async function measure(
     if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });
     return { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
   };
-  if (adapter) tellAdapter(adapter, traineeOf(outline) as LoadedAdapter<any, any, any>, terminal);
+  if (adapter) logAdapter(adapter, traineeOf(outline) as LoadedAdapter<any, any, any>, terminal);
   using model = await opened.load();
   const trainee = traineeOf(model);
   const padId = tokenizer.padId ?? 0;

@@ -1,17 +1,17 @@
 /** `lowrank generate`: continues a text, with or without an adapter. */
 import { OptionError } from "../core/errors.ts";
-import { jit, read } from "../kernels/jit.ts";
-import { describeQuantization } from "../kernels/quantize.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
+import { describeQuantization } from "../kernels/runtime/quantize.ts";
 import { roundedTypes } from "../core/transforms/round_activations.ts";
-import { activationTypes, tokenStream } from "../models/generate.ts";
+import { activationTypes, tokenStream } from "../models/generate/generate.ts";
 import type { LoadedModel } from "../models/mod.ts";
-import { loadAdapter } from "../train/adapter.ts";
-import { mergeParams } from "../train/merge.ts";
-import { type OptionTable, settleOptions } from "../train/option_table.ts";
-import { Interrupted } from "../train/report_errors.ts";
-import { unmergedSteps } from "../train/unmerged.ts";
-import { anyBaseOption, labelsOfAdapter, namedBase, tellAdapter } from "./adapter_input.ts";
-import { bringAdapter } from "./bring.ts";
+import { loadAdapter } from "../formats/adapter.ts";
+import { mergeParams } from "../formats/merge.ts";
+import { type OptionTable, resolveOptions } from "../train/options/option_table.ts";
+import { Interrupted } from "../report/errors.ts";
+import { unmergedSteps } from "../formats/unmerged.ts";
+import { anyBaseOption, labelsOfAdapter, logAdapter, namedBase } from "./adapter_input.ts";
+import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
 import { isClassifier, modelOptions, openDeviceFor, outlineModelFor } from "./open_model.ts";
@@ -53,8 +53,8 @@ export const command: Command = {
   }),
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
-    const { anyBase, system, chat, maxTokens, ...others } = settleOptions(table, options);
-    const adapter = await bringAdapter(others.adapter, terminal);
+    const { anyBase, system, chat, maxTokens, ...others } = resolveOptions(table, options);
+    const adapter = await downloadAdapter(others.adapter, terminal);
     const { temperature, topK, topP, minP, repetitionPenalty, seed, stop, activations, ...open } = others;
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
@@ -72,7 +72,7 @@ export const command: Command = {
     }
     const tokenizer = outline.tokenizer();
     // What does not fit is said before the weights are read.
-    if (adapter) tellAdapter(adapter, loadAdapter(adapter, outline, { anyBase }), terminal);
+    if (adapter) logAdapter(adapter, loadAdapter(adapter, outline, { anyBase }), terminal);
     using model = await opened.load() as LoadedModel<any>;
     const tuned = adapter && loadAdapter(adapter, model, { anyBase });
     const packed = describeQuantization(model.params);
@@ -82,7 +82,7 @@ export const command: Command = {
       : packed
       ? [unmergedSteps(model, tuned), { trainable: tuned.trainable, frozen: tuned.frozen }]
       : [model, mergeParams(tuned, tuned.trainable)];
-    if (activations === "int8") sayRounding(packed, terminal);
+    if (activations === "int8") warnRounding(packed, terminal);
     const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: text }];
     const prompt = chat && tokenizer.hasChatTemplate
       ? tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), {
@@ -100,7 +100,7 @@ export const command: Command = {
 };
 
 /** Says what rounding activations does to this model. */
-function sayRounding(packed: ReturnType<typeof describeQuantization>, terminal: Terminal): void {
+function warnRounding(packed: ReturnType<typeof describeQuantization>, terminal: Terminal): void {
   const types = roundedTypes.filter((type) => packed?.[type]);
   if (types.length > 0) {
     return terminal.say(`numbers   activations are rounded to 8 bits where they meet ${types.join(" and ")} weights`);

@@ -1,7 +1,7 @@
 /** Text that is written while it is made, and what is said of it. */
-import type { Finish, TokenStream } from "../models/generate.ts";
-import { generateText, type TextOptions } from "../models/text_stream.ts";
-import { onInterrupt } from "../train/report_errors.ts";
+import type { Finish, TokenStream } from "../models/generate/generate.ts";
+import { generateText, type TextOptions } from "../models/generate/text_stream.ts";
+import { onInterrupt } from "../report/errors.ts";
 import type { Terminal } from "./command.ts";
 
 /** A text that was written. */
@@ -18,7 +18,7 @@ export interface WrittenText {
 const patience = 50;
 
 /** Tokens that make a rate, unless they took a second. */
-const fewestTimed = 8;
+const minTimed = 8;
 
 /** Writes the continuation of a prompt as it is made, and a line's end. Ctrl-C ends it after a whole character. */
 export async function streamText(
@@ -61,7 +61,7 @@ export async function streamText(
   // The first token ends the prompt, and the program of the others is compiled before the second.
   const [, second] = times, last = times.at(-1)!;
   const timed = times.length - 2;
-  const perSecond = timed >= fewestTimed || last - second >= 1000 ? timed / (last - second) * 1000 : null;
+  const perSecond = timed >= minTimed || last - second >= 1000 ? timed / (last - second) * 1000 : null;
   return { text, tokens: times.length, finish, perSecond };
 }
 

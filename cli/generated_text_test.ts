@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import type { TokenEvent, TokenStream } from "../models/generate.ts";
+import type { TokenEvent, TokenStream } from "../models/generate/generate.ts";
 import { describeText, streamText } from "./generated_text.ts";
 
 const tokenizer = {

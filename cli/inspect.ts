@@ -1,19 +1,19 @@
 /** `lowrank inspect`: what a model or an adapter is, without computing anything. */
 import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
-import { formatBytes } from "../core/format_bytes.ts";
+import { formatBytes } from "../core/host/format_bytes.ts";
 import { lora } from "../lora/mod.ts";
-import { openBytes, pathKind } from "../models/load/byte_source.ts";
-import { readGguf } from "../models/load/gguf.ts";
-import { type AdapterFiles, adapterNames } from "../train/adapter_files.ts";
-import { adapterScaling } from "../train/adapter_config.ts";
-import { moduleNames } from "../train/adapter_describe.ts";
-import { fitAdapter } from "../train/adapter_fit.ts";
-import { describeBase, fromMetadata } from "../train/base_record.ts";
-import { describeMatches, describeTrainable } from "../train/report.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { adapterFormat, outlineBase, readAnyAdapter, toldOptions } from "./adapter_input.ts";
-import { bringAdapter } from "./bring.ts";
+import { openBytes, pathKind } from "../models/load/files/byte_source.ts";
+import { readGguf } from "../models/load/gguf/gguf.ts";
+import { type AdapterFiles, adapterNames } from "../formats/peft/files.ts";
+import { adapterScaling } from "../formats/peft/config.ts";
+import { moduleNames } from "../formats/peft/describe.ts";
+import { fitAdapter } from "../formats/adapter_fit.ts";
+import { describeBase, fromMetadata } from "../formats/base_record.ts";
+import { describeMatches, describeTrainable } from "../report/describe.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { adapterFormat, notableOptions, outlineBase, readAnyAdapter } from "./adapter_input.ts";
+import { downloadAdapter } from "./download.ts";
 import { alike, columns, grouped, withoutLayer } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { nowhere, outlineAnyModel } from "./outline.ts";
@@ -37,7 +37,7 @@ export const command: Command = {
   run: async (args, terminal) => {
     const { options, rest } = readFlags(args, table, 1);
     if (rest.length === 0) throw new UsageError("no path is given: name a model or an adapter");
-    const path = await bringAdapter(rest[0], terminal);
+    const path = await downloadAdapter(rest[0], terminal);
     if (isAdapter(path, terminal)) await inspectAdapter(path, options.model, terminal);
     else await inspectModel(path, options.targets, options.r ?? table.r.default, terminal);
   },
@@ -117,7 +117,7 @@ async function inspectAdapter(path: string, model: string | undefined, terminal:
   const modules = describeModules(files);
   const count = tensors.reduce((n, { tensor }) => n + sizeOf(tensor.shape), 0);
   const base = fromMetadata(files.metadata);
-  const options = toldOptions(files).filter(([key]) =>
+  const options = notableOptions(files).filter(([key]) =>
     !/^(target_modules|base_model_name_or_path|task_type)$/.test(key)
   );
   const lines = [

@@ -1,10 +1,10 @@
 /** `lowrank merge`: writes the base with an adapter in it as a model of its own. */
-import { describeDequantized } from "../train/base_record.ts";
-import { lockFolder } from "../train/folder_lock.ts";
-import { checkMerge, mergeSafely } from "../train/merge.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { describeMergeChecks } from "../train/report.ts";
-import { saveModel } from "../train/save_model.ts";
+import { describeDequantized } from "../formats/base_record.ts";
+import { lockFolder } from "../train/checkpoint/folder_lock.ts";
+import { checkMerge, mergeSafely } from "../formats/merge.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { describeMergeChecks } from "../report/describe.ts";
+import { saveModel } from "../formats/save_model.ts";
 import { adaptedOptions, openAdapted } from "./adapted_model.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 

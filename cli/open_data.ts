@@ -1,10 +1,10 @@
 /** The rows that a verb reads. */
 import { DataError } from "../core/errors.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
-import type { Example } from "../train/data.ts";
-import { openData } from "../train/data_files.ts";
-import type { DataOptions, DataSet } from "../train/data_set.ts";
-import { BadRow } from "../train/rows.ts";
+import type { Example } from "../data/encode.ts";
+import { openData } from "../data/files.ts";
+import type { DataOptions, DataSet } from "../data/data_set.ts";
+import { BadRow } from "../data/rows.ts";
 import type { Terminal } from "./command.ts";
 
 /** Opens a file of rows and says what it holds. `role` is a word for it: `train`. */
@@ -15,7 +15,7 @@ export function openRows(
   options: DataOptions,
   terminal: Terminal,
 ): DataSet {
-  const data = hintingSkip(() => openData(path, tokenizer, options));
+  const data = withSkipHint(() => openData(path, tokenizer, options));
   const rows = data.length === 1 ? "1 row" : `${data.length.toLocaleString("en")} rows`;
   terminal.say(
     `${role.padEnd(9)} ${rows} of ${data.format} in ${path}${data.streamed ? ", read as they are needed" : ""}`,
@@ -29,7 +29,7 @@ export function openRows(
 }
 
 /** What `read` gives; where it finds a bad row, the sentence says how such rows are left out. */
-export function hintingSkip<T>(read: () => T): T {
+export function withSkipHint<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {

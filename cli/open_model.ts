@@ -3,16 +3,16 @@ import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
 import { openModel } from "../models/load/place.ts";
-import type { LayeredModel } from "../models/language_model.ts";
-import { outlineClassifier, outlineModel } from "../models/load_model.ts";
-import type { Outlined } from "../models/loader.ts";
+import type { LayeredModel } from "../models/families/language_model.ts";
+import { outlineClassifier, outlineModel } from "../models/load/load_model.ts";
+import type { Outlined } from "../models/load/loader.ts";
 import { type AnyModel, bertClassifier, type Loaded, type LoadedModel, type WeightDType } from "../models/mod.ts";
-import { writeFileAtomic } from "../models/load/atomic_file.ts";
-import { pathKind, readJsonObject } from "../models/load/byte_source.ts";
-import { describeModel } from "../train/report.ts";
-import { trainOptions } from "../train/config.ts";
-import type { Given, OptionTable } from "../train/option_table.ts";
-import { tellDownload } from "./bring.ts";
+import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
+import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
+import { describeModel } from "../report/describe.ts";
+import { trainOptions } from "../train/options/config.ts";
+import type { Given, OptionTable } from "../train/options/option_table.ts";
+import { downloadProgress } from "./download.ts";
 import type { Terminal } from "./command.ts";
 
 /** The options of every verb that loads a model. */
@@ -69,7 +69,7 @@ export async function outlineModelFor(
   if (path === undefined) {
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
-  const options = { device, dtype: dtype as WeightDType | undefined, ...tellDownload(path, terminal) };
+  const options = { device, dtype: dtype as WeightDType | undefined, ...downloadProgress(path, terminal) };
   const opened: OutlinedModel = classes
     ? bertClassifier.outline(await openModel(path, [bertClassifier.modelType], options), {
       ...options,
@@ -78,12 +78,12 @@ export async function outlineModelFor(
     : labels
     ? await outlineClassifier(path, { ...options, labels, seed })
     : await outlineModel(path, options);
-  tellModel(path, opened.outline, terminal);
+  logModel(path, opened.outline, terminal);
   return opened;
 }
 
 /** Says what a model is, and what a person should know of it. */
-export function tellModel(path: string, model: AnyModel, terminal: Terminal): void {
+export function logModel(path: string, model: AnyModel, terminal: Terminal): void {
   terminal.say(`model     ${path}: ${describeModel(model)}`);
   for (const note of model.notes) terminal.warn(`note: ${path}: ${note}`);
 }

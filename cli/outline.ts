@@ -1,7 +1,7 @@
 /** A model of which only names and shapes are read: what can be said of it without its weights. */
 import type { TensorHome } from "../core/tensor.ts";
 import { openModel } from "../models/load/place.ts";
-import { anyLoader } from "../models/load_model.ts";
+import { anyLoader } from "../models/load/load_model.ts";
 import { type AnyModel, architectures } from "../models/mod.ts";
 
 /** A device that keeps nothing. */

@@ -1,9 +1,9 @@
 /** `lowrank report`: a run's metrics as one page to read, print or send. */
-import { pathKind } from "../models/load/byte_source.ts";
-import { writeFileAtomic } from "../models/load/atomic_file.ts";
-import { metricsFile, readMetrics } from "../train/metrics.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { reportHtml } from "../train/report_html.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
+import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
+import { metricsFile, readMetrics } from "../train/watch/metrics.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { reportHtml } from "../report/html_report.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 import { reportFile } from "./train_watch.ts";
 

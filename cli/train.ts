@@ -1,40 +1,47 @@
 /** `lowrank train`: fine-tunes a model on a file or folder of rows, with checkpoints that a run can be taken up from. */
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Trainable } from "../lora/mod.ts";
-import { pathKind } from "../models/load/byte_source.ts";
-import { checkWritable, saveAdapter } from "../train/adapter.ts";
-import { recordBase } from "../train/base_record.ts";
-import { countSteps, heightOf, planLengths } from "../train/batches.ts";
-import { checkpointStore } from "../train/checkpoint.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
+import { checkWritable, saveAdapter } from "../formats/adapter.ts";
+import { recordBase } from "../formats/base_record.ts";
+import { countSteps, heightOf, planLengths } from "../data/batches.ts";
+import { checkpointStore } from "../train/checkpoint/checkpoint.ts";
 import {
   fixedOptions,
   readConfig,
-  settleConfig,
+  resolveConfig,
   type TrainConfig,
   trainOptions,
   writeConfig,
-} from "../train/config.ts";
-import { findSplits } from "../train/data_files.ts";
-import { labelsOf } from "../train/data_rows.ts";
+} from "../train/options/config.ts";
+import { findSplits } from "../data/files.ts";
+import { labelsOf } from "../data/jsonl.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { train } from "../train/loop.ts";
-import { lockFolder } from "../train/folder_lock.ts";
-import { metricsFile, openMetrics } from "../train/metrics.ts";
-import type { OptionTable } from "../train/option_table.ts";
-import { progressBar } from "../train/progress.ts";
-import { onInterrupt } from "../train/report_errors.ts";
-import { BadRow } from "../train/rows.ts";
-import { saveModel } from "../train/save_model.ts";
-import { watchRun } from "../train/watch_run.ts";
-import { sampleBytes, sampler } from "../train/sampler.ts";
-import type { Example } from "../train/data.ts";
-import { unmergedSteps } from "../train/unmerged.ts";
+import { lockFolder } from "../train/checkpoint/folder_lock.ts";
+import { metricsFile, openMetrics } from "../train/watch/metrics.ts";
+import type { OptionTable } from "../train/options/option_table.ts";
+import { progressBar } from "../train/watch/progress.ts";
+import { onInterrupt } from "../report/errors.ts";
+import { BadRow } from "../data/rows.ts";
+import { saveModel } from "../formats/save_model.ts";
+import { watchRun } from "../train/watch/watch_run.ts";
+import { sampleBytes, sampler } from "../train/watch/sampler.ts";
+import type { Example } from "../data/encode.ts";
+import { unmergedSteps } from "../formats/unmerged.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
-import { bringAdapter } from "./bring.ts";
+import { downloadAdapter } from "./download.ts";
 import { checkFlags, chooseOptimiser, chooseTrainee, describeTrainee } from "./choose_trainee.ts";
 import { describeEvaluation, describeSurroundings, planMemory } from "./train_watch.ts";
-import { checkpointFolder, findStart, finish, keepCheckpoints, lastingMetrics, refuseOtherRun } from "./train_state.ts";
-import { hintingSkip, openRows, rowsOf, warnSkipped } from "./open_data.ts";
+import {
+  checkpointFolder,
+  findStart,
+  finish,
+  keepCheckpoints,
+  refuseOtherRun,
+  tolerantMetrics,
+} from "./train_state.ts";
+import { openRows, rowsOf, warnSkipped, withSkipHint } from "./open_data.ts";
 import { isClassifier, openDeviceFor, outlineModelFor } from "./open_model.ts";
 
 /** What only a command line has: not part of a configuration. */
@@ -73,7 +80,7 @@ export const command: Command = {
       throw new UsageError("resume and overwrite are both given: go on with the run that is there, or begin anew");
     }
     const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
-    const config = settleConfig(path === null ? {} : readConfig(path), flags);
+    const config = resolveConfig(path === null ? {} : readConfig(path), flags);
     checkFlags(flags, config);
     if (config.steps !== undefined && config.epochs !== undefined) {
       throw new UsageError("steps and epochs are both given: give one of them");
@@ -99,7 +106,7 @@ async function runTraining(
   refuseOtherRun(out, { resume, overwrite });
   const labels = labelsOf(splits.train);
   using device = await openDeviceFor(config, terminal);
-  const begun = { ...config, adapter: await bringAdapter(config.adapter, terminal) };
+  const begun = { ...config, adapter: await downloadAdapter(config.adapter, terminal) };
   // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.
   using opened = await outlineModelFor(config, { device, labels: labels ?? undefined, seed: config.seed, terminal });
   if (splits.besides !== undefined) {
@@ -116,7 +123,7 @@ async function runTraining(
   describeTrainee(outline, planned.tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
-  const lengths = hintingSkip(() => planLengths(data, { ...config, context }));
+  const lengths = withSkipHint(() => planLengths(data, { ...config, context }));
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
   const optimiser = chooseOptimiser(planned.tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
@@ -182,7 +189,7 @@ async function runTraining(
   const { trainee, tuned } = chooseTrainee(model, begun);
   writeConfig(`${out}/${configFile}`, config);
 
-  using metrics = lastingMetrics(openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined }), terminal);
+  using metrics = tolerantMetrics(openMetrics(`${out}/${metricsFile}`, { append: snapshot !== undefined }), terminal);
   metrics.write({
     event: "run",
     started: new Date().toISOString(),

@@ -1,11 +1,11 @@
 /** How a run of `lowrank train` begins or goes on, is kept, and ends. */
 import { FileError, OptionError } from "../core/errors.ts";
-import { checkpointSteps, type CheckpointStore } from "../train/checkpoint.ts";
-import type { TrainConfig } from "../train/config.ts";
+import { checkpointSteps, type CheckpointStore } from "../train/checkpoint/checkpoint.ts";
+import type { TrainConfig } from "../train/options/config.ts";
 import type { Checkpoints, TrainResult } from "../train/loop.ts";
-import { metricsFile, type MetricsLog } from "../train/metrics.ts";
-import { reportEnd } from "../train/report.ts";
-import type { RunWatch } from "../train/watch_run.ts";
+import { metricsFile, type MetricsLog } from "../train/watch/metrics.ts";
+import { reportEnd } from "../report/describe.ts";
+import type { RunWatch } from "../train/watch/watch_run.ts";
 import type { Terminal } from "./command.ts";
 import { writeLabels } from "./open_model.ts";
 import { reportFile, tryReport } from "./train_watch.ts";
@@ -52,7 +52,7 @@ export function findStart(store: CheckpointStore, out: string, resume: boolean, 
 }
 
 /** Metrics that can't be written end with a warning, not with the run. */
-export function lastingMetrics(log: MetricsLog, terminal: Terminal): MetricsLog {
+export function tolerantMetrics(log: MetricsLog, terminal: Terminal): MetricsLog {
   let failed = false;
   return {
     write(event) {

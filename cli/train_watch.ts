@@ -3,10 +3,10 @@ import project from "../deno.json" with { type: "json" };
 import { LowrankError } from "../core/errors.ts";
 import type { OpenedDevice } from "../kernels/device/open.ts";
 import type { Evaluation } from "../train/evaluate.ts";
-import { demandMemory, describeMemory, type Mend, smallerBatches } from "../train/memory_check.ts";
-import { estimateMemory, type MemoryEstimate, type MemoryPlan } from "../train/memory_estimate.ts";
-import type { RunFacts } from "../train/metrics.ts";
-import { describeModel } from "../train/report.ts";
+import { describeMemory, type Remedy, requireMemory, smallerBatches } from "../train/memory/check.ts";
+import { estimateMemory, type MemoryEstimate, type MemoryPlan } from "../train/memory/estimate.ts";
+import type { RunFacts } from "../train/watch/metrics.ts";
+import { describeModel } from "../report/describe.ts";
 import type { Trainee } from "../train/trainee.ts";
 import type { Terminal } from "./command.ts";
 import type { PredictiveModel } from "./open_model.ts";
@@ -33,13 +33,13 @@ export function planMemory(
     byBlocks: boolean;
     otherwise: (how: Otherwise) => Trainee | null;
     plan: MemoryPlan;
-    device: Parameters<typeof demandMemory>[0];
+    device: Parameters<typeof requireMemory>[0];
     terminal: Terminal;
   },
 ): MemoryEstimate {
   const estimate = estimateMemory(trainee, plan);
   terminal.say(`memory    ${describeMemory(estimate)}`);
-  demandMemory(device, estimate, () => {
+  requireMemory(device, estimate, () => {
     const packed = otherwise({ packed: true, byBlocks: !byBlocks }) !== null;
     // What costs nothing comes first; smaller batches only together with all else.
     const flags = [
@@ -56,7 +56,7 @@ export function planMemory(
         change: [...set, `--batch ${smaller.batch} --accumulate ${smaller.accumulate}`].join(" "),
       }))
     );
-    return [...sets, ...smaller].map(({ set, smaller, change }): Mend => ({
+    return [...sets, ...smaller].map(({ set, smaller, change }): Remedy => ({
       change,
       estimate: () => {
         const how = {

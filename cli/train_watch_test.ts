@@ -1,8 +1,8 @@
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { DeviceError } from "../core/errors.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
-import { outlineModel } from "../models/load_model.ts";
-import { settleConfig } from "../train/config.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
+import { outlineModel } from "../models/load/load_model.ts";
+import { resolveConfig } from "../train/options/config.ts";
 import { chooseOptimiser, chooseTrainee } from "./choose_trainee.ts";
 import type { Terminal } from "./command.ts";
 import { planMemory } from "./train_watch.ts";
@@ -11,7 +11,7 @@ const quiet = { say: () => {} } as unknown as Terminal;
 
 Deno.test("a run that does not fit is told the cheapest change that makes it fit, by its estimate", async () => {
   using device = await openCpu({ threads: 1 });
-  const config = settleConfig({}, { targets: ["all-linear"] });
+  const config = resolveConfig({}, { targets: ["all-linear"] });
   using opened = await outlineModel("tests/goldens/cases/llama-gguf/llama-Q4_1.gguf", { device });
   const traineeOf = (held: unknown, byBlocks: boolean) =>
     chooseTrainee(held as never, { ...config, checkpointBlocks: byBlocks });

@@ -1,12 +1,12 @@
 /** Every verb on every kind of adapter that is trained here: a table of both. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { lora } from "../lora/mod.ts";
 import { loadAnyModel, loadClassifier } from "../models/mod.ts";
-import { saveAdapter } from "../train/adapter.ts";
-import { byteTokenizerFile } from "../train/byte_tokenizer.ts";
-import { readAdapter } from "../train/adapter_files.ts";
+import { saveAdapter } from "../formats/adapter.ts";
+import { byteTokenizerFile } from "../data/byte_tokenizer.ts";
+import { readAdapter } from "../formats/peft/files.ts";
 import type { Command, Terminal } from "./command.ts";
 import { command as convert } from "./convert.ts";
 import { command as diff } from "./diff.ts";

@@ -1,6 +1,6 @@
 /** `lowrank verify`: that merging an adapter changes nothing but rounding, layer by layer. */
 import { LowrankError } from "../core/errors.ts";
-import { checkMerge, mergeSafely } from "../train/merge.ts";
+import { checkMerge, mergeSafely } from "../formats/merge.ts";
 import { adaptedOptions, openAdapted } from "./adapted_model.ts";
 import { columns } from "./columns.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";

@@ -1,5 +1,5 @@
 import { ShapeError } from "./errors.ts";
-import { isPacked, packedLayout, type PackedType } from "./packed.ts";
+import { isPacked, packedLayout, type PackedType } from "./packed/blocks.ts";
 
 /**
  * Element types. `bool` is stored as a u32 (0 or 1); `f16` and `bf16` are storage types: arithmetic is f32. So are the

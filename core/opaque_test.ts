@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { LowrankError } from "./errors.ts";
 import { newInput } from "./ir/graph.ts";
 import { full } from "./ops/broadcast.ts";
-import { oracleTensor } from "../tests/reference/oracle.ts";
+import { oracleTensor } from "../testing/oracle.ts";
 
 /** An array where a program's author takes it for a JavaScript value. */
 const misuses: Readonly<Record<string, (x: any) => unknown>> = {

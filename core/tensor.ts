@@ -13,7 +13,7 @@ import {
 import { LowrankError, ShapeError } from "./errors.ts";
 import { bind1, type Primitive, Value } from "./ir/graph.ts";
 import { refusePrimitives } from "./opaque.ts";
-import { isPacked } from "./packed.ts";
+import { isPacked } from "./packed/blocks.ts";
 
 /** What a tensor needs of the device it lives on; the whole interface is the back ends' business. */
 export interface TensorHome {
@@ -73,7 +73,7 @@ export class Tensor implements Disposable {
     return this.#buffer;
   }
   /** Gives the memory away: the tensor is dead afterwards, its memory is not freed. */
-  surrender(): unknown {
+  detachBuffer(): unknown {
     const buffer = this.buffer;
     this.#buffer = null;
     forgotten.unregister(this);
@@ -81,7 +81,7 @@ export class Tensor implements Disposable {
   }
   /** Frees the memory. Doing so twice is harmless. */
   dispose(): void {
-    if (this.#buffer !== null) this.home.free(this.surrender());
+    if (this.#buffer !== null) this.home.free(this.detachBuffer());
   }
   /** What `using` calls. */
   [Symbol.dispose](): void {

@@ -147,7 +147,7 @@ function strange(tree: unknown, leaf: (x: unknown) => boolean): string {
     if (!Array.isArray(x) && !isPlain(x)) {
       return `a tree holds plain objects, arrays, values, tensors and numbers, but at "${path}" there is a ${
         Object.getPrototypeOf(x).constructor?.name ?? "object"
-      }${mendOf(x)}`;
+      }${remedyOf(x)}`;
     }
     for (const [key, item] of Object.entries(x)) {
       const found = find(item, join(path, key));
@@ -158,7 +158,7 @@ function strange(tree: unknown, leaf: (x: unknown) => boolean): string {
   return find(tree, "")!;
 }
 
-function mendOf(x: object): string {
+function remedyOf(x: object): string {
   if (ArrayBuffer.isView(x)) return ": make a tensor of it with upload(device, { shape, dtype, data })";
   return x instanceof Promise
     ? ": await it first, outside; a traced function only builds a graph and is not async"

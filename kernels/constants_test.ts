@@ -5,8 +5,8 @@ import { add, mul } from "../core/ops/elementwise.ts";
 import { iota } from "../core/ops/structure.ts";
 import { grad } from "../core/transforms/grad.ts";
 import { tensor } from "../core/tensor.ts";
-import { evaluate, jit, read } from "./jit.ts";
-import { openCpu } from "./device/cpu.ts";
+import { evaluate, jit, read } from "./runtime/jit.ts";
+import { openCpu } from "./device/cpu/cpu.ts";
 
 Deno.test("what is made of no tensor is computed on the processor, or where it is said", async () => {
   const ones = { shape: [2], dtype: "f32", data: new Float32Array([1, 1]) };

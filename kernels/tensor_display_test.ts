@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { tensor } from "../core/tensor.ts";
 import { devices } from "../tests/devices.ts";
-import { openCpu } from "./device/cpu.ts";
+import { openCpu } from "./device/cpu/cpu.ts";
 
 Deno.test("console.log shows a tensor's shape, dtype, device and first values", async () => {
   using device = await openCpu({ threads: 1, blas: false });

@@ -9,9 +9,9 @@ import { reduceMax } from "../core/ops/reduce.ts";
 import { pad } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
-import { effectOf, normsOf, outputsOf, widened } from "./effect.ts";
+import { effectOf, normsOf, outputsOf, widened } from "./follow/effect.ts";
 import type { AdapterEntry } from "./options.ts";
-import type { Adapted } from "./plan.ts";
+import type { Adapted } from "./follow/plan.ts";
 
 /** Unit roundoff: half the gap after 1. */
 export const roundoff = { f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const;

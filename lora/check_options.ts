@@ -37,7 +37,7 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   use_qalora: "QA-LoRA, which pools the inputs of groups, is not built",
   qalora_group_size: "QA-LoRA, which pools the inputs of groups, is not built",
   use_bdlora: "block-diagonal LoRA is not built",
-  arrow_config: "Arrow's routing between adapters is not built: choose adapters by row with applyByRow",
+  arrow_config: "Arrow's routing between adapters is not built: choose adapters by row with applyPerExample",
   monteclora_config: "MonteCLoRA's sampling is not built",
   velora_config: "VeLoRA's compressed gradients are not built: checkpoint saves memory",
   kasa_config: "KaSA's singular values are not built",

@@ -3,16 +3,16 @@ import type { Leaf, Model } from "../core/model.ts";
 import { foldIn } from "../core/ops/random.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { applyActive } from "./active.ts";
-import { analyse } from "./analyse.ts";
+import { applyActive } from "./follow/active.ts";
+import { analyse } from "./follow/analyse.ts";
 import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
 import { checkTrainable } from "./check_trainable.ts";
-import { editTree, leafOf, type Plan } from "./edit.ts";
-import { firstValues } from "./init.ts";
+import { editTree, leafOf, type Plan } from "./follow/edit.ts";
+import { firstValues } from "./methods/init.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
 import type { LoraOptions, Match, Saved, Trainable } from "./options.ts";
-import { plan } from "./plan.ts";
+import { plan } from "./follow/plan.ts";
 import { planSaved } from "./saved.ts";
 
 /** A model with low-rank adapters beside some of its weights. */

@@ -11,8 +11,8 @@ import { gather } from "../core/ops/indexing.ts";
 import { transpose } from "../core/ops/structure.ts";
 import { trace } from "../core/trace.ts";
 import { valueAndGrad } from "../core/transforms/grad.ts";
-import { type OracleTensor, runOracle, toOracle } from "../tests/reference/oracle.ts";
-import { randomised, randomTensor, toyModel, waysOfUse } from "../tests/reference/toy_models.ts";
+import { type OracleTensor, runOracle, toOracle } from "../testing/oracle.ts";
+import { randomised, randomTensor, toyModel, waysOfUse } from "../testing/toy_models.ts";
 import { roundoff } from "./bound.ts";
 import { lora } from "./lora.ts";
 

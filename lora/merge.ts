@@ -6,9 +6,19 @@ import { asValue } from "../core/ops/constant.ts";
 import { add, convert, div, mul, sub } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { flatten } from "../core/tree.ts";
-import { type Active, biasDelta, biasOf, editTree, leafOf, storedType, tokenIds, withLeaf, withRows } from "./edit.ts";
-import { deltaOf, type Effect, effectOf, normsOf, widened } from "./effect.ts";
-import type { Adapted } from "./plan.ts";
+import {
+  type Active,
+  biasDelta,
+  biasOf,
+  editTree,
+  leafOf,
+  storedType,
+  tokenIds,
+  withLeaf,
+  withRows,
+} from "./follow/edit.ts";
+import { deltaOf, type Effect, effectOf, normsOf, widened } from "./follow/effect.ts";
+import type { Adapted } from "./follow/plan.ts";
 
 /** What merging writes over, by path: norms of DoRA, and leaves, biases and rows that were replaced. */
 export type Overwritten = Readonly<

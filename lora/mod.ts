@@ -1,11 +1,11 @@
 export type { MergeError } from "./bound.ts";
-export { combine, type Weighted } from "./combine.ts";
-export { pissaToLora, wholeModules } from "./convert.ts";
-export type { Plan } from "./edit.ts";
+export { combine, type Weighted } from "./compose/combine.ts";
+export { pissaToLora, wholeModules } from "./compose/convert.ts";
+export type { Plan } from "./follow/edit.ts";
 export { lora, loraOfAnyRank, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";
 export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable } from "./options.ts";
-export { pissa, type PissaOptions } from "./pissa.ts";
-export { applyByRow, type RowsOptions, stackAdapters } from "./rows.ts";
-export { together, type Trainables, type TunedTogether, type Weights } from "./several.ts";
+export { pissa, type PissaOptions } from "./methods/pissa.ts";
+export { applyPerExample, type PerExampleOptions, stackAdapters } from "./per_example.ts";
+export { together, type Trainables, type TunedTogether, type Weights } from "./compose/several.ts";
 export type { Below, Holder, HolderName, HolderPath, ModuleName, ModulePath, Suffix, Target } from "./target_types.ts";

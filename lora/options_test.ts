@@ -5,8 +5,8 @@ import type { Leaf } from "../core/model.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { add } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
-import { randomTensor, toyModel } from "../tests/reference/toy_models.ts";
-import { runOracle } from "../tests/reference/oracle.ts";
+import { randomTensor, toyModel } from "../testing/toy_models.ts";
+import { runOracle } from "../testing/oracle.ts";
 import { lora } from "./lora.ts";
 
 const linear = (rows: number, columns: number, seed: number) => ({

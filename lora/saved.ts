@@ -3,11 +3,11 @@ import { formatAval } from "../core/aval.ts";
 import { isFloat } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
-import { isPacked } from "../core/packed.ts";
+import { isPacked } from "../core/packed/blocks.ts";
 import type { FlatTree } from "../core/tree.ts";
-import type { Module } from "./analyse.ts";
+import type { Module } from "./follow/analyse.ts";
 import type { LoraOptions, Saved } from "./options.ts";
-import type { Adapted } from "./plan.ts";
+import type { Adapted } from "./follow/plan.ts";
 import { isBelow, matchesEntry, noSuch } from "./targets.ts";
 
 /** A leaf that is trained, with where it belongs. */

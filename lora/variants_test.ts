@@ -7,8 +7,8 @@ import { matmul } from "../core/ops/contract.ts";
 import { add, mul, tanh } from "../core/ops/elementwise.ts";
 import { gather } from "../core/ops/indexing.ts";
 import { grad, valueAndGrad } from "../core/transforms/grad.ts";
-import { type OracleTensor, oracleTensor, runOracle } from "../tests/reference/oracle.ts";
-import { randomised, randomTensor, toyModel, waysOfUse } from "../tests/reference/toy_models.ts";
+import { type OracleTensor, oracleTensor, runOracle } from "../testing/oracle.ts";
+import { randomised, randomTensor, toyModel, waysOfUse } from "../testing/toy_models.ts";
 import { lora } from "./lora.ts";
 import type { LoraOptions } from "./options.ts";
 

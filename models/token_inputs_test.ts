@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { DataError, ShapeError } from "../core/errors.ts";
 import { newInput, type Value } from "../core/ir/graph.ts";
 import type { TokenInputs } from "../core/model.ts";
-import { type OracleTensor, oracleTensor, runOracle } from "../tests/reference/oracle.ts";
+import { type OracleTensor, oracleTensor, runOracle } from "../testing/oracle.ts";
 import { defaultPositions, readTokenInputs } from "./token_inputs.ts";
 
 const sizes = { vocabSize: 9, contextLength: 6 };

@@ -1,9 +1,9 @@
 /** The devices that laws and goldens run on: every path of the CPU, a BLAS and WebGPU where they are there. */
-import { findBlas } from "../kernels/device/blas.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
+import { findBlas } from "../kernels/device/cpu/blas.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { openWebGpu } from "../kernels/device/webgpu.ts";
-import { findAdapter } from "../kernels/device/webgpu_adapter.ts";
+import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
+import { findAdapter } from "../kernels/device/webgpu/adapter.ts";
 
 /** A device by name, opened when a test needs it. */
 export interface DeviceCase {

@@ -4,7 +4,7 @@ import { Value } from "../core/ir/graph.ts";
 import type { Runtime } from "../core/runtime.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
 import { mapTree } from "../core/tree.ts";
-import { jit, read } from "../kernels/jit.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
 import { devices } from "./devices.ts";
 import {
   evaluateOracle,
@@ -14,7 +14,7 @@ import {
   runOracle,
   toHost,
   toOracle,
-} from "./reference/oracle.ts";
+} from "../testing/oracle.ts";
 
 /** A runtime and the place its tensors live, until it is disposed of. */
 export interface OpenRuntime extends Runtime, Disposable {

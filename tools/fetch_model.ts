@@ -4,9 +4,9 @@
  * run downloads nothing.
  */
 import { FileError, LowrankError, nearest, OptionError } from "../core/errors.ts";
-import { pathKind } from "../models/load/byte_source.ts";
-import { sha256OfFile } from "../models/load/file_hash.ts";
-import { reportErrors } from "../train/report_errors.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
+import { sha256OfFile } from "../models/load/files/file_hash.ts";
+import { reportErrors } from "../report/errors.ts";
 
 /** A model inside a package: its files by name, with their sums. */
 interface PackagedModel {

@@ -1,6 +1,6 @@
 /** The permissions that the arguments of `lowrank` ask for beyond what its task has: no more than what they name. */
 import { load } from "js-yaml";
-import { pathKind, readText } from "../models/load/byte_source.ts";
+import { pathKind, readText } from "../models/load/files/byte_source.ts";
 
 /** What is added to a command of Deno's, and why, in words. */
 export interface Grants {

@@ -6,7 +6,7 @@
  */
 import { tmpdir } from "node:os";
 import { callVariable } from "../cli/call.ts";
-import { warn } from "../core/output.ts";
+import { warn } from "../core/host/output.ts";
 import { grantsFor } from "./grants.ts";
 
 const [subcommand, ...rest] = Deno.args.map((arg) =>
@@ -14,7 +14,7 @@ const [subcommand, ...rest] = Deno.args.map((arg) =>
 );
 const args = [subcommand];
 if (!await reachesJsr()) {
-  tellOnce("launch: JSR can't be reached; running with the stand-ins of offline.json");
+  warnOnce("launch: JSR can't be reached; running with the stand-ins of offline.json");
   args.push("--import-map", "offline.json");
 }
 if (subcommand === "run") args.push("--no-prompt");
@@ -48,7 +48,7 @@ for (const signal of signals) {
 Deno.exit((await command.status).code);
 
 /** Says a line once in this clone: Deno keeps a storage for each program by its path. */
-function tellOnce(line: string): void {
+function warnOnce(line: string): void {
   try {
     if (localStorage.getItem(line) !== null) return;
     localStorage.setItem(line, "told");

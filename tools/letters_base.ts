@@ -3,11 +3,11 @@ import { sizeOf } from "../core/aval.ts";
 import { toF16 } from "../core/dtype.ts";
 import { type HostTensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { type Gpt2Config, type Gpt2Params, gpt2Shapes } from "../models/gpt2.ts";
-import { writeFileAtomic } from "../models/load/atomic_file.ts";
-import { writeSafetensors } from "../models/load/safetensors.ts";
-import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../train/byte_tokenizer.ts";
-import { type Rng, rngFrom } from "../train/rng.ts";
+import { type Gpt2Config, type Gpt2Params, gpt2Shapes } from "../models/families/gpt2.ts";
+import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
+import { writeSafetensors } from "../models/load/safetensors/safetensors.ts";
+import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../data/byte_tokenizer.ts";
+import { type Rng, rngFrom } from "../data/rng.ts";
 
 /** 1.9 million parameters: as f16 they stay below 4 MB. */
 export const letterModel: Gpt2Config = {

@@ -1,8 +1,8 @@
 /** Writes docs/gguf.md: every key of a GGUF file that is known, as the reader's own table has it. */
-import { ggufKeys } from "../models/load/gguf_keys.ts";
-import { ggufArchitectures } from "../models/load/gguf_names.ts";
-import { preTokenizers } from "../models/load/gguf_pre.ts";
-import { ggufTypes } from "../models/load/gguf_quants.ts";
+import { ggufKeys } from "../models/load/gguf/keys.ts";
+import { ggufArchitectures } from "../models/load/gguf/names.ts";
+import { preTokenizers } from "../models/load/gguf/pre_tokenizers.ts";
+import { ggufTypes } from "../models/load/gguf/quants.ts";
 
 const code = (names: Iterable<string>) => [...names].map((name) => `\`${name}\``).join(", ");
 

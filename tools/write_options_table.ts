@@ -1,5 +1,5 @@
 /** Writes the table of training options into docs/training.md. */
-import { optionsTable } from "../train/config.ts";
+import { optionsTable } from "../train/options/config.ts";
 
 const [begin, end] = ["<!-- options: written by `deno task docs:options` -->", "<!-- end of options -->"];
 

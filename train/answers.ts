@@ -1,7 +1,7 @@
 /** Answers of a model to prompts, for measuring it. */
-import { jit, read } from "../kernels/jit.ts";
-import { generator, type Steps } from "../models/generate.ts";
-import type { SamplingOptions } from "../models/sampling.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
+import { generator, type Steps } from "../models/generate/generate.ts";
+import type { SamplingOptions } from "../models/generate/sampling.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 
 /** How answers are made. */

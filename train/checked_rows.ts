@@ -8,8 +8,8 @@ import { asValue } from "../core/ops/constant.ts";
 import { mapTree } from "../core/tree.ts";
 import type { Leaf } from "../core/model.ts";
 import { outsideTable } from "../models/token_inputs.ts";
-import type { Example } from "./data.ts";
-import type { Examples } from "./data_set.ts";
+import type { Example } from "../data/encode.ts";
+import type { Examples } from "../data/data_set.ts";
 import type { Trainee } from "./trainee.ts";
 
 /** How many ids a model knows: the rows of the table that it looks tokens up in, and the columns of its logits. */

@@ -1,12 +1,12 @@
 import { assertRejects } from "@std/assert";
 import { DataError } from "../core/errors.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { lora } from "../lora/mod.ts";
-import { loadModel } from "../models/load_model.ts";
-import { generator } from "../models/generate.ts";
-import { jit, read } from "../kernels/jit.ts";
+import { loadModel } from "../models/load/load_model.ts";
+import { generator } from "../models/generate/generate.ts";
+import { jit, read } from "../kernels/runtime/jit.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
-import type { Example } from "./data.ts";
+import type { Example } from "../data/encode.ts";
 import { evaluator } from "./evaluate.ts";
 import { train } from "./loop.ts";
 import { wholeModel } from "./trainee.ts";

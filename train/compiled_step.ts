@@ -8,11 +8,11 @@ import { convert } from "../core/ops/elementwise.ts";
 import { foldIn } from "../core/ops/random.ts";
 import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { jit } from "../kernels/jit.ts";
-import { type Batch } from "./data.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { type Batch } from "../data/encode.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
-import { predictedPlaces } from "./predicted_places.ts";
+import { labelledPositions } from "./labelled_positions.ts";
 import type { Trainee } from "./trainee.ts";
 
 /** What a compiled step is made for. */
@@ -122,7 +122,7 @@ export interface UploadedBatch {
  * program, and there each program has memory of its own.
  */
 export function uploadPlaces(home: TensorHome, batch: Batch): { places?: Tensor } {
-  const places = home.kind === "cpu" ? predictedPlaces(batch) : undefined;
+  const places = home.kind === "cpu" ? labelledPositions(batch) : undefined;
   return places === undefined ? {} : { places: upload(home, places) };
 }
 

@@ -4,19 +4,19 @@ import { randomKey } from "../core/random.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { jit } from "../kernels/jit.ts";
-import { type BatchPlan, makeBatcher, planLengths } from "./batches.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { type BatchPlan, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
-import type { Example } from "./data.ts";
-import type { Examples } from "./data_set.ts";
+import type { Example } from "../data/encode.ts";
+import type { Examples } from "../data/data_set.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
-import { makeSchedule, type ScheduleName } from "./schedule.ts";
-import { groupReads, mostPerRead } from "./grouped_reads.ts";
-import { readTensors, restoreTensors, type Snapshot } from "./snapshot.ts";
+import { makeSchedule, type ScheduleName } from "./options/schedule.ts";
+import { groupReads, maxPerRead } from "./watch/grouped_reads.ts";
+import { readTensors, restoreTensors, type Snapshot } from "./checkpoint/snapshot.ts";
 import type { TrainState } from "./step.ts";
 import type { Trainee } from "./trainee.ts";
-import type { StepLine, Stop, Watch } from "./watch.ts";
+import type { StepLine, Stop, Watch } from "./watch/watch.ts";
 
 /** One training run. */
 export interface TrainOptions {
@@ -116,7 +116,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const shapes = new Set<string>();
   // A GPU computes while the next steps are queued; the CPU is done when the call returns.
   const depth = (home as Device).kind === "cpu" ? 1 : 2;
-  const readers = groupReads(depth === 1 ? 1 : mostPerRead);
+  const readers = groupReads(depth === 1 ? 1 : maxPerRead);
   let tokens = resume?.tokens ?? 0;
   let cursor = batcher.cursor();
   let end: TrainResult<P>["end"] = "done";
@@ -124,7 +124,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   let saved = resume?.step ?? -1;
 
   /** Ends the run where a watcher says so; whether it goes on. */
-  const heed = (stop: Stop | null | undefined): boolean => {
+  const applyStop = (stop: Stop | null | undefined): boolean => {
     if (stop) end = stop;
     return !stop;
   };
@@ -139,7 +139,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
         }
         losses.push(line.loss);
         onStep(line);
-        if (!heed(watch?.onStep(line))) return false;
+        if (!applyStop(watch?.onStep(line))) return false;
       }
     }
     return going;
@@ -154,7 +154,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
 
   let step = resume?.step ?? 0;
   if (step === 0 && watch?.due(0)) {
-    going = heed(await watch.look(0, state.params));
+    going = applyStop(await watch.look(0, state.params));
     if (watch.best?.step === 0 && checkpoints?.due(0, true)) await save(0);
   }
   while (step < plan.steps && going) {
@@ -187,7 +187,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     const keep = checkpoints?.due(step, false) ?? false;
     if (look || keep) readers.close();
     going = await hear(look || keep ? 0 : depth - 1);
-    if (look && going) going = heed(await watch!.look(step, state.params));
+    if (look && going) going = applyStop(await watch!.look(step, state.params));
     if (going && (keep || (look && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }

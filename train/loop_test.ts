@@ -1,17 +1,17 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DataError, OptionError } from "../core/errors.ts";
-import { openCpu } from "../kernels/device/cpu.ts";
+import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { read } from "../kernels/jit.ts";
+import { read } from "../kernels/runtime/jit.ts";
 import { upload } from "../core/tensor.ts";
 import { lora } from "../lora/mod.ts";
-import { loadModel } from "../models/load_model.ts";
+import { loadModel } from "../models/load/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
-import { loadAdapter, saveAdapter } from "./adapter.ts";
-import { encodeRow, type Example } from "./data.ts";
+import { loadAdapter, saveAdapter } from "../formats/adapter.ts";
+import { encodeRow, type Example } from "../data/encode.ts";
 import { train, type TrainOptions } from "./loop.ts";
-import { checkMerge, mergeParams } from "./merge.ts";
-import { saveModel } from "./save_model.ts";
+import { checkMerge, mergeParams } from "../formats/merge.ts";
+import { saveModel } from "../formats/save_model.ts";
 
 /** A tiny model with an adapter, and rows to learn from, in a folder of its own. */
 async function withTinyModel<T>(threads: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>) {

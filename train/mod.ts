@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { formatBytes } from "../core/format_bytes.ts";
+export { formatBytes } from "../core/host/format_bytes.ts";
 export {
   type AdapterOrigin,
   checkWritable,
@@ -14,8 +14,8 @@ export {
   type Savable,
   saveAdapter,
   type SaveOptions,
-} from "./adapter.ts";
-export type { AdapterConfig } from "./adapter_config.ts";
+} from "../formats/adapter.ts";
+export type { AdapterConfig } from "../formats/peft/config.ts";
 export {
   type AdapterContents,
   type AdapterFiles,
@@ -23,31 +23,43 @@ export {
   type AdapterTensor,
   readAdapter,
   writeAdapter,
-} from "./adapter_files.ts";
-export { readGgufAdapter, writeGgufAdapter } from "./adapter_gguf.ts";
-export { readMlxAdapter, writeMlxAdapter } from "./adapter_mlx.ts";
-export type { AdapterPart } from "./adapter_keys.ts";
-export type { Cursor } from "./batches.ts";
+} from "../formats/peft/files.ts";
+export { readGgufAdapter, writeGgufAdapter } from "../formats/gguf.ts";
+export { readMlxAdapter, writeMlxAdapter } from "../formats/mlx.ts";
+export type { AdapterPart } from "../formats/peft/keys.ts";
+export type { Cursor } from "../data/batches.ts";
 export { answerer, type AnswerOptions } from "./answers.ts";
-export { type BaseRecord, recordBase } from "./base_record.ts";
-export { type CheckpointOptions, type CheckpointStore, checkpointStore, type RunIdentity } from "./checkpoint.ts";
+export { type BaseRecord, recordBase } from "../formats/base_record.ts";
+export {
+  type CheckpointOptions,
+  type CheckpointStore,
+  checkpointStore,
+  type RunIdentity,
+} from "./checkpoint/checkpoint.ts";
 export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
-export type { Chat } from "./chat_answers.ts";
-export { type Batch, encodeRow, type EncodeRowOptions, type Example, makeBatch, type TextTokenizer } from "./data.ts";
-export { openData } from "./data_files.ts";
-export { labelsOf } from "./data_rows.ts";
-export type { DataOptions, DataSet, Examples } from "./data_set.ts";
+export type { Chat } from "../data/chat_answers.ts";
+export {
+  type Batch,
+  encodeRow,
+  type EncodeRowOptions,
+  type Example,
+  makeBatch,
+  type TextTokenizer,
+} from "../data/encode.ts";
+export { openData } from "../data/files.ts";
+export { labelsOf } from "../data/jsonl.ts";
+export type { DataOptions, DataSet, Examples } from "../data/data_set.ts";
 export {
   type EarlyStopping,
   earlyStopping,
   type EarlyStoppingOptions,
   type StoppingState,
   type Verdict,
-} from "./early_stopping.ts";
+} from "./watch/early_stopping.ts";
 export { type EvaluateOptions, type Evaluation, evaluator } from "./evaluate.ts";
-export { systemPrompt as letterInstruction } from "./letters_real.ts";
-export type { LetterValues } from "./letters.ts";
-export { type Score, scoreAnswers } from "./letters_score.ts";
+export { systemPrompt as letterInstruction } from "../examples/letters/real.ts";
+export type { LetterValues } from "../examples/letters/letters.ts";
+export { type Score, scoreAnswers } from "../examples/letters/score.ts";
 export { type Checkpoints, train, type TrainOptions, type TrainResult } from "./loop.ts";
 export {
   type AnyTuned,
@@ -57,7 +69,7 @@ export {
   mergeParams,
   mergeSafely,
   unmergeParams,
-} from "./merge.ts";
+} from "../formats/merge.ts";
 export {
   type AdaptedModule,
   type MetricsEvent,
@@ -67,7 +79,7 @@ export {
   type RunFacts,
   type RunHistory,
   type Sample,
-} from "./metrics.ts";
+} from "./watch/metrics.ts";
 export {
   adamw,
   type AdamWOptions,
@@ -79,8 +91,8 @@ export {
   type LoraPlusOptions,
   type Optimiser,
 } from "./optimiser.ts";
-export { plainFromPissa } from "./pissa_files.ts";
-export { type ProgressBar, progressBar, type ProgressOptions, type ProgressState } from "./progress.ts";
+export { plainFromPissa } from "../formats/peft/pissa_files.ts";
+export { type ProgressBar, progressBar, type ProgressOptions, type ProgressState } from "./watch/progress.ts";
 export {
   describeMatches,
   describeMergeChecks,
@@ -93,12 +105,12 @@ export {
   sideBySide,
   sizeOfTree,
   wholeNumber,
-} from "./report.ts";
-export { onInterrupt, reportErrors } from "./report_errors.ts";
-export type { Output } from "../core/output.ts";
-export type { Row, RowKind } from "./rows.ts";
-export { type AnyLoaded, saveModel, type SaveModelOptions } from "./save_model.ts";
-export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./schedule.ts";
+} from "../report/describe.ts";
+export { onInterrupt, reportErrors } from "../report/errors.ts";
+export type { Output } from "../core/host/output.ts";
+export type { Row, RowKind } from "../data/rows.ts";
+export { type AnyLoaded, saveModel, type SaveModelOptions } from "../formats/save_model.ts";
+export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./options/schedule.ts";
 export {
   fileTask,
   lettersTask,
@@ -107,11 +119,11 @@ export {
   type Task,
   type TaskSettings,
   type TestRow,
-} from "./tasks.ts";
+} from "../examples/letters/tasks.ts";
 export { type Trainee, wholeModel } from "./trainee.ts";
-export { type Unmerged, unmergedSteps } from "./unmerged.ts";
-export type { StepLine, Stop, Watch } from "./watch.ts";
-export { type Best, type RunWatch, type WatchOptions, watchRun } from "./watch_run.ts";
-export { type Alarm, type Watchdog, watchdog, type WatchdogOptions, type WatchdogState } from "./watchdog.ts";
-export type { Snapshot } from "./snapshot.ts";
-export type { Speed } from "./speed.ts";
+export { type Unmerged, unmergedSteps } from "../formats/unmerged.ts";
+export type { StepLine, Stop, Watch } from "./watch/watch.ts";
+export { type Best, type RunWatch, type WatchOptions, watchRun } from "./watch/watch_run.ts";
+export { type Alarm, type Watchdog, watchdog, type WatchdogOptions, type WatchdogState } from "./watch/watchdog.ts";
+export type { Snapshot } from "./checkpoint/snapshot.ts";
+export type { Speed } from "./watch/speed.ts";

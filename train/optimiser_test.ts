@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { OptionError } from "../core/errors.ts";
-import { oracleTensor, runOracle } from "../tests/reference/oracle.ts";
+import { oracleTensor, runOracle } from "../testing/oracle.ts";
 import { adamw, allFinite, clipByGlobalNorm, globalNorm, loraPlus, selectTree } from "./optimiser.ts";
 
 const vector = (...numbers: number[]) => oracleTensor([numbers.length], numbers);

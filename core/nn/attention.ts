@@ -26,7 +26,7 @@ function grouped(q: Value, kvHeads: number): Value {
 }
 
 /** [B,H,Tq] as [B,Hkv,Tq,G,1], to stand beside scores. */
-function besideScores(x: Value, kvHeads: number): Value {
+function broadcastToScores(x: Value, kvHeads: number): Value {
   const [b, h, t] = x.shape;
   return reshape(transpose(reshape(x, [b, kvHeads, h / kvHeads, t]), [0, 1, 3, 2]), [b, kvHeads, t, h / kvHeads, 1]);
 }
@@ -93,9 +93,9 @@ function scoreGrads(operands: readonly Value[], params: Params) {
   const inputs = operands.slice(0, -3), [dout, lse, delta] = operands.slice(-3);
   const [, k, v] = inputs, kvHeads = k.shape[2];
   const { scores, visible } = scoresOf(inputs, params);
-  const weights = weigh(scores, visible, broadcastTo(besideScores(lse, kvHeads), scores.shape));
+  const weights = weigh(scores, visible, broadcastTo(broadcastToScores(lse, kvHeads), scores.shape));
   const dweights = dot(grouped(dout, kvHeads), v, scoreDims);
-  return { dout, weights, dscores: mul(weights, sub(dweights, besideScores(delta, kvHeads))) };
+  return { dout, weights, dscores: mul(weights, sub(dweights, broadcastToScores(delta, kvHeads))) };
 }
 
 const attentionGradQPrim: Primitive<Params> = defineComposite<Params>({

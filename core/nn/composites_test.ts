@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { ShapeError } from "../errors.ts";
 import { newInput, nodesOf, type Value } from "../ir/graph.ts";
 import { full, reduceSum } from "../ops/broadcast.ts";

@@ -103,7 +103,7 @@ export interface CausalLossOptions {
 }
 
 /** The most logits that are made at a time. */
-const mostLogits = 2 ** 23;
+const maxLogits = 2 ** 23;
 
 /**
  * The loss of predicting each next token: logits f32[B,T,V], labels i32[B,T] (usually the input ids; -100 where nothing is
@@ -156,7 +156,7 @@ function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOp
   if (rows === null) return reduceSum(crossEntropyRows(at(reshape(logits, [b * t, v])), chosen));
   const body = (xs: { sources: Value[]; labels: Value }) =>
     reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels));
-  const size = chunk ?? Math.max(64, Math.floor(mostLogits / v / 64) * 64);
+  const size = chunk ?? Math.max(64, Math.floor(maxLogits / v / 64) * 64);
   return sumOver(body, { sources: rows.sources.map(at), labels: chosen }, null, {
     chunk: Math.min(size, chosen.shape[0]),
   })[0];

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { sizeOf } from "../aval.ts";
 import { newInput, nodesOf, type Value } from "../ir/graph.ts";
 import { reduceSum } from "../ops/broadcast.ts";

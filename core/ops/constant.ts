@@ -1,7 +1,7 @@
 import { checkHolds, type DType, fromBf16, fromF16, toBf16, toF16 } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
-import { isPacked } from "../packed.ts";
+import { isPacked } from "../packed/blocks.ts";
 import { type Operand, Tensor, tensorValue } from "../tensor.ts";
 
 /** A constant of rank 0. */

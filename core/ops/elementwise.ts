@@ -5,7 +5,7 @@ import { ShapeError } from "../errors.ts";
 import { type Aval, formatAval } from "../aval.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
 import type { ScalarOp } from "../ir/scalar_op.ts";
-import { isPacked } from "../packed.ts";
+import { isPacked } from "../packed/blocks.ts";
 import { type Operand, Tensor } from "../tensor.ts";
 import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";

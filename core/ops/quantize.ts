@@ -2,7 +2,7 @@
 import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
-import { isPacked } from "../packed.ts";
+import { isPacked } from "../packed/blocks.ts";
 import type { Operand } from "../tensor.ts";
 import { asValue } from "./constant.ts";
 

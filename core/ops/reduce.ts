@@ -1,7 +1,7 @@
 import { type Aval, formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
-import { isPacked } from "../packed.ts";
+import { isPacked } from "../packed/blocks.ts";
 import type { Operand } from "../tensor.ts";
 import {
   type Axes,
@@ -19,7 +19,7 @@ import { div, eq, le, mul, select } from "./elementwise.ts";
 import { iota } from "./structure.ts";
 
 /** What of nothing is not a number: the greatest, the mean. */
-function demandElements(name: string, x: Aval, axes: readonly number[]): void {
+function requireElements(name: string, x: Aval, axes: readonly number[]): void {
   const empty = axes.find((a) => x.shape[a] === 0);
   if (empty === undefined) return;
   throw new ShapeError(
@@ -32,7 +32,7 @@ export const reduceMaxPrim: Primitive<Axes> = {
   name: "reduceMax",
   infer: ([x], params) => {
     const outs = inferReduce("reduceMax")([x], params);
-    demandElements("reduceMax", x, params.axes);
+    requireElements("reduceMax", x, params.axes);
     return outs;
   },
   vjp: ({ cts: [ct], inputs: [x], outs: [y], params: { axes } }) => {
@@ -51,7 +51,7 @@ export const argmaxPrim: Primitive<{ axis: number }> = {
       throw new ShapeError(`Cannot argmax ${formatAval(x)}: it takes numbers; convert(x, "f32") first`);
     }
     axisOf("argmax", x, axis);
-    demandElements("argmax", x, [axis]);
+    requireElements("argmax", x, [axis]);
     return [{ shape: dropAxes(x.shape, [axis]), dtype: "i32" }];
   },
   vjp: "nondifferentiable",
@@ -71,7 +71,7 @@ export function mean(x: Operand, axes?: number | readonly number[], options: { k
   if (value.dtype !== "f32") {
     throw new ShapeError(`Cannot mean ${formatAval(value.aval)}: it takes f32; convert(x, "f32") first`);
   }
-  demandElements("mean", value.aval, list);
+  requireElements("mean", value.aval, list);
   const count = list.reduce((n, a) => n * value.shape[a], 1);
   return mul(reduceSum(value, axes, options), 1 / count);
 }

@@ -3,7 +3,7 @@ import type { DType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
-import { isPacked } from "../packed.ts";
+import { isPacked } from "../packed/blocks.ts";
 import { areWhole, axesOf, axisOf, said, shapeOf } from "./arguments.ts";
 import { broadcastTo, full } from "./broadcast.ts";
 import { asValue } from "./constant.ts";

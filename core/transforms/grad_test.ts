@@ -6,7 +6,7 @@ import { matmul } from "../ops/contract.ts";
 import { stopGradient } from "../ops/control.ts";
 import { add, mul, tanh } from "../ops/elementwise.ts";
 import { trace } from "../trace.ts";
-import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { grad, valueAndGrad } from "./grad.ts";
 
 const x = oracleTensor([2, 3], [1, 2, 3, 4, 5, 6]);

@@ -6,7 +6,7 @@ import { type DotDims, dotPrim } from "../ops/contract.ts";
 import { abs, add, div, floor, max, mul } from "../ops/elementwise.ts";
 import { dequantizePrim } from "../ops/quantize.ts";
 import { reduceMax } from "../ops/reduce.ts";
-import { packedFormats, type PackedType, packedTypes } from "../packed.ts";
+import { packedFormats, type PackedType, packedTypes } from "../packed/blocks.ts";
 import { expand } from "../passes/expand.ts";
 import { leafValues, trace } from "../trace.ts";
 

@@ -7,7 +7,7 @@ import { reduceSum } from "../ops/broadcast.ts";
 import { matmul } from "../ops/contract.ts";
 import { add, convert, exp, floor, mul, sin, tanh } from "../ops/elementwise.ts";
 import { trace } from "../trace.ts";
-import { oracleTensor, runOracle } from "../../tests/reference/oracle.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { checkpoint } from "./checkpoint.ts";
 import { customVjp } from "./custom_vjp.ts";
 import { grad, valueAndGrad } from "./grad.ts";

@@ -1,7 +1,7 @@
 // deno run --allow-read --allow-write=out docs/recipes/letters.ts [ROWS]
 /** Letters with the answers wanted, as chats, in a folder that `lowrank train` reads: out/letters/{train,valid}.jsonl. */
-import { heldOutRealLetters, realLetterRow } from "../../train/letters_real.ts";
-import { rngFrom } from "../../train/rng.ts";
+import { heldOutRealLetters, realLetterRow } from "../../examples/letters/real.ts";
+import { rngFrom } from "../../data/rng.ts";
 
 const rows = Number(Deno.args[0] ?? 120);
 const rng = rngFrom(0);

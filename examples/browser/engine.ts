@@ -2,17 +2,17 @@
 import { zipSync } from "fflate";
 import { lora, openDevice, type OpenedDevice } from "../../mod.ts";
 import { type LoadedModel, loadModel } from "../../models/mod.ts";
-import { encodeSafetensors } from "../../models/load/safetensors.ts";
-import { adapterContents } from "../../train/adapter.ts";
-import type { AdapterContents } from "../../train/adapter_files.ts";
+import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts";
+import { adapterContents } from "../../formats/adapter.ts";
+import type { AdapterContents } from "../../formats/peft/files.ts";
 import { answerer } from "../../train/answers.ts";
-import { encodeRow, type Example } from "../../train/data.ts";
-import { letterPrompt } from "../../train/letters.ts";
-import { scoreAnswers } from "../../train/letters_score.ts";
+import { encodeRow, type Example } from "../../data/encode.ts";
+import { letterPrompt } from "../letters/letters.ts";
+import { scoreAnswers } from "../letters/score.ts";
 import { train } from "../../train/loop.ts";
-import { mergeParams } from "../../train/merge.ts";
-import { sizeOfTree } from "../../train/report.ts";
-import { lettersTask } from "../../train/tasks.ts";
+import { mergeParams } from "../../formats/merge.ts";
+import { sizeOfTree } from "../../report/describe.ts";
+import { lettersTask } from "../letters/tasks.ts";
 import type { Order, PairRow, Report, WorkerScope } from "./messages.ts";
 
 /** Letters of the test that are scored here: enough to see the difference, few enough to wait for. */
@@ -21,7 +21,7 @@ const scored = 25;
 const scope = self as unknown as WorkerScope<Order, Report>;
 const report = (message: Report) => scope.postMessage(message);
 /** The library's errors name flags of its command line; a page has a menu. */
-const inWordsOfThePage = (message: string) => message.replace(/use --device cpu/g, "choose the processor");
+const inPageTerms = (message: string) => message.replace(/use --device cpu/g, "choose the processor");
 
 let session: Session | undefined;
 let stopping = new AbortController();
@@ -106,7 +106,7 @@ async function zipped({ config, tensors, metadata }: AdapterContents): Promise<U
   });
 }
 
-async function obey(order: Order): Promise<void> {
+async function handleOrder(order: Order): Promise<void> {
   switch (order.kind) {
     case "open": {
       const device = await openDevice(order.device);
@@ -130,7 +130,7 @@ async function obey(order: Order): Promise<void> {
 let queue = Promise.resolve();
 scope.onmessage = ({ data }) => {
   const work = () =>
-    obey(data).catch((error) => report({ kind: "failed", message: inWordsOfThePage((error as Error).message) }));
+    handleOrder(data).catch((error) => report({ kind: "failed", message: inPageTerms((error as Error).message) }));
   if (data.kind === "stop") void work();
   else queue = queue.then(work);
 };

@@ -1,6 +1,6 @@
 /** What the page and its engine say to each other. The engine is a worker: the page never waits for it. */
 import type { DeviceChoice } from "../../mod.ts";
-import type { Score } from "../../train/letters_score.ts";
+import type { Score } from "../letters/score.ts";
 
 /** A row to learn from. */
 export interface PairRow {

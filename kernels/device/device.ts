@@ -1,9 +1,9 @@
 /** What a back end offers: buffers and programs. Nothing above this line knows WebAssembly from WebGPU. */
 import type { DType, HostArray } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
-import type { Kernel, Program } from "../kernel.ts";
+import type { Kernel, Program } from "../ir/kernel.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
-import type { Programs } from "./programs.ts";
+import type { Programs } from "./program_cache.ts";
 
 /** A run that failed in its middle: what it was to write holds anything. */
 export class RunError extends DeviceError {}

@@ -8,7 +8,7 @@ const engineBytes = 320e6;
  * what the process has taken so far and {@link engineBytes}. Infinity where `--allow-sys=systemMemoryInfo` is not given, and outside Deno.
  */
 export async function machineMemory(): Promise<number> {
-  if (!mayLook()) return Infinity;
+  if (!mayReadMachine()) return Infinity;
   const { constrainedMemory } = await import("node:process"); // here, so that a bundle for browsers can hold this file
   // 0 and 2⁶⁴ - 1 say that there is no limit.
   const limit = constrainedMemory() || Infinity;
@@ -16,7 +16,7 @@ export async function machineMemory(): Promise<number> {
 }
 
 /** Whether the machine's memory may be looked at. Asking the user would stop a run that needs no answer. */
-export function mayLook(): boolean {
+export function mayReadMachine(): boolean {
   if (typeof Deno === "undefined") return false;
   return Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";
 }

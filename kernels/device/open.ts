@@ -1,8 +1,8 @@
 import { OptionError } from "../../core/errors.ts";
-import { type CpuOptions, openCpu } from "./cpu.ts";
+import { type CpuOptions, openCpu } from "./cpu/cpu.ts";
 import type { Device } from "./device.ts";
-import { openAdapter, openWebGpu, type WebGpuOptions } from "./webgpu.ts";
-import { findAdapter } from "./webgpu_adapter.ts";
+import { openAdapter, openWebGpu, type WebGpuOptions } from "./webgpu/webgpu.ts";
+import { findAdapter } from "./webgpu/adapter.ts";
 
 /** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
 export type DeviceChoice = "auto" | "cpu" | "webgpu";

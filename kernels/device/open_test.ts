@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DeviceError, OptionError } from "../../core/errors.ts";
 import { openDevice } from "./open.ts";
-import { findAdapter } from "./webgpu_adapter.ts";
+import { findAdapter } from "./webgpu/adapter.ts";
 
 Deno.test("auto takes the CPU unless there is a real GPU, and says why", async () => {
   const found = await findAdapter();

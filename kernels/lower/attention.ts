@@ -1,7 +1,7 @@
 /** Attention's three passes: every operand of rank 4 through a window whose last axis is contiguous. */
 import { sizeOf, stridesOf } from "../../core/aval.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
-import { type AttentionKernel, attentionOperands, type HeadLayout } from "../kernel.ts";
+import { type AttentionKernel, attentionOperands, type HeadLayout } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
 import { copyOf, launchMap } from "./emit.ts";
 import type { Groups } from "./groups.ts";

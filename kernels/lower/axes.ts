@@ -1,5 +1,5 @@
 /** Merging of iteration axes: the fewer axes a kernel has, the longer its inner loop and the more kernels are the same. */
-import type { Expr, Index } from "../kernel.ts";
+import type { Expr, Index } from "../ir/kernel.ts";
 import type { Buffer, Draft, DraftIndex, DraftStore } from "./repr.ts";
 
 /** Every index that some drafts and stores mention, those inside dynamic indices included. */

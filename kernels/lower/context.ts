@@ -4,7 +4,7 @@ import type { DType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import { type Graph, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { wholeView } from "../../core/ops/broadcast.ts";
-import type { Kernel } from "../kernel.ts";
+import type { Kernel } from "../ir/kernel.ts";
 import { withoutEmptyAxes } from "./empty_axes.ts";
 import { type Buffer, isBuffer, isWhole, type Repr } from "./repr.ts";
 

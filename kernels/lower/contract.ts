@@ -1,6 +1,6 @@
 /** Products: from dimension numbers and windows to one row axis, one column axis and one contracted axis a segment. */
 import { type DotDims, freeAxes } from "../../core/ops/contract.ts";
-import type { ContractKernel, Segment, Store } from "../kernel.ts";
+import type { ContractKernel, Segment, Store } from "../ir/kernel.ts";
 import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
 import { copyOf, Operands } from "./emit.ts";

@@ -1,8 +1,8 @@
 /** Making map kernels: axes merged, buffers numbered. */
 import type { Aval } from "../../core/aval.ts";
 import { stridesOf } from "../../core/aval.ts";
-import { isPacked, packedLayout, type PackedType } from "../../core/packed.ts";
-import type { MapKernel, Operand, Store } from "../kernel.ts";
+import { isPacked, packedLayout, type PackedType } from "../../core/packed/blocks.ts";
+import type { MapKernel, Operand, Store } from "../ir/kernel.ts";
 import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
 import { type Buffer, draftOf, type DraftStore, type Repr } from "./repr.ts";

@@ -4,8 +4,8 @@
  */
 import { sizeOf, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
-import type { AttentionKernel, Expr, HeadLayout, Kernel, Store } from "../kernel.ts";
-import { rewriter } from "../rewrite.ts";
+import type { AttentionKernel, Expr, HeadLayout, Kernel, Store } from "../ir/kernel.ts";
+import { rewriter } from "../ir/rewrite.ts";
 
 /** A kernel and what its operands are. */
 interface Bound<B> {

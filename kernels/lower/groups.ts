@@ -7,7 +7,7 @@ import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
-import { mostFused } from "../kernel.ts";
+import { maxFused } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
 import { copyOf, launchMap } from "./emit.ts";
@@ -125,7 +125,7 @@ export class Groups {
     for (const x of node.prim.lowering.kind === "scalar" ? this.ctx.inputs(node) : []) {
       const group = this.#of.get(x);
       const narrow = x.dtype === "f16" || x.dtype === "bf16";
-      if (group?.open && !narrow && sameShape(group.shape, v.shape) && group.drafts.size < mostFused) found.add(group);
+      if (group?.open && !narrow && sameShape(group.shape, v.shape) && group.drafts.size < maxFused) found.add(group);
     }
     const group = this.#merge([...found], node) ?? newGroup(v, this.ctx.nextPlace());
     if (!group.drafts.has(v)) {
@@ -173,7 +173,7 @@ export class Groups {
       open: true,
       at: Math.max(...groups.map((g) => g.at)),
     };
-    const large = into.drafts.size >= mostFused;
+    const large = into.drafts.size >= maxFused;
     if (large || this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > this.most - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
       return groups.at(-1)!;

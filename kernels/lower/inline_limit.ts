@@ -1,6 +1,6 @@
 /** Keeps what is computed inside its one reader from giving that reader more than a kernel may hold. */
 import type { Value } from "../../core/ir/graph.ts";
-import { mostFused } from "../kernel.ts";
+import { maxFused } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
 
 /**
@@ -27,7 +27,7 @@ export function limitInlined(ctx: Context, most: number): void {
       return inside.length > 0 && ctx.inlined.delete(inside.reduce((a, b) => of(b) > of(a) ? b : a));
     };
     while (all().size + node.outs.length > most && letGo((v) => sourcesOf(v).size));
-    while (size() > mostFused && letGo(sizeOf));
+    while (size() > maxFused && letGo(sizeOf));
     if (!inlined) continue;
     sources.set(out, all());
     sizes.set(out, size());

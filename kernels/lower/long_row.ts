@@ -1,12 +1,12 @@
 /** One very long row is reduced in two stages: many parts of it side by side, and then the parts' results. */
 import { sizeOf } from "../../core/aval.ts";
-import type { Expr, Index, RowKernel } from "../kernel.ts";
+import type { Expr, Index, RowKernel } from "../ir/kernel.ts";
 import type { Context, Launch } from "./context.ts";
 
 /** Rows up to which there are too few to keep a device busy, elements from which on a row is long, and most parts of it. */
-const [fewRows, longRow, mostParts] = [16, 2 ** 15, 256];
+const [fewRows, longRow, maxParts] = [16, 2 ** 15, 256];
 /** The fewest elements of a part. */
-const leastPart = 1024;
+const minPart = 1024;
 
 /**
  * The two launches that a reduction of few long rows is made of, or null where it is to stay one: where there are many rows,
@@ -60,8 +60,8 @@ export function splitLongRow(ctx: Context, { kernel, buffers }: Launch): readonl
 /** Into how many equal parts a row is cut: a power of two, 1 where it stays whole. */
 function partsOf({ rows, cols }: RowKernel): number {
   if (sizeOf(rows) > fewRows || cols < longRow) return 1;
-  let parts = mostParts;
-  while (parts > 1 && (cols % parts !== 0 || cols / parts < leastPart)) parts /= 2;
+  let parts = maxParts;
+  while (parts > 1 && (cols % parts !== 0 || cols / parts < minPart)) parts /= 2;
   return parts;
 }
 

@@ -2,7 +2,7 @@
 import { type Aval, sizeOf } from "../../core/aval.ts";
 import { arithmeticType, type DType, type ScalarType } from "../../core/dtype.ts";
 import type { View } from "../../core/ir/lowering.ts";
-import type { ScalarOp } from "../kernel.ts";
+import type { ScalarOp } from "../ir/kernel.ts";
 
 /** Memory that a plan will place: an argument, an output, or (by default) a slice of the arena. */
 export interface Buffer {

@@ -4,7 +4,7 @@ import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import { newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import type { View } from "../../core/ir/lowering.ts";
-import type { Phase, RowKernel } from "../kernel.ts";
+import type { Phase, RowKernel } from "../ir/kernel.ts";
 import { finisher, foldAxes, indicesOf } from "./axes.ts";
 import type { Context } from "./context.ts";
 import { copyOf, Operands } from "./emit.ts";

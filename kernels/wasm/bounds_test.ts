@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { type HostArray, storageBytes } from "../../core/dtype.ts";
-import type { ContractKernel, Kernel } from "../kernel.ts";
-import { fill, numbers } from "../../tests/reference/check_kernel.ts";
-import { kernelCases } from "../../tests/reference/kernel_cases.ts";
+import type { ContractKernel, Kernel } from "../ir/kernel.ts";
+import { fill, numbers } from "../../testing/check_kernel.ts";
+import { kernelCases } from "../../testing/kernel_cases.ts";
 import { withoutEmptyAxes } from "../lower/empty_axes.ts";
 import { emitKernel } from "./emit.ts";
 import { supportsRelaxedSimd } from "./probe.ts";

@@ -1,7 +1,7 @@
 /** Kernel to WebAssembly module: one emitter per kind. */
-import type { Kernel } from "../kernel.ts";
-import { emitAttention } from "./attention.ts";
-import { emitContract } from "./contract.ts";
+import type { Kernel } from "../ir/kernel.ts";
+import { emitAttention } from "./attention/attention.ts";
+import { emitContract } from "./gemm/contract.ts";
 import type { EmitOptions, EmittedKernel } from "./frame.ts";
 import { emitMap } from "./map.ts";
 import { emitRow } from "./row.ts";

@@ -1,5 +1,5 @@
 /** What every emitted kernel has in common: its signature, its operands' addresses, and how work is numbered. */
-import type { Operand } from "../kernel.ts";
+import type { Operand } from "../ir/kernel.ts";
 import { assembleModule, Code, type ImportedFunction, type Local } from "./assembler.ts";
 
 /** How code is emitted for an engine. */

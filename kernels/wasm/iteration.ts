@@ -1,5 +1,5 @@
 /** Rewrites of a kernel's iteration axes: neighbouring axes that every access walks as one become one. */
-import type { Expr, Index, Store } from "../kernel.ts";
+import type { Expr, Index, Store } from "../ir/kernel.ts";
 
 /** What each old axis becomes: an axis of the new space, or always 0. */
 export type AxisMap = readonly (number | null)[];

@@ -1,6 +1,6 @@
 /** Elementwise kernels: the innermost axis in vectors, the rest flattened and split into blocks. */
 import { sizeOf } from "../../core/aval.ts";
-import type { MapKernel } from "../kernel.ts";
+import type { MapKernel } from "../ir/kernel.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 import { AxisRewriter, collapseAxes } from "./iteration.ts";
 import { PointEmitter } from "./point.ts";

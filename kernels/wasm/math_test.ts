@@ -1,8 +1,8 @@
 import { assert } from "@std/assert";
-import { numbers, runKernel } from "../../tests/reference/check_kernel.ts";
-import { applyScalar } from "../../tests/reference/kernel_interpreter.ts";
-import { openCpu } from "../device/cpu.ts";
-import type { Expr, Kernel, ScalarOp } from "../kernel.ts";
+import { numbers, runKernel } from "../../testing/check_kernel.ts";
+import { applyScalar } from "../../testing/kernel_interpreter.ts";
+import { openCpu } from "../device/cpu/cpu.ts";
+import type { Expr, Kernel, ScalarOp } from "../ir/kernel.ts";
 
 const count = 200_003;
 

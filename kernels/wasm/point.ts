@@ -2,7 +2,7 @@
  * Code for one point of a kernel, or for four neighbours along its lane axis at once. A single point runs the same vector
  * instructions with one lane in use, so a value has the same bits wherever the split into vectors falls.
  */
-import type { Expr, Index, Store } from "../kernel.ts";
+import type { Expr, Index, Store } from "../ir/kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { MathEmitter } from "./math.ts";
 import { PointAccess, type Space } from "./point_access.ts";

@@ -1,9 +1,9 @@
 /** How a point reaches its operands: addresses, and loads and stores of one lane or four. */
 import { byteSize, type DType } from "../../core/dtype.ts";
-import { isPacked, type PackedType } from "../../core/packed.ts";
-import type { Expr, Index, Operand } from "../kernel.ts";
+import { isPacked, type PackedType } from "../../core/packed/blocks.ts";
+import type { Expr, Index, Operand } from "../ir/kernel.ts";
 import type { Code, Local } from "./assembler.ts";
-import { PackedReader } from "./packed.ts";
+import { PackedReader } from "./packed/packed.ts";
 import { emitNarrow, emitWiden } from "./storage.ts";
 
 /** Where points lie: what the surrounding loops provide. */

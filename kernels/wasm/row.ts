@@ -4,7 +4,7 @@
  */
 import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
-import type { Index, Phase, RowKernel } from "../kernel.ts";
+import type { Index, Phase, RowKernel } from "../ir/kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 import { AxisRewriter, collapseAxes, collectAccesses } from "./iteration.ts";

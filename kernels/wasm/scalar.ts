@@ -1,6 +1,6 @@
 /** One table of every scalar operation on four lanes: operands are on the stack, the result replaces them. */
 import type { ScalarType } from "../../core/dtype.ts";
-import type { BinaryOp, UnaryOp } from "../kernel.ts";
+import type { BinaryOp, UnaryOp } from "../ir/kernel.ts";
 import type { Code } from "./assembler.ts";
 import type { MathEmitter } from "./math.ts";
 import type { PlainOpcode } from "./opcodes.ts";

@@ -1,13 +1,13 @@
 /** Scatter-add: each unit owns a range of targets and walks all indices in order, so sums have one order. */
-import type { ScatterKernel } from "../kernel.ts";
+import type { ScatterKernel } from "../ir/kernel.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
 
 /** At most this many ranges: each reads every index again. */
-const mostRanges = 32;
+const maxRanges = 32;
 
 export function emitScatter(kernel: ScatterKernel, options: EmitOptions): EmittedKernel {
   const { count, cols, targets } = kernel;
-  const range = Math.max(1, Math.ceil(targets / mostRanges));
+  const range = Math.max(1, Math.ceil(targets / maxRanges));
   const frame = new KernelFrame(kernel.operands, options);
   const { code, unit, pointers: [indices, updates, out] } = frame;
   const [first, last, i, target, from, to, column] = Array.from({ length: 7 }, () => code.local("i32"));

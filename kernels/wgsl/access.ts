@@ -1,6 +1,6 @@
-import type { Index } from "../kernel.ts";
+import type { Index } from "../ir/kernel.ts";
 import { arithmeticType } from "../../core/dtype.ts";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked } from "../../core/packed/blocks.ts";
 import { variesAlong } from "./expressions.ts";
 import { packedReader } from "./packed.ts";
 import type { Term } from "./scalar.ts";

@@ -1,4 +1,4 @@
-import type { Index } from "../kernel.ts";
+import type { Index } from "../ir/kernel.ts";
 import { isWide, readWide } from "./access.ts";
 import { Scope } from "./scope.ts";
 import { variesAlong } from "./expressions.ts";

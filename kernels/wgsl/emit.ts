@@ -1,9 +1,9 @@
 /** A kernel as WGSL text: pure, needs no device. */
-import type { Kernel } from "../kernel.ts";
-import { emitAttention } from "./attention.ts";
-import { emitContract } from "./contract.ts";
+import type { Kernel } from "../ir/kernel.ts";
+import { emitAttention } from "./attention/attention.ts";
+import { emitContract } from "./product/contract.ts";
 import { emitMap } from "./map.ts";
-import { emitRow } from "./row.ts";
+import { emitRow } from "./row/row.ts";
 import { emitScatter } from "./scatter.ts";
 import type { WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
-import { matmulKernel } from "../../tests/reference/cases/product.ts";
-import { kernelCases } from "../../tests/reference/kernel_cases.ts";
-import type { MapKernel } from "../kernel.ts";
+import { matmulKernel } from "../../testing/cases/product.ts";
+import { kernelCases } from "../../testing/kernel_cases.ts";
+import type { MapKernel } from "../ir/kernel.ts";
 import { emitWgsl } from "./emit.ts";
 import { fitTile, gpuTile, softwareTile } from "./tile.ts";
 

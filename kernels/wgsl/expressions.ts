@@ -1,4 +1,4 @@
-import type { Expr, Index, Store } from "../kernel.ts";
+import type { Expr, Index, Store } from "../ir/kernel.ts";
 
 /** The expressions an expression reads directly. */
 export function inputsOf(expr: Expr): readonly Expr[] {

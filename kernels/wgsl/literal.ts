@@ -25,14 +25,14 @@ function floatLiteral(value: number, helpers: HelperSet): string {
   return /[.e]/.test(text) ? text : `${text}.0`;
 }
 
-const mostF32 = 3.4028234663852886e38;
+const maxF32 = 3.4028234663852886e38;
 
 /** The fewest decimal digits that still name the f32 `value`. */
 function shortest(value: number): string {
   for (let digits = 1; digits < 9; digits++) {
     const text = String(Number(value.toPrecision(digits)));
     // Browsers refuse a number beyond the greatest f32, though it would round to it.
-    const names = Math.fround(Number(text)) === value && Math.abs(Number(text)) <= mostF32;
+    const names = Math.fround(Number(text)) === value && Math.abs(Number(text)) <= maxF32;
     if (names) return text.replace("e+", "e");
   }
   return String(value).replace("e+", "e");

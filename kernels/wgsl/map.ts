@@ -1,5 +1,5 @@
 import { sizeOf } from "../../core/aval.ts";
-import type { Index, MapKernel } from "../kernel.ts";
+import type { Index, MapKernel } from "../ir/kernel.ts";
 import { axesUsed, isContiguous, isFixed, splitAxes } from "./axes.ts";
 import { accessesOf, countUses, rootsOf } from "./expressions.ts";
 import { isWide } from "./access.ts";

@@ -6,7 +6,7 @@ import {
   packedFormats,
   packedLayout,
   type PackedType,
-} from "../../core/packed.ts";
+} from "../../core/packed/blocks.ts";
 import type { ShaderWriter } from "./shader.ts";
 
 /**

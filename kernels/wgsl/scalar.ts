@@ -1,5 +1,5 @@
 import type { ScalarType } from "../../core/dtype.ts";
-import type { ScalarOp } from "../kernel.ts";
+import type { ScalarOp } from "../ir/kernel.ts";
 import type { HelperSet } from "./helpers.ts";
 
 /** One lane, or four neighbours along the vector axis. */

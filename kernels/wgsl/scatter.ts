@@ -1,6 +1,6 @@
-import type { ScatterKernel } from "../kernel.ts";
+import type { ScatterKernel } from "../ir/kernel.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
-import { mostRounds, type TileConfig } from "./tile.ts";
+import { maxRounds, type TileConfig } from "./tile.ts";
 
 /**
  * A scatter without atomics, so that the bits are the same every run: the first occurrence of each index adds that row
@@ -20,7 +20,7 @@ export function emitScatter(kernel: ScatterKernel, tile: TileConfig, alias: read
   );
   const parts = Math.ceil(cols / tile.mapLanes);
   // Several a round where there are more than every adapter's loops have rounds.
-  const unroll = Math.ceil(count / mostRounds);
+  const unroll = Math.ceil(count / maxRounds);
   const each = (from: string, to: string, line: (j: string) => string) =>
     shader.block(`for (var j = ${from}; j < ${to}; j += ${unroll}u)`, () => {
       shader.line(line("j"));

@@ -1,4 +1,4 @@
-import type { Expr, Index, Store } from "../kernel.ts";
+import type { Expr, Index, Store } from "../ir/kernel.ts";
 import { isHalfWord, readElement, readWide, reread } from "./access.ts";
 import { countUses, rootsOf, variesAlong } from "./expressions.ts";
 import { literal } from "./literal.ts";

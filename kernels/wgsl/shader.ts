@@ -1,7 +1,7 @@
 import { byteSize, type DType, storageBytes } from "../../core/dtype.ts";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked } from "../../core/packed/blocks.ts";
 import { DeviceError } from "../../core/errors.ts";
-import type { Operand } from "../kernel.ts";
+import type { Operand } from "../ir/kernel.ts";
 import { HelperSet } from "./helpers.ts";
 import { maxGroups, type TileConfig } from "./tile.ts";
 

@@ -1,4 +1,4 @@
-import type { AttentionKernel } from "../kernel.ts";
+import type { AttentionKernel } from "../ir/kernel.ts";
 
 /**
  * How kernels are cut into invocations: a plain value, so that every choice can be tested against every other. Nothing
@@ -37,7 +37,7 @@ export interface TileConfig {
 }
 
 /** No device binds more at once. */
-const mostWindow = 2 ** 32;
+const maxWindow = 2 ** 32;
 
 /** For a real GPU: 64 x 64 x 16 tiles in workgroup memory, 8 x 8 in registers. Usual practice, not measured here. */
 export const gpuTile: TileConfig = {
@@ -50,7 +50,7 @@ export const gpuTile: TileConfig = {
   depth: 16,
   slices: 16,
   attention: [8, 8],
-  window: mostWindow,
+  window: maxWindow,
 };
 
 /** For a software adapter, where barriers cost and workgroup memory brings nothing. */
@@ -64,7 +64,7 @@ export const softwareTile: TileConfig = {
   depth: 0,
   slices: 1,
   attention: [8, 1],
-  window: mostWindow,
+  window: maxWindow,
 };
 
 /** Lanes of a subgroup from which on passing rows on is faster than reading them again, for a software adapter. */
@@ -83,7 +83,7 @@ export function defaultTile(software: boolean, lanes: number): TileConfig {
 export const maxGroups = 65_535;
 
 /** Rounds of loops that one invocation may run: a software adapter ends every loop after 65,535 of them, taken together. */
-export const mostRounds = 2 ** 15;
+export const maxRounds = 2 ** 15;
 
 /** Multiplications below which a software adapter takes longer to compile a large tile than a small one takes to run. */
 const smallProduct = 2 ** 20;
@@ -124,6 +124,6 @@ export function fitAttention(
   let [columns, rows] = attention;
   while (rows > 1 && (rows / 2) * 4 >= owned) rows /= 2;
   const rounds = () => times * Math.ceil(walked / (columns * 4)) * (1 + 2 * Math.ceil(width / 4) + 2 * columns);
-  while (rounds() > mostRounds && columns < 64) columns *= 2;
+  while (rounds() > maxRounds && columns < 64) columns *= 2;
   return [columns, rows];
 }

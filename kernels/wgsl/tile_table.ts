@@ -1,5 +1,5 @@
 /** Which tile cuts which kernel: by the shape class, so that what was measured on one product serves its like. */
-import type { ContractKernel, Kernel } from "../kernel.ts";
+import type { ContractKernel, Kernel } from "../ir/kernel.ts";
 import { blockAccess } from "./block.ts";
 import type { TileConfig } from "./tile.ts";
 

@@ -1,12 +1,12 @@
 import { FileError, nearest } from "../../core/errors.ts";
-import { folderOf } from "./atomic_file.ts";
-import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./byte_source.ts";
+import { folderOf } from "./files/atomic_file.ts";
+import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./files/byte_source.ts";
 import { checkCounts, type ModelConfig, parseConfig } from "./config.ts";
-import { configFromGguf } from "./gguf_config.ts";
-import { openGguf } from "./gguf_source.ts";
-import { ggufSpecialIds, ggufTokenizerNotes, tokenizerFromGguf } from "./gguf_tokenizer.ts";
-import { openSafetensors } from "./safetensors.ts";
-import { openShards } from "./sharded.ts";
+import { configFromGguf } from "./gguf/config.ts";
+import { openGguf } from "./gguf/source.ts";
+import { ggufSpecialIds, ggufTokenizerNotes, tokenizerFromGguf } from "./gguf/tokenizer.ts";
+import { openSafetensors } from "./safetensors/safetensors.ts";
+import { openShards } from "./safetensors/sharded.ts";
 import { readTokenizer, type Tokenizer } from "./tokenizer.ts";
 import type { WeightSource } from "./weights.ts";
 

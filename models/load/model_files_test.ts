@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
-import { f32Tensor, makeGguf } from "../../tests/reference/make_gguf.ts";
-import { byteTokenizerConfig, byteTokenizerFile } from "../../train/byte_tokenizer.ts";
+import { f32Tensor, makeGguf } from "../../testing/make_gguf.ts";
+import { byteTokenizerConfig, byteTokenizerFile } from "../../data/byte_tokenizer.ts";
 import { openModelFiles } from "./model_files.ts";
-import { writeSafetensors } from "./safetensors.ts";
+import { writeSafetensors } from "./safetensors/safetensors.ts";
 
 const known = ["gpt2", "llama"];
 

@@ -1,7 +1,7 @@
 /** Where a model may be: on the disk, on the hub, at a web address, or in memory. */
 import { FileError } from "../../core/errors.ts";
 import type { ModelConfig } from "./config.ts";
-import type { HubOptions } from "./hub.ts";
+import type { HubOptions } from "./hub/hub.ts";
 import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles, readFolderConfig } from "./model_files.ts";
 
 /** A folder, a .gguf file, a name on the hub (`owner/name`), a `file:` or `https:` URL of a folder, or files in memory. */
@@ -25,7 +25,7 @@ export async function openModel(
     const path = decodeURIComponent(new URL(place).pathname).replace(/^\/(?=[A-Za-z]:)/, ""); // /C:/… on Windows
     return openModelFiles(path, known);
   }
-  const { bring } = await import("./hub.ts"); // needs the system's modules, which a browser lacks
+  const { bring } = await import("./hub/hub.ts"); // needs the system's modules, which a browser lacks
   const accept = (folder: string) => check(readFolderConfig(folder, known));
   return openModelFiles(await bring(place, { accept, ...options }), known);
 }

@@ -8,7 +8,7 @@ import { readFrame } from "../tokenizer/post_processor.ts";
 import { readPreTokenizer } from "../tokenizer/pre_tokenizers.ts";
 import { type Range, TrackedText } from "../tokenizer/tracked_text.ts";
 import { checkId, readVocabulary, refuseShared } from "../tokenizer/vocabulary.ts";
-import { parseJsonObject, pathKind, readText } from "./byte_source.ts";
+import { parseJsonObject, pathKind, readText } from "./files/byte_source.ts";
 
 /** One turn of a conversation. What else it holds, such as `tool_calls`, is for the template. */
 export interface Message {

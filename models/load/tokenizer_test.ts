@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DataError, FileError, OptionError } from "../../core/errors.ts";
-import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../../train/byte_tokenizer.ts";
+import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../../data/byte_tokenizer.ts";
 import { makeTokenizer, readTokenizer, type TokenizerFiles } from "./tokenizer.ts";
 
 const files: TokenizerFiles = { path: "t.json", tokenizer: byteTokenizerFile(), config: byteTokenizerConfig() };

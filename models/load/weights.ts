@@ -1,6 +1,6 @@
 import { type Aval, formatAval, sameShape, sizeOf } from "../../core/aval.ts";
 import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../core/dtype.ts";
-import type { PackedType } from "../../core/packed.ts";
+import type { PackedType } from "../../core/packed/blocks.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 

@@ -10,7 +10,7 @@ import { strftime } from "./strftime.ts";
 export type ChatTemplate = (variables: Readonly<Record<string, unknown>>) => Written;
 
 /** The most items of `range`, as in jinja2's sandbox. */
-const mostRange = 100_000;
+const maxRangeLength = 100_000;
 
 /** Reads a template. Throws an Error that says what is wrong where it is none. */
 export function readChatTemplate(source: string): ChatTemplate {
@@ -108,6 +108,8 @@ function range(given: readonly number[]): Value {
   const [start, stop, step = 1] = given.length === 1 ? [0, given[0]] : given;
   if (step === 0) throw new TemplateError("range can't have the step 0");
   const length = Math.max(0, Math.ceil((stop - start) / step));
-  if (length > mostRange) throw new TemplateError(`range of ${length} items is too long: ${mostRange} are allowed`);
+  if (length > maxRangeLength) {
+    throw new TemplateError(`range of ${length} items is too long: ${maxRangeLength} are allowed`);
+  }
   return Array.from({ length }, (_, i) => start + i * step);
 }

@@ -3,7 +3,7 @@
  * and nothing outside can be reached, as in jinja2's immutable sandbox.
  */
 import { applyFilter, applyTest, type Context } from "./filters.ts";
-import { attributeOf, itemOf, mostMade, negate, operate, sliceOf } from "./operators.ts";
+import { attributeOf, itemOf, maxTemplateSize, negate, operate, sliceOf } from "./operators.ts";
 import { print } from "./printing.ts";
 import {
   type Arguments,
@@ -28,7 +28,7 @@ import {
 export type Node = any;
 
 /** The most nodes that a template may evaluate, with what it makes counted: an item is a step, and so are 64 characters. */
-const mostSteps = 3_000_000;
+const maxSteps = 3_000_000;
 
 /** The call that marks what the assistant says: `{% generation %}` becomes `{% call … %}`. */
 export const generationCall = "__generation__";
@@ -62,7 +62,7 @@ class Output {
   put(piece: string): void {
     this.#pieces.push(piece);
     this.length += piece.length;
-    if (this.length > mostMade) throw new TemplateError(`it writes more than ${mostMade} characters`);
+    if (this.length > maxTemplateSize) throw new TemplateError(`it writes more than ${maxTemplateSize} characters`);
   }
 
   text(): string {
@@ -115,7 +115,7 @@ class Interpreter implements Context {
 
   #count(steps = 1): void {
     this.#steps += steps;
-    if (this.#steps > mostSteps) throw new TemplateError(`it takes more than ${mostSteps} steps`);
+    if (this.#steps > maxSteps) throw new TemplateError(`it takes more than ${maxSteps} steps`);
   }
 
   #statement(node: Node, scope: Scope, out: Output): void {

@@ -23,7 +23,7 @@ import {
 } from "./values.ts";
 
 /** The most items or characters that a template may make at once. */
-export const mostMade = 2 ** 24;
+export const maxTemplateSize = 2 ** 24;
 
 /** `a OP b`, for all operators but `and` and `or`. */
 export function operate(operator: string, a: Value, b: Value): Value {
@@ -63,7 +63,7 @@ export function operate(operator: string, a: Value, b: Value): Value {
 function repeated(value: Value, count: number): Value {
   const times = Math.max(0, Math.trunc(count));
   const length = typeof value === "string" ? value.length : itemsOf(value).length;
-  if (length * times > mostMade) throw new TemplateError(`${length * times} items are too many for a template`);
+  if (length * times > maxTemplateSize) throw new TemplateError(`${length * times} items are too many for a template`);
   if (typeof value === "string") return value.repeat(times);
   const items = Array.from({ length: times }, () => itemsOf(value)).flat();
   return value instanceof Tuple ? new Tuple(items) : items;

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { preTokenizers } from "../load/gguf_pre.ts";
+import { preTokenizers } from "../load/gguf/pre_tokenizers.ts";
 import { ambiguousPart } from "./backtracking.ts";
 import { compilePattern } from "./patterns.ts";
 

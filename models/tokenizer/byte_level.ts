@@ -1,5 +1,5 @@
 /** Bytes as characters, as byte-level BPE writes them (Radford et al. 2019, section 2.2). */
-import { remember } from "./remember.ts";
+import { remember } from "./memoize.ts";
 import { characterLength, type Edit, type Sources, sourcesOf, type TrackedText } from "./tracked_text.ts";
 
 /** The character of each byte: a printable Latin-1 character is itself, the others are numbered from U+0100 on. */

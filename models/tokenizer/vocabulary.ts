@@ -4,7 +4,7 @@
  */
 import { Tokenizer as Package } from "@huggingface/tokenizers";
 import { type Json, part } from "./json.ts";
-import { remember } from "./remember.ts";
+import { remember } from "./memoize.ts";
 
 /** A token of a word, and the UTF-16 code units of it that it stands for. */
 export interface WordToken {

@@ -1,9 +1,9 @@
 /** Every call of the system that a save makes fails once: it is said, the run goes on, and nothing half is left. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "node:path";
-import { pathKind } from "../../models/load/byte_source.ts";
-import { readAdapter } from "../../train/adapter_files.ts";
-import { checkpointStore } from "../../train/checkpoint.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
+import { checkpointStore } from "../../train/checkpoint/checkpoint.ts";
 import { attackFolder, isInstalled, trainArgs } from "./command.ts";
 import { startHub, weights } from "./hub_server.ts";
 

@@ -1,7 +1,7 @@
 /** Output folders: two writers at once, what an old model left, links that another put there, and an adapter's wishes. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { pathKind } from "../../models/load/byte_source.ts";
-import { readAdapter } from "../../train/adapter_files.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
 import { attackFolder, linkTo, trainArgs } from "./command.ts";
 
 const ignore = Deno.build.os === "windows";

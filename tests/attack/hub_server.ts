@@ -1,7 +1,7 @@
 /** A hub on loopback, which may answer as it likes. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { bring, type HubOptions } from "../../models/load/hub.ts";
+import { bring, type HubOptions } from "../../models/load/hub/hub.ts";
 
 /** The commit that it has. */
 export const commit = "0123456789abcdef0123456789abcdef01234567";

@@ -1,7 +1,7 @@
 /** Nobody hears what is said: a full disk, a closed terminal, a reader that ended. Work goes on; results are not lost in silence. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { pathKind } from "../../models/load/byte_source.ts";
-import { readAdapter } from "../../train/adapter_files.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
 import { attackFolder, isInstalled, trainArgs } from "./command.ts";
 
 const ignore = Deno.build.os !== "linux";

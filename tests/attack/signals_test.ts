@@ -1,7 +1,7 @@
 /** What asks a run to end reaches it by whatever started it; what was started to outlive its terminal does. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
-import { readAdapter } from "../../train/adapter_files.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
 import { attackFolder, denoCommand, type Ended, heard, trainArgs } from "./command.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));

@@ -3,7 +3,7 @@ import type { Device } from "../../kernels/device/device.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/mod.ts";
 import { train } from "../../train/loop.ts";
-import { lettersTask } from "../../train/tasks.ts";
+import { lettersTask } from "../../examples/letters/tasks.ts";
 
 /** The losses of four steps of two letters each. `place` is where the embedded model is. */
 export async function sampleLosses(device: Device, place: string): Promise<readonly number[]> {

@@ -1,6 +1,6 @@
 /** Every command of the README and the other pages, run as it stands there in a fresh copy of what git has. */
 import { assert, assertEquals } from "@std/assert";
-import { pathKind } from "../../models/load/byte_source.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
 import { commandsOf, pages, scriptOf } from "./pages.ts";
 
 const root = new URL("../../", import.meta.url).pathname;

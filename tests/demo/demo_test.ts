@@ -1,6 +1,6 @@
 /** The program that teaches SmolLM2 to answer letters, whole, with the scores it is to reach: some five minutes a seed. */
 import { assert } from "@std/assert";
-import { pathKind } from "../../models/load/byte_source.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
 import { smollm2 } from "../real/real_case.ts";
 import { run } from "./run_program.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { Score } from "../../train/letters_score.ts";
+import type { Score } from "../../examples/letters/score.ts";
 
 const root = new URL("../../", import.meta.url);
 

@@ -1,7 +1,7 @@
 /** Mistakes in adapters' files, as rows of the table of bad inputs. The tiny model lies in `model`, adapters in `adapter`. */
 import type { HostTensor } from "../../core/tensor.ts";
-import { encodeSafetensors } from "../../models/load/safetensors.ts";
-import { f32Tensor, makeGguf } from "../reference/make_gguf.ts";
+import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts";
+import { f32Tensor, makeGguf } from "../../testing/make_gguf.ts";
 import { file } from "./bad_files.ts";
 
 const key = (side: string) => `base_model.model.transformer.h.0.attn.c_attn.lora_${side}.weight`;

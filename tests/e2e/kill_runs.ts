@@ -1,8 +1,8 @@
 /** Runs of `lowrank train` that are killed at random moments and resumed, against one that nothing disturbed. */
 import { assert, assertEquals } from "@std/assert";
-import { checkpointStore } from "../../train/checkpoint.ts";
-import { readMetrics } from "../../train/metrics.ts";
-import { rngFrom } from "../../train/rng.ts";
+import { checkpointStore } from "../../train/checkpoint/checkpoint.ts";
+import { readMetrics } from "../../train/watch/metrics.ts";
+import { rngFrom } from "../../data/rng.ts";
 import { writeTinyModel } from "./tiny_model.ts";
 
 const root = new URL("../../", import.meta.url);

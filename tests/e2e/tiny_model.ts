@@ -1,9 +1,9 @@
 /** A GPT-2-architecture model small enough to be made anew in every test: 1 layer, width 16, 64 positions, 257 byte tokens. */
-import { writeSafetensors } from "../../models/load/safetensors.ts";
+import { writeSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { sizeOf } from "../../core/aval.ts";
-import { byteTokenizerConfig, byteTokenizerFile } from "../../train/byte_tokenizer.ts";
-import { rngFrom } from "../../train/rng.ts";
+import { byteTokenizerConfig, byteTokenizerFile } from "../../data/byte_tokenizer.ts";
+import { rngFrom } from "../../data/rng.ts";
 
 const [width, positions, vocabulary] = [16, 64, 257];
 

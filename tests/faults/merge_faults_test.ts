@@ -9,11 +9,11 @@ import type { Leaf } from "../../core/model.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, div, mul, sqrt } from "../../core/ops/elementwise.ts";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked } from "../../core/packed/blocks.ts";
 import { concat, pad, slice, transpose } from "../../core/ops/structure.ts";
-import { deltaOf, effectOf } from "../../lora/effect.ts";
+import { deltaOf, effectOf } from "../../lora/follow/effect.ts";
 import type { AdapterEntry, Trainable } from "../../lora/mod.ts";
-import type { Adapted } from "../../lora/plan.ts";
+import type { Adapted } from "../../lora/follow/plan.ts";
 import { mergeRatio, unmergeAll, unmergeRatio, type Wrong } from "../laws/merge_property.ts";
 import {
   makeSubject,

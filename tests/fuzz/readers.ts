@@ -2,19 +2,19 @@
 import { assert } from "@std/assert";
 import { sizeOf } from "../../core/aval.ts";
 import { LowrankError } from "../../core/errors.ts";
-import { llamaConfig } from "../../models/llama_config.ts";
-import { memoryBytes, parseJsonObject } from "../../models/load/byte_source.ts";
+import { llamaConfig } from "../../models/families/llama_config.ts";
+import { memoryBytes, parseJsonObject } from "../../models/load/files/byte_source.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
-import { openSafetensors } from "../../models/load/safetensors.ts";
+import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import { readTokenizer } from "../../models/load/tokenizer.ts";
 import type { WeightSource } from "../../models/load/weights.ts";
-import { readAdapter } from "../../train/adapter_files.ts";
-import { byteTokenizerConfig, byteTokenizerFile } from "../../train/byte_tokenizer.ts";
-import { checkpointStore } from "../../train/checkpoint.ts";
-import { readConfig, settleConfig } from "../../train/config.ts";
-import { openData } from "../../train/data_files.ts";
-import { parseMetrics } from "../../train/metrics.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
+import { byteTokenizerConfig, byteTokenizerFile } from "../../data/byte_tokenizer.ts";
+import { checkpointStore } from "../../train/checkpoint/checkpoint.ts";
+import { readConfig, resolveConfig } from "../../train/options/config.ts";
+import { openData } from "../../data/files.ts";
+import { parseMetrics } from "../../train/watch/metrics.ts";
 
 /** A reader and a file that it reads. */
 export interface ReaderCase {
@@ -58,7 +58,7 @@ export async function readerCases(folder: string): Promise<ReaderCase[]> {
       bytes: encode(
         "model: base\ndata: rows.jsonl\nr: 8\nlr: 0.001\ntargets: [q_proj, v_proj]\nschedule: cosine\nsteps: 12\n",
       ),
-      read: (bytes) => void settleConfig(readConfig(write("config.yaml", bytes)), {}),
+      read: (bytes) => void resolveConfig(readConfig(write("config.yaml", bytes)), {}),
     },
     ...["prompt and completion", "chat", "label"].map((kind): ReaderCase => ({
       name: `rows of ${kind}`,

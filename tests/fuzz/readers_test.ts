@@ -12,7 +12,7 @@ const wanted = Deno.args[0] === undefined ? null : Number(Deno.args[0]);
 const runs = wanted ?? 200;
 
 /** The most that reading a file of some kilobytes may add to the process. */
-const mostMemory = 2 ** 30;
+const maxMemory = 2 ** 30;
 
 const folder = await Deno.makeTempDir();
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
@@ -31,7 +31,7 @@ for (const { name, bytes, read } of await readerCases(folder)) {
           refused++;
         }
         const grown = Deno.memoryUsage().rss - before;
-        assert(grown < mostMemory, `${grown} bytes more than before`);
+        assert(grown < maxMemory, `${grown} bytes more than before`);
       }),
       wanted === null ? { numRuns: runs, seed: 1 } : { numRuns: runs },
     );

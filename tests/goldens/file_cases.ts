@@ -1,13 +1,13 @@
 /** Golden cases of file formats: values bit for bit. No device has a part in them. */
 import { assertEquals, assertThrows } from "@std/assert";
-import { PackedWriter } from "../../core/packed_writer.ts";
+import { PackedWriter } from "../../core/packed/writer.ts";
 import { FileError } from "../../core/errors.ts";
-import { openBytes } from "../../models/load/byte_source.ts";
-import { readGguf } from "../../models/load/gguf.ts";
-import { packedGgufTypes, writeBlocks } from "../../models/load/gguf_packed.ts";
-import { openGguf } from "../../models/load/gguf_source.ts";
-import { openSafetensors } from "../../models/load/safetensors.ts";
-import { decodePacked } from "../reference/packed_reference.ts";
+import { openBytes } from "../../models/load/files/byte_source.ts";
+import { readGguf } from "../../models/load/gguf/gguf.ts";
+import { packedGgufTypes, writeBlocks } from "../../models/load/gguf/packed.ts";
+import { openGguf } from "../../models/load/gguf/source.ts";
+import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
+import { decodePacked } from "../../testing/packed_reference.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { ggufFiles } from "./model_cases.ts";
 

@@ -2,8 +2,8 @@
 import { AssertionError } from "@std/assert";
 import { formatAval, sameShape } from "../../core/aval.ts";
 import type { HostTensor } from "../../core/tensor.ts";
-import { pathKind } from "../../models/load/byte_source.ts";
-import { openSafetensors } from "../../models/load/safetensors.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
+import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
 
 /** A case's description. Keys that only one kind of case has are read by that kind. */
 export interface GoldenCase {

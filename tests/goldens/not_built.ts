@@ -1,5 +1,5 @@
 /** What golden cases may ask for that is not built yet, by name. A case that needs anything else that is not here fails. */
-import { pathKind } from "../../models/load/byte_source.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
 /** Architectures, as config.json names them. */

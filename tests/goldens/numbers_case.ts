@@ -6,7 +6,7 @@ import type { Model } from "../../core/model.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { lora } from "../../lora/lora.ts";
-import { gpt2Config, type Gpt2Params, gpt2Shapes, makeGpt2 } from "../../models/gpt2.ts";
+import { gpt2Config, type Gpt2Params, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import type { GoldenCase } from "./golden_case.ts";
 

@@ -2,10 +2,10 @@
 import { causalLoss } from "../../core/nn/loss.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
-import { loadModel } from "../../models/load_model.ts";
-import type { LoadedModel } from "../../models/loader.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import type { LoadedModel } from "../../models/load/loader.ts";
 import { adamw, loraPlus } from "../../train/optimiser.ts";
-import { makeSchedule } from "../../train/schedule.ts";
+import { makeSchedule } from "../../train/options/schedule.ts";
 import { guardedUpdate, makeAccumulation } from "../../train/step.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";

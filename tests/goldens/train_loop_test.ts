@@ -1,12 +1,12 @@
 /** `train()` itself along the golden runs of PyTorch and PEFT: losses, norms and rates of every step, and the end. */
 import { assertEquals } from "@std/assert";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { read } from "../../kernels/jit.ts";
-import { loadModel } from "../../models/load_model.ts";
-import type { Examples } from "../../train/data_set.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { read } from "../../kernels/runtime/jit.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import type { Examples } from "../../data/data_set.ts";
 import { train } from "../../train/loop.ts";
 import { adamw, loraPlus } from "../../train/optimiser.ts";
-import type { StepLine } from "../../train/watch.ts";
+import type { StepLine } from "../../train/watch/watch.ts";
 import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
 import { assertNear, casesUnder, type GoldenCase } from "./golden_case.ts";
 import { kindOf, reasonToSkip } from "./kinds.ts";

@@ -7,10 +7,10 @@ import { matmul } from "../../core/ops/contract.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
 import { tensor, upload } from "../../core/tensor.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import type { WebGpuDevice } from "../../kernels/device/webgpu.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import type { WebGpuDevice } from "../../kernels/device/webgpu/webgpu.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
-import { faulty } from "../reference/faulty_device.ts";
+import { faulty } from "../../testing/faulty_device.ts";
 
 /** Bytes that one allocation gets on no device here, and that two together do not get on the CPU. */
 const tooMuch = 2 ** 44;

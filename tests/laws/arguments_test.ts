@@ -10,11 +10,11 @@ import * as nn from "../../core/nn/mod.ts";
 import { randomKey } from "../../core/random.ts";
 import { type Tensor, tensor, upload } from "../../core/tensor.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import * as surface from "../../mod.ts";
-import { assertAllClose } from "../reference/all_close.ts";
-import { fromHost, type OracleTensor, runOracle, toHost } from "../reference/oracle.ts";
+import { assertAllClose } from "../../testing/all_close.ts";
+import { fromHost, type OracleTensor, runOracle, toHost } from "../../testing/oracle.ts";
 import { drawInput } from "./primitive_cases.ts";
 
 /** What an argument is, with one that is right. */

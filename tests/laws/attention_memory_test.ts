@@ -7,7 +7,7 @@ import { reduceSum } from "../../core/ops/broadcast.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
-import { build } from "../../kernels/compile.ts";
+import { build } from "../../kernels/runtime/compile.ts";
 
 Deno.test("attention, forward and back, never writes its weights of T queries and T keys", () => {
   const [tokens, heads, width] = [512, 2, 16];

@@ -10,16 +10,16 @@ import { upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { mapTree } from "../../core/tree.ts";
-import { build } from "../../kernels/compile.ts";
-import { openAdapter } from "../../kernels/device/webgpu.ts";
-import { findAdapter } from "../../kernels/device/webgpu_adapter.ts";
-import { jit, read } from "../../kernels/jit.ts";
-import { describeKernel } from "../../kernels/describe.ts";
-import { maxOperands, type Program } from "../../kernels/kernel.ts";
+import { build } from "../../kernels/runtime/compile.ts";
+import { openAdapter } from "../../kernels/device/webgpu/webgpu.ts";
+import { findAdapter } from "../../kernels/device/webgpu/adapter.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
+import { describeKernel } from "../../kernels/explain/describe.ts";
+import { maxOperands, type Program } from "../../kernels/ir/kernel.ts";
 import { emitWgsl } from "../../kernels/wgsl/emit.ts";
 import { gpuTile } from "../../kernels/wgsl/tile.ts";
 import { lora } from "../../lora/lora.ts";
-import { loadModel } from "../../models/load_model.ts";
+import { loadModel } from "../../models/load/load_model.ts";
 import { adamw } from "../../train/optimiser.ts";
 import { makeStep } from "../../train/step.ts";
 import { withoutWebGpu } from "../devices.ts";
@@ -28,7 +28,7 @@ import { type OpenRuntime, oracleRuntime, runtimes } from "../runtimes.ts";
 const cases = `${import.meta.dirname}/../goldens/cases`;
 
 /** Every kernel binds as many as each device has; the most that one of them binds. */
-function mostBindings(name: string, program: Program): number {
+function maxBindings(name: string, program: Program): number {
   const counts = program.steps.map(({ kernel, buffers }) => {
     const places = buffers.map((ref) => JSON.stringify(ref));
     const { bindings } = emitWgsl(kernel, gpuTile, places.map((place) => places.indexOf(place)));
@@ -64,7 +64,7 @@ Deno.test("no kernel of a training step binds more buffers than every WebGPU dev
           inputs,
           i32(...shape),
         ];
-        mostBindings(`${id} ${JSON.stringify(options)}`, build(trace(step, args as never).graph).program);
+        maxBindings(`${id} ${JSON.stringify(options)}`, build(trace(step, args as never).graph).program);
       }
     });
   }
@@ -91,7 +91,7 @@ const gradients = (...args: Value[]) => {
 
 Deno.test("attention with a mask, bounds and an offset binds eight, two layers share what says who sees whom", () => {
   const args = avalsOfAttention.map((aval) => newInput(aval));
-  assertEquals(mostBindings("attention", build(trace(gradients, args).graph).program), 8);
+  assertEquals(maxBindings("attention", build(trace(gradients, args).graph).program), 8);
   const twice = (...[q, k, v, ...sight]: Value[]) => gradients(gradients(q, k, v, ...sight)[0], k, v, ...sight);
   const joins = ({ steps }: Program) =>
     steps.filter(({ kernel }) =>
@@ -106,7 +106,7 @@ Deno.test("what joins a sum or a concatenation from many sources stays within th
   const many = Array.from({ length: 14 }, () => newInput({ shape: [6, 8], dtype: "f32" }));
   const sum = (...xs: Value[]) => xs.reduce((a, x) => add(tanh(a), x));
   const all = (...xs: Value[]) => [reduceSum(sum(...xs), 1), concat([sum(...xs.toReversed()), xs[0]], 1)];
-  mostBindings("a sum of many", build(trace(all, many).graph).program);
+  maxBindings("a sum of many", build(trace(all, many).graph).program);
 });
 
 /** The machine's adapter as it would be with the least bindings that WebGPU allows. */

@@ -18,7 +18,7 @@ import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { type OracleTensor, runOracle } from "../reference/oracle.ts";
+import { type OracleTensor, runOracle } from "../../testing/oracle.ts";
 import { drawInput, type InputSpec } from "./primitive_cases.ts";
 
 const f = (...shape: number[]): InputSpec => ({ shape, dtype: "f32", range: [-2, 2] });

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { constant } from "../../core/ops/constant.ts";
 import { add, bitcast, convert, mul } from "../../core/ops/elementwise.ts";
 import { tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
 import { runtimes } from "../runtimes.ts";
 import type { Value } from "../../core/ir/graph.ts";

@@ -5,7 +5,7 @@ import { bind, newInput, type Value } from "../../core/ir/graph.ts";
 import { operations } from "../../core/registry.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { gamma } from "../../lora/bound.ts";
-import { evaluateTerms, fromHost, toHost } from "../reference/oracle.ts";
+import { evaluateTerms, fromHost, toHost } from "../../testing/oracle.ts";
 import { runtimes } from "../runtimes.ts";
 import { eachCase } from "./primitive_cases.ts";
 import { ulps } from "./ulps.ts";

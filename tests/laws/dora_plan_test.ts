@@ -8,7 +8,7 @@ import { mul } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
-import { build } from "../../kernels/compile.ts";
+import { build } from "../../kernels/runtime/compile.ts";
 import { lora, type LoraOptions } from "../../lora/mod.ts";
 
 const place = (...shape: number[]) => newInput({ shape, dtype: "f32" });

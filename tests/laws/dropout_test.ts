@@ -11,9 +11,9 @@ import { upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
-import { applyByRow, lora, stackAdapters, together } from "../../lora/mod.ts";
-import { evaluateOracle, fromHost, fromOracle, oracleTensor, runOracle } from "../reference/oracle.ts";
-import { randomised, randomTensor } from "../reference/toy_models.ts";
+import { applyPerExample, lora, stackAdapters, together } from "../../lora/mod.ts";
+import { evaluateOracle, fromHost, fromOracle, oracleTensor, runOracle } from "../../testing/oracle.ts";
+import { randomised, randomTensor } from "../../testing/toy_models.ts";
 import { oracleRuntime, runtimes } from "../runtimes.ts";
 
 const n = 16;
@@ -139,7 +139,7 @@ Deno.test("adapters that are active together, and rows with their own, each drop
   const stacked = runOracle((t: any) => stackAdapters([t]), t);
   const [z] = runOracle(
     (t: any, p: any, x: any, rows: any, key: any) =>
-      applyByRow(one, { adapters: t, frozen: p, inputs: x, adapterOf: rows, key }),
+      applyPerExample(one, { adapters: t, frozen: p, inputs: x, adapterOf: rows, key }),
     stacked,
     one.frozen,
     ones,

@@ -27,8 +27,8 @@ import { upload } from "../../core/tensor.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { assertAllClose } from "../reference/all_close.ts";
-import { fromHost, type OracleTensor, runOracle, toHost } from "../reference/oracle.ts";
+import { assertAllClose } from "../../testing/all_close.ts";
+import { fromHost, type OracleTensor, runOracle, toHost } from "../../testing/oracle.ts";
 import { runtimes } from "../runtimes.ts";
 import { drawInput } from "./primitive_cases.ts";
 

@@ -7,9 +7,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DeviceError, OptionError } from "../../core/errors.ts";
 import { type Tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
-import { faulty } from "../reference/faulty_device.ts";
+import { faulty } from "../../testing/faulty_device.ts";
 import {
   aliases,
   difference,
@@ -18,7 +18,7 @@ import {
   programs,
   type RandomProgram,
   traced,
-} from "../reference/random_programs.ts";
+} from "../../testing/random_programs.ts";
 
 const call = fc.record({
   program: fc.nat(2),

@@ -6,12 +6,12 @@ import { matmul } from "../../core/ops/contract.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
 import { type Tensor, upload } from "../../core/tensor.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { CpuDevice } from "../../kernels/device/cpu.ts";
-import { CpuMemory } from "../../kernels/device/cpu_memory.ts";
-import { reservedBytes } from "../../kernels/device/cpu_walk.ts";
-import { CpuThreads } from "../../kernels/device/cpu_threads.ts";
-import { openWebGpu } from "../../kernels/device/webgpu.ts";
-import { evaluate, jit, read } from "../../kernels/jit.ts";
+import { CpuDevice } from "../../kernels/device/cpu/cpu.ts";
+import { CpuMemory } from "../../kernels/device/cpu/memory.ts";
+import { reservedBytes } from "../../kernels/device/cpu/walk.ts";
+import { CpuThreads } from "../../kernels/device/cpu/threads.ts";
+import { openWebGpu } from "../../kernels/device/webgpu/webgpu.ts";
+import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
 import { supportsRelaxedSimd } from "../../kernels/wasm/probe.ts";
 import { devices, withoutWebGpu } from "../devices.ts";
 

@@ -4,9 +4,9 @@
  */
 import fc from "fast-check";
 import { upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
-import { aliases, difference, expected, hostInputs, programs, traced } from "../reference/random_programs.ts";
+import { aliases, difference, expected, hostInputs, programs, traced } from "../../testing/random_programs.ts";
 
 for (const device of devices) {
   Deno.test(`random programs on ${device.name} are the oracle's, to the bit`, async () => {

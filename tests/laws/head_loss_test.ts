@@ -5,9 +5,9 @@ import { causalLoss } from "../../core/nn/loss.ts";
 import { dot } from "../../core/ops/contract.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
-import { build } from "../../kernels/compile.ts";
-import { describeKernel } from "../../kernels/describe.ts";
-import type { Step } from "../../kernels/kernel.ts";
+import { build } from "../../kernels/runtime/compile.ts";
+import { describeKernel } from "../../kernels/explain/describe.ts";
+import type { Step } from "../../kernels/ir/kernel.ts";
 
 const [tokens, width, vocabulary] = [192, 16, 1000];
 

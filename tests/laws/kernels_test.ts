@@ -2,16 +2,16 @@
 import { assert, assertEquals } from "@std/assert";
 import type { HostArray } from "../../core/dtype.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { openWebGpu } from "../../kernels/device/webgpu.ts";
-import { candidates } from "../../kernels/tune.ts";
-import { representatives } from "../../kernels/tune_kernels.ts";
+import { openWebGpu } from "../../kernels/device/webgpu/webgpu.ts";
+import { candidates } from "../../kernels/tune/tune.ts";
+import { representatives } from "../../kernels/tune/kernels.ts";
 import { emitWgsl } from "../../kernels/wgsl/emit.ts";
 import { defaultTile, gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
 import { type DeviceCase, devices, withoutWebGpu } from "../devices.ts";
-import { runKernel, values } from "../reference/check_kernel.ts";
-import type { KernelCase } from "../reference/cases/build.ts";
-import { kernelCases } from "../reference/kernel_cases.ts";
-import { interpretKernel } from "../reference/kernel_interpreter.ts";
+import { runKernel, values } from "../../testing/check_kernel.ts";
+import type { KernelCase } from "../../testing/cases/build.ts";
+import { kernelCases } from "../../testing/kernel_cases.ts";
+import { interpretKernel } from "../../testing/kernel_interpreter.ts";
 
 /** Lanes of the adapter's subgroups. */
 async function subgroupLanes(): Promise<number> {

@@ -8,9 +8,9 @@ import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
 import { tensor } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
-import { oracleTensor, runOracle } from "../reference/oracle.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 
 /** Whole numbers stay small: x, 1 - x, x, …, so that f32 is exact. */
 const chain = (length: number) => (x: Value) => {

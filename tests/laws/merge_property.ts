@@ -8,10 +8,10 @@ import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { gainError, gamma, mergeBound, roundoff } from "../../lora/bound.ts";
-import { leafOf } from "../../lora/edit.ts";
-import { deltaOf, effectOf } from "../../lora/effect.ts";
+import { leafOf } from "../../lora/follow/edit.ts";
+import { deltaOf, effectOf } from "../../lora/follow/effect.ts";
 import type { Trainable } from "../../lora/mod.ts";
-import { evaluateTerms, fromHost, type OracleTensor } from "../reference/oracle.ts";
+import { evaluateTerms, fromHost, type OracleTensor } from "../../testing/oracle.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { isHost, type MergeSubject, type Params, stack, type ToyTuned } from "./merge_subjects.ts";
 

@@ -7,14 +7,14 @@ import { matmul } from "../../core/ops/contract.ts";
 import { add, convert } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked } from "../../core/packed/blocks.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { lora, type LoraOptions, pissa, type Trainable, type Tuned } from "../../lora/mod.ts";
 import fc from "fast-check";
-import { convertTo } from "../reference/oracle_scalar.ts";
-import { toHost } from "../reference/oracle.ts";
-import { randomPacked } from "../reference/packed_reference.ts";
-import { noise } from "../reference/toy_models.ts";
+import { convertTo } from "../../testing/oracle_scalar.ts";
+import { toHost } from "../../testing/oracle.ts";
+import { randomPacked } from "../../testing/packed_reference.ts";
+import { noise } from "../../testing/toy_models.ts";
 import { oracleRuntime } from "../runtimes.ts";
 
 /** One trial: `rows` inputs of `k` numbers to `n` outputs, through weights stored as `dtype`. */

@@ -3,10 +3,10 @@ import { assertEquals } from "@std/assert";
 import { upload } from "../../core/tensor.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import type { Tensor } from "../../core/tensor.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { jit } from "../../kernels/jit.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
 import { lora } from "../../lora/lora.ts";
-import { gpt2Config, gpt2Shapes, makeGpt2 } from "../../models/gpt2.ts";
+import { gpt2Config, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
 import { parseConfig } from "../../models/load/config.ts";
 
 Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", async () => {

@@ -3,7 +3,7 @@ import { causalLoss, ignoredLabel } from "../../core/nn/loss.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
-import { loadModel } from "../../models/load_model.ts";
+import { loadModel } from "../../models/load/load_model.ts";
 import { assertNear, goldenCase } from "../goldens/golden_case.ts";
 import { type OpenRuntime, runtimes } from "../runtimes.ts";
 

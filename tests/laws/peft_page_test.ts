@@ -1,7 +1,7 @@
 /** docs/peft.md keeps to what there is: options by their names, tests that exist. */
 import { assert } from "@std/assert";
 import { optionNames, refusedInits, refusedOptions } from "../../lora/check_options.ts";
-import { pathKind } from "../../models/load/byte_source.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
 
 const root = `${import.meta.dirname}/../..`;
 const page = Deno.readTextFileSync(`${root}/docs/peft.md`);

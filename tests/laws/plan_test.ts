@@ -14,13 +14,13 @@ import type { Operand, Tensor } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { mapTree } from "../../core/tree.ts";
-import { build } from "../../kernels/compile.ts";
-import { bytesOf, describeKernel, flopsOf } from "../../kernels/describe.ts";
-import { explain } from "../../kernels/explain.ts";
-import type { Program } from "../../kernels/kernel.ts";
+import { build } from "../../kernels/runtime/compile.ts";
+import { bytesOf, describeKernel, flopsOf } from "../../kernels/explain/describe.ts";
+import { explain } from "../../kernels/explain/explain.ts";
+import type { Program } from "../../kernels/ir/kernel.ts";
 import { softwareTile } from "../../kernels/wgsl/tile.ts";
 import { lora } from "../../lora/lora.ts";
-import { oracleTensor } from "../reference/oracle.ts";
+import { oracleTensor } from "../../testing/oracle.ts";
 
 const f32 = (...shape: number[]) => newInput({ shape, dtype: "f32" });
 const zeros = (...shape: number[]) => oracleTensor(shape, new Array(shape.reduce((a, b) => a * b, 1)).fill(0));

@@ -1,11 +1,11 @@
 /** Inputs for every primitive of the registry: what the laws are generated from. */
 import { type Aval, sizeOf } from "../../core/aval.ts";
 import { type DType, isFloat } from "../../core/dtype.ts";
-import { isPacked, packedTypes } from "../../core/packed.ts";
-import { randomPacked } from "../reference/packed_reference.ts";
-import { convertTo } from "../reference/oracle_scalar.ts";
-import { fromHost, type OracleTensor } from "../reference/oracle.ts";
-import { noise } from "../reference/toy_models.ts";
+import { isPacked, packedTypes } from "../../core/packed/blocks.ts";
+import { randomPacked } from "../../testing/packed_reference.ts";
+import { convertTo } from "../../testing/oracle_scalar.ts";
+import { fromHost, type OracleTensor } from "../../testing/oracle.ts";
+import { noise } from "../../testing/toy_models.ts";
 
 /** One input: its aval and the range that its contents are drawn from. */
 export interface InputSpec extends Aval {

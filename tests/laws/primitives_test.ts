@@ -6,9 +6,9 @@ import { bind, newInput, type Primitive, type Value } from "../../core/ir/graph.
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { bodyPrimitives, leafPrimitives, operations } from "../../core/registry.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { checkGrads, slopeAlong } from "../reference/check_grads.ts";
-import { evaluateOracle, fromOracle, type OracleTensor, runOracle } from "../reference/oracle.ts";
-import { randomTensor } from "../reference/toy_models.ts";
+import { checkGrads, slopeAlong } from "../../testing/check_grads.ts";
+import { evaluateOracle, fromOracle, type OracleTensor, runOracle } from "../../testing/oracle.ts";
+import { randomTensor } from "../../testing/toy_models.ts";
 import { drawInput, eachCase, primitiveCases } from "./primitive_cases.ts";
 
 const byName = new Map<string, Primitive>(operations.map((prim) => [prim.name, prim]));

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import type { Value } from "../../core/ir/graph.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
 import { tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
 
 for (const device of devices) {

@@ -1,12 +1,12 @@
 /** A run on the processor can be repeated: each way of computing gives the same bits again, on any number of threads. */
 import { assert, assertEquals } from "@std/assert";
-import { findBlas } from "../../kernels/device/blas.ts";
-import { type CpuOptions, openCpu } from "../../kernels/device/cpu.ts";
-import { read } from "../../kernels/jit.ts";
-import { quantize } from "../../kernels/quantize.ts";
+import { findBlas } from "../../kernels/device/cpu/blas.ts";
+import { type CpuOptions, openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { read } from "../../kernels/runtime/jit.ts";
+import { quantize } from "../../kernels/runtime/quantize.ts";
 import { lora } from "../../lora/mod.ts";
-import { loadModel } from "../../models/load_model.ts";
-import type { Example } from "../../train/data.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import type { Example } from "../../data/encode.ts";
 import { train } from "../../train/loop.ts";
 import { withoutBlas } from "../devices.ts";
 

@@ -1,13 +1,13 @@
 /** How often a row kernel reads its operands, counted on the device while it runs. */
 import { assert, assertEquals } from "@std/assert";
 import { storageBytes } from "../../core/dtype.ts";
-import { openWebGpu, type WebGpuDevice } from "../../kernels/device/webgpu.ts";
-import type { RowKernel } from "../../kernels/kernel.ts";
+import { openWebGpu, type WebGpuDevice } from "../../kernels/device/webgpu/webgpu.ts";
+import type { RowKernel } from "../../kernels/ir/kernel.ts";
 import { emitWgsl } from "../../kernels/wgsl/emit.ts";
 import type { WgslShader } from "../../kernels/wgsl/shader.ts";
 import { gpuTile, softwareTile, type TileConfig } from "../../kernels/wgsl/tile.ts";
 import { withoutWebGpu } from "../devices.ts";
-import { rowFunctions, rowKernelOf } from "../reference/cases/row.ts";
+import { rowFunctions, rowKernelOf } from "../../testing/cases/row.ts";
 
 /** The shader with every read of operand i, `in0[…]`, counted at place i of one more binding. */
 function counting(shader: WgslShader, kernel: RowKernel): string {

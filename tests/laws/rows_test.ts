@@ -7,13 +7,13 @@ import { type HostTensor, type Tensor, upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
-import { build } from "../../kernels/compile.ts";
-import type { Program } from "../../kernels/kernel.ts";
+import { build } from "../../kernels/runtime/compile.ts";
+import type { Program } from "../../kernels/ir/kernel.ts";
 import { gamma } from "../../lora/bound.ts";
-import { applyByRow, lora, stackAdapters, type Trainable } from "../../lora/mod.ts";
-import { loadModel } from "../../models/load_model.ts";
-import { fromOracle, toHost } from "../reference/oracle.ts";
-import { randomised } from "../reference/toy_models.ts";
+import { applyPerExample, lora, stackAdapters, type Trainable } from "../../lora/mod.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { fromOracle, toHost } from "../../testing/oracle.ts";
+import { randomised } from "../../testing/toy_models.ts";
 import { type OpenRuntime, oracleRuntime, runtimes } from "../runtimes.ts";
 
 const base = `${import.meta.dirname}/../goldens/cases/gpt2-base/model`;
@@ -62,7 +62,12 @@ for (const dora of [false, true]) {
       using _ = model;
       const loss = (list: Trainable[], f: any, ids: any, which: any) =>
         causalLoss(
-          applyByRow(tuned, { adapters: stackAdapters(list), frozen: f, inputs: { inputIds: ids }, adapterOf: which }),
+          applyPerExample(tuned, {
+            adapters: stackAdapters(list),
+            frozen: f,
+            inputs: { inputIds: ids },
+            adapterOf: which,
+          }),
           ids,
         );
       const run = runtime.jit(valueAndGrad(loss));
@@ -99,7 +104,7 @@ Deno.test("the plan has one product with each weight of the base, and one more t
   const i32 = (...shape: number[]) => newInput({ shape, dtype: "i32" });
   const args = [stacked, tuned.frozen, i32(rows, tokens), i32(rows)];
   const apply = (t: any, f: any, ids: any, which: any) =>
-    applyByRow(tuned, { adapters: t, frozen: f, inputs: { inputIds: ids }, adapterOf: which });
+    applyPerExample(tuned, { adapters: t, frozen: f, inputs: { inputIds: ids }, adapterOf: which });
   const forward = build(trace(apply, args).graph).program;
   const loss = (t: any, f: any, ids: any, which: any) => causalLoss(apply(t, f, ids, which), ids, {});
   const both = build(trace(valueAndGrad(loss), args).graph).program;

@@ -11,7 +11,7 @@ import { constant } from "../../core/ops/constant.ts";
 import { broadcastTo } from "../../core/ops/broadcast.ts";
 import * as operations from "../../core/ops/elementwise.ts";
 import { upload } from "../../core/tensor.ts";
-import { fromHost, type OracleTensor, runOracle, toHost } from "../reference/oracle.ts";
+import { fromHost, type OracleTensor, runOracle, toHost } from "../../testing/oracle.ts";
 import { runtimes } from "../runtimes.ts";
 import { ulps } from "./ulps.ts";
 

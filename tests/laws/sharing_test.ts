@@ -5,11 +5,11 @@ import { matmul } from "../../core/ops/contract.ts";
 import { tanh } from "../../core/ops/elementwise.ts";
 import { type HostTensor, type Operand, Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { lora } from "../../lora/lora.ts";
 import { devices } from "../devices.ts";
-import { fromOracle, toHost } from "../reference/oracle.ts";
-import { randomTensor } from "../reference/toy_models.ts";
+import { fromOracle, toHost } from "../../testing/oracle.ts";
+import { randomTensor } from "../../testing/toy_models.ts";
 
 const width = 256;
 

@@ -13,8 +13,8 @@ import { grad, valueAndGrad } from "../../core/transforms/grad.ts";
 import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
 import { flatten } from "../../core/tree.ts";
-import { build, optimise } from "../../kernels/compile.ts";
-import type { Kernel } from "../../kernels/kernel.ts";
+import { build, optimise } from "../../kernels/runtime/compile.ts";
+import type { Kernel } from "../../kernels/ir/kernel.ts";
 import { lora } from "../../lora/lora.ts";
 
 const place = (...shape: number[]) => newInput({ shape, dtype: "f32" });

@@ -11,8 +11,8 @@ import { exp, mul } from "../../core/ops/elementwise.ts";
 import { mean } from "../../core/ops/reduce.ts";
 import { upload } from "../../core/tensor.ts";
 import { grad } from "../../core/transforms/grad.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { jit, read } from "../../kernels/jit.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { jit, read } from "../../kernels/runtime/jit.ts";
 import { gamma } from "../../lora/bound.ts";
 import { runtimes } from "../runtimes.ts";
 

@@ -2,9 +2,9 @@
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import type { Runtime } from "../../core/runtime.ts";
-import type { BertClassifierParams } from "../../models/classifier.ts";
-import type { Gpt2Params } from "../../models/gpt2.ts";
-import type { LlamaParams } from "../../models/llama.ts";
+import type { BertClassifierParams } from "../../models/families/classifier.ts";
+import type { Gpt2Params } from "../../models/families/gpt2.ts";
+import type { LlamaParams } from "../../models/families/llama.ts";
 import { lora, type LoraOptions, pissa, together } from "../../lora/mod.ts";
 import type { Target } from "../../lora/target_types.ts";
 

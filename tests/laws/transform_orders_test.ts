@@ -15,11 +15,11 @@ import { grad, valueAndGrad } from "../../core/transforms/grad.ts";
 import { roundActivations } from "../../core/transforms/round_activations.ts";
 import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { evaluate, jit, read } from "../../kernels/jit.ts";
+import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
 import { lora } from "../../lora/mod.ts";
 import { devices } from "../devices.ts";
-import { oracleTensor, runOracle } from "../reference/oracle.ts";
-import { toyModel } from "../reference/toy_models.ts";
+import { oracleTensor, runOracle } from "../../testing/oracle.ts";
+import { toyModel } from "../../testing/toy_models.ts";
 
 type F = (x: Value) => Value;
 type Transform = (f: F) => F;

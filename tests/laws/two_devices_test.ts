@@ -5,7 +5,7 @@ import type { Value } from "../../core/ir/graph.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { add } from "../../core/ops/elementwise.ts";
 import { tensor } from "../../core/tensor.ts";
-import { evaluate, jit, read } from "../../kernels/jit.ts";
+import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
 import { devices } from "../devices.ts";
 
 for (const one of devices) {

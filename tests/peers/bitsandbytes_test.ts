@@ -1,10 +1,10 @@
 /** Checkpoints that real bitsandbytes packed: opened dequantised and packed, they give its weights' logits. */
 import { assert, assertEquals } from "@std/assert";
-import { isPacked } from "../../core/packed.ts";
+import { isPacked } from "../../core/packed/blocks.ts";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { evaluate } from "../../kernels/jit.ts";
-import { llama } from "../../models/llama.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { evaluate } from "../../kernels/runtime/jit.ts";
+import { llama } from "../../models/families/llama.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const kinds = {

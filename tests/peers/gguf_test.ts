@@ -2,14 +2,14 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { evaluate } from "../../kernels/jit.ts";
-import { ggufKeys } from "../../models/load/gguf_keys.ts";
-import { preTokenizers } from "../../models/load/gguf_pre.ts";
-import { openGguf } from "../../models/load/gguf_source.ts";
-import { tokenizerFromGguf } from "../../models/load/gguf_tokenizer.ts";
-import { loadModel } from "../../models/load_model.ts";
-import { f32Tensor, makeGguf, type Meta } from "../reference/make_gguf.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { evaluate } from "../../kernels/runtime/jit.ts";
+import { ggufKeys } from "../../models/load/gguf/keys.ts";
+import { preTokenizers } from "../../models/load/gguf/pre_tokenizers.ts";
+import { openGguf } from "../../models/load/gguf/source.ts";
+import { tokenizerFromGguf } from "../../models/load/gguf/tokenizer.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { f32Tensor, makeGguf, type Meta } from "../../testing/make_gguf.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 import { asF32 } from "./tiny_gguf.ts";
 

@@ -1,12 +1,12 @@
 /** Real mlx-lm on adapters that we convert: the same logits as ours. */
 import { assert } from "@std/assert";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { evaluate } from "../../kernels/jit.ts";
-import { loadModel } from "../../models/load_model.ts";
-import { loadAdapter, putAdapter } from "../../train/adapter.ts";
-import { readAdapter } from "../../train/adapter_files.ts";
-import { readMlxAdapter, writeMlxAdapter } from "../../train/adapter_mlx.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { evaluate } from "../../kernels/runtime/jit.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { loadAdapter, uploadAdapter } from "../../formats/adapter.ts";
+import { readAdapter } from "../../formats/peft/files.ts";
+import { readMlxAdapter, writeMlxAdapter } from "../../formats/mlx.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const cases = `${import.meta.dirname}/../goldens/cases`;
@@ -35,7 +35,7 @@ peer(
         for (
           const { apply, trainable, frozen } of [
             loadAdapter(`${cases}/${id}/adapter`, model),
-            putAdapter(readMlxAdapter(adapter, model.config), model),
+            uploadAdapter(readMlxAdapter(adapter, model.config), model),
           ]
         ) {
           const logits = await evaluate(

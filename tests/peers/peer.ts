@@ -1,6 +1,6 @@
 /** Real tools to compare with: a Python that has them, in .cache/peers, which `deno task test:peers` brings by pip. */
 import { assert } from "@std/assert";
-import { pathKind } from "../../models/load/byte_source.ts";
+import { pathKind } from "../../models/load/files/byte_source.ts";
 
 /** The Python of the tools. */
 const python = ".cache/peers/bin/python";

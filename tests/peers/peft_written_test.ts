@@ -2,10 +2,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
-import { openCpu } from "../../kernels/device/cpu.ts";
-import { evaluate } from "../../kernels/jit.ts";
-import { loadModel } from "../../models/load_model.ts";
-import { loadAdapter } from "../../train/adapter.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import { evaluate } from "../../kernels/runtime/jit.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { loadAdapter } from "../../formats/adapter.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const bases = {

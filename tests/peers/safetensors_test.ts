@@ -2,9 +2,9 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { FileError } from "../../core/errors.ts";
-import { memoryBytes } from "../../models/load/byte_source.ts";
-import { openSafetensors } from "../../models/load/safetensors.ts";
-import { elementBits } from "../../models/load/safetensors_header.ts";
+import { memoryBytes } from "../../models/load/files/byte_source.ts";
+import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
+import { elementBits } from "../../models/load/safetensors/header.ts";
 import { peer, runScript } from "./peer.ts";
 
 /** Parts of a header that were well-formed, and what may stand in the place of one. */

@@ -1,9 +1,9 @@
 /** Models as GGUF files of f32 that llama.cpp itself opens. They have no tokenizer, and say so. */
-import { openSafetensors } from "../../models/load/safetensors.ts";
-import { ggufModules } from "../../models/load/gguf_names.ts";
-import type { GgufValue } from "../../models/load/gguf.ts";
-import { openGguf } from "../../models/load/gguf_source.ts";
-import { f32Tensor, makeGguf, type Meta, type RawTensor } from "../reference/make_gguf.ts";
+import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
+import { ggufModules } from "../../models/load/gguf/names.ts";
+import type { GgufValue } from "../../models/load/gguf/gguf.ts";
+import { openGguf } from "../../models/load/gguf/source.ts";
+import { f32Tensor, makeGguf, type Meta, type RawTensor } from "../../testing/make_gguf.ts";
 
 const cases = `${import.meta.dirname}/../goldens/cases`;
 const noTokenizer: Record<string, Meta> = { "tokenizer.ggml.model": { text: "none" } };

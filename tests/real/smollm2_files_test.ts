@@ -1,6 +1,6 @@
 /** SmolLM2's own GGUF: its token ids, its chat template, its weights in Hugging Face's order. */
 import { assertEquals } from "@std/assert";
-import { openGguf } from "../../models/load/gguf_source.ts";
+import { openGguf } from "../../models/load/gguf/source.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 import { real, smollm2 as model } from "./real_case.ts";
 

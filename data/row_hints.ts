@@ -1,0 +1,75 @@
+/** What is said of a line that is no row: how it becomes one, where it is another tool's kind of row. */
+
+type Json = Readonly<Record<string, unknown>>;
+
+const has = (row: Json, ...keys: readonly string[]) => keys.every((key) => row[key] !== undefined);
+
+/** Rows of other formats, by what they have, and how they are written here. */
+const others: readonly { fits(row: Json): boolean; mend: string }[] = [
+  {
+    fits: (row) => has(row, "conversations") || has(row, "conversation"),
+    mend:
+      'call the list "messages", and in each of it "from" "role" (human: user, gpt: assistant) and "value" "content"',
+  },
+  {
+    fits: (row) => has(row, "chosen", "rejected"),
+    mend: 'preferences are not learned here: give "prompt" and, as "completion", what was chosen',
+  },
+  {
+    fits: (row) => has(row, "instruction", "output"),
+    mend: 'write instruction and input into "prompt" and the output into "completion"',
+  },
+  {
+    fits: ({ prompt, completion }) => Array.isArray(prompt) || Array.isArray(completion),
+    mend: 'messages of a prompt and of its completion go into one list: {"messages": […]}',
+  },
+];
+
+/** Keys that some tools give a prompt or a completion, or a class. */
+const synonyms: Readonly<Record<string, readonly string[]>> = {
+  prompt: ["instruction", "input", "question", "query", "source"],
+  completion: ["output", "answer", "response", "target", "chosen", "reply"],
+  text: ["content", "sentence", "document"],
+  label: ["labels", "class", "category"],
+  messages: ["chat", "dialog", "dialogue", "turns"],
+};
+
+const rows =
+  'a row is {"text": …}, {"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} or {"text": …, ' +
+  '"label": …}, all of them strings; a label may be a whole number';
+
+/** The rest of a sentence that begins with the line's place and "is": what stands there, and how it becomes a row. */
+export function describeMisfit(value: unknown): string {
+  if (Array.isArray(value)) return `a list: ${onePerLine}`;
+  if (typeof value !== "object" || value === null) return `${JSON.stringify(value).slice(0, 60)}: ${rows}`;
+  const row = value as Json;
+  const keys = Object.keys(row);
+  return `an object with the keys ${JSON.stringify(keys.slice(0, 12))}: ${remedyOf(row, keys)}`;
+}
+
+/** How a file that is one JSON array becomes lines. */
+export const onePerLine =
+  "a .jsonl file has one object a line, without brackets and commas around them (jq -c '.[]' makes them of an array)";
+
+function remedyOf(row: Json, keys: readonly string[]): string {
+  const other = others.find(({ fits }) => fits(row));
+  if (other) return other.mend;
+  const wrong = ["text", "prompt", "completion", "label", "messages"].filter((key) => has(row, key));
+  const renamed = keys.flatMap((key) => {
+    const ours = Object.keys(synonyms).find((name) =>
+      name !== key && !wrong.includes(name) &&
+      (name === key.toLowerCase() || synonyms[name].includes(key.toLowerCase()))
+    );
+    return ours === undefined ? [] : [`${JSON.stringify(key)} is called ${JSON.stringify(ours)} here`];
+  });
+  if (renamed.length > 0) return `${renamed.join(", ")}; ${rows}`;
+  const typed = wrong.filter((key) => key !== "messages" && typeof row[key] !== "string");
+  if (typed.length > 0) return `${typed.map((key) => `its ${key} is ${kindOf(row[key])}`).join(", ")}; ${rows}`;
+  return rows;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "an object" : `the ${typeof value} ${JSON.stringify(value)}`;
+}

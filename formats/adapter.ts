@@ -1,0 +1,286 @@
+/** Between an adapted model on a device and an adapter's folder as PEFT keeps it. */
+import { isFloat } from "../core/dtype.ts";
+import { FileError, OptionError } from "../core/errors.ts";
+import { newInput } from "../core/ir/graph.ts";
+import type { Leaf, Model } from "../core/model.ts";
+import { asNumbers } from "../core/ops/quantize.ts";
+import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
+import { read } from "../kernels/runtime/jit.ts";
+import { removeTree, temporaryName, writeFlushed } from "../models/load/files/atomic_file.ts";
+import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
+import { makeAdapterConfig, matchesWhole } from "./peft/config.ts";
+import {
+  type AdapterContents,
+  type AdapterFiles,
+  type AdapterTensor,
+  readAdapter,
+  tensorsByKey,
+  writeAdapter,
+} from "./peft/files.ts";
+import { describeTuned, hubNameOf, moduleNames } from "./peft/describe.ts";
+import {
+  adapterOptions,
+  entriesOf,
+  fitAdapter,
+  type FittedAdapter,
+  type HostEntry,
+  partOf,
+  wrappedCopies,
+} from "./adapter_fit.ts";
+import { refuseChangedBase } from "./peft/methods.ts";
+import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts";
+import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
+import { computed } from "./computed.ts";
+import { toDType, toF32 } from "./host_tensors.ts";
+
+/** What an adapter's files say beside the adapter itself. */
+export interface SaveOptions {
+  /** The adapter's values: those that `train` returned, or `tuned.trainable` of an adapter that was read. */
+  readonly trainable: Trainable;
+  /** Where the base model came from: a folder, a file or a hub name. */
+  readonly baseModel?: string;
+  /** The dropout that it was trained with, as a note to whoever trains on. */
+  readonly dropout?: number;
+  /** What is recorded of the base; made of the model's files where it is left out and the model has some. */
+  readonly base?: BaseRecord;
+  /** Another name than `default`: the adapter is saved in a folder of that name below, as PEFT does. */
+  readonly name?: string;
+}
+
+/** An adapter that was read, on its model: what `lora` returns, and what its files say beside A and B. */
+export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
+  /** @ignore */
+  readonly origin: AdapterOrigin;
+  /** What a person should know: how keys are spelled, and what was not evaluated. */
+  readonly notes: readonly string[];
+}
+
+/** What of an adapter's files is kept, so that it is saved again as it was. */
+export interface AdapterOrigin {
+  /** `adapter_config.json` as it was. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** The file's own metadata. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The file's spelling of each module, by the model's path. */
+  readonly spelled: ReadonlyMap<string, string>;
+  /** The modules, as the file spells them, beside whose adapter it has the base's weight. */
+  readonly copied: ReadonlySet<string>;
+  /** Biases that the file has once more inside PEFT's wrappers. */
+  readonly wrapped: ReadonlyMap<AdapterTensor, AdapterTensor>;
+}
+
+/** An adapted model that may have come from files. */
+export type Savable<P> = Tuned<P, any, any> & { readonly origin?: AdapterOrigin };
+
+/**
+ * Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT does: PEFT's `from_pretrained` reads the folder. One
+ * adapter always gives the same bytes, and a run that is cut short leaves the folder's old contents or the new ones. An
+ * adapter that was loaded keeps the configuration that it had, keys of others included. Parts of a fused projection are
+ * written as the whole one, with zeros between; a PiSSA adapter as the plain one of twice the rank that it is on the base.
+ *
+ * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
+ */
+export async function saveAdapter<P>(folder: string, tuned: Savable<P>, options: SaveOptions): Promise<void> {
+  writeAdapter(placeOf(folder, options.name), await adapterContents(tuned, options));
+}
+
+/** What {@link saveAdapter} writes. */
+export async function adapterContents<P>(
+  given: Savable<P>,
+  { trainable: values, baseModel, dropout, base: record }: SaveOptions,
+): Promise<AdapterContents> {
+  const { origin, model } = given;
+  const tuned = wholeAndPlain(given, values);
+  const tied = tiedNames(model, tuned);
+  const spell = (path: string) => origin?.spelled.get(path) ?? hubNameOf(model)(path);
+  const copied = tuned.matched.flatMap(({ path }) => {
+    const names = [path, ...(tied.has(path) ? [tied.get(path)!] : [])];
+    return origin === undefined
+      ? names.filter(() => savesBase(path))
+      : names.filter((n) => origin.copied.has(spell(n)));
+  });
+  const base = flatten<Leaf>(given.frozen);
+  const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
+  const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
+  const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
+  const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
+  const tensors = tensorsByKey([
+    ...Object.entries(host.trainable).flatMap(([path, entry]) =>
+      Object.entries(entry).map(([leaf, tensor]) => ({
+        module: spell(path),
+        part: partOf(leaf as keyof HostEntry, { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) }),
+        tensor,
+      }))
+    ),
+    ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
+    ...[...tied].flatMap(([path, other]) => {
+      const traits = { embedding: kinds.has(path) && kinds.get(path) !== "embedding", adapted: kinds.has(path) };
+      return Object.entries(underOtherName(host.trainable[path])).map(([leaf, tensor]) => ({
+        module: spell(other),
+        part: partOf(leaf as keyof HostEntry, traits),
+        tensor,
+      }));
+    }),
+  ]);
+  for (const [{ key, module, tensor }, own] of origin?.wrapped ?? []) {
+    tensors.set(key, module.includes(".modules_to_save") ? tensors.get(own.key)! : tensor);
+  }
+  const config = origin === undefined
+    ? makeAdapterConfig({ ...describeTuned(model, tuned), dropout, baseModel: baseModel ?? null })
+    : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
+  const described = record ?? (isFromFiles(model) ? recordBase(model, baseModel) : null);
+  const metadata = origin?.metadata ?? { format: "pt", ...(described && toMetadata(described)) };
+  return { config, tensors, metadata };
+}
+
+/** The same function as PEFT can say it: whole modules, on the model's own weights. */
+function wholeAndPlain<P>(tuned: Savable<P>, values: Trainable): Tuned<P, any, any> {
+  const plain = isResidual(tuned) ? pissaToLora(tuned, values) : { ...tuned, trainable: values };
+  const inParts = plain.matched.some(({ part }) => part !== undefined);
+  return inParts ? wholeModules(plain, plain.trainable) : plain;
+}
+
+/** Whether adapted weights are what PiSSA left of the model's. */
+function isResidual<P>({ model, frozen, origin, plan }: Savable<P>): boolean {
+  if (origin !== undefined) return false;
+  const [own, now] = [flatten<Leaf>(model.params), flatten<Leaf>(frozen)];
+  return plan.adapted.some(({ leaf }) => own.leaves[leaf] !== now.leaves[leaf]);
+}
+
+/** Whether PEFT saves the base's weight beside the adapter of this module. */
+function savesBase(module: string): boolean {
+  return /(^|\.)(embed_tokens|lm_head)$/.test(module);
+}
+
+/** An adapter's own folder. */
+function placeOf(folder: string, name = "default"): string {
+  if (!/^[^/\\]+$/.test(name) || /^\.\.?$/.test(name)) {
+    throw new OptionError(`an adapter can't be named ${JSON.stringify(name)}: it is the name of a folder`);
+  }
+  return name === "default" ? folder : `${folder}/${name}`;
+}
+
+/**
+ * Makes a folder and writes into it, so that a run does not end with an adapter that can't be saved.
+ *
+ * @throws {FileError} when that can't be done
+ */
+export function checkWritable(folder: string): void {
+  const probe = `${folder}/${temporaryName()}`;
+  writeFlushed(probe, [], folder);
+  removeTree(probe);
+}
+
+/** How an adapter is loaded. */
+export interface LoadAdapterOptions {
+  /** Take a base other than the one that the adapter was trained on. */
+  readonly anyBase?: boolean;
+  /** The model's weights are already what the adapter's start (PiSSA's, OLoRA's, …) left of them, so that it belongs to them. */
+  readonly residual?: boolean;
+}
+
+/**
+ * Reads an adapter that PEFT or {@link saveAdapter} wrote and puts it on the model: what `lora` returns, with the adapter's
+ * values as `trainable`, on the device that holds the model; placeholders for a model of placeholders.
+ *
+ * @throws {FileError} when the folder holds no whole adapter, one that does not fit the model, or one that says that it was
+ * trained on another
+ */
+export function loadAdapter<P, I, O>(
+  folder: string,
+  model: Model<P, I, O>,
+  options: LoadAdapterOptions = {},
+): LoadedAdapter<P, I, O> {
+  return uploadAdapter(readAdapter(folder), model, options);
+}
+
+/** {@link loadAdapter} of files that were read. */
+export function uploadAdapter<P, I, O>(
+  given: AdapterFiles,
+  model: Model<P, I, O>,
+  { anyBase = false, residual = false }: LoadAdapterOptions = {},
+): LoadedAdapter<P, I, O> {
+  const { files, left } = withoutTiedCopies(given, model);
+  if (!residual) refuseChangedBase(files.path, files.config);
+  const recorded = fromMetadata(files.metadata);
+  const about = recorded === null || anyBase || !isFromFiles(model)
+    ? []
+    : compareBases(files.path, recorded, recordBase(model, model.path));
+  const fitted = fitAdapter(files, moduleNames(model).filter(({ path }) => !left.includes(path)));
+  refuseTokensOfHead(files, fitted);
+  const tuned = adapt(files, model, fitted);
+  const first = flatten<Leaf>(tuned.trainable).leaves;
+  try {
+    const base = flatten<Leaf>(tuned.frozen);
+    const weightAt = (path: string) => base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`);
+    const copied = [...fitted.modules.keys()].filter((path) => fitted.modules.get(path)!.tensors.has("base"));
+    const shapes = new Map(Object.entries(tuned.trainable).map(([path, entry]) => [path, shapesOf(entry)]));
+    for (const path of copied) {
+      shapes.set(path, { ...shapes.get(path), base: base.leaves[weightAt(path)].aval.shape });
+    }
+    const entries = entriesOf(files, fitted, shapes);
+    const held = base.leaves.find((leaf) => leaf instanceof Tensor);
+    const place = (tensor: HostTensor): Leaf =>
+      held ? upload(held.home, tensor) : newInput({ shape: tensor.shape, dtype: tensor.dtype });
+    const trainable = mapLeaves(entries, (leaf, tensor) => leaf === "base" ? null : place(toF32(tensor)));
+    // As PEFT does, the base's weight is the one that was saved beside the adapter.
+    for (const path of copied) {
+      const { dtype } = base.leaves[weightAt(path)].aval;
+      base.leaves[weightAt(path)] = place(toDType(entries[path].base!, isFloat(dtype) ? dtype : "f32"));
+    }
+    return {
+      ...tuned,
+      frozen: copied.length === 0 ? tuned.frozen : base.unflatten(base.leaves) as P,
+      trainable,
+      origin: {
+        config: files.raw,
+        metadata: files.metadata,
+        spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
+        copied: new Set(given.tensors.filter(({ part }) => part === "baseWeight").map(({ module }) => module)),
+        wrapped: wrappedCopies(given.tensors),
+      },
+      notes: [...about, ...fitted.notes],
+    };
+  } finally {
+    for (const leaf of first) if (leaf instanceof Tensor) leaf.dispose();
+  }
+}
+
+/** Refuses trained rows of a head alone: a tied head's are trained here with the embedding's. */
+function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter): void {
+  const head = [...modules.values()].find(({ hub, tensors }) => tensors.has("tokens") && matchesWhole("lm_head", hub));
+  if (head === undefined) return;
+  throw new FileError(
+    `${path} has trainable_token_indices of ${head.module}, and rows of embeddings alone are trained here (with those of a ` +
+      `head that is tied to them): merge it with PEFT (merge_and_unload), or name the embedding and train it again.`,
+  );
+}
+
+/** The model adapted as the files say; an option of theirs that the model can't take is theirs to mend. */
+function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
+  try {
+    return loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
+  } catch (error) {
+    if (!(error instanceof OptionError)) throw error;
+    throw new FileError(`${files.path} can't be put on this model: ${error.message}.`);
+  }
+}
+
+function mapLeaves(
+  entries: Record<string, HostEntry>,
+  f: (leaf: string, tensor: HostTensor) => Leaf | null,
+): Trainable {
+  return Object.fromEntries(
+    Object.entries(entries).map(([path, entry]) => [
+      path,
+      Object.fromEntries(
+        Object.entries(entry).map(([leaf, tensor]) => [leaf, f(leaf, tensor)]).filter(([, leaf]) => leaf !== null),
+      ),
+    ]),
+  );
+}
+
+function shapesOf(entry: object): Record<string, readonly number[]> {
+  return Object.fromEntries(Object.entries(entry).map(([leaf, { aval }]: [string, Leaf]) => [leaf, aval.shape]));
+}

@@ -1,0 +1,258 @@
+/** Whether an adapter's tensors are those that its configuration promises and a model can take; all that is amiss at once. */
+import { sameShape } from "../core/aval.ts";
+import { FileError } from "../core/errors.ts";
+import type { HostTensor } from "../core/tensor.ts";
+import { listed, matchName } from "../models/load/weights.ts";
+import { type AdapterConfig, alphaOf, matchesWhole, rankOf, selects } from "./peft/config.ts";
+import type { AdapterFiles, AdapterTensor } from "./peft/files.ts";
+import { type AdapterPart, formatAdapterKey, wrapper } from "./peft/keys.ts";
+
+/** A leaf's name, as `lora` has it in its `trainable` tree; `base` is the copy of the base's weight beside an embedding. */
+export type LeafName = "A" | "B" | "magnitude" | "biasB" | "weight" | "bias" | "tokens" | "base";
+
+/** The leaves of one module on the host. */
+export type HostEntry = { readonly [name in LeafName]?: HostTensor };
+
+/** A module of a model, as far as files are concerned. */
+export interface ModuleNames {
+  /** The path in the model's own tree. */
+  readonly path: string;
+  /** The path in Hugging Face's class. */
+  readonly hub: string;
+  /** Whether its weight is a matrix: only those are adapted. */
+  readonly matrix: boolean;
+}
+
+/** The part of a file that a leaf is. */
+export function partOf(leaf: LeafName, { embedding, adapted }: { embedding: boolean; adapted: boolean }): AdapterPart {
+  if (embedding && (leaf === "A" || leaf === "B")) return `embedding${leaf}`;
+  if (leaf === "base") return "baseWeight";
+  return leaf === "bias" && adapted ? "baseBias" : leaf;
+}
+
+const leaves: Readonly<Partial<Record<AdapterPart, LeafName>>> = {
+  embeddingA: "A",
+  embeddingB: "B",
+  baseBias: "bias",
+  baseWeight: "base",
+};
+
+/** The leaf that a part of a file is. */
+export function leafOf(part: AdapterPart): LeafName {
+  return leaves[part] ?? part as LeafName;
+}
+
+/** One module of an adapter beside the model's own. */
+export interface FittedModule {
+  /** The path in the model's own tree. */
+  readonly path: string;
+  /** The path that the file spells. */
+  readonly module: string;
+  readonly hub: string;
+  readonly embedding: boolean;
+  readonly tensors: ReadonlyMap<LeafName, AdapterTensor>;
+}
+
+/** An adapter's modules under a model's paths. */
+export interface FittedAdapter {
+  readonly modules: ReadonlyMap<string, FittedModule>;
+  /** Tensors of modules that the model has not. */
+  readonly unexpected: readonly string[];
+  /** Modules that the configuration names and the file has nothing for, as the file would spell them. */
+  readonly missing: readonly string[];
+  /** What a person should know: spellings, and what was not evaluated. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Brings an adapter's tensors under a model's paths, whatever prefix its keys have.
+ *
+ * @throws {FileError} when no module of it is one of the model's
+ */
+export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): FittedAdapter {
+  const paths = new Map(own.map((m) => [m.path, m]));
+  const modules = new Map<
+    string,
+    FittedModule & { embedding: boolean; readonly tensors: Map<LeafName, AdapterTensor> }
+  >();
+  const unexpected: string[] = [];
+  const copies = new Set(wrappedCopies(adapter.tensors).keys());
+  for (const tensor of adapter.tensors) {
+    const { key, module, part } = tensor;
+    if (copies.has(tensor)) continue;
+    const path = matchName(module, paths);
+    // Two spellings of one module in one file: only one of them can be meant.
+    if (path === null || (modules.get(path)?.module ?? module) !== module) {
+      unexpected.push(key);
+      continue;
+    }
+    const entry = modules.get(path) ??
+      { path, module, hub: paths.get(path)!.hub, embedding: false, tensors: new Map() };
+    modules.set(path, entry);
+    entry.tensors.set(leafOf(part), tensor);
+    if (part.startsWith("embedding")) entry.embedding = true;
+  }
+  if (modules.size === 0) {
+    throw new FileError(
+      `${adapter.path} is not for this model. ${listed("Modules that the model has not", modulesOf(adapter))}` +
+        `Use the model that it was trained on.`,
+    );
+  }
+  const notes: string[] = [];
+  const [first] = modules.values();
+  if (first.module !== first.hub) {
+    notes.push(
+      `its keys are spelled ${wrapper}${first.module}…, as another class of the same model saves them, ` +
+        `where this model's own spelling is ${wrapper}${first.hub}…; both are read`,
+    );
+  }
+  const { config } = adapter;
+  const expected = selects(config);
+  if (expected === null) {
+    notes.push(
+      `target_modules is ${JSON.stringify(config.target_modules)}, which can't be evaluated here: ` +
+        `the modules that the file holds are taken`,
+    );
+  }
+  const named = own.filter((m) => m.matrix && (expected?.(m.hub) || expected?.(m.path)));
+  const missing = named.filter(({ path }) =>
+    !modules.get(path)?.tensors.has("A") && !modules.get(path)?.tensors.has("B")
+  )
+    .map(({ path, hub }) => `${formatAdapterKey(spelled(first, path, hub), "A")} and its B`);
+  return { modules, unexpected, missing, notes };
+}
+
+/**
+ * What PEFT's wrapper of a module that is saved whole calls the trained one and the one that it had; the adapter's name follows
+ * where the module holds others.
+ */
+const wrapped = [/\.(modules_to_save|original_module)(?=\.|$)/, /\.modules_to_save\.[^.]+(?=\.)/];
+
+/**
+ * Biases that stand twice in a file: `bias="all"` saves all that is called a bias, those inside PEFT's wrappers of
+ * modules_to_save, too. It never reads them: the value is the one under the module's own name, to which each is mapped.
+ */
+export function wrappedCopies(tensors: readonly AdapterTensor[]): Map<AdapterTensor, AdapterTensor> {
+  const biases = new Map(tensors.flatMap((t) => t.part === "bias" ? [[t.module, t]] : []));
+  return new Map(
+    [...biases].flatMap(([module, copy]) => {
+      const own = wrapped.flatMap((name) => name.test(module) ? biases.get(module.replace(name, "")) ?? [] : [])[0];
+      return own === undefined ? [] : [[copy, own]];
+    }),
+  );
+}
+
+/** What a module would be called in this file. */
+function spelled({ path, module }: FittedModule, other: string, hub: string): string {
+  if (module.endsWith(path)) return module.slice(0, module.length - path.length) + other;
+  return path.endsWith(module) ? other.slice(path.length - module.length) : hub;
+}
+
+function modulesOf(adapter: AdapterFiles): string[] {
+  return [...new Set(adapter.tensors.map(({ module }) => module))];
+}
+
+/** Refuses ranks that no dimension of the file's own tensors reaches, before first values of that size are made. */
+function checkRanks({ path, config }: AdapterFiles, modules: readonly FittedModule[]): void {
+  const wrong = modules.flatMap(({ module, hub, tensors }) => {
+    const rank = rankOf(config, module, hub);
+    const pair = [tensors.get("A"), tensors.get("B")].flatMap((t) => t === undefined ? [] : [t]);
+    if (pair.length === 0 || pair.some(({ tensor }) => tensor.shape.some((d) => d >= rank))) return [];
+    return [`${pair[0].key} is [${pair[0].tensor.shape}], and its rank is to be ${rank}`];
+  });
+  if (wrong.length === 0) return;
+  throw new FileError(
+    `${path} does not fit its own configuration. ${listed("Of the wrong shape", wrong)}` +
+      `Nothing is loaded: use the files that were saved together.`,
+  );
+}
+
+/**
+ * What `lora` is to be called with so that an adapter fits.
+ *
+ * @throws {FileError} for a rank far from that of the adapter's tensors
+ */
+export function adapterOptions(files: AdapterFiles, { modules }: Pick<FittedAdapter, "modules">) {
+  const { config } = files;
+  checkRanks(files, [...modules.values()]);
+  const all = [...modules.values()];
+  const having = (leaf: LeafName) => all.filter((m) => m.tensors.has(leaf));
+  const adapted = all.filter((m) => m.tensors.has("A") || m.tensors.has("B"));
+  const isAdapted = new Set(adapted);
+  const pattern = (of: typeof rankOf, usual: number) =>
+    Object.fromEntries(
+      adapted.map((m) => [`^${escape(m.hub)}`, of(config, m.module, m.hub)] as const).filter(([, value]) =>
+        value !== usual
+      ),
+    );
+  const tokens = having("tokens").map(({ path, module }) => [path, tokensOf(config, module)] as const);
+  return {
+    r: config.r,
+    alpha: config.lora_alpha,
+    dropout: config.lora_dropout,
+    targets: adapted.map(({ path }) => path),
+    rslora: config.use_rslora,
+    rankPattern: pattern(rankOf, config.r),
+    alphaPattern: pattern(alphaOf, config.lora_alpha),
+    dora: config.use_dora,
+    bias: config.bias === "lora_only" ? "lora" as const : config.bias,
+    loraBias: config.lora_bias,
+    modulesToSave: having("weight").filter((m) => !isAdapted.has(m)).map(({ path }) => path),
+    trainableTokens: tokens.length === 0 ? undefined : Object.fromEntries(tokens),
+    tie: config.ensure_weight_tying ? "all" as const : "use" as const,
+  };
+}
+
+/** The rows of a module that `trainable_token_indices` names. */
+function tokensOf(config: AdapterConfig, module: string): readonly number[] {
+  const indices = config.trainable_token_indices;
+  if (Array.isArray(indices)) return indices;
+  const named = Object.entries(indices ?? {}).find(([name]) => matchesWhole(name, module));
+  return (named?.[1] ?? []) as readonly number[];
+}
+
+/** A path as an expression that matches it alone. */
+export function escape(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}
+
+/** The shapes of a model's trainable leaves, by path. */
+export type EntryShapes = ReadonlyMap<string, { readonly [name in LeafName]?: readonly number[] }>;
+
+/**
+ * The adapter's tensors by the paths and names of a model's trainable leaves.
+ *
+ * @throws {FileError} that lists missing, unexpected and wrong-shape keys together
+ */
+export function entriesOf(
+  adapter: AdapterFiles,
+  fitted: FittedAdapter,
+  shapes: EntryShapes,
+): Record<string, HostEntry> {
+  const missing = [...fitted.missing], unexpected = [...fitted.unexpected], wrong: string[] = [];
+  const entries: Record<string, Record<string, HostTensor>> = {};
+  const [first] = fitted.modules.values();
+  for (const [path, expected] of shapes) {
+    const module = fitted.modules.get(path);
+    for (const [leaf, shape] of Object.entries(expected) as [LeafName, readonly number[]][]) {
+      const found = module?.tensors.get(leaf);
+      if (found === undefined) {
+        const traits = { embedding: module?.embedding ?? false, adapted: "A" in expected };
+        missing.push(formatAdapterKey(module?.module ?? spelled(first, path, path), partOf(leaf, traits)));
+      } else if (!sameShape(found.tensor.shape, shape)) {
+        wrong.push(`${found.key} is [${found.tensor.shape}], expected [${shape}]`);
+      } else (entries[path] ??= {})[leaf] = found.tensor;
+    }
+  }
+  for (const { path, tensors } of fitted.modules.values()) {
+    for (const [leaf, { key }] of tensors) if (shapes.get(path)?.[leaf] === undefined) unexpected.push(key);
+  }
+  if (missing.length + unexpected.length + wrong.length > 0) {
+    throw new FileError(
+      `${adapter.path} does not fit the model and its own configuration. ${listed("Missing", missing)}` +
+        `${listed("Unexpected", unexpected)}${listed("Of the wrong shape", wrong)}` +
+        `Nothing is loaded: use the model that it was trained on, and the files that were saved together.`,
+    );
+  }
+  return entries;
+}

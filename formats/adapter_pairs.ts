@@ -1,0 +1,156 @@
+/** An adapter as pairs with their scalings: what every other tool's format is written from, and read into. */
+import { FileError } from "../core/errors.ts";
+import type { HostTensor } from "../core/tensor.ts";
+import type { ModelConfig } from "../models/load/config.ts";
+import { listed } from "../models/load/weights.ts";
+import { adapterScaling, makeAdapterConfig, matchesWhole, parseAdapterConfig } from "./peft/config.ts";
+import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./peft/files.ts";
+import type { AdapterPart } from "./peft/keys.ts";
+import { refuseChangedBase } from "./peft/methods.ts";
+import { toF32 } from "./host_tensors.ts";
+
+/** One module's change s·B·A, all f32: A [r, in], B [out, r]; of an embedding A [r, rows], B [width, r]. */
+export interface ScaledPair {
+  /** The module's path as PEFT's file spells it. */
+  readonly module: string;
+  readonly embedding: boolean;
+  readonly A: HostTensor & { readonly data: Float32Array };
+  readonly B: HostTensor & { readonly data: Float32Array };
+  readonly r: number;
+  readonly scaling: number;
+  /** [out], DoRA's. */
+  readonly magnitude?: HostTensor;
+}
+
+/**
+ * The pairs of an adapter, for a format that can say no more than pairs (and magnitudes, where `magnitudes` is true). The
+ * copy of an embedding that PEFT puts beside its adapter is no part of the change and is left out.
+ *
+ * @throws {FileError} that names the keys which that format has no place for, or halves of pairs
+ */
+export function scaledPairs(
+  { path, config, tensors }: AdapterFiles,
+  { format, magnitudes }: { readonly format: string; readonly magnitudes: boolean },
+): ScaledPair[] {
+  refuseChangedBase(path, config);
+  const modules = Map.groupBy(tensors, ({ module }) => module);
+  const known: AdapterPart[] = [
+    "A",
+    "B",
+    "embeddingA",
+    "embeddingB",
+    "baseWeight",
+    ...(magnitudes ? ["magnitude" as const] : []),
+  ];
+  const foreign = tensors.filter(({ part }) => !known.includes(part)).map(({ key }) => key);
+  if (foreign.length > 0) {
+    throw new FileError(
+      `${path} has what ${format} can't say. ${listed("Without a place there", foreign)}Merge it into its base ` +
+        `(lowrank merge) and convert the merged model.`,
+    );
+  }
+  return [...modules].map(([module, parts]) => {
+    const find = (...names: AdapterPart[]) => parts.find(({ part }) => names.includes(part));
+    const [a, b, magnitude] = [find("A", "embeddingA"), find("B", "embeddingB"), find("magnitude")];
+    if (a === undefined || b === undefined || !fit(a, b)) {
+      throw new FileError(
+        `${path} has no pair of A [r, in] and B [out, r] for ${module}: it has ${
+          parts.map(({ key, tensor }) => `${key} [${tensor.shape}]`).join(", ")
+        }. Save the adapter again.`,
+      );
+    }
+    const r = a.tensor.shape[0];
+    return {
+      ...{ module, r, scaling: adapterScaling(config, module, r), embedding: a.part === "embeddingA" },
+      ...{ A: toF32(a.tensor), B: toF32(b.tensor) },
+      ...(magnitude && { magnitude: toF32(magnitude.tensor) }),
+    };
+  });
+}
+
+function fit({ tensor: a }: AdapterTensor, { tensor: b }: AdapterTensor): boolean {
+  return a.shape.length === 2 && b.shape.length === 2 && a.shape[0] === b.shape[1];
+}
+
+/**
+ * Refuses adapters of either use of a tied weight: another tool has one tensor for both, under the embedding's name, so that
+ * an adapter of the embedding would change the head, too, and one of the head belongs to no tensor that is there.
+ */
+export function refuseTied({ path }: AdapterFiles, pairs: readonly ScaledPair[], config: ModelConfig): void {
+  if (!config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
+  const named = (name: string) => pairs.find(({ module }) => matchesWhole(name, module))?.module;
+  const embedding = named(config.modelType === "gpt2" ? "wte" : "embed_tokens"), head = named("lm_head");
+  if (embedding === undefined && head === undefined) return;
+  throw new FileError(
+    `${path} adapts ${embedding ?? head}, which ${
+      embedding === undefined
+        ? `is tied to the embedding in ${config.path} and no tensor of its own in that format`
+        : `is the head of ${config.path} as well; in that format both uses would change`
+    }. Merge it into its base (lowrank merge) and convert the merged model.`,
+  );
+}
+
+/** A pair of a higher rank that is the same change: the added rows of A and columns of B are zeros. */
+export function padded(pair: ScaledPair, r: number): ScaledPair {
+  if (pair.r === r) return pair;
+  const [[, inputs], [outputs]] = [pair.A.shape, pair.B.shape];
+  const A = new Float32Array(r * inputs), B = new Float32Array(outputs * r);
+  A.set(pair.A.data);
+  for (let o = 0; o < outputs; o++) B.set(pair.B.data.subarray(o * pair.r, (o + 1) * pair.r), o * r);
+  return {
+    ...pair,
+    r,
+    A: { shape: [r, inputs], dtype: "f32", data: A },
+    B: { shape: [outputs, r], dtype: "f32", data: B },
+  };
+}
+
+/** Pairs that were read from another format, as PEFT's files. `path` is for error sentences. */
+export function filesFromPairs(
+  path: string,
+  pairs: readonly ScaledPair[],
+  { baseModel, fanInFanOut, metadata = { format: "pt" } }: {
+    readonly baseModel: string | null;
+    readonly fanInFanOut: boolean;
+    readonly metadata?: Readonly<Record<string, string>>;
+  },
+): AdapterFiles {
+  // alpha = s·r; scalings are quotients of two numbers, and the product of r and their rounding is mostly the number again.
+  const alphas = pairs.map(({ r, scaling }) => scaling * r);
+  const [r, alpha] = [mostFrequent(pairs.map((p) => p.r)), mostFrequent(alphas)];
+  const raw = makeAdapterConfig({
+    ...{ r, alpha, baseModel, fanInFanOut },
+    targets: pairs.map(({ module }) => module).sort(),
+    rankPattern: Object.fromEntries(pairs.filter((p) => p.r !== r).map((p) => [p.module, p.r])),
+    alphaPattern: Object.fromEntries(
+      pairs.flatMap((p, i) => alphas[i] === alpha ? [] : [[p.module, alphas[i]] as const]),
+    ),
+    dora: pairs.some(({ magnitude }) => magnitude !== undefined),
+  });
+  const parts = pairs.flatMap(({ module, embedding, A, B, magnitude }) => [
+    { module, part: embedding ? "embeddingA" as const : "A" as const, tensor: A },
+    { module, part: embedding ? "embeddingB" as const : "B" as const, tensor: B },
+    ...(magnitude ? [{ module, part: "magnitude" as const, tensor: magnitude }] : []),
+  ]);
+  const keys = [...tensorsByKey(parts).keys()];
+  const tensors = parts.map((part, i) => ({ ...part, key: keys[i] }));
+  return { path, raw, config: parseAdapterConfig(raw, path), tensors, metadata };
+}
+
+/** The number that occurs most often; the first of several. */
+export function mostFrequent(numbers: readonly number[]): number {
+  const count = (n: number) => numbers.filter((m) => m === n).length;
+  return numbers.reduce((best, n) => count(n) > count(best) ? n : best);
+}
+
+/** A matrix [rows, columns] transposed. */
+export function transposed({ shape: [rows, columns], data }: ScaledPair["A"]): ScaledPair["A"] {
+  const turned = new Float32Array(data.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = data[r * columns + c];
+  return { shape: [columns, rows], dtype: "f32", data: turned };
+}
+
+/** Every value times a number, rounded once. */
+export function times(tensor: ScaledPair["A"], factor: number): ScaledPair["A"] {
+  return factor === 1 ? tensor : { ...tensor, data: tensor.data.map((x) => x * factor) };
+}

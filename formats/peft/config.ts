@@ -1,0 +1,276 @@
+import { RE2JS, RE2JSException } from "re2js";
+import { FileError } from "../../core/errors.ts";
+import { refuseMethods } from "./methods.ts";
+
+/** An `adapter_config.json`: the keys that are used here, and whatever else the file has (kept when it is written again). */
+export interface AdapterConfig {
+  /** Always LORA. */
+  readonly peft_type: "LORA";
+  /** The base. */
+  readonly base_model_name_or_path: string | null;
+  /** The rank. */
+  readonly r: number;
+  /** Alpha. */
+  readonly lora_alpha: number;
+  /** The share that training drops. */
+  readonly lora_dropout: number;
+  /** Module names, or one regular expression, or `all-linear`. */
+  readonly target_modules: readonly string[] | string | null;
+  /** What is not adapted. */
+  readonly exclude_modules: readonly string[] | string | null;
+  /** Which layers. */
+  readonly layers_to_transform: readonly number[] | number | null;
+  /** The name before a layer's number. */
+  readonly layers_pattern: readonly string[] | string | null;
+  /** Scaling alpha / √r. */
+  readonly use_rslora: boolean;
+  /** Trained magnitudes. */
+  readonly use_dora: boolean;
+  /** Biases of the branches. */
+  readonly lora_bias: boolean;
+  /** Which of the model's biases. */
+  readonly bias: "none" | "all" | "lora_only";
+  /** Modules trained in full. */
+  readonly modules_to_save: readonly string[] | null;
+  /** Rows of embeddings. */
+  readonly trainable_token_indices: readonly number[] | Readonly<Record<string, readonly number[]>> | null;
+  /** Module pattern → rank, and → alpha, where they differ from `r` and `lora_alpha`. */
+  readonly rank_pattern: Readonly<Record<string, number>>;
+  /** Other alphas. */
+  readonly alpha_pattern: Readonly<Record<string, number>>;
+  /** Whether what is trained of a tied weight is trained in every use. */
+  readonly ensure_weight_tying: boolean;
+  /** What others wrote is kept. */
+  readonly [key: string]: unknown;
+}
+
+/** PEFT's values of keys that a file leaves out (`tuners/lora/config.py`). */
+const defaults = {
+  base_model_name_or_path: null,
+  r: 8,
+  lora_alpha: 8,
+  lora_dropout: 0,
+  target_modules: null,
+  exclude_modules: null,
+  layers_to_transform: null,
+  layers_pattern: null,
+  use_rslora: false,
+  use_dora: false,
+  lora_bias: false,
+  bias: "none",
+  modules_to_save: null,
+  trainable_token_indices: null,
+  rank_pattern: {},
+  alpha_pattern: {},
+  ensure_weight_tying: false,
+};
+
+const isNumber = (v: unknown) => typeof v === "number" && Number.isFinite(v);
+const isBoolean = (v: unknown) => typeof v === "boolean";
+const isText = (v: unknown) => typeof v === "string";
+const isIndex = (v: unknown) => Number.isSafeInteger(v) && (v as number) >= 0;
+const isList = (v: unknown, fits: (x: unknown) => boolean) => Array.isArray(v) && v.every(fits);
+const isTable = (v: unknown, fits: (x: unknown) => boolean) =>
+  typeof v === "object" && v !== null && !Array.isArray(v) && Object.values(v).every(fits);
+const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
+const biases = ["none", "all", "lora_only"];
+
+/** What a key must be, for those that are used. */
+const demands: readonly (readonly [string, string, (value: unknown) => boolean])[] = [
+  ["base_model_name_or_path", "a text or null", (v) => v === null || isText(v)],
+  ["r", "a positive integer", (v) => isIndex(v) && v !== 0],
+  ["lora_alpha", "a number", isNumber],
+  ["lora_dropout", "a number from 0 to less than 1", (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1],
+  ["target_modules", "a list of names or one pattern", isNames],
+  ["exclude_modules", "a list of names or one pattern", isNames],
+  ["layers_to_transform", "a layer or a list of layers", (v) => v === null || isIndex(v) || isList(v, isIndex)],
+  ["layers_pattern", "a name or a list of names", isNames],
+  ["use_rslora", "true or false", isBoolean],
+  ["use_dora", "true or false", isBoolean],
+  ["lora_bias", "true or false", isBoolean],
+  ["bias", `one of ${biases.join(", ")}`, (v) => biases.includes(v as string)],
+  ["modules_to_save", "a list of names or null", (v) => v === null || isList(v, isText)],
+  [
+    "trainable_token_indices",
+    "a list of token ids, or lists by the embedding's name",
+    (v) => v === null || isList(v, isIndex) || isTable(v, (x) => isList(x, isIndex)),
+  ],
+  ["rank_pattern", "patterns with positive integers", (v) => isTable(v, (n) => isIndex(n) && n !== 0)],
+  ["alpha_pattern", "patterns with numbers", (v) => isTable(v, isNumber)],
+  ["ensure_weight_tying", "true or false", isBoolean],
+];
+
+/** Checks a parsed `adapter_config.json` and fills in PEFT's defaults. `path` is for error sentences. */
+export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path: string): AdapterConfig {
+  if (file.peft_type !== "LORA") {
+    throw new FileError(
+      `${path} is of the peft_type ${
+        JSON.stringify(file.peft_type)
+      }, and only "LORA" is read: choose a LoRA adapter, or ` +
+        `merge this one with PEFT (merge_and_unload) where its method can be.`,
+    );
+  }
+  refuseMethods(file, { peft_type: "LORA", ...defaults }, path);
+  const present = Object.fromEntries(Object.entries(file).filter(([, value]) => value !== null && value !== undefined));
+  const config = { ...file, ...defaults, ...present };
+  for (const [key, demand, fits] of demands) {
+    const value = (config as Record<string, unknown>)[key];
+    if (!fits(value)) {
+      throw new FileError(`${path} says ${key} is ${JSON.stringify(value)}, where ${demand} is expected.`);
+    }
+  }
+  for (const key of ["rank_pattern", "alpha_pattern"] as const) {
+    for (const pattern of Object.keys(config[key] as object)) {
+      if (wholePattern(pattern) !== null) continue;
+      throw new FileError(
+        `${path} has the ${key} ${
+          JSON.stringify(pattern)
+        }, which is no regular expression that is evaluated here (RE2's): mend it.`,
+      );
+    }
+  }
+  return config as unknown as AdapterConfig;
+}
+
+/** Options of an adapter that its file tells. */
+export interface AdapterConfigOptions {
+  /** The rank. */
+  readonly r: number;
+  readonly alpha: number;
+  readonly dropout?: number;
+  readonly targets: readonly string[] | string;
+  readonly rslora?: boolean;
+  readonly rankPattern?: Readonly<Record<string, number>>;
+  readonly alphaPattern?: Readonly<Record<string, number>>;
+  readonly dora?: boolean;
+  readonly loraBias?: boolean;
+  readonly bias?: "none" | "all" | "lora_only";
+  readonly modulesToSave?: readonly string[];
+  /** Rows of embeddings, by the embedding's name. */
+  readonly tokens?: Readonly<Record<string, readonly number[]>>;
+  /** Whether a tied weight is adapted in every use. */
+  readonly tieAll?: boolean;
+  /** Where the base model came from: a folder, a file or a hub name. */
+  readonly baseModel: string | null;
+  /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to be told. */
+  readonly fanInFanOut: boolean;
+  /** What the model is for, in PEFT's words. By default a causal language model. */
+  readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | "FEATURE_EXTRACTION" | null;
+}
+
+/**
+ * An `adapter_config.json`: just the keys that PEFT needs, and those that are used, so that older ones load it. They refuse
+ * keys that they do not know.
+ */
+export function makeAdapterConfig(options: AdapterConfigOptions): Record<string, unknown> {
+  const { modulesToSave = [], tokens = {}, taskType = "CAUSAL_LM" } = options;
+  return {
+    alpha_pattern: options.alphaPattern ?? {},
+    base_model_name_or_path: options.baseModel,
+    bias: options.bias ?? "none",
+    fan_in_fan_out: options.fanInFanOut,
+    inference_mode: true,
+    init_lora_weights: true,
+    lora_alpha: options.alpha,
+    lora_dropout: options.dropout ?? 0,
+    modules_to_save: modulesToSave.length === 0 ? null : modulesToSave,
+    peft_type: "LORA",
+    r: options.r,
+    rank_pattern: options.rankPattern ?? {},
+    target_modules: options.targets,
+    task_type: taskType,
+    use_rslora: options.rslora ?? false,
+    ...(options.dora && { use_dora: true }),
+    ...(options.loraBias && { lora_bias: true }),
+    ...(options.tieAll && { ensure_weight_tying: true }),
+    ...(Object.keys(tokens).length > 0 && { trainable_token_indices: tokens }),
+  };
+}
+
+/**
+ * A module's alpha: that of the first pattern that matches its path, else `lora_alpha`. A module may go by several paths, the
+ * file's spelling and the class's own; the first of them that a pattern matches counts.
+ */
+export function alphaOf(config: AdapterConfig, ...names: readonly string[]): number {
+  return patternValue(config.alpha_pattern, names) ?? config.lora_alpha;
+}
+
+/** A module's rank, likewise. */
+export function rankOf(config: AdapterConfig, ...names: readonly string[]): number {
+  return patternValue(config.rank_pattern, names) ?? config.r;
+}
+
+/**
+ * A module's scaling s in W + s·B·A: alpha / r, or alpha / √r with rank stabilisation (Kalajdzievski 2023, arXiv:2312.03732).
+ * `r` is the rank of the module's own tensors.
+ */
+export function adapterScaling(config: AdapterConfig, module: string, r: number): number {
+  return alphaOf(config, module) / (config.use_rslora ? Math.sqrt(r) : r);
+}
+
+/** PEFT's rule for a pattern's key: the whole path, or its end after a dot; the first that matches wins. */
+function patternValue(pattern: Readonly<Record<string, number>>, names: readonly string[]): number | undefined {
+  let compiled = compiledKeys.get(pattern);
+  if (compiled === undefined) {
+    compiled = Object.entries(pattern).map(([key, value]) => [wholePattern(`(.*\\.)?(${key})`), value] as const);
+    compiledKeys.set(pattern, compiled);
+  }
+  for (const name of names) {
+    const found = compiled.find(([key]) => key?.matches(name));
+    if (found !== undefined) return found[1];
+  }
+}
+
+/** The expressions of tables of patterns that were asked before. */
+const compiledKeys = new WeakMap<Readonly<Record<string, number>>, readonly (readonly [RE2JS | null, number])[]>();
+
+/**
+ * An expression, to be matched with all of a path, or null where it is none. RE2's are matched in a time that is linear in the
+ * path's length, whoever wrote them; they look neither ahead nor back.
+ */
+function wholePattern(source: string): RE2JS | null {
+  try {
+    return RE2JS.compile(source);
+  } catch (error) {
+    if (error instanceof RE2JSException) return null;
+    throw error;
+  }
+}
+
+/** Whether a name of a list means a module: the whole path, or its end after a dot. */
+export function matchesWhole(name: string, module: string): boolean {
+  return module === name || module.endsWith(`.${name}`);
+}
+
+/**
+ * Whether PEFT would adapt a module, by its path in Hugging Face's class: target_modules, exclude_modules, modules_to_save,
+ * layers_to_transform and layers_pattern together (`tuners_utils.py`, check_target_module_exists). Null where the
+ * configuration leaves the choice to the model's kind, or has an expression that JavaScript can't read.
+ */
+export function selects(config: AdapterConfig): ((module: string) => boolean) | null {
+  const { target_modules: targets, exclude_modules: excluded, modules_to_save: saved } = config;
+  if (targets === null || (typeof targets === "string" && targets.toLowerCase() === "all-linear")) return null;
+  const [wanted, unwanted] = [targets, excluded ?? []].map(matcher);
+  if (wanted === null || unwanted === null) return null;
+  const layer = layerRule(config);
+  return (module) =>
+    wanted(module) && !unwanted(module) && layer(module) && !(saved ?? []).some((name) => matchesWhole(name, module));
+}
+
+function matcher(names: readonly string[] | string): ((module: string) => boolean) | null {
+  if (typeof names !== "string") return (module) => names.some((name) => matchesWhole(name, module));
+  const pattern = wholePattern(names);
+  return pattern && ((module) => pattern.matches(module));
+}
+
+/** Which layers: the number after a name of layers_pattern, else the first that stands between two names. */
+function layerRule({ target_modules, layers_to_transform: layers, layers_pattern }: AdapterConfig) {
+  if (layers === null || typeof target_modules === "string") return () => true;
+  const wanted = [layers].flat();
+  const patterns = layers_pattern === null || layers_pattern.length === 0 ? ["[^.]*"] : [layers_pattern].flat();
+  const rules = patterns.map((name) => wholePattern(`.*\\.(?:${name})\\.(\\d+)\\..*`));
+  return (module: string) => {
+    const found = rules.map((rule) => rule?.matcher(module)).find((matcher) => matcher?.matches());
+    return found !== undefined && wanted.includes(Number(found.group(1)));
+  };
+}

@@ -1,0 +1,53 @@
+/** Adapters whose start changed the base's weights, as PiSSA's does, as plain ones for the base as it was. */
+import { FileError } from "../../core/errors.ts";
+import type { Model } from "../../core/model.ts";
+import { read } from "../../kernels/runtime/jit.ts";
+import { pissa, pissaToLora, type Tuned } from "../../lora/mod.ts";
+import { adapterContents, uploadAdapter } from "../adapter.ts";
+import { moduleNames } from "./describe.ts";
+import { type AdapterContents, type AdapterFiles, readAdapter } from "./files.ts";
+import { adapterOptions, fitAdapter } from "../adapter_fit.ts";
+import { changedBase, refuseChangedBase } from "./methods.ts";
+
+/**
+ * An adapter of PiSSA, OLoRA, CorDA or LoRA-GA as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀
+ * are what it started from. They are read from `initial`, the folder of the adapter as it was at first, or else, of PiSSA's,
+ * computed anew from the base's weights, which is exact only where they were not approximated (`pissa_niter_N`).
+ *
+ * @throws {FileError} when the adapter is plain, its start can't be had, or it does not fit the model
+ */
+export async function plainFromPissa<P>(
+  adapter: AdapterFiles,
+  model: Model<P, any, any>,
+  initial?: string,
+): Promise<AdapterContents> {
+  const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
+  const method = changedBase(adapter.config);
+  if (method === null && initial === undefined) {
+    throw new FileError(
+      `${adapter.path} was not started by PiSSA (init_lora_weights is ${JSON.stringify(init)}): it is plain.`,
+    );
+  }
+  if (method === "LoftQ") refuseChangedBase(adapter.path, adapter.config); // its start is on quantised weights
+  if (initial === undefined && init !== "pissa") {
+    const why = method === "PiSSA" ? "which draws its singular vectors" : "whose first values are not computed here";
+    throw new FileError(
+      `${adapter.path} was started by ${init}, ${why}: give the folder of the adapter as it was at first (--initial FOLDER).`,
+    );
+  }
+  const trained = uploadAdapter(adapter, model, { residual: true });
+  // Only where it started from is asked of this: what the first values were, and which modules they belong to.
+  let started: Tuned<P, any, any>;
+  if (initial !== undefined) {
+    started = { ...trained, trainable: uploadAdapter(readAdapter(initial), model, { residual: true }).trainable };
+  } else {
+    const options = adapterOptions(adapter, fitAdapter(adapter, moduleNames(model)));
+    started = await pissa<any, any, any>(model, { read }, options);
+  }
+  const plain = pissaToLora(started, trained.trainable);
+  return await adapterContents({ ...plain, frozen: model.params }, {
+    trainable: plain.trainable,
+    baseModel: baseModel ?? undefined,
+    dropout: adapter.config.lora_dropout,
+  });
+}

@@ -1,0 +1,107 @@
+import { exactText, Identities } from "../../core/identity.ts";
+import { nodesOf } from "../../core/ir/graph.ts";
+import { printGraph } from "../../core/ir/print.ts";
+import { trace } from "../../core/trace.ts";
+import { build, type Built } from "../runtime/compile.ts";
+import { bytesOf, describeKernel, flopsOf, printProgram } from "./describe.ts";
+import { printMemory } from "./memory.ts";
+import { type Launches, printSummary } from "./summary.ts";
+import type { Kernel, Program } from "../ir/kernel.ts";
+import { emitWgsl } from "../wgsl/emit.ts";
+import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
+
+/** What {@link explain} shows. */
+export interface ExplainOptions {
+  /** How kernels are cut for a GPU. */
+  readonly tile?: TileConfig;
+  /** The summary alone: no graph, no plan, no WGSL. */
+  readonly brief?: boolean;
+}
+
+/**
+ * A function as the engine sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; what is held in memory
+ * where that is most, and what is made again rather than held; its graph after the passes; the plan of its dispatches and their memory; and each kernel's WGSL. Nothing runs; arguments give the avals and
+ * may be values or tensors. {@link profile} gives the same page with times.
+ */
+export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
+  const { tile = gpuTile, brief } = options;
+  return (...args) => printPage(build(trace(f, args).graph), { tileOf: () => tile, brief });
+}
+
+/** The page of a built program, with the milliseconds of each step where they were measured. */
+export function printPage(
+  { graph, program, memory }: Pick<Built, "graph" | "program" | "memory">,
+  { tileOf, brief = false }: { readonly tileOf: (kernel: Kernel) => TileConfig; readonly brief?: boolean },
+  times?: readonly number[],
+): string {
+  const all = distinct(program, tileOf);
+  const summary = `${printSummary(all, program, times)}\n\n${printMemory(memory)}`;
+  if (brief) return `${summary}\n`;
+  const shown = new Map<string, number>();
+  const kernels = all.map(({ kernel, at, tile, shader }) =>
+    [
+      `step ${at.join(", ")}: ${describeKernel(kernel)}`,
+      `  ${count(flopsOf(kernel))} FLOPs, ${count(bytesOf(kernel))} bytes${times ? `, ${spanOf(at, times)}` : ""}`,
+      `  tile ${tile.name}: ${shader.cut}`,
+      withoutShown(shader.parts, at[0], shown).trimEnd(),
+      "",
+    ].join("\n")
+  );
+  return [
+    summary,
+    "",
+    `graph: ${nodesOf(graph.outputs).length} nodes`,
+    printGraph(graph),
+    "",
+    `plan: ${printProgram(program)}`,
+    "",
+    ...kernels,
+  ].join("\n").trimEnd() + "\n";
+}
+
+/** Every kernel once, with the steps that launch it. */
+function distinct(program: Program, tileOf: (kernel: Kernel) => TileConfig): Launches[] {
+  const ids = new Identities();
+  const steps = new Map<string, { kernel: Kernel; at: number[] }>();
+  program.steps.forEach(({ kernel }, i) => {
+    const key = exactText(kernel, ids);
+    const known = steps.get(key);
+    if (known) known.at.push(i);
+    else steps.set(key, { kernel, at: [i] });
+  });
+  return [...steps.values()].map(({ kernel, at }) => {
+    const tile = tileOf(kernel);
+    return { kernel, at, tile, shader: emitWgsl(kernel, tile) };
+  });
+}
+
+/** The parts of a step's shader as text, but of functions that stand further up only their names and the step. */
+function withoutShown(parts: readonly string[], step: number, shown: Map<string, number>): string {
+  const lines: string[] = [];
+  const above = new Map<number, string[]>();
+  const tell = () => {
+    for (const [at, names] of above) lines.push(`// as in step ${at}: ${names.join(", ")}\n`);
+    above.clear();
+  };
+  for (const part of parts) {
+    const names = [...part.matchAll(/^fn (\w+)/gm)].map(([, name]) => name);
+    const at = shown.get(part);
+    if (at !== undefined && names.length > 0) above.set(at, [...above.get(at) ?? [], ...names]);
+    else {
+      tell();
+      lines.push(part);
+      shown.set(part, step);
+    }
+  }
+  tell();
+  return lines.join("");
+}
+
+/** The time of one launch of a kernel, or the least and the most of several. */
+function spanOf(at: readonly number[], times: readonly number[]): string {
+  const own = at.map((i) => times[i]);
+  const [least, most] = [Math.min(...own), Math.max(...own)].map((ms) => ms.toFixed(3));
+  return `${least === most ? least : `${least} to ${most}`} ms`;
+}
+
+const count = (n: number) => n.toLocaleString("en");

@@ -1,0 +1,204 @@
+/**
+ * What a kernel computes, said without loops, targets or addresses: the contract between `lower.ts`, which makes these,
+ * and the emitters, which turn each into WGSL text or WebAssembly bytes. Equal printed kernels compile once.
+ */
+import type { DType, ScalarType } from "../../core/dtype.ts";
+import type { ScalarOp } from "../../core/ir/scalar_op.ts";
+
+export type { BinaryOp, ScalarOp, UnaryOp } from "../../core/ir/scalar_op.ts";
+
+/** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
+export const maxOperands = 8;
+
+/** Operations that are gathered into one kernel: what is made of expressions may walk them by recursion. */
+export const maxFused = 128;
+
+/**
+ * A scalar expression over the iteration axes of its kernel. Expressions are shared by identity: an emitter computes each
+ * object once per point.
+ */
+export type Expr =
+  | { readonly kind: "const"; readonly type: ScalarType; readonly value: number }
+  /** The i32 counter of iteration axis `axis`. */
+  | { readonly kind: "axis"; readonly type: "i32"; readonly axis: number }
+  /** An element of an operand, widened to its arithmetic type. */
+  | { readonly kind: "load"; readonly type: ScalarType; readonly operand: number; readonly index: Index }
+  | { readonly kind: "op"; readonly type: ScalarType; readonly op: ScalarOp; readonly args: readonly Expr[] }
+  /** Word `lane` (0 or 1) of threefry2x32 with 20 rounds; args are four u32: key 0, key 1, counter 0, counter 1. */
+  | { readonly kind: "threefry"; readonly type: "u32"; readonly lane: 0 | 1; readonly args: readonly Expr[] }
+  /** The result of reduce phase `phase` of a row kernel, or the accumulator of a contract kernel (phase 0). */
+  | { readonly kind: "result"; readonly type: ScalarType; readonly phase: number };
+
+/** An element index: offset + Σ strides[i]·axis[i] + Σ stride·(value of an i32 expression, already within bounds). */
+export interface Index {
+  readonly offset: number;
+  readonly strides: readonly number[];
+  readonly dynamic?: readonly { readonly value: Expr; readonly stride: number }[];
+}
+
+/** A buffer a kernel is given. `size` is in elements. An `inout` operand is read and written by the same index only. */
+export interface Operand {
+  readonly dtype: DType;
+  readonly size: number;
+  readonly access: "read" | "write" | "inout";
+}
+
+/** Writes `value`, narrowed to the operand's dtype, at `index`. */
+export interface Store {
+  readonly operand: number;
+  readonly index: Index;
+  readonly value: Expr;
+}
+
+/** One independent evaluation of the stores per point of `shape`. */
+export interface MapKernel {
+  readonly kind: "map";
+  readonly operands: readonly Operand[];
+  readonly shape: readonly number[];
+  readonly stores: readonly Store[];
+}
+
+/** A phase of a row kernel: a reduction along the row, stores at every column, or stores once for the row. */
+export type Phase =
+  | { readonly kind: "reduce"; readonly op: "sum" | "max" | "min" | "argmax"; readonly value: Expr }
+  | { readonly kind: "each"; readonly stores: readonly Store[] }
+  | { readonly kind: "once"; readonly stores: readonly Store[] };
+
+/**
+ * Rows of `cols` elements, one independent run of the phases per row; the iteration axes are [...rows, cols]. `result`
+ * expressions name a reduce phase by its position in `phases`. An argmax gives the i32 column of the first greatest.
+ */
+export interface RowKernel {
+  readonly kind: "row";
+  readonly operands: readonly Operand[];
+  readonly rows: readonly number[];
+  readonly cols: number;
+  readonly phases: readonly Phase[];
+}
+
+/** A product Σₖ a[..,m,k]·b[..,k,n]: indices over [...batch, m, k] and [...batch, k, n]; a stride of 0 repeats an operand. */
+export interface Segment {
+  readonly k: number;
+  readonly a: { readonly operand: number; readonly index: Index };
+  readonly b: { readonly operand: number; readonly index: Index };
+  /**
+   * Rows of a are rounded to bytes in blocks of 32 along k, as `roundToBytes` of `core/transforms/round_activations.ts`
+   * defines; b is packed. Only for devices that say they take it (`Device.roundedRows`).
+   */
+  readonly rounded?: boolean;
+}
+
+/**
+ * Matrix products summed in one accumulator: segment 0 is the wide product, further ones (a low-rank pair) continue its K
+ * loop. The stores run over [...batch, m, n] and read the f32 accumulator as `result` 0.
+ */
+export interface ContractKernel {
+  readonly kind: "contract";
+  readonly operands: readonly Operand[];
+  readonly batch: readonly number[];
+  readonly m: number;
+  readonly n: number;
+  readonly segments: readonly Segment[];
+  readonly stores: readonly Store[];
+}
+
+/**
+ * out[t, c] = Σ over i with indices[i] = t of updates[i, c], in increasing i: the same bits every run. Operands are
+ * [indices i32[count], updates f32[count, cols], out f32[targets, cols]]; indices outside [0, targets) are dropped.
+ */
+export interface ScatterKernel {
+  readonly kind: "scatter";
+  readonly operands: readonly Operand[];
+  readonly count: number;
+  readonly cols: number;
+  readonly targets: number;
+}
+
+/** How a [batch, token, head, width] operand of attention lies in memory; the width is contiguous. Strides in elements. */
+export interface HeadLayout {
+  readonly offset: number;
+  readonly batch: number;
+  readonly token: number;
+  readonly head: number;
+}
+
+/**
+ * Attention as one kernel, without a queries x keys tensor. Scores are s[i,j] = scale·q[i]·k[j] where key j is visible to
+ * query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i) and (not bounded or j >= first[batch, i]); other
+ * pairs weigh 0, and a query that sees no key gives zeros (lse 0). Query head h reads key/value head
+ * floor(h / (heads / kvHeads)). Operands, in the order of {@link attentionOperands}:
+ * - all passes read q, k, v, mask bool[batch,keys], offset i32[1] unless it is a known number, and, where `bounded`,
+ *   first i32[batch,queries]
+ * - forward: out, lse f32[batch,heads,queries] (log-sum-exp of each row)
+ * - backward-q: dout, lse, delta f32[batch,heads,queries] (Σ dout·out); dq
+ * - backward-kv: dout, lse, delta; dk, dv
+ * `layouts` has one entry per operand of rank 4, null for the others.
+ */
+export interface AttentionKernel {
+  readonly kind: "attention";
+  readonly operands: readonly Operand[];
+  readonly layouts: readonly (HeadLayout | null)[];
+  readonly pass: "forward" | "backward-q" | "backward-kv";
+  readonly batch: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly queries: number;
+  readonly keys: number;
+  readonly width: number;
+  readonly scale: number;
+  readonly causal: boolean;
+  readonly bounded: boolean;
+  /** The place of the first query among the keys where it is known, as in training; null where it is an operand. */
+  readonly offset: number | null;
+  /** Where mask, offset and first begin, in elements, if they lie one behind the other in one buffer of words. */
+  readonly starts?: Readonly<Partial<Record<AttentionOperand, number>>>;
+}
+
+const sharedOperands = ["q", "k", "v", "mask"] as const;
+const ownOperands = {
+  "forward": ["out", "lse"],
+  "backward-q": ["dout", "lse", "delta", "dq"],
+  "backward-kv": ["dout", "lse", "delta", "dk", "dv"],
+} as const;
+
+/** What an operand of an attention kernel is. */
+export type AttentionOperand =
+  | typeof sharedOperands[number]
+  | "offset"
+  | "first"
+  | typeof ownOperands[keyof typeof ownOperands][number];
+
+/** The names of an attention kernel's operands, in order. */
+export function attentionOperands(
+  { pass, bounded, offset }: Pick<AttentionKernel, "pass" | "bounded" | "offset">,
+): AttentionOperand[] {
+  const given: AttentionOperand[] = [
+    ...(offset === null ? ["offset" as const] : []),
+    ...(bounded ? ["first" as const] : []),
+  ];
+  return [...sharedOperands, ...given, ...ownOperands[pass]];
+}
+
+/** The closed union that every back end implements. */
+export type Kernel = MapKernel | RowKernel | ContractKernel | ScatterKernel | AttentionKernel;
+
+/** Where a step's operand lives: a slice of the program's arena, or one of the program's arguments or outputs. */
+export type BufferRef =
+  | { readonly kind: "arena"; readonly offset: number }
+  | { readonly kind: "argument"; readonly index: number }
+  | { readonly kind: "output"; readonly index: number };
+
+/** One kernel launch; `buffers[i]` is operand i. Steps run in order. */
+export interface Step {
+  readonly kernel: Kernel;
+  readonly buffers: readonly BufferRef[];
+}
+
+/** A planned computation. Arena offsets are multiples of 256 bytes. */
+export interface Program {
+  readonly arguments: readonly { readonly dtype: DType; readonly size: number }[];
+  /** An output that is `donated` from argument i reuses that argument's buffer. */
+  readonly outputs: readonly { readonly dtype: DType; readonly size: number; readonly donated?: number }[];
+  readonly arenaBytes: number;
+  readonly steps: readonly Step[];
+}

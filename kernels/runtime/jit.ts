@@ -1,0 +1,315 @@
+import { type Aval, formatAval, sizeOf } from "../../core/aval.ts";
+import { numberOf, storageBytes } from "../../core/dtype.ts";
+import { DeviceError, OptionError } from "../../core/errors.ts";
+import { exactText, Identities } from "../../core/identity.ts";
+import { type Graph, inputPrim, nodesOf, Value } from "../../core/ir/graph.ts";
+import { graphKey } from "../../core/ir/key.ts";
+import { warn as toStderr } from "../../core/host/output.ts";
+import { checkInputs } from "../../core/ir/verify.ts";
+import { asValue } from "../../core/ops/constant.ts";
+import { type HostTensor, Tensor, tensorPrim } from "../../core/tensor.ts";
+import { avalOf, trace } from "../../core/trace.ts";
+import { flatten, type FlatTree } from "../../core/tree.ts";
+import { buildOptimised, capturesOf, optimise } from "./compile.ts";
+import { openCpu } from "../device/cpu/cpu.ts";
+import type { Device, DeviceBuffer } from "../device/device.ts";
+import { type Compiled, launch, type Leaf } from "./launch.ts";
+
+/** How a function is compiled. */
+export interface JitOptions {
+  /**
+   * Positions of arguments whose tensors end with the call: their memory is reused for results. No tensor of theirs may be
+   * given twice, in another argument or be mentioned by the function.
+   */
+  readonly donate?: readonly number[];
+  /**
+   * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts
+   * to, a function, an object) and is compiled anew for each. Primitives are told by type and value, all else by which
+   * object it is.
+   */
+  readonly static?: readonly number[];
+  /** Where a call runs that neither is given a tensor nor mentions one; others run where their tensors are. */
+  readonly device?: Device;
+  /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
+  readonly fuse?: boolean;
+  /**
+   * What memory is worth in time. What costs at most so many times a trip to memory and back (norms and activations 2 to 5)
+   * is made again rather than held, where that lowers the peak; 0 holds everything. Results are the same, on the CPU bit for
+   * bit. Default 8.
+   */
+  readonly rematerialise?: number;
+  /** Told when the eighth program is compiled, which most often means that a shape changes with every call. */
+  readonly warn?: (message: string) => void;
+}
+
+/** Structures of arguments that one function remembers: more than this are most likely new ones at every call. */
+const maxKinds = 1000;
+
+const none: readonly unknown[] = [];
+
+/**
+ * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
+ * It is traced anew for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
+ * compiles nothing, unless `static` says otherwise. Programs are the device's, which lets those go that were not used for
+ * long; functions that trace to one graph share one. An argument may hold values made of tensors: they are computed first,
+ * at every call. Within a trace (`grad(jit(f))`, `vmap(jit(f))`, one jitted function in another) it is the plain function.
+ *
+ * @throws {DeviceError} when no argument is a tensor, or two live on different devices
+ * @throws {OptionError} when a position is both donated and static, or a donated tensor is used by another argument too
+ */
+export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions = {}): (...args: any[]) => any {
+  const { donate = [], static: fixed = [], fuse = true, rematerialise, warn = toStderr } = options;
+  checkPositions(donate, fixed);
+  const ids = new Identities();
+  const kinds = new Map<string, Kind>();
+  let compiled = 0;
+  // Parameters come with every call: their avals are written out once.
+  const written = new WeakMap<Aval, string>();
+  const write = (leaf: Leaf) => {
+    if (!(leaf instanceof Tensor)) return formatAval(avalOf(leaf));
+    const text = written.get(leaf.aval) ?? formatAval(leaf.aval);
+    written.set(leaf.aval, text);
+    return text;
+  };
+  /** The arguments as the function gets them. */
+  const whole = (args: unknown, statics: readonly unknown[]) =>
+    (args as unknown[]).map((arg, i) => fixed.includes(i) ? statics[fixed.indexOf(i)] : arg);
+  const compile = (args: readonly unknown[], statics: readonly unknown[], given: Device | undefined): Compiled => {
+    const traced = trace(fixed.length === 0 ? f : (...inputs) => f(...whole(inputs, statics)), args);
+    checkInputs(traced.graph, f.name || undefined);
+    const device = given ?? homeOf(traced.graph, f.name, options.device);
+    const donated = donatedLeaves(args, donate);
+    const graph = optimise(traced.graph, device);
+    const captured = [...capturesOf(graph).keys()];
+    for (const t of captured) if (t.home !== device) throw mixed(t, "a captured tensor", device);
+    const key = `${fuse} ${rematerialise} ${[...donated]} ${graphKey(graph, device.programs.ids)}`;
+    const program = device.programs.get(key, () => buildOptimised(graph, donated, fuse, device, rematerialise).program);
+    const outputs = traced.graph.outputs.map(({ aval }) => ({
+      aval,
+      bytes: Math.max(4, storageBytes(aval.dtype, sizeOf(aval.shape))),
+    }));
+    const paths = donated.size > 0 ? flatten(args).paths : [];
+    return { device, program, captured, donated, outputs, paths, unflatten: traced.unflatten };
+  };
+  // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
+  let last: Call | null = null;
+  return (...args: unknown[]) => {
+    let statics = none;
+    if (fixed.length > 0) {
+      statics = fixed.map((at) => args[at]);
+      args = args.map((arg, i) => fixed.includes(i) ? undefined : arg);
+    }
+    const before = last && leavesLike(last, args, statics);
+    if (before) return launch(last!.compiled, before);
+    const settings = statics.map((x, i) => staticText(x, fixed[i], ids));
+    const taken = flatten<Leaf | Value>(args);
+    if (taken.leaves.some((x) => isValue(x) && isTraced(x))) {
+      const values = taken.unflatten(taken.leaves.map((x) => asValue(x)));
+      return inline(f, whole(values, statics));
+    }
+    const { tree, flat, made } = computed<unknown[]>(args, taken);
+    try {
+      const device = deviceOf(flat.leaves, flat.paths);
+      const avals = flat.leaves.map(write);
+      const structure = [flat.structure(ids), ...settings].join(" ");
+      const key = `${device ? ids.of(device) : ""} ${avals} ${structure}`;
+      let kind = kinds.get(key);
+      if (!kind?.compiled.program.executable) {
+        const first = kind === undefined;
+        kind = { compiled: compile(tree, statics, device), structure, avals };
+        kinds.set(key, kind);
+        if (first && ++compiled === 8) warn(manyPrograms(f.name, kinds, kind));
+        for (const [old, { compiled: { program } }] of kinds) {
+          if (!program.executable || kinds.size > maxKinds) kinds.delete(old);
+        }
+      }
+      const own = flat.leaves.map((x) => x instanceof Tensor ? x.aval : null);
+      last = { leavesOf: flat.leavesOf, avals: own, statics, compiled: kind.compiled };
+      return launch(kind.compiled, flat.leaves);
+    } finally {
+      for (const t of made) t.dispose();
+    }
+  };
+}
+
+/** A structure and avals of arguments, and what was compiled for them. */
+interface Kind {
+  readonly compiled: Compiled;
+  readonly structure: string;
+  readonly avals: readonly string[];
+}
+
+/** A call: the structure of its arguments, the avals of the tensors among them, and what it ran. */
+interface Call {
+  readonly leavesOf: FlatTree<Leaf>["leavesOf"];
+  readonly avals: readonly (Aval | null)[];
+  readonly statics: readonly unknown[];
+  readonly compiled: Compiled;
+}
+
+/** The leaves of arguments that go through the same program as a call's; null where that is not known at a glance. */
+function leavesLike(call: Call, args: readonly unknown[], statics: readonly unknown[]): Leaf[] | null {
+  const { avals, compiled: { program, device } } = call;
+  if (!program.executable || !statics.every((x, i) => Object.is(x, call.statics[i]))) return null;
+  const leaves = call.leavesOf(args);
+  const alike = leaves?.every((x, i) =>
+    x instanceof Tensor ? x.aval === avals[i] && x.home === device : typeof x === "number" && avals[i] === null
+  );
+  return alike ? leaves : null;
+}
+
+/** Asked this way round because a Tensor's prototypes end in a proxy, to which `instanceof Value` would walk. */
+function isValue(x: Leaf | Value): x is Value {
+  return typeof x !== "number" && !(x instanceof Tensor);
+}
+
+/** Whether a value depends on an argument of a function that is being traced. */
+function isTraced(x: Value): boolean {
+  return nodesOf([x]).some((node) => node.prim === inputPrim);
+}
+
+/** A call within a trace: the function itself, its results as values. */
+function inline(f: (...args: any[]) => unknown, args: readonly unknown[]): unknown {
+  const out = flatten<Leaf | Value>(f(...args));
+  return out.unflatten(out.leaves.map((x) => asValue(x)));
+}
+
+/**
+ * The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. It
+ * comes taken apart, since that takes a while for a model's parameters. The tensors `made` for it are to be ended.
+ */
+function computed<T>(
+  tree: T,
+  taken: FlatTree<Leaf | Value> = flatten<Leaf | Value>(tree),
+): { readonly tree: T; readonly flat: FlatTree<Leaf>; readonly made: readonly Tensor[] } {
+  const values = taken.leaves.filter(isValue);
+  if (values.length === 0) return { tree, flat: taken as FlatTree<Leaf>, made: [] };
+  const made: Tensor[] = jit(() => values)();
+  let i = 0;
+  const whole = taken.unflatten(taken.leaves.map((x) => x instanceof Value ? made[i++] : x)) as T;
+  return { tree: whole, flat: flatten<Leaf>(whole), made };
+}
+
+/** Which flat leaves belong to donated arguments. */
+function donatedLeaves(args: readonly unknown[], donate: readonly number[]): Set<number> {
+  const found = new Set<number>();
+  let at = 0;
+  args.forEach((arg, i) => {
+    const count = flatten(arg).leaves.length;
+    if (donate.includes(i)) { for (let k = at; k < at + count; k++) found.add(k); }
+    at += count;
+  });
+  return found;
+}
+
+function checkPositions(donate: readonly number[], fixed: readonly number[]): void {
+  for (const [name, positions] of Object.entries({ donate, static: fixed })) {
+    const wrong = positions.find((at) => !Number.isInteger(at) || at < 0);
+    if (wrong !== undefined) {
+      throw new OptionError(`${name} holds ${wrong}, which is no position of an argument: count from 0`);
+    }
+  }
+  const both = donate.find((at) => fixed.includes(at));
+  if (both !== undefined) {
+    throw new OptionError(
+      `argument ${both} is both donated and static: only tensors are donated, and static is what is none`,
+    );
+  }
+}
+
+/** What tells a static argument from others. */
+function staticText(x: unknown, position: number, ids: Identities): string {
+  if (x instanceof Tensor || x instanceof Value) {
+    throw new OptionError(
+      `argument ${position} is static, but it is ${x.toString()}: give what is known before anything is computed ` +
+        `(under a transform by closing over it, as in grad((x) => f(x, 3))), or take its position out of static`,
+    );
+  }
+  return typeof x === "object" && x !== null ? `#${ids.of(x)}` : exactText(x, ids);
+}
+
+/** Where a function without a tensor among its arguments runs. */
+function homeOf(graph: Graph, name: string, spare: Device | undefined): Device {
+  const [first] = capturesOf(graph).keys();
+  if (first) return first.home as Device;
+  if (spare) return spare;
+  throw new DeviceError(
+    `${name || "a jitted function"} was called without a tensor, so it has no device to run on: ` +
+      `pass tensors that a device holds, such as tensor(device, [1, 2, 3]), or jit's option device`,
+  );
+}
+
+function deviceOf(leaves: readonly Leaf[], paths: readonly string[]): Device | undefined {
+  let found: Device | undefined;
+  leaves.forEach((x, i) => {
+    if (!(x instanceof Tensor)) return;
+    if (found && x.home !== found) throw mixed(x, `argument ${paths[i]}`, found);
+    found = x.home as Device;
+  });
+  return found;
+}
+
+function mixed(t: Tensor, what: string, other: { description: string }): DeviceError {
+  return new DeviceError(
+    `${what} (${formatAval(t.aval)}) lives on ${t.home.description}, but another one on ${other.description}: ` +
+      `bring them to one device first`,
+  );
+}
+
+/** Says which aval differed most often between programs of one function. */
+function manyPrograms(name: string, kinds: ReadonlyMap<string, Kind>, latest: Kind): string {
+  const others = [...kinds.values()].filter((p) => p !== latest && p.structure === latest.structure);
+  const changing = latest.avals.findIndex((a, i) => others.some((p) => p.avals[i] !== a));
+  const detail = changing < 0
+    ? "the structure of its arguments changes"
+    : `leaf ${changing} is now ${latest.avals[changing]}, before it was ${
+      others.find((p) => p.avals[changing] !== latest.avals[changing])!.avals[changing]
+    }`;
+  return `${
+    name || "a jitted function"
+  } has been compiled 8 times: ${detail}. Pad to few shapes, or pass the varying part as data`;
+}
+
+/**
+ * The contents of every tensor in a tree as they are at the call, after all that was queued: one wait for the whole tree.
+ * Tensors of rank 0 become numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
+ */
+export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
+  const constants = flatten<Leaf | Value>(tree).leaves.some((x) => x instanceof Value) && !homed(tree);
+  if (constants) return await evaluate(tree);
+  const { tree: whole, made } = computed(tree);
+  const flat = flatten<unknown>(whole, (x) => x instanceof Tensor);
+  const tensors = flat.leaves as Tensor[];
+  const contents = new Map<Tensor, HostTensor>();
+  // All copies are queued before anything is waited for: whatever is done to the tensors afterwards changes nothing.
+  const copies = [...new Set(tensors.map((t) => t.home as Device))].map(async (home) => {
+    const own = tensors.filter((t) => t.home === home);
+    const requests = own.map((t) => ({ buffer: t.buffer as DeviceBuffer, dtype: t.dtype, size: t.size }));
+    const arrays = await home.read(requests);
+    own.forEach((t, i) => contents.set(t, { ...t.aval, data: arrays[i] }));
+  });
+  for (const t of options.release ? new Set(tensors) : made) t.dispose();
+  await Promise.all(copies);
+  return flat.unflatten(tensors.map((t) => {
+    const host = contents.get(t)!;
+    return host.shape.length === 0 ? numberOf(host.dtype, host.data[0]) : host;
+  }));
+}
+
+/**
+ * Computes a tree of values and reads it: on the device of the tensors that they are made of. What is made of none, such as
+ * `full([2], 1)`, belongs to no device and is computed on `device`, by default on the processor.
+ */
+export async function evaluate(tree: unknown, options: { readonly device?: Device } = {}): Promise<any> {
+  if (options.device !== undefined || homed(tree)) {
+    return await read(jit(() => tree, options)(), { release: true });
+  }
+  using device = await openCpu({ threads: 1, blas: false });
+  return await read(jit(() => tree, { device })(), { release: true });
+}
+
+/** Whether a tree mentions a tensor. */
+function homed(tree: unknown): boolean {
+  const values = flatten<Leaf | Value>(tree).leaves.map((x) => asValue(x));
+  return nodesOf(values).some((node) => node.prim === tensorPrim);
+}

@@ -1,0 +1,86 @@
+/** How a row kernel is cut: how many lanes share a row, and how often they read it. */
+import type { Expr, Phase, RowKernel, Store } from "../../ir/kernel.ts";
+import { countUses, rootsOf, variesAlong } from "../expressions.ts";
+import type { Reduction } from "./join.ts";
+import { onlineReduction, type Running } from "./online.ts";
+import type { Width } from "../scalar.ts";
+import { maxRounds, type TileConfig } from "../tile.ts";
+
+/** Columns from which on a row takes four times the lanes, and up to which one lane has it alone. */
+const [longRow, shortRow] = [4096, 16];
+/** The fewest lanes of a row that has more than one, the most, and the most elements that a lane keeps in registers. */
+const [fewLanes, maxLanes, maxKept] = [8, 256, 64];
+/** The most terms of one running sum: its rounding errors grow with them, those of the lanes' sums only with their logarithm. */
+const maxSummed = 4096;
+
+/** One reading of a row: reductions that run side by side, or stores at every column. */
+export type Reading = readonly Running[] | { readonly stores: readonly Store[] };
+
+/** How a row kernel is cut. */
+export interface RowSchedule {
+  /** Invocations that share a row; one does its rows alone, with no barrier. */
+  readonly lanes: number;
+  /** Neighbouring columns that a lane takes at a time. */
+  readonly unit: Width;
+  /** Whether a row is read once and kept in registers. */
+  readonly kept: boolean;
+  readonly readings: readonly Reading[];
+}
+
+/**
+ * Decides the cut from the row's length, what is read of it more than once, and whether neighbouring rows, and not
+ * neighbouring columns, lie side by side in memory: then each lane has a row of its own.
+ */
+export function scheduleRow(
+  { rows, cols, phases }: RowKernel,
+  tile: TileConfig,
+  unit: Width,
+  across: boolean,
+): RowSchedule {
+  const varies = (expr: Expr) => variesAlong(expr, rows.length);
+  const readings = passesOf(phases, varies);
+  const rounds = cols / unit;
+  const parts = Math.max(rounds * Math.max(1, readings.length) / maxRounds, across ? 1 : rounds / maxSummed);
+  const least = parts <= 1 ? 1 : Math.max(fewLanes, 2 ** Math.ceil(Math.log2(parts)));
+  let lanes = tile.rowLanes === 1 || across || cols <= shortRow
+    ? least
+    : Math.max(least, cols >= longRow ? tile.rowLanes * 4 : tile.rowLanes);
+  lanes = Math.min(maxLanes, lanes);
+  const again = rereadLoads(phases, varies);
+  const perLane = () => again * unit * Math.ceil(cols / unit / lanes);
+  if (lanes > 1 && perLane() <= maxKept * (maxLanes / lanes)) { while (perLane() > maxKept) lanes *= 2; }
+  const kept = again > 0 && perLane() <= maxKept && !phases.some((p) => p.kind === "reduce" && p.op === "argmax");
+  return { lanes, unit, kept, readings };
+}
+
+/** The phases gathered into as few readings of the row as they allow, in order. */
+function passesOf(phases: readonly Phase[], varies: (expr: Expr) => boolean): Reading[] {
+  const readings: Reading[] = [];
+  let open: Running[] = [];
+  let beside = new Map<number, Reduction>();
+  phases.forEach((phase, p) => {
+    if (phase.kind === "once") return;
+    if (phase.kind === "each") return void readings.push({ stores: phase.stores });
+    let running = onlineReduction(p, phase, beside, varies);
+    if (running === null || open.length === 0) {
+      [open, beside] = [[], new Map()];
+      readings.push(open);
+      running = onlineReduction(p, phase, beside, varies)!;
+    }
+    open.push(running);
+    beside.set(p, phase);
+  });
+  return readings;
+}
+
+/** How many loads along the row more than one phase does. */
+function rereadLoads(phases: readonly Phase[], varies: (expr: Expr) => boolean): number {
+  const readers = new Map<Expr, number>();
+  for (const phase of phases) {
+    const roots = phase.kind === "reduce" ? [phase.value] : phase.kind === "each" ? rootsOf(phase.stores) : [];
+    for (const e of countUses(roots).keys()) {
+      if (e.kind === "load" && varies(e)) readers.set(e, (readers.get(e) ?? 0) + 1);
+    }
+  }
+  return [...readers.values()].filter((n) => n > 1).length;
+}

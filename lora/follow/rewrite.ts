@@ -1,0 +1,170 @@
+import { bind, type Graph, newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
+import { add, convert, mul, sub } from "../../core/ops/elementwise.ts";
+import { type Change, type Factors, type UseKind, type UseOptions, useRules, viewRules, widens } from "./rules.ts";
+
+/** One weight that is followed through a graph. */
+export interface Followed {
+  readonly factors: Factors;
+  /**
+   * Asked at each use: how to add the change there, or null to leave this use as it is. `inside` says that the use is in a
+   * body that runs once per chunk.
+   */
+  use(kind: UseKind, inside: boolean): UseOptions | null;
+  /** Told after a use was changed: which factor the input met. */
+  met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[]): void;
+  /** The weight came to something that has no rule: nothing further of it is followed. */
+  refuse(primitive: string): void;
+}
+
+/** What is known of a value beside its base: the weights it is a view of, or a change that is still to be added. */
+type Beside = { readonly weights: readonly Followed[] } | { readonly delta: Value };
+
+/**
+ * The graph's outputs for `args`, with every use of a followed weight changed. `weights` tells which inputs are followed.
+ * Bodies of nodes are rewritten too; composites that a weight goes into are replaced by their definitions.
+ */
+export function rewriteGraph(
+  graph: Graph,
+  args: readonly Value[],
+  weights: ReadonlyMap<number, readonly Followed[]>,
+  inside = false,
+): Value[] {
+  const walk = new Walk(inside);
+  graph.inputs.forEach((input, i) => walk.enter(input, args[i], weights.get(i) ?? []));
+  const inputs = new Set(graph.inputs.map((v) => v.node));
+  const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
+  for (const node of nodesOf(graph.outputs, (n) => inputs.has(n) || n.serial < oldest)) walk.visit(node);
+  return graph.outputs.map((v) => walk.leave(v));
+}
+
+/** One pass over a graph: what stands for each value, and what is known beside it. */
+class Walk {
+  readonly #env = new Map<Value, Value>();
+  readonly #beside = new Map<Value, Beside>();
+  constructor(readonly inside: boolean) {}
+
+  enter(input: Value, arg: Value, weights: readonly Followed[]): void {
+    this.#env.set(input, arg);
+    if (weights.length > 0) this.#beside.set(input, { weights });
+  }
+
+  leave(output: Value): Value {
+    for (const f of this.#weights(output)) f.refuse("the function's result");
+    return this.#whole(output);
+  }
+
+  visit(node: Node): void {
+    const open = this.#delta(node.inputs[0]);
+    if (open !== null && widens(node)) {
+      // The base is stored narrower than the change: they are added in f32, before anything is rounded.
+      return this.#stand(node, [add(convert(this.#base(node.inputs[0]), "f32"), open)]);
+    }
+    const inputs = node.inputs.map((v) => this.#whole(v));
+    const operands = node.inputs.map((_, i) => i).filter((i) => this.#weights(node.inputs[i]).length > 0);
+    const { prim } = node;
+    if (operands.length === 0) return this.#plain(node, inputs);
+    if (prim.rebody !== undefined) return this.#body(node, inputs);
+    if (operands.length === 1 && viewRules[prim.name] !== undefined) return this.#view(node, inputs, operands[0]);
+    if (operands.length === 1 && useRules[prim.name] !== undefined) return this.#use(node, inputs, operands[0]);
+    if (prim.define !== undefined && prim.linearize === undefined) return this.#definition(node, inputs);
+    for (const i of operands) for (const f of this.#weights(node.inputs[i])) f.refuse(prim.name);
+    this.#plain(node, inputs);
+  }
+
+  #base(v: Value): Value {
+    return this.#env.get(v) ?? v;
+  }
+
+  /** A value in full: its base, and a change that is still open. */
+  #whole(v: Value): Value {
+    const [base, delta] = [this.#base(v), this.#delta(v)];
+    return delta === null ? base : convert(add(convert(base, "f32"), delta), base.dtype);
+  }
+
+  #weights(v: Value): readonly Followed[] {
+    const state = this.#beside.get(v);
+    return state && "weights" in state ? state.weights : [];
+  }
+
+  #delta(v: Value | undefined): Value | null {
+    const state = v && this.#beside.get(v);
+    return state && "delta" in state ? state.delta : null;
+  }
+
+  #stand(node: Node, outs: readonly Value[]): void {
+    outs.forEach((v, i) => this.#env.set(node.outs[i], v));
+  }
+
+  /** The same operation on what stands for its inputs. */
+  #plain(node: Node, inputs: readonly Value[]): void {
+    if (inputs.some((v, i) => v !== node.inputs[i])) this.#stand(node, bind(node.prim, inputs, node.params));
+  }
+
+  #body(node: Node, inputs: readonly Value[]): void {
+    const outs = node.prim.rebody!(inputs, node.params, (body, args) => {
+      const cut = args.map((arg, i) => i < inputs.length && arg.shape[0] !== inputs[i].shape[0]);
+      const weights = new Map(node.inputs.map((v, i) => [i, this.#weights(v)]));
+      weights.forEach((followed, i) => {
+        if (!cut[i]) return;
+        for (const f of followed) f.refuse(node.prim.name);
+        weights.delete(i);
+      });
+      return rewriteGraph(body, args, weights, this.inside || cut.includes(true));
+    });
+    this.#stand(node, outs);
+  }
+
+  #definition(node: Node, inputs: readonly Value[]): void {
+    const formal = node.inputs.map((v) => newInput(v.aval));
+    const body = { inputs: formal, outputs: node.prim.define!(formal, node.params) };
+    this.#stand(
+      node,
+      rewriteGraph(body, inputs, new Map(node.inputs.map((v, i) => [i, this.#weights(v)])), this.inside),
+    );
+  }
+
+  #view(node: Node, inputs: readonly Value[], operand: number): void {
+    this.#plain(node, inputs);
+    const views = this.#weights(node.inputs[operand]).map((f) => ({
+      f,
+      outs: viewRules[node.prim.name](f.factors, node),
+    }));
+    node.outs.forEach((out, i) => {
+      const weights = views.flatMap(({ f, outs }) => {
+        const factors = outs[i];
+        if (factors === null) f.refuse(node.prim.name);
+        return factors === null ? [] : [{ ...f, factors }];
+      });
+      if (weights.length > 0) this.#beside.set(out, { weights });
+    });
+  }
+
+  #use(node: Node, inputs: readonly Value[], operand: number): void {
+    this.#plain(node, inputs);
+    const [out] = node.outs;
+    const { kind, change } = useRules[node.prim.name];
+    const changes = this.#weights(node.inputs[operand]).flatMap((f): Change[] => {
+      const options = f.use(kind, this.inside);
+      if (options === null) return [];
+      const changed = change(f.factors, operand, inputs, node, options);
+      if (changed === null) f.refuse(node.prim.name);
+      else f.met?.(kind, changed.inSide, node.inputs);
+      return changed === null ? [] : [changed];
+    });
+    if (changes.length === 0) return;
+    const base = this.#base(out);
+    const [{ delta, gain }] = changes;
+    if (changes.length === 1 && gain !== undefined && out.dtype === "f32") {
+      this.#env.set(out, mul(gain, add(base, delta)));
+      return;
+    }
+    const sum = changes.map((one) => additive(one, base)).reduce((a, b) => add(a, b));
+    if (out.dtype === "f32") this.#env.set(out, add(base, sum));
+    else this.#beside.set(out, { delta: sum });
+  }
+}
+
+/** What is added to y so that it becomes gain ⊙ (y + delta): changes of several adapters are independent, and add up. */
+function additive({ delta, gain }: Change, y: Value): Value {
+  return gain === undefined ? delta : add(mul(sub(gain, 1), convert(y, "f32")), mul(gain, delta));
+}

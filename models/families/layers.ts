@@ -1,0 +1,73 @@
+/** Layers as Hugging Face stores them, and activations by the names that configurations give them. */
+import type { Leaf } from "../../core/model.ts";
+import { FileError } from "../../core/errors.ts";
+import type { Value } from "../../core/ir/graph.ts";
+import { gelu, geluTanh } from "../../core/nn/activation.ts";
+import { matmul } from "../../core/ops/contract.ts";
+import { add, convert } from "../../core/ops/elementwise.ts";
+import type { ModelConfig } from "../load/config.ts";
+
+/** A linear layer: weight [out, in], bias [out] where the model has biases. */
+export interface Linear {
+  /** [out, in]. */
+  readonly weight: Leaf;
+  /** [out]. */
+  readonly bias?: Leaf;
+}
+
+/** Scale and shift, [D] each. */
+export interface LayerNormParams {
+  /** The scale. */
+  readonly weight: Leaf;
+  /** The shift. */
+  readonly bias: Leaf;
+}
+
+/** x [..., in] through a linear layer, to f32[..., out]. */
+export function linear(x: Value, { weight, bias }: Linear): Value {
+  const y = matmul(x, weight, { transposeB: true });
+  return bias === undefined ? y : add(y, convert(bias, "f32"));
+}
+
+/** The shapes of a linear layer's weights. */
+export const linearShapes = (from: number, to: number, bias: boolean) =>
+  bias ? { weight: [to, from], bias: [to] } : { weight: [to, from] };
+
+const activations = { gelu, gelu_new: geluTanh, gelu_pytorch_tanh: geluTanh };
+
+/** The name of an activation that is built here. */
+export type ActivationName = keyof typeof activations;
+
+/** The function of that name. */
+export const activationOf = (name: ActivationName): (x: Value) => Value => activations[name];
+
+/** The activation that a configuration asks for. Throws a {@link FileError} for one that is not built here. */
+export function readActivation(config: ModelConfig, key: string, fallback: ActivationName): ActivationName {
+  return oneOf(config, key, Object.keys(activations) as ActivationName[], fallback);
+}
+
+/** The text at `key`, one of those known. Throws a {@link FileError} that names them for any other. */
+export function oneOf<T extends string>(config: ModelConfig, key: string, known: readonly T[], fallback: T): T {
+  const value = config.text(key, fallback);
+  if ((known as readonly string[]).includes(value)) return value as T;
+  const are = known.length === 1 ? "is" : "are";
+  throw new FileError(`${config.path} says ${key} is ${value}, and known ${are} ${known.join(", ")}.`);
+}
+
+/** Refuses switches that are not as every model that is built here has them. */
+export function demand(config: ModelConfig, expected: Readonly<Record<string, boolean>>): void {
+  for (const [key, value] of Object.entries(expected)) {
+    if (config.flag(key, value) !== value) {
+      throw new FileError(`${config.path} says ${key} is ${!value}, and only models with ${value} can be built.`);
+    }
+  }
+}
+
+/** How many values each head has. Throws a {@link FileError} where the heads do not divide the width. */
+export function headWidth(config: ModelConfig, widthKey: string, headsKey: string): number {
+  const [width, heads] = [config.integer(widthKey), config.integer(headsKey)];
+  if (width % heads === 0) return width / heads;
+  throw new FileError(
+    `${config.path} says ${widthKey} is ${width} and ${headsKey} ${heads}: heads must divide the width.`,
+  );
+}

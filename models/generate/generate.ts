@@ -1,0 +1,264 @@
+/** Generation for a batch of prompts, token by token, over a cache of keys and values that stays on the device. */
+import { type Aval, sizeOf } from "../../core/aval.ts";
+import { storageBytes } from "../../core/dtype.ts";
+import type { LanguageModel } from "../../core/model.ts";
+import { DataError, LowrankError, OptionError } from "../../core/errors.ts";
+import type { Value } from "../../core/ir/graph.ts";
+import { broadcastTo, full, reshape } from "../../core/ops/broadcast.ts";
+import { add, ge, max, select, sub } from "../../core/ops/elementwise.ts";
+import { iota } from "../../core/ops/structure.ts";
+import { randomKey } from "../../core/random.ts";
+import type { Runtime } from "../../core/runtime.ts";
+import { type HostTensor, Tensor, upload } from "../../core/tensor.ts";
+import { roundActivations } from "../../core/transforms/round_activations.ts";
+import { flatten } from "../../core/tree.ts";
+import {
+  countTokens,
+  drawKey,
+  noToken,
+  sampleToken,
+  type SamplingNumbers,
+  samplingNumbers,
+  type SamplingOptions,
+} from "./sampling.ts";
+import { outsideTable } from "../token_inputs.ts";
+
+/** What is generated, how tokens are chosen, and where it ends. */
+export interface GenerateOptions extends SamplingOptions {
+  /** The most tokens a row may get; fewer where the model's context ends. */
+  readonly maxNewTokens: number;
+  /** Tokens after which a row is complete; they are not part of it. */
+  readonly stopIds?: readonly number[];
+  /** Whether a row's new tokens are complete as they are (a closing brace, a stop string). */
+  readonly isComplete?: (ids: readonly number[]) => boolean;
+  /**
+   * How many tokens are computed before the host looks at them. By default 1 on the CPU, and 8 on a GPU, where reading costs
+   * the same for one as for many.
+   */
+  readonly readEvery?: number;
+  /**
+   * What packed weights are multiplied with: activations as they are (`f32`, the default), or rounded to 8 bits in blocks of 32
+   * ({@link roundActivations}), as llama.cpp does. The latter is faster on the CPU, and changes logits by a few percent.
+   */
+  readonly activations?: Activations;
+}
+
+/** How activations meet packed weights. */
+export type Activations = "f32" | "int8";
+
+/** Both choices, the default first. */
+export const activationTypes = ["f32", "int8"] as const satisfies readonly Activations[];
+
+/** Why a row ended: it stopped by itself, or was cut off at the greatest length. */
+export type Finish = "stop" | "length";
+
+/** One prompt's continuation. */
+export interface Generated {
+  /** The new tokens. */
+  readonly ids: number[];
+  /** Why it ended. */
+  readonly finish: Finish;
+}
+
+/** A new token of one row; the last event of a row says why it ended, and has no token where a stop token ended it. */
+export interface TokenEvent {
+  /** Which prompt. */
+  readonly row: number;
+  /** The token. */
+  readonly id: number | null;
+  /** Why the row ends here, if it does. */
+  readonly finish: Finish | null;
+}
+
+/** Continues prompts (token ids) with a model's parameters. Logits that are not finite are a LowrankError. */
+export type Generate = (params: any, prompts: readonly (readonly number[])[], options: GenerateOptions) => Promise<
+  Generated[]
+>;
+
+/** The same, token by token as they are made. */
+export type TokenStream = (
+  params: any,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions,
+) => AsyncGenerator<TokenEvent, void, void>;
+
+/** What of a language model generation needs. */
+export type Steps<P = any> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
+
+// Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
+const chunks = { short: 32, long: 128 } as const;
+const cacheBucket = 64;
+
+/** How prompts go in: the tokens of a chunk, the places of all prompts, of the new tokens, and of the cache. */
+function placesOf(prompts: readonly (readonly number[])[], maxNewTokens: number, { contextLength }: Steps["sizes"]) {
+  const longest = Math.max(...prompts.map((p) => p.length));
+  const chunk = longest > 2 * chunks.short ? chunks.long : chunks.short;
+  const padded = Math.ceil(longest / chunk) * chunk;
+  const rounds = Math.min(maxNewTokens, contextLength - longest);
+  return { chunk, padded, rounds, length: Math.ceil((padded + rounds) / cacheBucket) * cacheBucket };
+}
+
+/** The bytes of the cache while prompts are continued. */
+export function cacheBytes(model: Steps, prompts: readonly (readonly number[])[], maxNewTokens: number): number {
+  const { length } = placesOf(prompts, maxNewTokens, model.sizes);
+  const bytes = ({ dtype, shape }: Aval) => storageBytes(dtype, sizeOf(shape));
+  return model.cacheAvals(prompts.length, length).reduce((sum, { k, v }) => sum + bytes(k) + bytes(v), 0);
+}
+
+/** What goes from step to step. */
+interface State {
+  readonly cache: any;
+  readonly index: Value;
+  /** How often each token was seen, where repetition is penalised. */
+  readonly seen?: Value;
+}
+
+/** What stays the same from step to step. */
+interface Fixed {
+  readonly pads: Value;
+  readonly key?: Value;
+}
+
+/**
+ * Makes the token stream of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for
+ * a single token, for each batch, cache length and set of sampling options; their numbers are data.
+ */
+export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
+  const { vocabSize } = model.sizes;
+  // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
+  const advance = (params: any, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
+    const { cache, index } = state;
+    const [b, t] = ids.shape;
+    const length = cache[0].k.shape[1];
+    const padding = (n: number) => broadcastTo(reshape(pads, [b, 1]), [b, n]);
+    const places = add(iota([b, t], 1), index);
+    const positionIds = max(sub(places, padding(t)), 0);
+    const mask = select(ge(iota([b, length], 1), padding(length)), full([b, length], 1, "i32"), 0);
+    const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache });
+    const next = add(index, t);
+    const real = select(ge(places, padding(t)), ids, -1);
+    const seen = state.seen && add(state.seen, countTokens(real, vocabSize));
+    const token = sampleToken(out.logits, numbers, key ? drawKey(key, next) : null, seen ?? null);
+    return { token: reshape(token, [b, 1]), state: { cache: out.cache, index: next, ...(seen && { seen }) } };
+  };
+  const makers = new Map<string, (pads: Tensor) => any>();
+  const emptyState = (length: number, penalised: boolean, pads: Tensor) => {
+    const kind = `${length} ${penalised}`;
+    const make = makers.get(kind) ?? runtime.jit((pads: Value) => ({
+      cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({ k: full(k.shape, 0), v: full(v.shape, 0) })),
+      index: full([], 0, "i32"),
+      ...(penalised && { seen: full([pads.shape[0], vocabSize], 0) }),
+    }));
+    makers.set(kind, make);
+    return make(pads);
+  };
+  // Two functions of one meaning, so that what warns of many programs counts each by itself.
+  const programs = (f: typeof advance) => ({
+    prefill: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+    decode: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+  });
+  const compiled = { f32: programs(advance), int8: programs(roundActivations(advance)) };
+
+  return async function* (params, prompts, options) {
+    const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
+    checkPrompts(prompts, model.sizes, maxNewTokens);
+    if (!activationTypes.includes(activations)) {
+      throw new OptionError(`activations is "${activations}": choose ${activationTypes.join(" or ")}`);
+    }
+    const { prefill, decode } = compiled[activations];
+    const numbers = samplingNumbers(options);
+    if (prompts.length === 0) return;
+    const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
+
+    const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    const readEvery = options.readEvery ?? (home.kind === "webgpu" ? 8 : 1);
+    const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
+    using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
+    using key = numbers.temperature === undefined ? undefined : upload(home, randomKey(seed));
+    const fixed = { pads, ...(key && { key }) };
+    let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
+    let token!: Tensor;
+    const made: Tensor[] = [];
+    try {
+      for (let at = 0; at < padded; at += chunk) {
+        const data = new Int32Array(prompts.length * chunk);
+        prompts.forEach((p, row) => {
+          for (let i = 0; i < chunk; i++) data[row * chunk + i] = p[at + i - (padded - p.length)] ?? 0;
+        });
+        using ids = ints([prompts.length, chunk], data);
+        token?.dispose();
+        ({ token, state } = prefill(params, ids, state, fixed, numbers));
+      }
+      const rows = prompts.map(() => ({ ids: [] as number[], open: true }));
+      for (let count = 0; count < rounds && rows.some((r) => r.open);) {
+        while (made.length < readEvery && count < rounds) {
+          made.push(token);
+          if (++count < rounds) ({ token, state } = decode(params, token, state, fixed, numbers));
+        }
+        const last = count === rounds;
+        const group = await runtime.read(made) as HostTensor[];
+        for (const tensor of made.splice(0)) if (tensor !== token) tensor.dispose();
+        for (const [i, { data }] of group.entries()) {
+          for (const [row, state] of rows.entries()) {
+            if (!state.open) continue;
+            if (data[row] === noToken) throw notFinite(row, state.ids.length);
+            const id = stopIds.includes(data[row]) ? null : data[row];
+            if (id !== null) state.ids.push(id);
+            const stopped = id === null || isComplete(state.ids);
+            const finish = stopped ? "stop" : last && i === group.length - 1 ? "length" : null;
+            state.open = finish === null;
+            yield { row, id, finish };
+          }
+        }
+      }
+    } finally {
+      // The reader may leave at any token.
+      for (const leaf of new Set([...made, ...flatten<Tensor>([token, state]).leaves])) leaf.dispose();
+    }
+  };
+}
+
+/** Makes the generator of a model: the tokens of {@link tokenStream}, all at once. */
+export function generator(model: Steps, runtime: Runtime): Generate {
+  const stream = tokenStream(model, runtime);
+  return async (params, prompts, options) => {
+    const rows = prompts.map((): { ids: number[]; finish: Finish } => ({ ids: [], finish: "length" }));
+    for await (const { row, id, finish } of stream(params, prompts, options)) {
+      if (id !== null) rows[row].ids.push(id);
+      if (finish !== null) rows[row].finish = finish;
+    }
+    return rows;
+  };
+}
+
+function notFinite(row: number, made: number): LowrankError {
+  return new LowrankError(
+    `The logits of prompt ${row + 1} after ${made} new token${
+      made === 1 ? "" : "s"
+    } are not finite: the weights or the ` +
+      `adapter hold such values, or values so large that sums overflow; use an earlier adapter, or load the model again.`,
+  );
+}
+
+function checkPrompts(
+  prompts: readonly (readonly number[])[],
+  { contextLength, vocabSize }: Steps["sizes"],
+  maxNewTokens: number,
+): void {
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
+    throw new OptionError(`can't generate ${maxNewTokens} tokens: give a whole number of at least 1`);
+  }
+  prompts.forEach((p, i) => {
+    if (p.length === 0) throw new DataError(`prompt ${i + 1} is empty: generation continues at least one token`);
+    const outside = outsideTable(p, vocabSize);
+    if (outside !== null) throw new DataError(`prompt ${i + 1} ${outside}`);
+    if (p.length >= contextLength) {
+      throw new DataError(
+        `prompt ${
+          i + 1
+        } has ${p.length} tokens, and the model's context of ${contextLength} leaves no place to continue ` +
+          `it: shorten it`,
+      );
+    }
+  });
+}

@@ -1,0 +1,345 @@
+/**
+ * What every kernel means, by plain loops in f64: the direct evaluator that emitted WGSL and WebAssembly are tested
+ * against. Values are f64 between load and store; integers wrap to 32 bits. Slow, and only for tests.
+ */
+import { byteSize, type DType, type HostArray, hostArray, type ScalarType } from "../core/dtype.ts";
+import { isPacked } from "../core/packed/blocks.ts";
+import type {
+  BufferRef,
+  ContractKernel,
+  Expr,
+  Index,
+  Kernel,
+  Program,
+  RowKernel,
+  ScalarOp,
+  ScatterKernel,
+  Store,
+} from "../kernels/ir/kernel.ts";
+import { interpretAttention } from "./attention_interpreter.ts";
+import { Cells } from "./cells.ts";
+import { roundToBytes } from "./rounded_reference.ts";
+
+/** Runs one kernel on host buffers; `buffers[i]` is operand i, of at least its size. Writes in place. */
+export function interpretKernel(kernel: Kernel, buffers: readonly HostArray[]): void {
+  const memory = kernel.operands.map((operand, i) => new Cells(operand.dtype, buffers[i], operand.size));
+  switch (kernel.kind) {
+    case "map": {
+      const point = new Point(memory, kernel.stores);
+      forEachIndex(kernel.shape, (axes) => point.run(axes));
+      return;
+    }
+    case "row":
+      return interpretRow(kernel, memory);
+    case "contract":
+      return interpretContract(kernel, memory);
+    case "scatter":
+      return interpretScatter(kernel, memory);
+    case "attention":
+      return interpretAttention(kernel, memory);
+  }
+}
+
+/** Runs a whole program on host arrays; a donated output must be given as the argument's own array. */
+export function interpretProgram(program: Program, args: readonly HostArray[], outputs: readonly HostArray[]): void {
+  const arena = new ArrayBuffer(Math.ceil(program.arenaBytes / 8) * 8);
+  const resolve = (ref: BufferRef, dtype: DType, size: number): HostArray => {
+    if (ref.kind === "arena") return hostArray(dtype, size, arena, ref.offset);
+    const whole = ref.kind === "argument" ? args[ref.index] : outputs[ref.index];
+    if (isPacked(dtype)) return whole;
+    return hostArray(dtype, Math.min(size, whole.byteLength / byteSize[dtype]), whole.buffer, whole.byteOffset);
+  };
+  for (const { kernel, buffers } of program.steps) {
+    interpretKernel(kernel, buffers.map((ref, i) => resolve(ref, kernel.operands[i].dtype, kernel.operands[i].size)));
+  }
+}
+
+/** Evaluates stores or an expression at points, each expression object once per point. */
+class Point {
+  readonly #order: Expr[] = [];
+  readonly #slots = new Map<Expr, number>();
+  readonly #values: Float64Array;
+
+  constructor(
+    readonly memory: readonly Cells[],
+    readonly stores: readonly Store[],
+    readonly root: Expr | null = null,
+    readonly results: readonly number[] = [],
+  ) {
+    for (const store of stores) {
+      store.index.dynamic?.forEach((d) => this.#visit(d.value));
+      this.#visit(store.value);
+    }
+    if (root) this.#visit(root);
+    this.#values = new Float64Array(this.#order.length);
+  }
+
+  /** Evaluates at `axes`, performs the stores, and returns the root's value. */
+  run(axes: readonly number[]): number {
+    this.#order.forEach((expr, i) => this.#values[i] = this.#evaluate(expr, axes));
+    for (const { operand, index, value } of this.stores) {
+      this.memory[operand].set(this.#locate(index, axes), this.#value(value));
+    }
+    return this.root ? this.#value(this.root) : 0;
+  }
+
+  #visit(expr: Expr): void {
+    if (this.#slots.has(expr)) return;
+    if (expr.kind === "op" || expr.kind === "threefry") expr.args.forEach((arg) => this.#visit(arg));
+    if (expr.kind === "load") expr.index.dynamic?.forEach((d) => this.#visit(d.value));
+    this.#slots.set(expr, this.#order.length);
+    this.#order.push(expr);
+  }
+
+  #value(expr: Expr): number {
+    return this.#values[this.#slots.get(expr)!];
+  }
+
+  #locate(index: Index, axes: readonly number[]): number {
+    let at = locate(index, axes);
+    for (const { value, stride } of index.dynamic ?? []) at += stride * this.#value(value);
+    return at;
+  }
+
+  #evaluate(expr: Expr, axes: readonly number[]): number {
+    switch (expr.kind) {
+      case "const":
+        return expr.type === "f32" ? Math.fround(expr.value) : wrap(expr.type, expr.value);
+      case "axis":
+        return axes[expr.axis];
+      case "load":
+        return this.memory[expr.operand].get(this.#locate(expr.index, axes));
+      case "result":
+        return this.results[expr.phase];
+      case "threefry":
+        return threefry2x32(expr.args.map((a) => this.#value(a)))[expr.lane];
+      case "op":
+        return applyScalar(expr.op, expr.type, expr.args.map((a) => a.type), expr.args.map((a) => this.#value(a)));
+    }
+  }
+}
+
+/** The static part of an index. */
+function locate(index: Index, axes: readonly number[]): number {
+  let at = index.offset;
+  for (let i = 0; i < index.strides.length; i++) at += index.strides[i] * axes[i];
+  return at;
+}
+
+function forEachIndex(shape: readonly number[], visit: (axes: readonly number[]) => void): void {
+  if (shape.some((d) => d === 0)) return;
+  const axes = shape.map(() => 0);
+  for (;;) {
+    visit(axes);
+    let i = shape.length - 1;
+    for (; i >= 0; i--) {
+      if (++axes[i] < shape[i]) break;
+      axes[i] = 0;
+    }
+    if (i < 0) return;
+  }
+}
+
+function wrap(type: ScalarType, x: number): number {
+  return type === "i32" ? x | 0 : type === "u32" ? x >>> 0 : type === "bool" ? (x !== 0 ? 1 : 0) : x;
+}
+
+const bits = new DataView(new ArrayBuffer(4));
+
+function toBits(type: ScalarType, x: number): number {
+  if (type !== "f32") return x >>> 0;
+  bits.setFloat32(0, x);
+  return bits.getUint32(0);
+}
+
+function fromBits(type: ScalarType, word: number): number {
+  if (type !== "f32") return wrap(type, word);
+  bits.setUint32(0, word);
+  return bits.getFloat32(0);
+}
+
+/** One scalar operation in f64 or 32-bit integers; `types` are the operands' types and `type` the result's. */
+export function applyScalar(
+  op: ScalarOp,
+  type: ScalarType,
+  types: readonly ScalarType[],
+  args: readonly number[],
+): number {
+  const [x, y, z] = args;
+  const float = types[0] === "f32";
+  const boolean = (b: boolean) => b ? 1 : 0;
+  switch (op) {
+    case "neg":
+      return wrap(type, -x);
+    case "abs":
+      return wrap(type, Math.abs(x));
+    case "sign":
+      return Math.sign(x);
+    case "floor":
+      return Math.floor(x);
+    case "exp":
+      return Math.exp(x);
+    case "log":
+      return Math.log(x);
+    case "sqrt":
+      return Math.sqrt(x);
+    case "rsqrt":
+      return 1 / Math.sqrt(x);
+    case "recip":
+      return 1 / x;
+    case "tanh":
+      return Math.tanh(x);
+    case "erf":
+      return erf(x);
+    case "sin":
+      return Math.sin(x);
+    case "cos":
+      return Math.cos(x);
+    case "isFinite":
+      return boolean(Number.isFinite(Math.fround(x)));
+    case "not":
+      return type === "bool" ? 1 - x : wrap(type, ~x);
+    case "convert":
+      if (type === "bool") return boolean(x !== 0);
+      if (!float || type === "f32") return wrap(type, x);
+      return saturate(type, x);
+    case "bitcast":
+      return fromBits(type, toBits(types[0], x));
+    case "add":
+      return wrap(type, x + y);
+    case "sub":
+      return wrap(type, x - y);
+    case "mul":
+      return float ? x * y : wrap(type, Math.imul(x, y));
+    case "div":
+      return float ? x / y : y === 0 ? wrap(type, -1) : wrap(type, Math.trunc(x / y));
+    case "rem":
+      return float ? x % y : y === 0 ? x : wrap(type, x % y);
+    case "pow":
+      return x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : Math.pow(x, y);
+    case "max":
+      return Math.max(x, y);
+    case "min":
+      return Math.min(x, y);
+    case "eq":
+      return boolean(x === y);
+    case "ne":
+      return boolean(x !== y);
+    case "lt":
+      return boolean(x < y);
+    case "le":
+      return boolean(x <= y);
+    case "gt":
+      return boolean(x > y);
+    case "ge":
+      return boolean(x >= y);
+    case "and":
+      return wrap(type, x & y);
+    case "or":
+      return wrap(type, x | y);
+    case "xor":
+      return wrap(type, x ^ y);
+    case "shl":
+      return wrap(type, x << y);
+    case "shr":
+      return type === "u32" ? x >>> y : x >> y;
+    case "select":
+      return x !== 0 ? y : z;
+  }
+}
+
+function saturate(type: ScalarType, x: number): number {
+  if (Number.isNaN(x)) return 0;
+  const [least, greatest] = type === "i32" ? [-(2 ** 31), 2 ** 31 - 1] : [0, 2 ** 32 - 1];
+  return Math.min(Math.max(Math.trunc(x), least), greatest);
+}
+
+/** The error function to f64 rounding: Taylor series below 3, continued fraction above. */
+export function erf(x: number): number {
+  const a = Math.abs(x);
+  if (a > 6) return Math.sign(x);
+  if (a < 3) {
+    let term = x, sum = x;
+    for (let n = 1; n < 100; n++) {
+      term *= -x * x / n;
+      sum += term / (2 * n + 1);
+    }
+    return 2 / Math.sqrt(Math.PI) * sum;
+  }
+  let fraction = a;
+  for (let n = 80; n > 0; n--) fraction = a + n / 2 / fraction;
+  return Math.sign(x) * (1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / fraction);
+}
+
+/** threefry2x32, 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
+export function threefry2x32([key0, key1, counter0, counter1]: readonly number[]): [number, number] {
+  const rotations = [[13, 15, 26, 6], [17, 29, 16, 24]];
+  const keys = [key0, key1, key0 ^ key1 ^ 0x1bd11bda];
+  let x0 = (counter0 + key0) | 0, x1 = (counter1 + key1) | 0;
+  for (let group = 0; group < 5; group++) {
+    for (const r of rotations[group % 2]) {
+      x0 = (x0 + x1) | 0;
+      x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
+    }
+    x0 = (x0 + keys[(group + 1) % 3]) | 0;
+    x1 = (x1 + keys[(group + 2) % 3] + group + 1) | 0;
+  }
+  return [x0 >>> 0, x1 >>> 0];
+}
+
+function interpretRow(kernel: RowKernel, memory: readonly Cells[]): void {
+  const results: number[] = [];
+  const points = kernel.phases.map((phase) =>
+    phase.kind === "reduce"
+      ? new Point(memory, [], phase.value, results)
+      : new Point(memory, phase.stores, null, results)
+  );
+  forEachIndex(kernel.rows, (row) => {
+    kernel.phases.forEach((phase, p) => {
+      if (phase.kind === "once") return points[p].run([...row, 0]);
+      if (phase.kind === "each") {
+        for (let c = 0; c < kernel.cols; c++) points[p].run([...row, c]);
+        return;
+      }
+      let value = phase.op === "sum" ? 0 : phase.op === "min" ? Infinity : -Infinity;
+      let at = 0;
+      for (let c = 0; c < kernel.cols; c++) {
+        const x = points[p].run([...row, c]);
+        if (phase.op === "sum") value += x;
+        else if (phase.op === "min") value = Math.min(value, x);
+        else if (phase.op === "max") value = Math.max(value, x);
+        else if (x > value) [value, at] = [x, c];
+      }
+      results[p] = phase.op === "argmax" ? at : wrap(phase.value.type, value);
+    });
+  });
+}
+
+function interpretContract(kernel: ContractKernel, memory: readonly Cells[]): void {
+  const results = [0];
+  const store = new Point(memory, kernel.stores, null, results);
+  const operands = kernel.segments.map(({ a, b }) =>
+    [a, b].map(({ operand, index }) => new Point(memory, [], { kind: "load", type: "f32", operand, index }, results))
+  );
+  forEachIndex([...kernel.batch, kernel.m, kernel.n], (axes) => {
+    const batch = axes.slice(0, -2), [m, n] = axes.slice(-2);
+    results[0] = 0;
+    kernel.segments.forEach((segment, s) => {
+      const [a, b] = operands[s];
+      const row = Float64Array.from({ length: segment.k }, (_, k) => a.run([...batch, m, k]));
+      (segment.rounded ? roundToBytes(row) : row).forEach((x, k) => results[0] += x * b.run([...batch, k, n]));
+    });
+    store.run(axes);
+  });
+}
+
+function interpretScatter(kernel: ScatterKernel, memory: readonly Cells[]): void {
+  const [indices, updates, out] = memory;
+  const sums = new Float64Array(kernel.targets * kernel.cols);
+  for (let i = 0; i < kernel.count; i++) {
+    const target = indices.get(i);
+    if (target < 0 || target >= kernel.targets) continue;
+    for (let c = 0; c < kernel.cols; c++) sums[target * kernel.cols + c] += updates.get(i * kernel.cols + c);
+  }
+  sums.forEach((x, i) => out.set(i, x));
+}

@@ -1,0 +1,24 @@
+/** At which places of a batch something is to be predicted: a masked prompt needs no logits. */
+import { ignoredLabel } from "../core/nn/loss.ts";
+import type { HostTensor } from "../core/tensor.ts";
+import type { Batch } from "../data/encode.ts";
+
+/** Programs are compiled for a count of places: these shares of all, so that there are few. */
+const shares = [1 / 4, 1 / 2, 3 / 4];
+
+/**
+ * The places b·T + t of a batch at which the next token is predicted, i32[N]: a quarter, half or three quarters of all, the
+ * first among them those with a label. undefined where more are labelled, or whole rows are.
+ */
+export function labelledPositions({ labels, shape: [rows, seq], labelShape }: Batch): HostTensor | undefined {
+  const all = rows * seq;
+  if (labelShape.length === 1) return undefined;
+  const isPredicted = (place: number) => (place + 1) % seq > 0 && labels[place + 1] !== ignoredLabel;
+  const places = Int32Array.from({ length: all }, (_, place) => place);
+  const labelled = places.filter(isPredicted);
+  const share = shares.find((share) => labelled.length <= share * all);
+  if (share === undefined) return undefined;
+  const count = Math.ceil(share * all);
+  const data = Int32Array.from([...labelled, ...places.filter((place) => !isPredicted(place))].slice(0, count));
+  return { shape: [count], dtype: "i32", data };
+}
