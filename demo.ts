@@ -3,6 +3,7 @@
  * the merged model saved and loaded again, and that one is measured. `deno task model:smollm2` brings the model first.
  */
 import { parseArgs } from "node:util";
+import * as letters from "./examples/letters/mod.ts";
 import { type DeviceChoice, lora, openDevice } from "./mod.ts";
 import { llama } from "./models/mod.ts";
 import * as t from "./train/mod.ts";
@@ -30,7 +31,7 @@ await t.reportErrors(async ({ print, warn }) => {
   using model = await llama.load(flags.model, { device });
   say(`model     ${flags.model}: ${t.describeModel(model)}`);
   const tokenizer = model.tokenizer();
-  const task = t.realLettersTask(tokenizer, seed);
+  const task = letters.realLettersTask(tokenizer, seed);
   const plan = { ...task.settings, seed, steps: steps ?? task.settings.steps };
   say(`data      ${task.description}`);
 
@@ -41,8 +42,8 @@ await t.reportErrors(async ({ print, warn }) => {
 
   const prompts = task.test.map((row) => row.prompt);
   const before = await t.answerer(model, tokenizer, task)(model.params, prompts);
-  const scoreBefore = t.scoreAnswers(before, task.test);
-  say(`before    ${t.describeScore(scoreBefore)}`);
+  const scoreBefore = letters.scoreAnswers(before, task.test);
+  say(`before    ${letters.describeScore(scoreBefore)}`);
 
   using interrupt = t.onInterrupt();
   const bar = t.progressBar(plan.steps);
@@ -56,12 +57,12 @@ await t.reportErrors(async ({ print, warn }) => {
   await t.saveModel(mergedFolder, model, { params: merged });
   using reloaded = await llama.load(mergedFolder, { device });
   const after = await t.answerer(reloaded, reloaded.tokenizer(), task)(reloaded.params, prompts);
-  const scoreAfter = t.scoreAnswers(after, task.test);
-  say(`after     ${t.describeScore(scoreAfter)}, merged, saved and loaded again`);
-  say(t.sideBySide(task.test.slice(0, 3), before, after));
+  const scoreAfter = letters.scoreAnswers(after, task.test);
+  say(`after     ${letters.describeScore(scoreAfter)}, merged, saved and loaded again`);
+  say(letters.sideBySide(task.test.slice(0, 3), before, after));
   say(`adapter   ${adapterFolder}: ${t.describeSizes(adapterFolder, model.params)}`);
   say(
-    `try it    deno task generate --adapter ${adapterFolder} --system '${t.letterInstruction}' "${t.ownLetter}"`,
+    `try it    deno task generate --adapter ${adapterFolder} --system '${letters.letterInstruction}' "${letters.ownLetter}"`,
   );
   if (flags.json) print(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
 });

@@ -3,6 +3,7 @@
  * the small model of assets/letters-base learns to answer a letter with JSON; `--model X --data rows.jsonl` takes your own.
  */
 import { parseArgs } from "node:util";
+import * as letters from "./examples/letters/mod.ts";
 import { type DeviceChoice, lora, openDevice } from "./mod.ts";
 import { loadModel, type WeightDType } from "./models/mod.ts";
 import * as t from "./train/mod.ts";
@@ -31,7 +32,7 @@ await t.reportErrors(async ({ print, warn }) => {
   say(`model     ${flags.model}: ${t.describeModel(model)}`);
   for (const note of model.notes) warn(`note: ${flags.model}: ${note}`);
   const tokenizer = model.tokenizer();
-  const task = flags.data ? t.fileTask(flags.data, tokenizer, model.sizes) : t.lettersTask(tokenizer);
+  const task = flags.data ? letters.fileTask(flags.data, tokenizer, model.sizes) : letters.lettersTask(tokenizer);
   const plan = { ...task.settings, steps: steps ?? task.settings.steps };
   say(`data      ${task.description}`);
 
@@ -43,8 +44,8 @@ await t.reportErrors(async ({ print, warn }) => {
   const answer = t.answerer(model, tokenizer, task);
   const prompts = task.test.map((row) => row.prompt);
   const before = await answer(model.params, prompts);
-  const scoreBefore = t.scoreAnswers(before, task.test);
-  if (prompts.length > 0) say(`before    ${t.describeScore(scoreBefore)}`);
+  const scoreBefore = letters.scoreAnswers(before, task.test);
+  if (prompts.length > 0) say(`before    ${letters.describeScore(scoreBefore)}`);
 
   using interrupt = t.onInterrupt();
   const bar = t.progressBar(plan.steps);
@@ -65,14 +66,14 @@ await t.reportErrors(async ({ print, warn }) => {
 
   const merged = t.mergeParams(tuned, run.trainable);
   const after = await answer(merged, prompts);
-  const scoreAfter = t.scoreAnswers(after, task.test);
+  const scoreAfter = letters.scoreAnswers(after, task.test);
   if (prompts.length > 0) {
-    say(`after     ${t.describeScore(scoreAfter)}\n${t.sideBySide(task.test.slice(0, 3), before, after)}`);
+    say(`after     ${letters.describeScore(scoreAfter)}\n${letters.sideBySide(task.test.slice(0, 3), before, after)}`);
   }
   say(`loss      ${run.losses[0].toFixed(4)} at first, ${run.losses.at(-1)!.toFixed(4)} at the end`);
   say(`adapter   ${flags.out}: ${t.describeSizes(flags.out, model.params)}`);
   say(`memory    ${memory.describe()}`);
   say(`merging   ${t.describeMergeChecks(await t.checkMerge(tuned, run.trainable, merged))}`);
-  say(`try it    deno task generate --adapter ${flags.out} "${t.ownLetter}"`);
+  say(`try it    deno task generate --adapter ${flags.out} "${letters.ownLetter}"`);
   if (flags.json) print(JSON.stringify({ before: scoreBefore, after: scoreAfter, losses: run.losses }));
 });

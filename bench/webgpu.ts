@@ -16,7 +16,7 @@ import { trace } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
 import { build } from "../kernels/runtime/compile.ts";
 import { bytesOf } from "../kernels/explain/describe.ts";
-import type { DeviceBuffer } from "../kernels/device/device.ts";
+import type { DeviceBuffer } from "../kernels/device/executable.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
 import { jit, read } from "../kernels/runtime/jit.ts";
 import { median, quartiles, row } from "./alternate.ts";

@@ -17,7 +17,7 @@ import { grad, valueAndGrad } from "../core/transforms/grad.ts";
 import { build } from "../kernels/runtime/compile.ts";
 import { bytesOf } from "../kernels/explain/describe.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
-import type { DeviceBuffer } from "../kernels/device/device.ts";
+import type { DeviceBuffer } from "../kernels/device/executable.ts";
 import { emitWgsl } from "../kernels/wgsl/emit.ts";
 
 const runs = 5;

@@ -5,7 +5,9 @@ import { metricsFile, readMetrics } from "../train/watch/metrics.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
 import { reportHtml } from "../report/html_report.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
-import { reportFile } from "./train_watch.ts";
+
+/** The name of the report in a run's folder. */
+export const reportFile = "report.html";
 
 const table = {
   out: { kind: "text", value: "FILE", help: `Where the page goes; by default ${reportFile} beside the metrics` },

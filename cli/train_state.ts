@@ -8,7 +8,8 @@ import { reportEnd } from "../report/describe.ts";
 import type { RunWatch } from "../train/watch/watch_run.ts";
 import type { Terminal } from "./command.ts";
 import { writeLabels } from "./open_model.ts";
-import { reportFile, tryReport } from "./train_watch.ts";
+import { reportFile } from "./report.ts";
+import { tryReport } from "./train_watch.ts";
 
 /**
  * Refuses to begin in the folder of a run, and to go on where there is none.

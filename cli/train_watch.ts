@@ -11,9 +11,6 @@ import type { Trainee } from "../train/trainee.ts";
 import type { Terminal } from "./command.ts";
 import type { PredictiveModel } from "./open_model.ts";
 
-/** The name of the report in a run's folder. */
-export const reportFile = "report.html";
-
 /** How else a model can be trained: with packed weights, with blocks that are computed twice. */
 interface Otherwise {
   readonly packed: boolean;

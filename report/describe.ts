@@ -9,7 +9,6 @@ import { flatten } from "../core/tree.ts";
 import type { Match } from "../lora/mod.ts";
 import type { TrainResult } from "../train/loop.ts";
 import type { MergeCheck } from "../formats/merge.ts";
-import type { Score } from "../examples/letters/score.ts";
 import { Interrupted } from "./errors.ts";
 
 /** 1234567 as `1,234,567`. */
@@ -50,26 +49,6 @@ export function describeTrainable(trainable: unknown, params: unknown): string {
   const trained = sizeOfTree(trainable).count;
   const all = trained + sizeOfTree(params).count;
   return `trainable ${count(trained)} of ${count(all)} (${(100 * trained / all).toFixed(2)} %)`;
-}
-
-/** `JSON with exactly the keys 98 of 100, all values right 96 of 100`. */
-export function describeScore({ keys, values, of }: Score): string {
-  return `JSON with exactly the keys ${keys} of ${of}, all values right ${values} of ${of}`;
-}
-
-/** Letters with the answers before and after, for reading side by side. */
-export function sideBySide(
-  rows: readonly { readonly text: string }[],
-  before: readonly string[],
-  after: readonly string[],
-): string {
-  const line = (text: string) => {
-    const flat = text.trim().replaceAll("\n", " ⏎ ");
-    return flat.length > 200 ? `${flat.slice(0, 200)} …` : flat;
-  };
-  return rows.map(({ text }, i) =>
-    `  letter   ${line(text)}\n    before ${line(before[i])}\n    after  ${line(after[i])}`
-  ).join("\n");
 }
 
 /**

@@ -1,6 +1,7 @@
 /** A device that fails when it is told to: what is above it must clean up after itself. */
 import { DeviceError } from "../core/errors.ts";
-import { type Device, type DeviceBuffer, RunError } from "../kernels/device/device.ts";
+import type { Device } from "../kernels/device/device.ts";
+import { type DeviceBuffer, RunError } from "../kernels/device/executable.ts";
 import type { CachedProgram, Programs } from "../kernels/device/program_cache.ts";
 
 /** What fails next: the allocation after so many others, a run in its middle, or nothing. */

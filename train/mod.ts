@@ -57,9 +57,6 @@ export {
   type Verdict,
 } from "./watch/early_stopping.ts";
 export { type EvaluateOptions, type Evaluation, evaluator } from "./evaluate.ts";
-export { systemPrompt as letterInstruction } from "../examples/letters/real.ts";
-export type { LetterValues } from "../examples/letters/letters.ts";
-export { type Score, scoreAnswers } from "../examples/letters/score.ts";
 export { type Checkpoints, train, type TrainOptions, type TrainResult } from "./loop.ts";
 export {
   type AnyTuned,
@@ -97,12 +94,10 @@ export {
   describeMatches,
   describeMergeChecks,
   describeModel,
-  describeScore,
   describeSizes,
   describeTrainable,
   memoryWatch,
   reportEnd,
-  sideBySide,
   sizeOfTree,
   wholeNumber,
 } from "../report/describe.ts";
@@ -111,15 +106,6 @@ export type { Output } from "../core/host/output.ts";
 export type { Row, RowKind } from "../data/rows.ts";
 export { type AnyLoaded, saveModel, type SaveModelOptions } from "../formats/save_model.ts";
 export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./options/schedule.ts";
-export {
-  fileTask,
-  lettersTask,
-  ownLetter,
-  realLettersTask,
-  type Task,
-  type TaskSettings,
-  type TestRow,
-} from "../examples/letters/tasks.ts";
 export { type Trainee, wholeModel } from "./trainee.ts";
 export { type Unmerged, unmergedSteps } from "../formats/unmerged.ts";
 export type { StepLine, Stop, Watch } from "./watch/watch.ts";

@@ -6,6 +6,7 @@
 import { lora, openDevice } from "@lowrank/lowrank";
 import { loadModel } from "@lowrank/lowrank/models";
 import * as t from "@lowrank/lowrank/train";
+import * as letters from "../../examples/letters/mod.ts";
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
 
@@ -15,7 +16,7 @@ const ranks = [1, 2, 4, 8, 16], batch = 6;
 using device = await openDevice("cpu");
 using model = await loadModel("assets/letters-base", { device });
 const tokenizer = model.tokenizer();
-const task = t.lettersTask(tokenizer);
+const task = letters.lettersTask(tokenizer);
 const data = Array.from({ length: steps * batch }, (_, i) => task.examples.at(i)!);
 const test = task.test.slice(0, testRows);
 const prompts = test.map(({ prompt }) => prompt);
@@ -29,7 +30,7 @@ interface Found {
   /** Bytes of the adapter's numbers, f32. */
   readonly bytes: number;
   readonly loss: number;
-  readonly score: t.Score;
+  readonly score: letters.Score;
 }
 const found: Found[] = [];
 for (const r of ranks) {
@@ -38,9 +39,9 @@ for (const r of ranks) {
   const run = await t.train<any, any>(tuned, { ...task.settings, steps, batch, data, onStep: bar.update });
   bar.end();
   const { loss } = await t.evaluator<any, any>(tuned, kept)(run.trainable);
-  const score = t.scoreAnswers(await answer(t.mergeParams(tuned, run.trainable), prompts), test);
+  const score = letters.scoreAnswers(await answer(t.mergeParams(tuned, run.trainable), prompts), test);
   found.push({ rank: r, bytes: t.sizeOfTree(run.trainable).bytes, loss, score });
-  console.log(`rank ${r}: loss ${loss.toFixed(4)}, ${t.describeScore(score)}`);
+  console.log(`rank ${r}: loss ${loss.toFixed(4)}, ${letters.describeScore(score)}`);
 }
 
 const share = ({ score }: Found) => `${(100 * score.values / score.of).toFixed(0)} %`;

@@ -33,3 +33,23 @@ function parseObject(text: string): Record<string, unknown> | null {
     return null; // an answer that is no JSON is a wrong answer, which the score counts
   }
 }
+
+/** `JSON with exactly the keys 98 of 100, all values right 96 of 100`. */
+export function describeScore({ keys, values, of }: Score): string {
+  return `JSON with exactly the keys ${keys} of ${of}, all values right ${values} of ${of}`;
+}
+
+/** Letters with the answers before and after, for reading side by side. */
+export function sideBySide(
+  rows: readonly { readonly text: string }[],
+  before: readonly string[],
+  after: readonly string[],
+): string {
+  const line = (text: string) => {
+    const flat = text.trim().replaceAll("\n", " ⏎ ");
+    return flat.length > 200 ? `${flat.slice(0, 200)} …` : flat;
+  };
+  return rows.map(({ text }, i) =>
+    `  letter   ${line(text)}\n    before ${line(before[i])}\n    after  ${line(after[i])}`
+  ).join("\n");
+}

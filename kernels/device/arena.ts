@@ -1,4 +1,5 @@
-import type { Device, DeviceBuffer } from "./device.ts";
+import type { Device } from "./device.ts";
+import type { DeviceBuffer } from "./executable.ts";
 
 /**
  * The memory for what programs compute on the way. One serves all programs of a device, since each runs to its end before

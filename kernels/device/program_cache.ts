@@ -1,6 +1,6 @@
 import { Identities } from "../../core/identity.ts";
 import type { Program } from "../ir/kernel.ts";
-import type { Device, Executable } from "./device.ts";
+import type { Executable } from "./executable.ts";
 
 /** A program of a device's. Whoever wants to run it again keeps it, and makes it anew once it has had to go. */
 export interface CachedProgram {
@@ -33,7 +33,7 @@ export class Programs {
   #clock = 0;
   #bytes = 0;
 
-  constructor(private readonly device: Pick<Device, "compile" | "kernelBytes">) {}
+  constructor(private readonly device: { compile(program: Program): Executable; readonly kernelBytes: number }) {}
 
   /** About the bytes that all of them take, but for their arena. */
   get bytes(): number {

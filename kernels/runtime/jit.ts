@@ -12,7 +12,8 @@ import { avalOf, trace } from "../../core/trace.ts";
 import { flatten, type FlatTree } from "../../core/tree.ts";
 import { buildOptimised, capturesOf, optimise } from "./compile.ts";
 import { openCpu } from "../device/cpu/cpu.ts";
-import type { Device, DeviceBuffer } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
+import type { DeviceBuffer } from "../device/executable.ts";
 import { type Compiled, launch, type Leaf } from "./launch.ts";
 
 /** How a function is compiled. */

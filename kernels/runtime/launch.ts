@@ -2,7 +2,8 @@
 import type { Aval } from "../../core/aval.ts";
 import { OptionError } from "../../core/errors.ts";
 import { Tensor, upload } from "../../core/tensor.ts";
-import { type Device, type DeviceBuffer, RunError } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
+import { type DeviceBuffer, RunError } from "../device/executable.ts";
 import type { CachedProgram } from "../device/program_cache.ts";
 
 /** What a jitted function is given: a number is rank-0 f32 data. */

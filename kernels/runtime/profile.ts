@@ -6,7 +6,8 @@ import { Tensor } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { flatten } from "../../core/tree.ts";
 import { build } from "./compile.ts";
-import type { Device, DeviceBuffer } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
+import type { DeviceBuffer } from "../device/executable.ts";
 import { type ExplainOptions, printPage } from "../explain/explain.ts";
 
 /**

@@ -1,5 +1,5 @@
 import { DeviceError } from "../../../core/errors.ts";
-import type { DeviceBuffer } from "../device.ts";
+import type { DeviceBuffer } from "../executable.ts";
 
 /** Memory that one GPUBuffer holds; `serial` tells it from every other of its device. */
 export class WebGpuBuffer implements DeviceBuffer {

@@ -3,7 +3,7 @@ import { DeviceError } from "../../../core/errors.ts";
 import type { BufferRef, Kernel, Program, Step } from "../../ir/kernel.ts";
 import { emitWgsl } from "../../wgsl/emit.ts";
 import type { WgslShader } from "../../wgsl/shader.ts";
-import type { DeviceBuffer, Executable } from "../device.ts";
+import type { DeviceBuffer, Executable } from "../executable.ts";
 import type { TileConfig } from "../../wgsl/tile.ts";
 import type { Failures } from "./failures.ts";
 import { formatMiB, roundUp, type WebGpuBuffer, type WebGpuMemory } from "./memory.ts";

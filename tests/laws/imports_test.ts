@@ -1,0 +1,70 @@
+/** How the sources import each other: one way through the rooms, never in a circle, nothing of the examples. */
+import { assert, assertEquals } from "@std/assert";
+import { dirname, join } from "node:path/posix";
+
+const root = new URL("../../", import.meta.url);
+
+/** What each room may import beside itself. An entry (`mod.ts`, `train/mod.ts`) gathers what it exports from every room. */
+const rooms: Record<string, readonly string[]> = {
+  core: [],
+  lora: ["core"],
+  kernels: ["core"],
+  models: ["core"],
+  data: ["core", "models"],
+  formats: ["core", "lora", "kernels", "models"],
+  train: ["core", "lora", "kernels", "models", "data", "formats"],
+  report: ["core", "lora", "kernels", "models", "data", "formats", "train"],
+  cli: ["core", "lora", "kernels", "models", "data", "formats", "train", "report"],
+  testing: ["core", "lora", "kernels", "models"],
+};
+const entries = ["mod.ts", "train/mod.ts", "testing/mod.ts", "cli.ts"];
+/** The longest that a file may be. */
+const mostLines = 400;
+
+function* filesUnder(folder: string): Generator<string> {
+  for (const { name, isDirectory } of Deno.readDirSync(new URL(folder, root))) {
+    if (isDirectory) yield* filesUnder(`${folder}${name}/`);
+    else if (name.endsWith(".ts")) yield `${folder}${name}`;
+  }
+}
+
+const files = [...Object.keys(rooms).flatMap((room) => [...filesUnder(`${room}/`)]), "mod.ts", "cli.ts"];
+const sources = files.filter((file) => !file.endsWith("_test.ts"));
+const text = (file: string) => Deno.readTextFileSync(new URL(file, root));
+const imports = new Map(sources.map((file) => [
+  file,
+  [...text(file).matchAll(/(?:\bfrom|\bimport\(?)\s*"(\.{1,2}\/[^"]+\.ts)"/g)].map(([, path]) =>
+    join(dirname(file), path)
+  ),
+]));
+
+Deno.test("a room imports only from the rooms before it", () => {
+  assert(sources.length > 200, `${sources.length} files were found`);
+  const wrong = [...imports].flatMap(([file, paths]) => {
+    const [room] = file.split("/");
+    if (entries.includes(file)) {
+      return paths.filter((path) => !(path.split("/")[0] in rooms)).map((path) => `${file} imports ${path}`);
+    }
+    return paths.filter((path) => ![room, ...rooms[room]].includes(path.split("/")[0])).map((path) =>
+      `${file} imports ${path}`
+    );
+  });
+  assertEquals(wrong, []);
+});
+
+Deno.test("no file imports itself, by way of others either", () => {
+  const circles: string[] = [], done = new Set<string>();
+  const walk = (file: string, way: readonly string[]) => {
+    if (way.includes(file)) return void circles.push([...way.slice(way.indexOf(file)), file].join(" → "));
+    if (done.has(file)) return;
+    for (const next of imports.get(file) ?? []) walk(next, [...way, file]);
+    done.add(file);
+  };
+  for (const file of sources) walk(file, []);
+  assertEquals(circles, []);
+});
+
+Deno.test(`no file has more than ${mostLines} lines`, () => {
+  const long = files.map((file) => [file, text(file).split("\n").length - 1] as const).filter(([, n]) => n > mostLines);
+  assertEquals(long, []);
+});
