@@ -163,5 +163,9 @@ Deno.test("diff tells options, tensors and shapes apart, and takes two of a kind
   assertEquals(result.options.map((o: any) => o.key), ["fan_in_fan_out", "lora_alpha", "r"]);
   const same = await run(diff, `${multi}/one`, `${multi}/one`, "--all");
   assertEquals([same.result.equal, same.result.tensors.length], [true, 4]);
-  await assertRejects(() => run(diff, `${multi}/one`, `${cases}/gpt2-base/model`), FileError, "give two of a kind");
+  await assertRejects(
+    () => run(diff, `${multi}/one`, `${cases}/gpt2-base/model`),
+    FileError,
+    "give two of the same kind",
+  );
 });

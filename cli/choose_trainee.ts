@@ -38,8 +38,8 @@ export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): 
       "is for adapters, and --full trains all of the model: leave one of them out",
     ]
     : adapter === undefined
-    ? [ofOld, "is for an --adapter begun with, and none is named: leave it out"]
-    : [shaping, "is decided by the --adapter begun with: leave one of them out"];
+    ? [ofOld, "is for an --adapter to start from, and none is named: leave it out"]
+    : [shaping, "is set by the --adapter to start from: leave one of them out"];
   const given = unused.find((name) => flags[name] !== undefined);
   if (given !== undefined) throw new UsageError(`--${writtenName(given)} ${reason}`);
 }

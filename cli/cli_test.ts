@@ -224,7 +224,7 @@ Deno.test("checkpoints that can't be written are said, and the run goes on to it
     for (const step of [3, 6]) {
       assertMatch(
         run.err,
-        new RegExp(`The checkpoint of step ${step} is not saved: .* a part of its path is a file.* The run goes on`),
+        new RegExp(`The checkpoint of step ${step} is not saved: .* a part of its path is a file.* The run continues`),
       );
     }
     assertEquals(JSON.parse(run.out).losses.length, 6);
@@ -252,7 +252,7 @@ Deno.test("an adapter is trained further, on another base only where that is ask
     });
     const refused = await lowrank(folder, [...further, "--overwrite"]);
     assertEquals(refused.code, 1);
-    assertStringIncludes(refused.err, "or ask for any base (anyBase: true, --any-base)");
+    assertStringIncludes(refused.err, "or allow any base (anyBase: true, --any-base)");
     const asked = await lowrank(folder, [...further, "--overwrite", "--any-base"]);
     assertEquals(asked.code, 0, asked.err);
   }));

@@ -28,7 +28,7 @@ export const command: Command = {
     table,
     example: "lowrank convert out/adapter --to gguf --out letters.gguf",
     more:
-      "ADAPTER is a folder of PEFT's or mlx-lm's, or llama.cpp's .gguf file. What a format can't say (a magnitude, a\n" +
+      "ADAPTER is a folder of PEFT's or mlx-lm's, or llama.cpp's .gguf file. What a format can't express (a magnitude, a\n" +
       "trained bias, a whole module) is refused by name: merge such an adapter first.",
   }),
   run: async (args, terminal) => {
@@ -64,7 +64,7 @@ export const command: Command = {
 function refuseOverwriting(adapter: string, out: string, to: string): void {
   if (pathKind(out) === null) return;
   if (pathKind(adapter) !== null && Deno.realPathSync(adapter) === Deno.realPathSync(out)) {
-    throw new FileError(`${out} is the adapter itself, which is not written over: choose another place.`);
+    throw new FileError(`${out} is the adapter itself, which is not overwritten: choose another place.`);
   }
   const other = pathKind(out) !== "folder" ? null : to === "mlx" ? "adapter_model.safetensors" : "adapters.safetensors";
   if (other !== null && pathKind(`${out}/${other}`) !== null) {

@@ -33,7 +33,7 @@ export const command: Command = {
     }
     const [one, two] = [a, b].map(isAdapterPlace);
     if (one !== two) {
-      throw new FileError(`${one ? a : b} is an adapter and ${one ? b : a} is not: give two of a kind.`);
+      throw new FileError(`${one ? a : b} is an adapter and ${one ? b : a} is not: give two of the same kind.`);
     }
     const found = one ? await diffAdapters(a, b, options.model) : await diffModels(a, b);
     report(a, b, found, options.all ?? false, terminal);

@@ -1,4 +1,4 @@
-/** `lowrank eval`: how well a model, with or without an adapter, predicts rows that are kept back. */
+/** `lowrank eval`: how well a model, with or without an adapter, predicts held-out rows. */
 import { LowrankError, OptionError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
@@ -42,7 +42,7 @@ const table = {
 
 export const command: Command = {
   name: "eval",
-  summary: "measure a model, with or without an adapter, on rows that are kept back",
+  summary: "measure a model, with or without an adapter, on held-out rows",
   usage: formatUsage({
     call: "eval --data PATH [--model PATH] [--adapter FOLDER] [OPTIONS]",
     table,

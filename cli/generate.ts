@@ -20,7 +20,7 @@ const table = {
   ...modelOptions,
   adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
   anyBase: anyBaseOption,
-  system: { kind: "text", help: "What a chat model is told first" },
+  system: { kind: "text", help: "The system message of a chat" },
   chat: { kind: "switch", default: true, help: "Write the text as a chat where the model has a template for that" },
   maxTokens: { kind: "whole", least: 1, default: 128, help: "The most tokens that are generated" },
   temperature: {

@@ -34,7 +34,7 @@ export function withSkipHint<T>(read: () => T): T {
     return read();
   } catch (error) {
     if (!(error instanceof BadRow)) throw error;
-    throw new DataError(`${error.message} Or leave such rows out with --skip-bad-rows.`);
+    throw new DataError(`${error.message} Or skip such rows with --skip-bad-rows.`);
   }
 }
 

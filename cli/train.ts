@@ -57,7 +57,7 @@ const ownOptions = {
     help: "Go on from the newest checkpoint in the output folder, with the options kept there",
   },
   dryRun: { kind: "switch", default: false, help: "Say what would be trained and how much memory it takes, and end" },
-  overwrite: { kind: "switch", default: false, help: "Begin anew though the output folder holds a run" },
+  overwrite: { kind: "switch", default: false, help: "Start over even if the output folder holds a run" },
 } as const satisfies OptionTable;
 
 const table = { ...trainOptions, ...ownOptions };
@@ -77,7 +77,7 @@ export const command: Command = {
       table,
     );
     if (resume && overwrite) {
-      throw new UsageError("resume and overwrite are both given: go on with the run that is there, or begin anew");
+      throw new UsageError("resume and overwrite are both given: continue the run that is there, or start over");
     }
     const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
     const config = resolveConfig(path === null ? {} : readConfig(path), flags);
@@ -182,7 +182,7 @@ async function runTraining(
   // A run may have ended between its last checkpoint and its adapter: then only that is left to do.
   if (snapshot && snapshot.step >= steps) {
     terminal.say(
-      `done      all ${snapshot.step} steps were made; the result is saved again. --steps with a larger number goes on`,
+      `done      all ${snapshot.step} steps were made; the result is saved again. --steps with a larger number continues`,
     );
   }
   using model = await opened.load();
@@ -251,7 +251,7 @@ async function trainTo(out: string, ...[trainee, options]: Parameters<typeof tra
   } catch (error) {
     if (!(error instanceof BadRow)) throw error;
     throw new DataError(
-      `${error.message} The run until then is kept: lowrank train --resume --skip-bad-rows --out ${out} goes on without ` +
+      `${error.message} The run until then is kept: lowrank train --resume --skip-bad-rows --out ${out} continues without ` +
         "such rows.",
     );
   }

@@ -25,7 +25,7 @@ export function refuseOtherRun(
   if (resume && last === undefined) throw noCheckpoint(out);
   if (resume || overwrite || last === undefined) return;
   throw new OptionError(
-    `${out} holds a run with a checkpoint of step ${last}: add --resume to go on with it, --overwrite to begin anew, or ` +
+    `${out} holds a run with a checkpoint of step ${last}: add --resume to continue it, --overwrite to start over, or ` +
       `choose another --out.`,
   );
 }
@@ -35,7 +35,7 @@ export const checkpointFolder = "checkpoints";
 
 function noCheckpoint(out: string): FileError {
   return new FileError(
-    `There is no checkpoint in ${out}/${checkpointFolder} to resume from: leave --resume out to begin.`,
+    `There is no checkpoint in ${out}/${checkpointFolder} to resume from: leave --resume out to start.`,
   );
 }
 
@@ -63,14 +63,14 @@ export function tolerantMetrics(log: MetricsLog, terminal: Terminal): MetricsLog
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
         failed = true;
-        terminal.warn(`${error.message} No more metrics are written; the run goes on.`);
+        terminal.warn(`${error.message} No more metrics are written; the run continues.`);
       }
     },
     [Symbol.dispose]: () => log[Symbol.dispose](),
   };
 }
 
-/** When to save, and what is said where that fails: a run goes on without a checkpoint rather than end. */
+/** When to save, and what is said where that fails: a run continues without a checkpoint rather than end. */
 export function keepCheckpoints(
   store: CheckpointStore,
   { saveEvery }: TrainConfig,
@@ -82,11 +82,11 @@ export function keepCheckpoints(
     save: async (snapshot, params) => {
       try {
         for (const note of await store.save(snapshot, params, watch.best?.step ?? null)) {
-          terminal.warn(`An old checkpoint stays: ${note} The run goes on.`);
+          terminal.warn(`An old checkpoint stays: ${note} The run continues.`);
         }
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
-        terminal.warn(`The checkpoint of step ${snapshot.step} is not saved: ${error.message} The run goes on.`);
+        terminal.warn(`The checkpoint of step ${snapshot.step} is not saved: ${error.message} The run continues.`);
       }
     },
   };
@@ -95,9 +95,9 @@ export function keepCheckpoints(
 /** Where a run can be gone on with, after one that could not write all that it wanted to. */
 function describeNewest(store: CheckpointStore, out: string): string {
   const newest = store.steps().at(-1);
-  if (newest === undefined) return `No checkpoint is in ${out}/checkpoints, so that nothing can go on from there.`;
+  if (newest === undefined) return `No checkpoint is in ${out}/checkpoints, so nothing can continue from there.`;
   return `The last whole state is the checkpoint of step ${newest} in ${out}/checkpoints: lowrank train --resume --out ` +
-    `${out} goes on from there.`;
+    `${out} continues from there.`;
 }
 
 /** Writes the result and says how the run went. */
@@ -150,6 +150,6 @@ export async function finish(
   await tryReport(`${out}/${metricsFile}`, `${out}/${reportFile}`, terminal);
   if ((end === "done" || interrupted) && store.steps().at(-1) !== step) {
     terminal.warn(`note: ${describeNewest(store, out)}`);
-  } else if (interrupted) terminal.say(`resuming  lowrank train --resume --out ${out} goes on after step ${step}`);
+  } else if (interrupted) terminal.say(`resuming  lowrank train --resume --out ${out} continues after step ${step}`);
   reportEnd(end, steps, out);
 }

@@ -95,7 +95,7 @@ for (const [name, { model: base_, options, labels, reads }] of Object.entries(ki
       const label = labels?.[1] ?? "LABEL_1";
       Deno.writeTextFileSync(rows, JSON.stringify(reads ? { text: "ab", label } : { prompt: "a", completion: "b" }));
       const measuring = () => run(evaluate, "--adapter", adapter, "--model", model, "--data", rows, ...cpu);
-      if (name === "one of an encoder") await assertRejects(measuring, FileError, "continues none");
+      if (name === "one of an encoder") await assertRejects(measuring, FileError, "generates none");
       else assert(Number.isFinite((await measuring()).loss));
       if (reads) {
         await assertRejects(() => run(generate, "--adapter", adapter, ...cpu, "hi"), OptionError, "classifier");

@@ -50,7 +50,7 @@ export function findSplits(path: string): Splits {
   const train = findSplit(path, "train");
   if (train === undefined) {
     throw new DataError(
-      `${path} has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.`,
+      `${path} has no train.jsonl or train.txt: give a folder with train, and optionally valid and test, or one file.`,
     );
   }
   return { train, valid: findSplit(path, "valid"), test: findSplit(path, "test") };
@@ -77,7 +77,7 @@ function besides(path: string): Pick<Splits, "besides"> {
 const maxRows = 2 ** 26, maxTextLength = 2 ** 22;
 
 /**
- * Opens a file of data: `.jsonl` (a row a line) or `.txt` (one text, cut into runs of `context` tokens). Every line is
+ * Opens a file of data: `.jsonl` (one row per line) or `.txt` (one text, cut into runs of `context` tokens). Every line is
  * parsed at once; rows of a large file are tokenised later, when they are asked for.
  *
  * @throws {FileError} where the file can't be read
@@ -86,7 +86,7 @@ const maxRows = 2 ** 26, maxTextLength = 2 ** 22;
 export function openData(path: string, tokenizer: TextTokenizer, options: DataOptions): DataSet {
   if (!/\.(jsonl|txt)$/.test(path)) {
     throw new DataError(
-      `Cannot read data from ${path}: its name must end in .jsonl (a row a line) or .txt (plain text)${
+      `Cannot read data from ${path}: its name must end in .jsonl (one row per line) or .txt (plain text)${
         remedyOf(path)
       }.`,
     );

@@ -61,7 +61,7 @@ Deno.test("a line too long to hold is refused by its number, or left out where b
   for (const content of [`{"text":"one"}\n${long}\n{"text":"two"}\n`, `{"text":"one"}\n{"text":"two"}\n${long}`]) {
     const line = content.endsWith("}") ? 3 : 2;
     for (const streamAbove of [0, 2 ** 40]) {
-      const refused = `line ${line} has more than 64 MB: give one row a line.`;
+      const refused = `line ${line} has more than 64 MB: give one row per line.`;
       assertThrows(() => load("rows.jsonl", content, all, { streamAbove }), DataError, refused);
       load("rows.jsonl", content, (data) => {
         assertEquals(texts(data), ["one", "two"]);
@@ -98,8 +98,8 @@ Deno.test("bad data is refused with the file, the line and the mend", () => {
       '"question" is called "prompt" here, "answer" is called "completion"',
     ],
     ["rows.jsonl", '{"prompt":[],"completion":[]}', 'go into one list: {"messages": […]}'],
-    ["rows.jsonl", '[{"text":"a"}]', "line 1 is a list: a .jsonl file has one object a line"],
-    ["rows.jsonl", '[\n{"text":"a"}\n]', "line 1 begins a list: a .jsonl file has one object a line"],
+    ["rows.jsonl", '[{"text":"a"}]', "line 1 is a list: a .jsonl file has one object per line"],
+    ["rows.jsonl", '[\n{"text":"a"}\n]', "line 1 begins a list: a .jsonl file has one object per line"],
     ["rows.json", "[]", "jq -c '.[]' makes lines of a JSON array"],
     ["rows.jsonl", '{"messages":[{"role":"user","content":7}]}', "line 1 is an object"],
     [

@@ -120,7 +120,7 @@ function rowEncoder(tokenizer: TextTokenizer, options: DataOptions): (row: Row, 
     if (isLong && overflow === "error") {
       const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;
       throw new BadRow(
-        `${place} has ${length} tokens and ${limit} shorten the row, or have it cut by --overflow cut or chunk.`,
+        `${place} has ${length} tokens and ${limit} shorten the row, or use --overflow cut or chunk.`,
       );
     }
     const pieces = isLong && overflow !== "error" ? cutInto(example, most, overflow, place) : [example];

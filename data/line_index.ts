@@ -18,7 +18,7 @@ class LongLine implements Line {
   constructor(readonly path: string, readonly offset: number, readonly number: number) {}
   get bytes(): never {
     throw new BadRow(
-      `${this.path} line ${this.number} has more than ${maxLineBytes / 2 ** 20} MB: give one row a line.`,
+      `${this.path} line ${this.number} has more than ${maxLineBytes / 2 ** 20} MB: give one row per line.`,
     );
   }
 }

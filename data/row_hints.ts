@@ -49,7 +49,7 @@ export function describeMisfit(value: unknown): string {
 
 /** How a file that is one JSON array becomes lines. */
 export const onePerLine =
-  "a .jsonl file has one object a line, without brackets and commas around them (jq -c '.[]' makes them of an array)";
+  "a .jsonl file has one object per line, without brackets and commas around them (jq -c '.[]' makes them of an array)";
 
 function remedyOf(row: Json, keys: readonly string[]): string {
   const other = others.find(({ fits }) => fits(row));

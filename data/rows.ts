@@ -57,7 +57,7 @@ const kinds: readonly {
       const lists = ["tools", "documents"].filter((key) => row[key] !== undefined && row[key] !== null);
       for (const key of lists) {
         if (!Array.isArray(row[key])) {
-          throw new BadRow(`${place} has ${key} that are no list: give a list of objects, not ${typeof row[key]}.`);
+          throw new BadRow(`${place} has ${key} that are not a list: give a list of objects, not ${typeof row[key]}.`);
         }
       }
       return { messages, ...Object.fromEntries(lists.map((key) => [key, row[key]])) };
@@ -84,7 +84,7 @@ export function parseRow(source: string, place: string): ParsedRow {
     value = JSON.parse(source);
   } catch (error) {
     if (/^\s*\[\s*$/.test(source)) throw new DataError(`${place} begins a list: ${onePerLine}.`);
-    throw new BadRow(`${place} is not JSON (${(error as Error).message}): mend the line or take it out.`);
+    throw new BadRow(`${place} is not JSON (${(error as Error).message}): fix the line or remove it.`);
   }
   const json = Object(value) as Json;
   const found = kinds.find(({ fits }) => fits(json));

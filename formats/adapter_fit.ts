@@ -94,7 +94,7 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
   }
   if (modules.size === 0) {
     throw new FileError(
-      `${adapter.path} is not for this model. ${listed("Modules that the model has not", modulesOf(adapter))}` +
+      `${adapter.path} is not for this model. ${listed("Modules that the model does not have", modulesOf(adapter))}` +
         `Use the model that it was trained on.`,
     );
   }

@@ -135,7 +135,7 @@ Deno.test("DoRA goes to mlx-lm with its magnitudes and not to llama.cpp", () =>
     assertThrows(
       () => writeGgufAdapter(`${folder}/a.gguf`, adapter, llama),
       FileError,
-      "what llama.cpp's adapter format can't say. Without a place there (6): base_model.model.model.layers.0.mlp.down_",
+      "what llama.cpp's adapter format can't express. Without a place there (6): base_model.model.model.layers.0.mlp.down_",
     );
   }));
 
@@ -170,7 +170,7 @@ Deno.test("what a format would change silently is refused", () =>
     refused("gpt2-lora-modules-to-save", gpt2, "Without a place there (1): base_model.model.lm_head.weight");
     refused("gpt2-lora-basic", llama, "Modules that llama.cpp has no name for there (2): transformer.h.0.attn.c_attn");
     const pissa = readAdapter(`${goldens}/gpt2-lora-pissa/pissa_trained`);
-    assertThrows(() => writeGgufAdapter(at, pissa, gpt2), FileError, "was started by PiSSA");
+    assertThrows(() => writeGgufAdapter(at, pissa, gpt2), FileError, "was initialised by PiSSA");
     writeGgufAdapter(at, golden("llama-lora-embed"), configOf("llama-base", { tie_word_embeddings: false }));
     const { tensors } = readGguf(memoryBytes(at, Deno.readFileSync(at)));
     assertEquals(tensors.get("token_embd.weight.lora_a")!.shape, [300, 8]); // rows are looked up

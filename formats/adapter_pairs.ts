@@ -45,7 +45,7 @@ export function scaledPairs(
   const foreign = tensors.filter(({ part }) => !known.includes(part)).map(({ key }) => key);
   if (foreign.length > 0) {
     throw new FileError(
-      `${path} has what ${format} can't say. ${listed("Without a place there", foreign)}Merge it into its base ` +
+      `${path} has what ${format} can't express. ${listed("Without a place there", foreign)}Merge it into its base ` +
         `(lowrank merge) and convert the merged model.`,
     );
   }

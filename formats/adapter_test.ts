@@ -117,16 +117,16 @@ Deno.test("every key of PEFT's configuration is used, says nothing of the result
       Deno.writeTextFileSync(path, JSON.stringify({ ...plain, [key]: value }));
     const load = () => loadAdapter(`${folder}/adapter`, model);
     const refused: [key: string, value: unknown, words: string][] = [
-      ["init_lora_weights", "olora", "was started by OLoRA and belongs to what that left"],
+      ["init_lora_weights", "olora", "was initialised by OLoRA and belongs to the base"],
       ["init_lora_weights", "corda", "was started by CorDA"],
       ["init_lora_weights", "lora_ga", "was started by LoRA-GA"],
-      ["init_lora_weights", "loftq", "was started by LoftQ"],
-      ["init_lora_weights", "pissa_niter_4", "was started by PiSSA"],
+      ["init_lora_weights", "loftq", "was initialised by LoftQ"],
+      ["init_lora_weights", "pissa_niter_4", "was initialised by PiSSA"],
       ["init_lora_weights", "better", 'init_lora_weights is "better", which is not known here'],
       [
         "alora_invocation_tokens",
         [5, 6],
-        "alora_invocation_tokens is [5,6], and that is not computed here (activated LoRA",
+        "alora_invocation_tokens is [5,6], which has no counterpart here (activated LoRA",
       ],
       ["layer_replication", [[0, 1]], "layer_replication is [[0,1]]"],
       ["target_parameters", ["mlp.experts"], "target_parameters is"],

@@ -126,7 +126,7 @@ export function compareBases(adapter: string, recorded: BaseRecord, given: BaseR
       `${adapter} was trained on ${describeBase(recorded)}, and this base is ${
         describeBase(given)
       }: use the first, or ` +
-        `ask for any base (anyBase: true, --any-base) if these two are meant to be alike.`,
+        `allow any base (anyBase: true, --any-base) if the two are meant to be the same.`,
     );
   }
   if (recorded.dtype === given.dtype || isPacked(recorded.dtype as never) || isPacked(given.dtype as never)) return [];

@@ -115,7 +115,9 @@ export function readGgufAdapter(path: string, config: ModelConfig): AdapterFiles
   );
   if (wrong.length + halves.length > 0) {
     throw new FileError(
-      `${path} is no whole adapter for ${config.path}. ${listed("Missing", halves)}${listed("Unexpected", wrong)}` +
+      `${path} is not a complete adapter for ${config.path}. ${listed("Missing", halves)}${
+        listed("Unexpected", wrong)
+      }` +
         `Give the model that it was trained on.`,
     );
   }

@@ -120,7 +120,9 @@ export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFile
     .flatMap((module) => parts.map((part) => `${module}.${part}`)).filter((name) => !source.names.includes(name));
   if (unexpected.length + missing.length > 0) {
     throw new FileError(
-      `${path} is no whole adapter. ${listed("Missing", missing)}${listed("Unexpected", unexpected)}Save it again.`,
+      `${path} is not a complete adapter. ${listed("Missing", missing)}${
+        listed("Unexpected", unexpected)
+      }Save it again.`,
     );
   }
   const pairs = modules.map((name): ScaledPair => {

@@ -76,7 +76,7 @@ function isWeights(name: string): boolean {
 function refuseOwnFolder(folder: string, base: string): void {
   if (pathKind(folder) === null || pathKind(base) !== "folder") return;
   if (Deno.realPathSync(folder) === Deno.realPathSync(base)) {
-    throw new FileError(`${folder} is the folder of the base model, which is not written over: choose another folder.`);
+    throw new FileError(`${folder} is the folder of the base model, which is not overwritten: choose another folder.`);
   }
 }
 
@@ -170,7 +170,7 @@ function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<any>): Record<
   const rope = raw.rope_parameters as { rope_theta?: number; rope_type?: string } | undefined;
   if (rope?.rope_type === "factors") {
     throw new FileError(
-      `${path} has rotary factors of its own, which a config.json can't say: merge into the model's own folder from the hub.`,
+      `${path} has rotary factors of its own, which a config.json can't express: merge into the model's own folder from the hub.`,
     );
   }
   return {

@@ -25,20 +25,20 @@ export const optionNames: Readonly<Record<string, string>> = {
 /** PEFT's options that are not here, and why in one sentence. */
 export const refusedOptions: Readonly<Record<string, string>> = {
   fan_in_fan_out: "it is read from the model's own products",
-  loftq_config: "LoftQ's first values are not computed here: make them with PEFT and load the folder",
-  eva_config: "EVA's first values are not computed here: make them with PEFT and load the folder",
-  corda_config: "CorDA's first values are not computed here: make them with PEFT and load the folder",
-  lora_ga_config: "LoRA-GA's first values are not computed here: make them with PEFT and load the folder",
-  alora_invocation_tokens: "activated LoRA, which adapts only what follows its tokens, is not built",
+  loftq_config: "LoftQ's initial values are not computed here: make them with PEFT and load the folder",
+  eva_config: "EVA's initial values are not computed here: make them with PEFT and load the folder",
+  corda_config: "CorDA's initial values are not computed here: make them with PEFT and load the folder",
+  lora_ga_config: "LoRA-GA's initial values are not computed here: make them with PEFT and load the folder",
+  alora_invocation_tokens: "activated LoRA, which adapts only what follows its tokens, is not supported",
   layer_replication: "a model's layers are not repeated: write the model that has them twice",
   target_parameters: "only modules are adapted: name the module, or give the parameter a module of its own",
   megatron_config: "a model is on one device here: leave it out",
   megatron_core: "a model is on one device here: leave it out",
-  use_qalora: "QA-LoRA, which pools the inputs of groups, is not built",
-  qalora_group_size: "QA-LoRA, which pools the inputs of groups, is not built",
-  use_bdlora: "block-diagonal LoRA is not built",
-  arrow_config: "Arrow's routing between adapters is not built: choose adapters by row with applyPerExample",
-  monteclora_config: "MonteCLoRA's sampling is not built",
+  use_qalora: "QA-LoRA, which pools the inputs of groups, is not supported",
+  qalora_group_size: "QA-LoRA, which pools the inputs of groups, is not supported",
+  use_bdlora: "block-diagonal LoRA is not supported",
+  arrow_config: "Arrow's routing between adapters is not supported: choose adapters by row with applyPerExample",
+  monteclora_config: "MonteCLoRA's sampling is not supported",
   velora_config: "VeLoRA's compressed gradients are not built: checkpoint saves memory",
   kasa_config: "KaSA's singular values are not built",
 };
@@ -69,7 +69,7 @@ export function checkOptions(options: object): void {
     const own = Object.keys(optionNames).find((name) => optionNames[name] === snake(key));
     if (own !== undefined) throw new OptionError(`there is no option ${key}: it is called ${own} here`);
     const reason = refusedOptions[snake(key)];
-    if (reason !== undefined) throw new OptionError(`the option ${key} of PEFT is not taken: ${reason}`);
+    if (reason !== undefined) throw new OptionError(`the option ${key} of PEFT is not supported: ${reason}`);
     const near = nearest(key, Object.keys(optionNames));
     throw new OptionError(`there is no option ${key}${near === null ? "" : `: did you mean ${near}?`}`);
   }
@@ -85,7 +85,9 @@ function checkInit(init: unknown): void {
   }
   if (typeof init === "string" && Object.hasOwn(refusedInits, init)) {
     throw new OptionError(
-      `init "${init}": ${refusedInits[init]} is not computed here: make the first values with PEFT and load the folder`,
+      `init "${init}": ${
+        refusedInits[init]
+      } is not computed here: create the initial values with PEFT and load the folder`,
     );
   }
   if (typeof init !== "boolean") oneOf("init", init, [true, false, "gaussian"]);
@@ -94,6 +96,6 @@ function checkInit(init: unknown): void {
 function oneOf(what: string, value: unknown, known: readonly unknown[]): void {
   if (value === undefined || known.includes(value)) return;
   throw new OptionError(
-    `${what} is ${JSON.stringify(value)}, and known are ${known.map((x) => JSON.stringify(x)).join(", ")}`,
+    `${what} is ${JSON.stringify(value)}; supported: ${known.map((x) => JSON.stringify(x)).join(", ")}`,
   );
 }

@@ -113,7 +113,7 @@ Deno.test("first values: gaussian has the deviation 1/r, false draws both", () =
   assertEquals(values(true), values(undefined));
 });
 
-Deno.test("an option of PEFT's is answered with what it is called here, or why it is not built", () => {
+Deno.test("an option of PEFT's is answered with what it is called here, or why it is not supported", () => {
   assertEquals(refusal({ use_dora: true }), "there is no option use_dora: it is called dora here");
   assertEquals(refusal({ loraDropout: 0.1 }), "there is no option loraDropout: it is called dropout here");
   assertEquals(refusal({ dropot: 0.1 }), "there is no option dropot: did you mean dropout?");
@@ -123,13 +123,13 @@ Deno.test("an option of PEFT's is answered with what it is called here, or why i
     assertStringIncludes(refusal({ init }), `init "${init}": `);
     assertStringIncludes(
       refusal({ init }),
-      "is not computed here: make the first values with PEFT and load the folder",
+      "is not computed here: create the initial values with PEFT and load the folder",
     );
   }
   assertStringIncludes(refusal({ init: "pissa_niter_4" }), "call await pissa(model, …)");
-  assertEquals(refusal({ init: "zero" }), 'init is "zero", and known are true, false, "gaussian"');
-  assertEquals(refusal({ bias: "lora_only" }), 'bias is "lora_only", and known are "none", "all", "lora"');
-  assertEquals(refusal({ tie: "both" }), 'tie is "both", and known are "use", "all"');
+  assertEquals(refusal({ init: "zero" }), 'init is "zero"; supported: true, false, "gaussian"');
+  assertEquals(refusal({ bias: "lora_only" }), 'bias is "lora_only"; supported: "none", "all", "lora"');
+  assertEquals(refusal({ tie: "both" }), 'tie is "both"; supported: "use", "all"');
 });
 
 Deno.test("options that can't be together, or not on this module", () => {

@@ -80,7 +80,7 @@ function fullMatch(expression: RegExp | string): RegExp {
   try {
     return new RegExp(`^(?:${source})$`, flags.replace(/[gy]/g, ""));
   } catch {
-    throw new OptionError(`targets: "${source}" is no regular expression`);
+    throw new OptionError(`targets: "${source}" is not a regular expression`);
   }
 }
 

@@ -131,7 +131,7 @@ function curves({ steps, evaluations }: RunHistory): Html | null {
         ? ", thin as measured, thick smoothed"
         : ""}</span>
     ${marked.length > 0
-      ? html`<span class="key"><i class="evaluation"></i>rows kept back, the best in a circle</span>`
+      ? html`<span class="key"><i class="evaluation"></i>validation rows, the best in a circle</span>`
       : null}</figcaption>
     </figure>
     <div class="figures">

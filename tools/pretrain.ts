@@ -86,7 +86,7 @@ await reportErrors(async () => {
       console.log(`step ${done}: ${await readUnseen(state.params, done === steps ? 200 : 50, generate)}`);
     }
     await new Promise((resolve) => setTimeout(resolve)); // so that Ctrl-C is heard
-    if (interrupt.signal.aborted) throw new Interrupted(`Saved step ${done} in ${checkpoint}: go on with --resume`);
+    if (interrupt.signal.aborted) throw new Interrupted(`Saved step ${done} in ${checkpoint}: continue with --resume`);
   }
   bar.end();
   writeLetterModel(flags.out, letterModel, await hostLeaves(state.params));

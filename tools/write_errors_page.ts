@@ -6,7 +6,7 @@ export function errorsPage(): string {
   const parts = Object.entries(badInputs).map(([part, entries]) =>
     `## ${part}\n\n${entries.map(formatEntry).join("\n")}`
   );
-  return `# What can go wrong, and what is said then
+  return `# What can go wrong, and what the error says
 
 A mistake ends a command with one sentence on standard error and exit code 1; a command line that can't be read with
 exit code 2. Exit code 70 is a bug in lowrank: the stack is shown, and \`--debug\` shows it for mistakes, too. Exit code

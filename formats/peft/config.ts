@@ -125,7 +125,7 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
       throw new FileError(
         `${path} has the ${key} ${
           JSON.stringify(pattern)
-        }, which is no regular expression that is evaluated here (RE2's): mend it.`,
+        }, which is not a valid regular expression (RE2's syntax): fix it.`,
       );
     }
   }

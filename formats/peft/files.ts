@@ -64,7 +64,7 @@ export function readAdapter(folder: string): AdapterFiles {
   if (pathKind(path) === null) {
     throw new FileError(
       pathKind(`${folder}/adapter_model.bin`) === null
-        ? `${folder} has no ${weightsName}: bring the adapter's weights.`
+        ? `${folder} has no ${weightsName}: add the adapter's weights.`
         : `${folder} has adapter_model.bin, a pickle, which can run code when it is read, and is not opened: ` +
           `save the adapter as ${weightsName} (PEFT's save_pretrained does).`,
     );
@@ -83,7 +83,7 @@ export function readAdapter(folder: string): AdapterFiles {
   }
   if (unknown.length + other.length > 0) {
     throw new FileError(
-      `${path} has what PEFT's LoRA files do not have. ${listed("Unknown keys", unknown)}` +
+      `${path} has keys that PEFT's LoRA files do not have. ${listed("Unknown keys", unknown)}` +
         `${listed("Not of a float type that is read", other)}Save it again.`,
     );
   }

@@ -59,7 +59,11 @@ Deno.test("scaling follows alpha_pattern's first match and the tensor's own rank
   const two = config({ alpha_pattern: { "c_attn": 3, "h.1.attn.c_attn": 4 } });
   assertEquals(adapterScaling(two, "transformer.h.1.attn.c_attn", 1), 3);
   assertEquals(adapterScaling(config({ alpha_pattern: { "attn": 3 } }), "transformer.h.1.attn.c_attn", 1), 16);
-  assertThrows(() => config({ alpha_pattern: { "(": 3 } }), FileError, 'the alpha_pattern "(", which is no regular');
+  assertThrows(
+    () => config({ alpha_pattern: { "(": 3 } }),
+    FileError,
+    'the alpha_pattern "(", which is not a valid regular',
+  );
 });
 
 Deno.test("the modules that a configuration names are those of PEFT's rules", () => {

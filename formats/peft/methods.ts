@@ -45,7 +45,7 @@ export function refuseMethods(
       `${path} says ${key} is ${JSON.stringify(value)}, ${
         why === undefined
           ? "which is not known here and may change what the adapter computes: take the key out if it does not"
-          : `and that is not computed here (${why}): merge the adapter where it was made`
+          : `which has no counterpart here (${why}): merge the adapter where it was made`
       }.`,
     );
   }
@@ -61,11 +61,11 @@ export function changedBase({ init_lora_weights: init }: Readonly<Record<string,
 export function refuseChangedBase(path: string, config: Readonly<Record<string, unknown>>): void {
   const method = changedBase(config);
   if (method === null) return;
-  const from = method === "PiSSA" ? "" : " --initial FOLDER, the adapter as it was at first";
+  const from = method === "PiSSA" ? "" : " --initial FOLDER, the adapter before training";
   const mend = method === "LoftQ"
     ? "merge it into those where it was made"
     : `make it a plain adapter of the base first (lowrank convert ADAPTER --to plain${from})`;
   throw new FileError(
-    `${path} was started by ${method} and belongs to what that left of the base's weights: ${mend}.`,
+    `${path} was initialised by ${method} and belongs to the base's weights as that changed them: ${mend}.`,
   );
 }

@@ -11,7 +11,7 @@ import { changedBase, refuseChangedBase } from "./methods.ts";
 
 /**
  * An adapter of PiSSA, OLoRA, CorDA or LoRA-GA as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀
- * are what it started from. They are read from `initial`, the folder of the adapter as it was at first, or else, of PiSSA's,
+ * are what it started from. They are read from `initial`, the folder of the adapter before training, or else, of PiSSA's,
  * computed anew from the base's weights, which is exact only where they were not approximated (`pissa_niter_N`).
  *
  * @throws {FileError} when the adapter is plain, its start can't be had, or it does not fit the model
@@ -30,9 +30,9 @@ export async function plainFromPissa<P>(
   }
   if (method === "LoftQ") refuseChangedBase(adapter.path, adapter.config); // its start is on quantised weights
   if (initial === undefined && init !== "pissa") {
-    const why = method === "PiSSA" ? "which draws its singular vectors" : "whose first values are not computed here";
+    const why = method === "PiSSA" ? "which draws its singular vectors" : "whose initial values are not computed here";
     throw new FileError(
-      `${adapter.path} was started by ${init}, ${why}: give the folder of the adapter as it was at first (--initial FOLDER).`,
+      `${adapter.path} was initialised by ${init}, ${why}: give the folder of the adapter before training (--initial FOLDER).`,
     );
   }
   const trained = uploadAdapter(adapter, model, { residual: true });

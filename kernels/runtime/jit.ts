@@ -207,7 +207,7 @@ function checkPositions(donate: readonly number[], fixed: readonly number[]): vo
   for (const [name, positions] of Object.entries({ donate, static: fixed })) {
     const wrong = positions.find((at) => !Number.isInteger(at) || at < 0);
     if (wrong !== undefined) {
-      throw new OptionError(`${name} holds ${wrong}, which is no position of an argument: count from 0`);
+      throw new OptionError(`${name} holds ${wrong}, which is not the position of an argument: count from 0`);
     }
   }
   const both = donate.find((at) => fixed.includes(at));
@@ -253,7 +253,7 @@ function deviceOf(leaves: readonly Leaf[], paths: readonly string[]): Device | u
 function mixed(t: Tensor, what: string, other: { description: string }): DeviceError {
   return new DeviceError(
     `${what} (${formatAval(t.aval)}) lives on ${t.home.description}, but another one on ${other.description}: ` +
-      `bring them to one device first`,
+      `move them to one device first`,
   );
 }
 

@@ -91,7 +91,7 @@ Deno.test("what can't run says why", async () => {
   using one = await openCpu({ threads: 1 });
   using two = await openCpu({ threads: 1 });
   const f = jit((a: Value, b: Value) => add(a, b));
-  assertThrows(() => f(tensor(one, [1]), tensor(two, [1])), DeviceError, "bring them to one device first");
+  assertThrows(() => f(tensor(one, [1]), tensor(two, [1])), DeviceError, "move them to one device first");
   assertThrows(() => f(1, 2), DeviceError, "without a tensor");
   let kept: Value | undefined;
   jit((x: Value) => kept = add(x, 1))(tensor(one, [1]));

@@ -51,7 +51,7 @@ export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainabl
     }
     if (m.parts.length > 2) {
       throw new OptionError(
-        `"${path}" has more than A and B for parts of its outputs, which a file of PEFT's can't say`,
+        `"${path}" has more than A and B for parts of its outputs, which a file of PEFT's can't express`,
       );
     }
     const alike = parts.every((p) => p.match.scaling === m.match.scaling);

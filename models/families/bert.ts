@@ -73,7 +73,7 @@ export interface BertConfig {
   readonly eps: number;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 export function bertConfig(config: ModelConfig): BertConfig {
   oneOf(config, "position_embedding_type", ["absolute"], "absolute");
   demand(config, { is_decoder: false, add_cross_attention: false });

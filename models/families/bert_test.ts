@@ -82,8 +82,8 @@ Deno.test("packed documents, rows past the context and unbuilt configurations ar
       Deno.writeTextFileSync(`${folder}/config.json`, JSON.stringify({ ...config, ...keys }));
       await assertRejects(() => bert.load(folder, options), FileError, sentence);
     });
-  await refused({ position_embedding_type: "relative_key" }, "is relative_key, and known is absolute");
-  await refused({ hidden_act: "relu" }, "hidden_act is relu, and known are gelu, gelu_new, gelu_pytorch_tanh");
+  await refused({ position_embedding_type: "relative_key" }, "is relative_key; supported: absolute");
+  await refused({ hidden_act: "relu" }, "hidden_act is relu; supported: gelu, gelu_new, gelu_pytorch_tanh");
   await refused({ is_decoder: true }, "is_decoder is true, and only models with false can be built");
   await refused({ num_attention_heads: 5 }, "hidden_size is 48 and num_attention_heads 5: heads must divide the width");
   await refused({ quantization_config: { quant_method: "gptq" } }, "were quantised by gptq, which is not read");
@@ -96,5 +96,5 @@ Deno.test("a model of any kind is loaded as what its file says; an encoder conti
   assertEquals("embed" in encoder, true);
   assertEquals("labels" in classifier && classifier.labels, ["LABEL_0", "LABEL_1", "LABEL_2"]);
   assertEquals("step" in language && language.architecture, "qwen3");
-  await assertRejects(() => loadModel(golden, options), FileError, "reads whole texts and continues none");
+  await assertRejects(() => loadModel(golden, options), FileError, "reads whole texts and generates none");
 });

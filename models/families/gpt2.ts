@@ -67,7 +67,7 @@ export interface Gpt2Config {
   readonly tiedHead: boolean;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 export function gpt2Config(config: ModelConfig): Gpt2Config {
   demand(config, { scale_attn_weights: true, scale_attn_by_inverse_layer_idx: false, add_cross_attention: false });
   headWidth(config, "n_embd", "n_head");

@@ -41,7 +41,7 @@ export type ActivationName = keyof typeof activations;
 /** The function of that name. */
 export const activationOf = (name: ActivationName): (x: Value) => Value => activations[name];
 
-/** The activation that a configuration asks for. Throws a {@link FileError} for one that is not built here. */
+/** The activation that a configuration asks for. Throws a {@link FileError} for one that is not supported here. */
 export function readActivation(config: ModelConfig, key: string, fallback: ActivationName): ActivationName {
   return oneOf(config, key, Object.keys(activations) as ActivationName[], fallback);
 }
@@ -50,8 +50,7 @@ export function readActivation(config: ModelConfig, key: string, fallback: Activ
 export function oneOf<T extends string>(config: ModelConfig, key: string, known: readonly T[], fallback: T): T {
   const value = config.text(key, fallback);
   if ((known as readonly string[]).includes(value)) return value as T;
-  const are = known.length === 1 ? "is" : "are";
-  throw new FileError(`${config.path} says ${key} is ${value}, and known ${are} ${known.join(", ")}.`);
+  throw new FileError(`${config.path} says ${key} is ${value}; supported: ${known.join(", ")}.`);
 }
 
 /** Refuses switches that are not as every model that is built here has them. */

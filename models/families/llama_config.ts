@@ -78,7 +78,7 @@ const dialects: Readonly<Record<LlamaType, Dialect>> = {
   },
 };
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 export function llamaConfig(config: ModelConfig): LlamaConfig {
   const dialect: Dialect = dialects[config.modelType as LlamaType];
   oneOf(config, "hidden_act", ["silu"], "silu");
@@ -117,7 +117,7 @@ function qwenWindows(config: ModelConfig, layers: number): readonly (number | nu
   const window = config.raw.sliding_window === null ? null : config.integer("sliding_window", 4096);
   const types = layerTypes(config);
   if (types !== null && types.length !== layers) {
-    throw new FileError(`${config.path} names ${types.length} layer_types for ${layers} layers: bring it again.`);
+    throw new FileError(`${config.path} names ${types.length} layer_types for ${layers} layers: download it again.`);
   }
   const from = config.number("max_window_layers", 28);
   return everywhere(layers, window).map((w, i) => (types?.[i] ?? kinds[Number(i >= from)]) === kinds[1] ? w : null);
@@ -132,7 +132,7 @@ function layerTypes(config: ModelConfig): readonly string[] | null {
   const other = Array.isArray(types) ? types.find((type) => !kinds.includes(type)) : types;
   if (other === undefined) return types as string[];
   throw new FileError(
-    `${config.path} asks for layer_types of ${JSON.stringify(other)}, and known are ${kinds.join(", ")}.`,
+    `${config.path} asks for layer_types of ${JSON.stringify(other)}; supported: ${kinds.join(", ")}.`,
   );
 }
 
@@ -140,6 +140,6 @@ function layerTypes(config: ModelConfig): readonly string[] | null {
 function refuseMixedLayers(config: ModelConfig): void {
   if (new Set(layerTypes(config)).size < 2) return;
   throw new FileError(
-    `${config.path} mixes layers with and without a window, which a mistral has not: its like is not built here.`,
+    `${config.path} mixes layers with and without a window, which a mistral does not have: this is not supported.`,
   );
 }

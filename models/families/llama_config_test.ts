@@ -43,12 +43,12 @@ Deno.test("what the architectures have by themselves: biases, norms of heads, th
   assertEquals(of("qwen3", { head_dim: 16 }).headDim, 16);
 });
 
-Deno.test("what is not built is refused in one sentence that names the file, the key and what is known", () => {
+Deno.test("what is not supported is refused in one sentence that names the file, the key and what is known", () => {
   const refused = (type: string, keys: Record<string, unknown>, sentence: string) =>
     assertThrows(() => read(type, keys), FileError, sentence);
-  refused("mistral", { hidden_act: "gelu" }, "config.json says hidden_act is gelu, and known is silu.");
+  refused("mistral", { hidden_act: "gelu" }, "config.json says hidden_act is gelu; supported: silu.");
   refused("llama", { num_key_value_heads: 3 }, "num_attention_heads is 4 and num_key_value_heads 3: the second must");
-  refused("qwen3", { rope_scaling: { rope_type: "yarn", factor: 4 } }, 'scaling of type "yarn", and known are default');
+  refused("qwen3", { rope_scaling: { rope_type: "yarn", factor: 4 } }, 'scaling of type "yarn"; supported: default');
   refused(
     "mistral",
     { layer_types: ["full_attention", "sliding_attention"] },
@@ -58,7 +58,7 @@ Deno.test("what is not built is refused in one sentence that names the file, the
   refused(
     "qwen2",
     chunked,
-    'asks for layer_types of "chunked_attention", and known are full_attention, sliding_attention',
+    'asks for layer_types of "chunked_attention"; supported: full_attention, sliding_attention',
   );
   refused("qwen2", { use_sliding_window: true, layer_types: ["full_attention"] }, "names 1 layer_types for 3 layers");
 });

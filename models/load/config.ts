@@ -30,7 +30,7 @@ export function parseConfig(file: Readonly<Record<string, unknown>>, path: strin
 
   function get<T>(key: string, fallback: T | undefined, demand: string, fits: (value: unknown) => boolean): T {
     const value = raw[key] ?? fallback;
-    if (value === undefined) throw new FileError(`${path} does not say ${key}: bring a whole configuration.`);
+    if (value === undefined) throw new FileError(`${path} does not say ${key}: use a complete configuration.`);
     if (!fits(value)) {
       throw new FileError(`${path} says ${key} is ${shown(value)}, where ${demand} is expected.`);
     }
@@ -93,7 +93,7 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
   const type = raw.rope_type ?? "default";
   if (typeof type !== "string" || !(ropeTypes.includes(type) || type === "factors")) {
     throw new FileError(
-      `${path} asks for rope scaling of type ${shown(type)}, and known are ${ropeTypes.join(", ")}.`,
+      `${path} asks for rope scaling of type ${shown(type)}; supported: ${ropeTypes.join(", ")}.`,
     );
   }
   const share = raw.partial_rotary_factor ?? 1;
@@ -108,7 +108,7 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
   const factor = (i: number): number => {
     const value = factors[i];
     if (typeof value === "number" && value > 0) return value;
-    throw new FileError(`${path} has no rope factor ${i}: bring the model again, it is damaged.`);
+    throw new FileError(`${path} has no rope factor ${i}: download the model again; it is damaged.`);
   };
   return { type, theta: number("rope_theta", 10000), number, factor };
 }
@@ -137,8 +137,8 @@ export function checkCounts(
       const value = raw[key];
       if (typeof value !== "number" && typeof value !== "bigint" || value <= most) continue;
       throw new FileError(
-        `${path} says ${key} is ${value}, and ${what} in ${weights.path} is ${most}: bring the configuration and the ` +
-          `weights of one and the same model.`,
+        `${path} says ${key} is ${value}, and ${what} in ${weights.path} is ${most}: use the configuration and the ` +
+          `weights of the same model.`,
       );
     }
   };

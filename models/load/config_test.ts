@@ -54,7 +54,7 @@ Deno.test("rope frequencies of every type", () => {
   };
   const expected = [1, 0.1, 0.01 / 8, 0.001 / 8];
   rope({ rope_type: "llama3", ...llama3 }).forEach((f, i) => assertNear(f, expected[i]));
-  assertThrows(() => rope({ rope_type: "yarn" }), FileError, 'type "yarn", and known are default, linear, llama3.');
+  assertThrows(() => rope({ rope_type: "yarn" }), FileError, 'type "yarn"; supported: default, linear, llama3.');
   assertThrows(() => rope({ partial_rotary_factor: 0.5 }), FileError, "partial_rotary_factor is 0.5");
   assertThrows(() => rope({ rope_type: "llama3" }), FileError, "says factor of rope_parameters is undefined");
 });

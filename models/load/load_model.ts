@@ -55,7 +55,7 @@ export async function outlineClassifier(
 function classifierLoader({ path, modelType }: ModelConfig): typeof bertClassifier {
   if (modelType === bertClassifier.modelType) return bertClassifier;
   throw new FileError(
-    `${path} is of the architecture ${modelType}, which continues text, and rows with a label teach a classifier: choose a ` +
+    `${path} is of the architecture ${modelType}, which generates text, and rows with a label teach a classifier: choose a ` +
       `model of the architecture ${bertClassifier.modelType}, or give rows of "prompt" and "completion".`,
   );
 }
@@ -64,7 +64,7 @@ function languageLoader(config: ModelConfig): Loader<unknown> {
   const loader = loaderOf(config);
   if (loader !== undefined) return loader;
   throw new FileError(
-    `${config.path} is of the architecture ${config.modelType}, which reads whole texts and continues none: ` +
+    `${config.path} is of the architecture ${config.modelType}, which reads whole texts and generates none: ` +
       `give rows of "text" and "label" (in a program bert.load or loadClassifier), or choose a model of ` +
       `${languageModels.map((l) => l.modelType).join(", ")}.`,
   );

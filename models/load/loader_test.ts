@@ -159,6 +159,6 @@ Deno.test("a loader of one architecture refuses another, naming both", async () 
   await assertRejects(
     () => gpt2.load(`${cases}/llama-base/model`, { device: home().place }),
     FileError,
-    "is of the architecture llama, and known are gpt2",
+    "is of the architecture llama; supported: gpt2",
   );
 });

@@ -76,7 +76,7 @@ function checkArchitecture({ modelType, path }: ModelConfig, known: readonly str
   if (known.includes(modelType)) return;
   const near = nearest(modelType, known);
   throw new FileError(
-    `${path} is of the architecture ${modelType}, and known are ${known.join(", ")}` +
+    `${path} is of the architecture ${modelType}; supported: ${known.join(", ")}` +
       `${near === null ? "" : ` (did you mean ${near}?)`}: choose a model of one of these.`,
   );
 }
@@ -98,7 +98,7 @@ function folderConfig(folder: string): ModelConfig {
     const mend = pathKind(`${folder}/adapter_config.json`) === "file"
       ? "it is an adapter; give the folder of its base model"
       : "give the folder that the model was saved or downloaded into";
-    throw new FileError(`${folder} has no config.json, so it is no model: ${mend}.`);
+    throw new FileError(`${folder} has no config.json, so it is not a model: ${mend}.`);
   }
   return parseConfig(readJsonObject(configPath), configPath);
 }
@@ -123,7 +123,7 @@ function openWeights(folder: string): WeightSource {
   throw new FileError(
     `${folder} has neither model.safetensors nor model.safetensors.index.json: ` +
       (pickled === null
-        ? "bring the model's weights as safetensors."
+        ? "add the model's weights as safetensors."
         : "its pytorch_model.bin is a pickle, which can run code when it is read, and is not opened; save it as safetensors."),
   );
 }
@@ -154,6 +154,6 @@ function openFile(path: string): ModelFiles {
 
 function noTokenizer(folder: string): never {
   throw new FileError(
-    `${folder} has no tokenizer.json: bring the model's, it makes the ids that the model was trained on.`,
+    `${folder} has no tokenizer.json: add the model's own, which makes the ids that the model was trained on.`,
   );
 }

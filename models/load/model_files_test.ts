@@ -58,7 +58,7 @@ Deno.test("shards are one source, and what they disagree on is listed", () =>
     };
     refused({ ...both, d: "model-2.safetensors" }, "Missing (1): d in model-2.safetensors. Not in the index (1): c in");
     refused({ ...both, c: "model-3.safetensors" }, "names files that are not there. Missing (1): model-3.safetensors");
-    refused({ ...both, c: "../model-2.safetensors" }, "which is no safetensors file beside it");
+    refused({ ...both, c: "../model-2.safetensors" }, "which is not a safetensors file beside it");
     refused([], "has no weight_map");
   }));
 
@@ -84,7 +84,7 @@ Deno.test("a path that is no model is refused with the mend", () =>
     refused(folder, "it has 0 bytes");
     write("config.json", { model_type: "gpt3" });
     writeSafetensors(`${folder}/model.safetensors`, new Map());
-    refused(folder, "is of the architecture gpt3, and known are gpt2, llama (did you mean gpt2?)");
+    refused(folder, "is of the architecture gpt3; supported: gpt2, llama (did you mean gpt2?)");
   }));
 
 /** A GGUF with bytes for tokens, two merges, and the given rule of splitting texts. */
@@ -138,6 +138,6 @@ Deno.test("a GGUF's rule of splitting decides what merges, and which characters 
     assertThrows(
       () => encode("kimi-k2", "x"),
       FileError,
-      "splits texts by the rule kimi-k2, and known are default, gpt-2",
+      "splits texts by the rule kimi-k2; supported: default, gpt-2",
     );
   }));

@@ -38,7 +38,7 @@ Deno.test("what is not all there is one sentence", async (t) => {
   const cases: [string, ModelPlace, string][] = [
     ["no weights in memory", { name: "bytes", files: bytesOf(["config.json"]) }, "bytes has no model.safetensors"],
     ["nobody at the address", "http://127.0.0.1:9/model", "http://127.0.0.1:9/model/config.json can't be fetched"],
-    ["another architecture", lettersBase, "known are llama"],
+    ["another architecture", lettersBase, "supported: llama"],
   ];
   for (const [name, place, sentence] of cases) {
     await t.step(

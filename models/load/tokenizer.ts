@@ -310,7 +310,7 @@ function explain<T>(path: string, action: () => T): T {
   } catch (error) {
     if (error instanceof LowrankError) throw error;
     throw new FileError(
-      `The tokenizer in ${path} can't be used: ${(error as Error).message}. Bring the model's own again.`,
+      `The tokenizer in ${path} can't be used: ${(error as Error).message}. Download the model's own again.`,
     );
   }
 }

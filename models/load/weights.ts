@@ -77,7 +77,7 @@ export function checkWeights(
       `The weights in ${source.path} do not fit its configuration. ` +
         `${listed("Missing", missing)}${listed("Of the wrong shape", wrong)}` +
         `${listed("Not of a float type that is read", other)}${listed("Unexpected", unexpected)}` +
-        `Bring the weights and config.json of one and the same model.`,
+        `Use the weights and config.json of the same model.`,
     );
   }
   return found;

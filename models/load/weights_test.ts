@@ -36,6 +36,6 @@ Deno.test("missing, wrong-shape and unexpected weights are listed together", () 
     error.message,
     "The weights in m.safetensors do not fit its configuration. Missing (1): b. " +
       "Of the wrong shape (1): a is [3,2], expected [2,3]. Not of a float type that is read (1): e is I8. Unexpected (1): d. " +
-      "Bring the weights and config.json of one and the same model.",
+      "Use the weights and config.json of the same model.",
   );
 });

@@ -126,7 +126,7 @@ export function percent(text: string, value: Value): string {
       const item = values.shift();
       if (item === undefined) throw new TemplateError("there are fewer values than places in the text");
       const number = numberOf(item);
-      if (kind !== "s" && kind !== "r" && number === null) throw new TemplateError(`${kindOf(item)} is no number`);
+      if (kind !== "s" && kind !== "r" && number === null) throw new TemplateError(`${kindOf(item)} is not a number`);
       const plain = kind === "f"
         ? number!.toFixed(Number(digits ?? 6))
         : kind === "s"

@@ -70,7 +70,7 @@ export function toValue(given: unknown): Value {
   if (typeof given === "object") {
     return new Map(Object.entries(given).filter(([, v]) => v !== undefined).map(([key, v]) => [key, toValue(v)]));
   }
-  throw new TemplateError(`a ${typeof given} is no value for a template`);
+  throw new TemplateError(`a ${typeof given} is not a valid template value`);
 }
 
 /** A value, or where there is none what is said in its place. None is a value. */
@@ -174,7 +174,7 @@ export function itemsOf(value: Value): readonly Value[] {
   if (isMap(value)) return [...value.keys()];
   if (typeof value === "string") return [...value];
   if (value instanceof Undefined) return [];
-  throw new TemplateError(`${kindOf(value)} is no sequence`);
+  throw new TemplateError(`${kindOf(value)} is not a sequence`);
 }
 
 /** Whether a value is in another. */

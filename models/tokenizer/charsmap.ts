@@ -64,6 +64,6 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
   try {
     return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   } catch {
-    throw new Error("its precompiled_charsmap is no base64");
+    throw new Error("its precompiled_charsmap is not base64");
   }
 }

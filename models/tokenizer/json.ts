@@ -12,7 +12,7 @@ export function part(value: unknown, what: string): Json | null {
 
 /** The parts of a sequence. */
 export function parts(value: unknown, what: string): Json[] {
-  if (!Array.isArray(value)) throw new Error(`${what} is no list`);
+  if (!Array.isArray(value)) throw new Error(`${what} is not a list`);
   return value.map((entry, i) => {
     const found = part(entry, `${what} ${i + 1}`);
     if (found === null) throw new Error(`${what} ${i + 1} is empty`);
@@ -22,5 +22,5 @@ export function parts(value: unknown, what: string): Json[] {
 
 /** A part of a kind that is not known. */
 export function unknownKind(what: string, { type }: Json, known: readonly string[]): never {
-  throw new Error(`its ${what} is of the kind ${JSON.stringify(type)}, and known are ${known.join(", ")}`);
+  throw new Error(`its ${what} is of the kind ${JSON.stringify(type)}; supported: ${known.join(", ")}`);
 }

@@ -23,7 +23,9 @@ export function escapePattern(text: string): string {
 export function compilePattern(pattern: unknown): RegExp {
   const { String: text, Regex: source } = Object(pattern) as { String?: unknown; Regex?: unknown };
   if (typeof text === "string") return new RegExp(escapePattern(text), "gu");
-  if (typeof source !== "string") throw new Error(`it splits by ${JSON.stringify(pattern)}, which is no pattern`);
+  if (typeof source !== "string") {
+    throw new Error(`it splits by ${JSON.stringify(pattern)}, which is not a valid pattern`);
+  }
   let expression: RegExp;
   try {
     expression = toRegExp(source, { global: true });

@@ -61,7 +61,7 @@ function kindOf(model: Json): Kind {
   const { type = "merges" in model ? "BPE" : Array.isArray(model.vocab) ? "Unigram" : "WordPiece" } = model;
   if (typeof type === "string" && Object.hasOwn(searches, type)) return type as Kind;
   throw new Error(
-    `its model is of the kind ${JSON.stringify(type)}, and known are ${Object.keys(searches).join(", ")}`,
+    `its model is of the kind ${JSON.stringify(type)}; supported: ${Object.keys(searches).join(", ")}`,
   );
 }
 

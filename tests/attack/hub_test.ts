@@ -45,7 +45,7 @@ const answers: [string, Answer, string][] = [
   ["null in a list", listed(null), "with other JSON"],
   ["an object for a list", to(tree, () => Response.json({})), "with other JSON"],
   ["null", to(info, () => Response.json(null)), "with other JSON"],
-  ["a page with status 200", to(info, () => new Response("<html>sign in</html>")), "with what is no JSON"],
+  ["a page with status 200", to(info, () => new Response("<html>sign in</html>")), "with something that is not JSON"],
   ["a list without an end", to(tree, endless), "with more than 67108864 bytes"],
   [
     "pages without an end",

@@ -80,7 +80,7 @@ export const adapterFiles = [
     name: "An adapter without its weights",
     args: verify,
     files: all(adapter(), without(weights)),
-    sentence: "error: adapter has no adapter_model.safetensors: bring the adapter's weights.",
+    sentence: "error: adapter has no adapter_model.safetensors: add the adapter's weights.",
     code: 1,
   },
   {
@@ -96,7 +96,7 @@ export const adapterFiles = [
     name: "An adapter_config.json that is not JSON",
     args: verify,
     files: all(adapter(), text(config, "{")),
-    sentence: `error: ${config} is not JSON (…): restore it from where it came.`,
+    sentence: `error: ${config} is not JSON (…): restore it from its source.`,
     code: 1,
   },
   {
@@ -128,7 +128,7 @@ export const adapterFiles = [
     args: verify,
     files: adapter((_, config) => config.rank_pattern = { "c_attn(": 4 }),
     sentence:
-      `error: ${config} has the rank_pattern "c_attn(", which is no regular expression that is evaluated here (RE2's): mend it.`,
+      `error: ${config} has the rank_pattern "c_attn(", which is not a valid regular expression (RE2's syntax): fix it.`,
     code: 1,
   },
   {
@@ -145,7 +145,7 @@ export const adapterFiles = [
       await adapter()(folder);
       await Deno.truncate(`${folder}/${weights}`, 400);
     },
-    sentence: `error: ${weights} is no whole safetensors file: …`,
+    sentence: `error: ${weights} is not a complete safetensors file: …`,
     code: 1,
   },
   {
@@ -153,7 +153,7 @@ export const adapterFiles = [
     args: verify,
     files: adapter((tensors) => tensors.set("h.0.attn.c_attn.weight", zeros(16, 48))),
     sentence:
-      `error: ${weights} has what PEFT's LoRA files do not have. Unknown keys (1): h.0.attn.c_attn.weight. Save it again.`,
+      `error: ${weights} has keys that PEFT's LoRA files do not have. Unknown keys (1): h.0.attn.c_attn.weight. Save it again.`,
     code: 1,
   },
   {
@@ -187,7 +187,7 @@ export const adapterFiles = [
     code: 1,
   },
   {
-    name: "Tokens that the model has not",
+    name: "Tokens that the model does not have",
     args: verify,
     files: adapter((tensors, config) => {
       tensors.set("base_model.model.transformer.wte.token_adapter.trainable_tokens_delta", zeros(1, 16));
@@ -203,7 +203,7 @@ export const adapterFiles = [
       tensors.clear();
       tensors.set("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", zeros(2, 16));
     }),
-    sentence: `error: ${weights} is not for this model. Modules that the model has not (1): ` +
+    sentence: `error: ${weights} is not for this model. Modules that the model does not have (1): ` +
       `model.layers.0.self_attn.q_proj. Use the model that it was trained on.`,
     code: 1,
   },
@@ -220,23 +220,25 @@ export const adapterFiles = [
     }),
     sentence:
       `error: ${weights} was trained on other (Q4_1, sha256 000000000000…), and this base is model (F32, sha256 ` +
-      `…): use the first, or ask for any base (anyBase: true, --any-base) if these two are meant to be alike.`,
+      `…): use the first, or allow any base (anyBase: true, --any-base) if the two are meant to be the same.`,
     code: 1,
   },
   {
-    name: "An adapter that PiSSA started",
+    name: "An adapter that PiSSA initialised",
     args: verify,
     files: adapter((_, config) => config.init_lora_weights = "pissa"),
-    sentence: `error: ${weights} was started by PiSSA and belongs to what that left of the base's weights: make it a ` +
+    sentence:
+      `error: ${weights} was initialised by PiSSA and belongs to the base's weights as that changed them: make it a ` +
       `plain adapter of the base first (lowrank convert ADAPTER --to plain).`,
     code: 1,
   },
   {
-    name: "An adapter that OLoRA started",
+    name: "An adapter that OLoRA initialised",
     args: verify,
     files: adapter((_, config) => config.init_lora_weights = "olora"),
-    sentence: `error: ${weights} was started by OLoRA and belongs to what that left of the base's weights: make it a ` +
-      `plain adapter of the base first (lowrank convert ADAPTER --to plain --initial FOLDER, the adapter as it was at first).`,
+    sentence:
+      `error: ${weights} was initialised by OLoRA and belongs to the base's weights as that changed them: make it a ` +
+      `plain adapter of the base first (lowrank convert ADAPTER --to plain --initial FOLDER, the adapter before training).`,
     code: 1,
   },
   {
@@ -244,8 +246,8 @@ export const adapterFiles = [
     args: verify,
     files: adapter((_, config) => config.alora_invocation_tokens = [5, 6]),
     sentence:
-      `error: ${config} says alora_invocation_tokens is [5,6], and that is not computed here (activated LoRA, ` +
-      `which adapts only what follows its tokens, is not built): merge the adapter where it was made.`,
+      `error: ${config} says alora_invocation_tokens is [5,6], which has no counterpart here (activated LoRA, ` +
+      `which adapts only what follows its tokens, is not supported): merge the adapter where it was made.`,
     code: 1,
   },
   {
@@ -271,11 +273,11 @@ export const adapterFiles = [
     name: "Merging over the base",
     args: [...merge, "--out", "model"],
     files: adapter(),
-    sentence: "error: model is the folder of the base model, which is not written over: choose another folder.",
+    sentence: "error: model is the folder of the base model, which is not overwritten: choose another folder.",
     code: 1,
   },
   {
-    name: "Merging to nowhere",
+    name: "Merging without an output folder",
     args: merge,
     files: adapter(),
     sentence: "error: no --out is given: name the folder to write the model into",
@@ -305,14 +307,15 @@ export const adapterFiles = [
       "a.gguf",
       makeGguf(ggufHeader, { "blk.0.attn_qkv.weight.lora_a": f32Tensor([2, 16], new Float32Array(32)) }),
     ),
-    sentence: "error: a.gguf is no whole adapter for model/config.json. Missing (1): blk.0.attn_qkv.weight.lora_b. …",
+    sentence:
+      "error: a.gguf is not a complete adapter for model/config.json. Missing (1): blk.0.attn_qkv.weight.lora_b. …",
     code: 1,
   },
   {
-    name: "What another tool's format can't say",
+    name: "What another tool's format can't express",
     args: ["lowrank", "convert", "adapter", "--to", "gguf", "--out", "out/a.gguf"],
     files: adapter((tensors) => tensors.set("base_model.model.lm_head.weight", zeros(257, 16))),
-    sentence: `error: ${weights} has what llama.cpp's adapter format can't say. Without a place there (1): ` +
+    sentence: `error: ${weights} has what llama.cpp's adapter format can't express. Without a place there (1): ` +
       `base_model.model.lm_head.weight. Merge it into its base (lowrank merge) and convert the merged model.`,
     code: 1,
   },
@@ -328,10 +331,10 @@ export const adapterFiles = [
     code: 1,
   },
   {
-    name: "Things of two kinds to compare",
+    name: "Comparing an adapter with a model",
     args: ["lowrank", "diff", "adapter", "model"],
     files: adapter(),
-    sentence: "error: adapter is an adapter and model is not: give two of a kind.",
+    sentence: "error: adapter is an adapter and model is not: give two of the same kind.",
     code: 1,
   },
 ];

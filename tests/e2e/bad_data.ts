@@ -32,7 +32,7 @@ export const data = [
     args: ["--model", "model", "--data", "rows.csv"],
     files: file("rows.csv", new TextEncoder().encode("prompt,completion\n")),
     sentence:
-      "error: Cannot read data from rows.csv: its name must end in .jsonl (a row a line) or .txt (plain text); " +
+      "error: Cannot read data from rows.csv: its name must end in .jsonl (one row per line) or .txt (plain text); " +
       'pandas makes one: pandas.read_csv(…).to_json("rows.jsonl", orient="records", lines=True).',
     code: 1,
   },
@@ -64,7 +64,7 @@ export const data = [
     name: "A row that is not JSON",
     args: onModel,
     files: rows('{"text":"fine"}\n{"text":"cut\n'),
-    sentence: "error: rows.jsonl line 2 is not JSON (…): mend the line or take it out.",
+    sentence: "error: rows.jsonl line 2 is not JSON (…): fix the line or remove it.",
     code: 1,
   },
   {
@@ -79,7 +79,7 @@ export const data = [
     args: onModel,
     files: rows('[\n{"text":"fine"}\n]\n'),
     sentence:
-      "error: rows.jsonl line 1 begins a list: a .jsonl file has one object a line, without brackets and commas " +
+      "error: rows.jsonl line 1 begins a list: a .jsonl file has one object per line, without brackets and commas " +
       "around them (jq -c '.[]' makes them of an array).",
     code: 1,
   },
@@ -150,7 +150,7 @@ export const data = [
     args: onModel,
     files: tokenizerIds({ a: 98 }),
     sentence:
-      'error: The tokenizer in model/tokenizer.json can\'t be used: its tokens "a" and "b" have the same id, 98. Bring the ' +
+      'error: The tokenizer in model/tokenizer.json can\'t be used: its tokens "a" and "b" have the same id, 98. Download the ' +
       "model's own again.",
     code: 1,
   },
@@ -159,7 +159,7 @@ export const data = [
     args: onModel,
     files: rows(`{"text":"fine"}\n{"text":"${"long ".repeat(20)}"}\n`),
     sentence:
-      "error: rows.jsonl line 2 has 101 tokens and the model's context holds 64: shorten the row, or have it cut by --overflow cut or chunk.",
+      "error: rows.jsonl line 2 has 101 tokens and the model's context holds 64: shorten the row, or use --overflow cut or chunk.",
     code: 1,
   },
 ];
@@ -177,7 +177,7 @@ export const folders = [
     args: inFolder,
     files: dataFile("valid.jsonl", '{"text":"a row"}\n'),
     sentence:
-      "error: data has no train.jsonl or train.txt: give a folder with train, and if you like valid and test, or one file.",
+      "error: data has no train.jsonl or train.txt: give a folder with train, and optionally valid and test, or one file.",
     code: 1,
   },
   {
@@ -195,7 +195,7 @@ export const folders = [
     args: inFolder,
     files: dataFile("train.jsonl", '{"text":"fine"}\n{"text":\n'),
     sentence:
-      "error: data/train.jsonl line 2 is not JSON (…): mend the line or take it out. Or leave such rows out with --skip-bad-rows.",
+      "error: data/train.jsonl line 2 is not JSON (…): fix the line or remove it. Or skip such rows with --skip-bad-rows.",
     code: 1,
   },
   {
@@ -211,7 +211,7 @@ export const folders = [
     args: [...inFolder, "--seq", "8"],
     files: dataFile("train.jsonl", '{"text":"longer than eight"}\n'),
     sentence:
-      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row, or have it cut by --overflow cut or chunk.",
+      "error: data/train.jsonl line 1 has 18 tokens and seq allows 8: raise seq, shorten the row, or use --overflow cut or chunk.",
     code: 1,
   },
   {
@@ -234,7 +234,7 @@ export const folders = [
     name: "Labels that are none, for a model that is no classifier",
     args: inFolder,
     files: dataFile("train.jsonl", '{"text":"one","label":true}\n{"text":"two","label":null}\n'),
-    sentence: "error: model/config.json is of the architecture gpt2, which continues text, and rows with a label…",
+    sentence: "error: model/config.json is of the architecture gpt2, which generates text, and rows with a label…",
     code: 1,
   },
   {

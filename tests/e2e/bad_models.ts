@@ -37,14 +37,14 @@ export const models = [
     args: onModel,
     files: without("model/config.json"),
     sentence:
-      "error: model has no config.json, so it is no model: give the folder that the model was saved or downloaded into.",
+      "error: model has no config.json, so it is not a model: give the folder that the model was saved or downloaded into.",
     code: 1,
   },
   {
     name: "A config.json that is not JSON",
     args: onModel,
     files: config("{"),
-    sentence: "error: model/config.json is not JSON (…): restore it from where it came.",
+    sentence: "error: model/config.json is not JSON (…): restore it from its source.",
     code: 1,
   },
   {
@@ -62,7 +62,7 @@ export const models = [
     files: config(`{"model_type":"gpt2","n_layer":10000000}`),
     sentence:
       "error: model/config.json says n_layer is 10000000, and the number of tensors in model/model.safetensors is …: " +
-      "bring the configuration and the weights of one and the same model.",
+      "use the configuration and the weights of the same model.",
     code: 1,
   },
   {
@@ -70,35 +70,35 @@ export const models = [
     args: onModel,
     files: config('{"model_type":"gpt3"}'),
     sentence:
-      "error: model/config.json is of the architecture gpt3, and known are …gpt2…: choose a model of one of these.",
+      "error: model/config.json is of the architecture gpt3; supported: …gpt2…: choose a model of one of these.",
     code: 1,
   },
   {
     name: "A model that continues no text",
     args: onModel,
     files: config('{"model_type":"bert"}'),
-    sentence: "error: model/config.json is of the architecture bert, which reads whole texts and continues none: …",
+    sentence: "error: model/config.json is of the architecture bert, which reads whole texts and generates none: …",
     code: 1,
   },
   {
-    name: "An activation that is not built",
+    name: "An activation that is not supported",
     args: onModel,
     files: config('{"model_type":"mistral","hidden_act":"gelu"}'),
-    sentence: "error: model/config.json says hidden_act is gelu, and known is silu.",
+    sentence: "error: model/config.json says hidden_act is gelu; supported: silu.",
     code: 1,
   },
   {
-    name: "A scaling of rotations that is not built",
+    name: "A scaling of rotations that is not supported",
     args: onModel,
     files: config(JSON.stringify({ ...tinyQwen, rope_scaling: { type: "yarn", factor: 4 } })),
-    sentence: 'error: model/config.json asks for rope scaling of type "yarn", and known are default, linear, llama3.',
+    sentence: 'error: model/config.json asks for rope scaling of type "yarn"; supported: default, linear, llama3.',
     code: 1,
   },
   {
-    name: "Layers of a kind that is not built",
+    name: "Layers of a kind that is not supported",
     args: onModel,
     files: config(JSON.stringify({ ...tinyQwen, use_sliding_window: true, layer_types: ["chunked_attention"] })),
-    sentence: 'error: model/config.json asks for layer_types of "chunked_attention", and known are full_attention, …',
+    sentence: 'error: model/config.json asks for layer_types of "chunked_attention"; supported: full_attention, …',
     code: 1,
   },
   {
@@ -112,7 +112,7 @@ export const models = [
     name: "A configuration with a key missing",
     args: onModel,
     files: config('{"model_type":"gpt2"}'),
-    sentence: "error: model/config.json does not say …: bring a whole configuration.",
+    sentence: "error: model/config.json does not say …: use a complete configuration.",
     code: 1,
   },
   {
@@ -120,14 +120,15 @@ export const models = [
     args: onModel,
     files: without("model/model.safetensors"),
     sentence:
-      "error: model has neither model.safetensors nor model.safetensors.index.json: bring the model's weights as safetensors.",
+      "error: model has neither model.safetensors nor model.safetensors.index.json: add the model's weights as safetensors.",
     code: 1,
   },
   {
     name: "No tokenizer",
     args: onModel,
     files: without("model/tokenizer.json"),
-    sentence: "error: model has no tokenizer.json: bring the model's, it makes the ids that the model was trained on.",
+    sentence:
+      "error: model has no tokenizer.json: add the model's own, which makes the ids that the model was trained on.",
     code: 1,
   },
   {
@@ -143,7 +144,7 @@ export const models = [
     }),
     sentence: "error: The weights in model/model.safetensors do not fit its configuration. Missing (1): ln_f.bias. " +
       "Of the wrong shape (1): wpe.weight is [16,64], expected [64,16]. Unexpected (1): ln_g.bias. " +
-      "Bring the weights and config.json of one and the same model.",
+      "Use the weights and config.json of the same model.",
     code: 1,
   },
   {
@@ -166,7 +167,7 @@ export const models = [
 
 const oneTensor = '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}';
 const overlapping = `${oneTensor.slice(0, -1)},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`;
-const damaged = "error: model/model.safetensors is no whole safetensors file: ";
+const damaged = "error: model/model.safetensors is not a complete safetensors file: ";
 
 /** Weight files that are damaged. */
 export const weightFiles = [
@@ -230,21 +231,21 @@ export const weightFiles = [
     name: "A GGUF file that is something else",
     args: onGguf,
     files: file("model.gguf", new TextEncoder().encode("this is no model, only a line of text\n")),
-    sentence: "error: model.gguf is no …GGUF file…",
+    sentence: "error: model.gguf is not a …GGUF file…",
     code: 1,
   },
   {
     name: "A GGUF file cut short",
     args: onGguf,
     files: file("model.gguf", ggufBytes(3).subarray(0, 20)),
-    sentence: "error: model.gguf is no whole GGUF file: it has 20 bytes and its first fields take 24; …",
+    sentence: "error: model.gguf is not a complete GGUF file: it has 20 bytes and its first fields take 24; …",
     code: 1,
   },
   {
     name: "A GGUF file of an old version",
     args: onGguf,
     files: file("model.gguf", ggufBytes(1)),
-    sentence: "error: model.gguf is no whole GGUF file: it is of version 1, and 2 and 3 are read; …",
+    sentence: "error: model.gguf is not a complete GGUF file: it is of version 1, and 2 and 3 are read; …",
     code: 1,
   },
 ];

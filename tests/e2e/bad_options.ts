@@ -39,17 +39,17 @@ export const adapters = [
     code: 1,
   },
   {
-    name: "An option of PEFT's that is not built",
+    name: "An option of PEFT's that is not supported",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], alora_invocation_tokens: [1] } as never`),
-    sentence: "error: the option alora_invocation_tokens of PEFT is not taken: …",
+    sentence: "error: the option alora_invocation_tokens of PEFT is not supported: …",
     code: 1,
   },
   {
-    name: "A start that would have to be computed",
+    name: "An initialisation that would have to be computed",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], init: "eva" as never }`),
-    sentence: 'error: init "eva": EVA is not computed here: make the first values with PEFT and load the folder',
+    sentence: 'error: init "eva": EVA is not computed here: create the initial values with PEFT and load the folder',
     code: 1,
   },
   {
@@ -60,14 +60,14 @@ export const adapters = [
     code: 1,
   },
   {
-    name: "A layer that there is none of",
+    name: "A layer that does not exist",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], layers: [9] }`),
     sentence: "error: layers has 9, but what targets names is in layers 0…",
     code: 1,
   },
   {
-    name: "A part that a projection has not",
+    name: "A part that a projection does not have",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn[x]"] }`),
     sentence: 'error: target "c_attn[x]" matches no module of this model: did you mean "c_attn[…"?',
@@ -81,7 +81,7 @@ export const adapters = [
     code: 1,
   },
   {
-    name: "A token that the vocabulary has not",
+    name: "A token that the vocabulary does not have",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], trainableTokens: [100000] }`),
     sentence: 'error: trainableTokens of "wte" has 100000: it takes row numbers from 0 to …, each once',

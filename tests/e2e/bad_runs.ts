@@ -54,7 +54,7 @@ export const commandLine = [
     args: cliTrain,
     files: rows('{"text":"fine","label":0}\n'),
     sentence:
-      "error: model/config.json is of the architecture gpt2, which continues text, and rows with a label teach a " +
+      "error: model/config.json is of the architecture gpt2, which generates text, and rows with a label teach a " +
       'classifier: choose a model of the architecture bert, or give rows of "prompt" and "completion".',
     code: 1,
   },
@@ -71,7 +71,7 @@ export const commandLine = [
     code: 2,
   },
   {
-    name: "A report of nothing",
+    name: "A report without a folder",
     args: ["lowrank", "report"],
     sentence: "error: no run is named: give its folder",
     code: 2,
@@ -110,19 +110,19 @@ export const commandLine = [
   {
     name: "Another rank for an adapter that is there",
     args: [...cliTrain, "--adapter", "out/adapter", "--r", "4"],
-    sentence: "error: --r is decided by the --adapter begun with: leave one of them out",
+    sentence: "error: --r is set by the --adapter to start from: leave one of them out",
     code: 2,
   },
   {
     name: "Any base for an adapter that is new",
     args: [...cliTrain, "--any-base"],
-    sentence: "error: --any-base is for an --adapter begun with, and none is named: leave it out",
+    sentence: "error: --any-base is for an --adapter to start from, and none is named: leave it out",
     code: 2,
   },
   {
-    name: "Resuming and beginning anew",
+    name: "Resuming and starting over",
     args: [...cliTrain, "--resume", "--overwrite"],
-    sentence: "error: resume and overwrite are both given: go on with the run that is there, or begin anew",
+    sentence: "error: resume and overwrite are both given: continue the run that is there, or start over",
     code: 2,
   },
   {
@@ -132,7 +132,7 @@ export const commandLine = [
     code: 2,
   },
   {
-    name: "A stop text of nothing",
+    name: "An empty stop text",
     args: ["lowrank", "generate", "--model", "model", "--stop", "", "a"],
     sentence: "error: --stop is empty: give a text",
     code: 2,
@@ -204,14 +204,14 @@ export const resuming = [
     before: aRun,
     args: aRun,
     sentence:
-      "error: out/adapter holds a run with a checkpoint of step 2: add --resume to go on with it, --overwrite to begin " +
-      "anew, or choose another --out.",
+      "error: out/adapter holds a run with a checkpoint of step 2: add --resume to continue it, --overwrite to start " +
+      "over, or choose another --out.",
     code: 1,
   },
   {
     name: "Nothing to resume from",
     args: [...aRun, "--resume"],
-    sentence: "error: There is no checkpoint in out/adapter/checkpoints to resume from: leave --resume out to begin.",
+    sentence: "error: There is no checkpoint in out/adapter/checkpoints to resume from: leave --resume out to start.",
     code: 1,
   },
   {
@@ -219,7 +219,7 @@ export const resuming = [
     before: aRun,
     args: [...aRun, "--resume", "--lr", "0.01", "--steps", "4"],
     sentence: "error: The run in out/adapter/checkpoints/step-00000002 can't be resumed with other values: " +
-      "lr was 0.0002 and is 0.01. Use the same ones, or begin a new run in another folder.",
+      "lr was 0.0002 and is 0.01. Use the same ones, or start a new run in another folder.",
     code: 1,
   },
   {
@@ -250,7 +250,7 @@ export const interrupted = [
     args: [...cliTrain, "--steps", "1000000"],
     interrupt: true,
     sentence: "Interrupted: finishing this step and saving; press Ctrl-C again to stop at once.…" +
-      "lowrank train --resume --out out/adapter goes on after step …Stopped after step … of 1000000; the adapter is saved in out/adapter.",
+      "lowrank train --resume --out out/adapter continues after step …Stopped after step … of 1000000; the adapter is saved in out/adapter.",
     code: 130,
   },
 ];

@@ -80,7 +80,7 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
     runtime.read(runtime.jit((t, f, x) => tuned.apply(t, f, x))(t, tuned.frozen, inputs));
 
   const files = readAdapter(`${golden.folder}/pissa_init`);
-  // The start is saved as a plain one, so that PEFT does not begin anew; the trained adapter says what it was.
+  // The start is saved as a plain one, so that PEFT does not start over; the trained adapter says what it was.
   const { init_lora_weights: way } = readAdapter(`${golden.folder}/pissa_trained`).config;
   const niter = /^pissa_niter_(\d+)$/.exec(String(way))?.[1];
   const options = {

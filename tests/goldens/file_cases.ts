@@ -31,7 +31,7 @@ export function runDtypesCase(golden: GoldenCase): void {
     assertThrows(
       () => openSafetensors(`${golden.folder}/malformed/${file}`),
       FileError,
-      "is no whole safetensors file",
+      "is not a complete safetensors file",
     );
   }
 }

@@ -20,14 +20,14 @@ Deno.test("a case is run, named as not built, without its base, or of no kind th
     assertEquals(make("alone", lora)[0], "its base b/model is not there");
     assertEquals(
       make("b", { "case.json": {}, "model/config.json": { model_type: "t5" } })[0],
-      "the architecture t5 is not built yet",
+      "the architecture t5 is not supported yet",
     );
     assertEquals(
       make("ia3", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "IA3" } })[0],
-      "the method IA3 is not built yet",
+      "the method IA3 is not supported yet",
     );
     assertEquals(make("new", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "NEXT" } }), [null, null]);
-    assertEquals(make("obj-dpo-2", { "case.json": { source: "TRL" } })[0], "the objective dpo is not built yet");
+    assertEquals(make("obj-dpo-2", { "case.json": { source: "TRL" } })[0], "the objective dpo is not supported yet");
     assertEquals(make("obj-new", { "case.json": { source: "TRL" } }), [null, null]);
     assertEquals(
       make("some-real", { "case.json": { source: { package: "p" } }, "tokens.json": {} })[0]?.slice(0, 21),

@@ -1,4 +1,4 @@
-/** What golden cases may ask for that is not built yet, by name. A case that needs anything else that is not here fails. */
+/** What golden cases may ask for that is not supported yet, by name. A case that needs anything else that is not here fails. */
 import { pathKind } from "../../models/load/files/byte_source.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
@@ -68,7 +68,7 @@ export function notBuilt(golden: GoldenCase): string | null {
   ];
   for (const [what, list, found] of named) {
     const name = found.find((x) => list.includes(x as string));
-    if (name !== undefined) return `${what} ${name} is not built yet`;
+    if (name !== undefined) return `${what} ${name} is not supported yet`;
   }
   return null;
 }

@@ -22,9 +22,9 @@ for (const one of devices) {
       const both = [a, b].map((home) => f(tensor(home, [[1]]), tensor(home, [[2]])));
       assertEquals((await read(both)).map((x: any) => x.data[0]), [3, 3]);
       const mixed = () => f(tensor(a, [[1]]), tensor(b, [[2]]));
-      assertThrows(mixed, DeviceError, "bring them to one device first");
+      assertThrows(mixed, DeviceError, "move them to one device first");
       const w = tensor(a, [[5]]);
-      assertThrows(() => jit((x: Value) => add(x, w))(tensor(b, [[1]])), DeviceError, "bring them to one device first");
+      assertThrows(() => jit((x: Value) => add(x, w))(tensor(b, [[1]])), DeviceError, "move them to one device first");
       assertEquals((await evaluate(add(w, 1))).data[0], 6);
       // What the first device held is gone with it; the other has its own.
       a[Symbol.dispose]();

@@ -170,7 +170,7 @@ function readCheckpoint(path: string, identity: RunIdentity): Omit<Snapshot, "be
     throw new OptionError(
       `The run in ${path} can't be resumed with other values: ${
         differences.join("; ")
-      }. Use the same ones, or begin a new ` +
+      }. Use the same ones, or start a new ` +
         `run in another folder.`,
     );
   }

@@ -71,7 +71,12 @@ export const trainOptions = {
   batch: { kind: "whole", least: 1, default: 4, help: "Rows that go through the model at once" },
   accumulate: { kind: "whole", least: 1, default: 1, help: "Batches whose gradients are added up for one update" },
   lr: { kind: "number", above: 0, default: 2e-4, help: "The highest learning rate" },
-  schedule: { kind: "text", choices: scheduleNames, default: "linear", help: "How the rate goes on after the warm-up" },
+  schedule: {
+    kind: "text",
+    choices: scheduleNames,
+    default: "linear",
+    help: "How the learning rate changes after the warm-up",
+  },
   warmup: { kind: "whole", least: 0, default: 0, help: "Steps in which the learning rate rises from 0" },
   weightDecay: { kind: "number", least: 0, default: 0, help: "AdamW's weight decay" },
   clip: { kind: "number", least: 0, default: 1, help: "The most that the gradients' norm may be; 0 for no limit" },
@@ -178,7 +183,7 @@ function parseYaml(text: string, path: string): Record<string, unknown> {
     throw new OptionError(`${path} line ${(error.mark?.line ?? 0) + 1} is not YAML (${error.reason}).`);
   }
   if (typeof values === "object" && values !== null && !Array.isArray(values)) return values as Record<string, unknown>;
-  throw new OptionError(`${path} is no list of options: give one "key: value" a line.`);
+  throw new OptionError(`${path} is not a list of options: give one "key: value" a line.`);
 }
 
 /** The line of a key, from 1. Options are never nested, so it stands at a line's beginning. */

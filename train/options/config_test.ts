@@ -54,8 +54,8 @@ Deno.test("mistakes are named with their line", () => {
     ["targets: [1]", "targets is a list: give one or more names"],
     ["model: [a", "is not YAML (unexpected end"],
     ["r: 1\nr: 2", "run.yaml line 2 is not YAML (duplicated mapping key"],
-    ["- a\n- b", "run.yaml is no list of options"],
-    ["just text", "run.yaml is no list of options"],
+    ["- a\n- b", "run.yaml is not a list of options"],
+    ["just text", "run.yaml is not a list of options"],
   ];
   for (const [text, sentence] of cases) assertThrows(() => read(text), OptionError, sentence);
   assertThrows(() => readConfig("absent.yaml"), FileError, "There is no file absent.yaml");

@@ -1,4 +1,4 @@
-/** A run's metrics as JSONL: one object a line, written as things happen, so that a run which is cut off has left them. */
+/** A run's metrics as JSONL: one object per line, written as things happen, so that a run which is cut off has left them. */
 import { DataError, FileError } from "../../core/errors.ts";
 import { explainOsError } from "../../core/host/os_error.ts";
 import { refuseLink } from "../../models/load/files/atomic_file.ts";
@@ -165,7 +165,7 @@ export function parseMetrics(text: string, path: string): RunHistory {
     else if (event.event === "samples") samples.push(event);
     else end = event;
   }
-  if (!run) throw new DataError(`${path} has no line of the event "run": it is no file of metrics, or an empty one.`);
+  if (!run) throw new DataError(`${path} has no line of the event "run": it is not a metrics file, or an empty one.`);
   return { run, steps, evaluations, samples, ...(end && { end }) };
 }
 
@@ -235,7 +235,7 @@ function parseEvent(line: string, place: string): MetricsEvent {
   }
   const event = isRecord(value) ? value.event : undefined;
   if (!isRecord(value) || !isText(event) || !Object.hasOwn(required, event)) {
-    throw new DataError(`${place} is no metric: its "event" must be one of ${Object.keys(required).join(", ")}.`);
+    throw new DataError(`${place} is not a metric: its "event" must be one of ${Object.keys(required).join(", ")}.`);
   }
   for (const [key, fits] of Object.entries(required[event])) {
     if (!fits(value[key])) {

@@ -22,7 +22,7 @@ const evaluation = (step: number, loss: number): MetricsEvent => ({
 });
 const end: MetricsEvent = { event: "end", step: 4, reason: "done" };
 
-Deno.test("what was written is read, one object a line", async () => {
+Deno.test("what was written is read, one object per line", async () => {
   const path = await Deno.makeTempFile();
   try {
     const samples: MetricsEvent = { event: "samples", step: 2, samples: [{ prompt: "a\nb", text: "ü" }] };
@@ -61,7 +61,7 @@ Deno.test("a line that was cut off at the end is left out, one that is broken el
   assertEquals(parseMetrics(lines.join("\n"), "m").steps.length, 1);
   const refuse = (text: string, sentence: string) => assertThrows(() => parseMetrics(text, "m"), DataError, sentence);
   refuse(`${lines[0]}\n{"event"\n`, "m line 2 is not JSON");
-  refuse(`${lines[0]}\n{"event":"lunch"}\n`, 'm line 2 is no metric: its "event" must be one of run, step');
+  refuse(`${lines[0]}\n{"event":"lunch"}\n`, 'm line 2 is not a metric: its "event" must be one of run, step');
   refuse(`${lines[0]}\n{"event":"step","step":"one"}\n`, 'm line 2 has "one" as the "step" of a step');
   refuse("", 'no line of the event "run"');
 });

@@ -17,7 +17,7 @@ export interface WatchOptions<P> {
   readonly steps: number;
   /** Where the run lives: its memory is written down. */
   readonly device: Device;
-  /** Measures parameters on rows kept back: {@link evaluator} makes one. Without it nothing is evaluated. */
+  /** Measures parameters on validation rows: {@link evaluator} makes one. Without it nothing is evaluated. */
   readonly evaluate?: (params: P) => Promise<Evaluation>;
   /** Steps between two evaluations; one at the start and one at the end are added. Default 100. */
   readonly evaluateEvery?: number;
@@ -43,7 +43,7 @@ export interface WatchOptions<P> {
 export interface Best<P> {
   /** When it was. */
   readonly step: number;
-  /** The loss on the rows kept back; without an evaluation, the mean of the last steps' losses. */
+  /** The loss on the validation rows; without an evaluation, the mean of the last steps' losses. */
   readonly loss: number;
   /** A copy, disposed of with the watch. */
   readonly params: P;
@@ -69,7 +69,7 @@ interface WatchState {
 }
 
 /**
- * Watches one run: give it to `train` as `watch`. The best parameters are those with the lowest loss on the rows kept back.
+ * Watches one run: give it to `train` as `watch`. The best parameters are those with the lowest loss on the validation rows.
  * Without such rows they are those after the steps with the lowest mean loss: all that is known then.
  *
  * @throws {OptionError} when a number is out of its range
@@ -144,7 +144,7 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
           reason: "no progress",
           step,
           message:
-            `The loss on the rows kept back has not fallen for ${patience} evaluations: the run was stopped after ` +
+            `The loss on the validation rows has not fallen for ${patience} evaluations: the run was stopped after ` +
             `step ${step}. ${describeBest(best)}`,
         };
       }),

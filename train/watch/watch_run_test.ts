@@ -19,7 +19,7 @@ import { type WatchOptions, watchRun } from "./watch_run.ts";
 
 type Tiny = Awaited<ReturnType<typeof makeTiny>>;
 
-/** A tiny model, rows to learn from and rows kept back. */
+/** A tiny model, rows to learn from and validation rows. */
 async function makeTiny(folder: string) {
   const device = await openCpu({ threads: 1 });
   await writeTinyModel(`${folder}/model`);
@@ -131,7 +131,7 @@ Deno.test("without progress a run ends, and the best parameters are kept", () =>
     assertEquals(await read(watch.best!.params), seen[1]);
   }));
 
-Deno.test("a run that diverges ends, without rows kept back too, and what was good before is kept", async () => {
+Deno.test("a run that diverges ends, without validation rows too, and what was good before is kept", async () => {
   using device = await openCpu({ threads: 1 });
   // A table of what follows which token, and an optimiser that only lets it grow.
   const rng = rngFrom(7);

@@ -126,7 +126,7 @@ function tryLibrary(path: string): BlasLibrary | string {
 
 /** What follows a library's path in a sentence. */
 function problemWith(message: string): string {
-  if (message.includes("undefined symbol: cblas_sgemm")) return "is no CBLAS: it has no cblas_sgemm";
+  if (message.includes("undefined symbol: cblas_sgemm")) return "is not a CBLAS library: it has no cblas_sgemm";
   const reason = message.replaceAll("Could not open library: ", "").split("\n")[0];
   return `can't be loaded: ${reason}`;
 }

@@ -78,7 +78,7 @@ export class CpuThreads implements Disposable {
     throw new Error(new TextDecoder().decode(text));
   }
 
-  /** A worker died, or was stopped, with a part of the work: those that are left end too, and all goes on without them. */
+  /** A worker died, or was stopped, with a part of the work: those that are left end too, and all continues without them. */
   #giveUp(shared: Int32Array): never {
     this[Symbol.dispose]();
     for (const worker of this.#workers) worker.end();
@@ -86,7 +86,7 @@ export class CpuThreads implements Disposable {
     shared[words.step] = words.idle;
     shared[words.finished] = shared[words.opened];
     throw new Error(
-      "a worker thread did not come back and was given up; the device goes on with the main thread alone",
+      "a worker thread did not return and was given up; the device continues with the main thread alone",
     );
   }
 

@@ -75,7 +75,7 @@ export class Cursor {
     if (length > left) {
       this.refuse(
         `its header goes on beyond the file's end at byte ${this.source.size}`,
-        "bring it again, it is truncated",
+        "download it again; it is truncated",
       );
     }
     this.#window = new Uint8Array(Math.min(left, Math.max(length, 1 << 20)));

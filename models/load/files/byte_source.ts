@@ -62,7 +62,7 @@ export function readText(path: string): string {
     const size = sizeOfFile(path);
     if (size > longestText) {
       throw new FileError(
-        `${path} has ${size} bytes, and at most ${longestText} are read as one text: it is not the file it is named as.`,
+        `${path} has ${size} bytes, and at most ${longestText} are read as one text: it is not what its name says.`,
       );
     }
     return Deno.readFileSync(path);
@@ -92,7 +92,7 @@ export function parseJsonObject(text: string, path: string): Record<string, unkn
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new FileError(`${path} is not JSON (${(error as Error).message}): restore it from where it came.`);
+    throw new FileError(`${path} is not JSON (${(error as Error).message}): restore it from its source.`);
   }
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
     throw new FileError(`${path} holds ${describeJson(value)} where a JSON object was expected.`);
@@ -132,7 +132,7 @@ function checkRange(source: ByteSource, offset: number, length: number): void {
   if (offset < 0 || offset + length > source.size) {
     throw new FileError(
       `${source.name} ends at byte ${source.size} where bytes ${offset} to ${offset + length} were expected: ` +
-        `it is truncated, bring it again.`,
+        `it is truncated; download it again.`,
     );
   }
 }

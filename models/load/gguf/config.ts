@@ -17,12 +17,12 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   const need = (name: string): GgufValue => {
     const value = key(name);
     if (value !== undefined) return value;
-    throw new FileError(`${source.path} does not say ${architecture}.${name}: bring it again, it is damaged.`);
+    throw new FileError(`${source.path} does not say ${architecture}.${name}: download it again; it is damaged.`);
   };
   const embedding = source.tensors.get("token_embd.weight");
   if (embedding === undefined) {
     throw new FileError(
-      `${source.path} has no token_embd.weight: it is no whole model (an adapter or a part of one?).`,
+      `${source.path} has no token_embd.weight: it is not a complete model (an adapter or a part of one?).`,
     );
   }
   const tokens = source.metadata.get("tokenizer.ggml.tokens");
@@ -30,7 +30,7 @@ export function configFromGguf(source: GgufSource): ModelConfig {
     throw new FileError(
       `${source.path} has ${tokens.length} tokens, and token_embd.weight has ${
         embedding.shape[0]
-      } rows: bring it again, ` +
+      } rows: download it again, ` +
         `it is damaged.`,
     );
   }
@@ -98,7 +98,7 @@ function ropeParameters(source: GgufSource, architecture: string, key: Key, widt
   const type = key("rope.scaling.type") ?? "linear";
   if (type !== "linear" && type !== "none") {
     throw new FileError(
-      `${source.path} says ${architecture}.rope.scaling.type is ${type}, and known are linear, none: choose another model.`,
+      `${source.path} says ${architecture}.rope.scaling.type is ${type}; supported: linear, none: choose another model.`,
     );
   }
   const said = key("rope.scaling.factor") ?? key("rope.scale_linear") ?? 1;
@@ -114,7 +114,7 @@ function ropeParameters(source: GgufSource, architecture: string, key: Key, widt
     const shape = `[${tensor.shape}]`, expected = `[${width / 2}]`;
     if (shape !== expected) {
       throw new FileError(
-        `rope_freqs.weight in ${source.path} is ${shape}, expected ${expected}: bring the file again.`,
+        `rope_freqs.weight in ${source.path} is ${shape}, expected ${expected}: download the file again.`,
       );
     }
     return {

@@ -32,8 +32,8 @@ const limits = { array: 1 << 24, string: 1 << 24, dimensions: 8, nesting: 4 };
  * truncated, damaged, or of a type or version that is not read.
  */
 export function readGguf(source: ByteSource): GgufHeader {
-  const cursor = new Cursor(source, (problem, mend = "bring it again, it is damaged or truncated") => {
-    throw new FileError(`${source.name} is no whole GGUF file: ${problem}; ${mend}.`);
+  const cursor = new Cursor(source, (problem, mend = "download it again; it is damaged or truncated") => {
+    throw new FileError(`${source.name} is not a complete GGUF file: ${problem}; ${mend}.`);
   });
   if (source.size < 24) cursor.refuse(`it has ${source.size} bytes and its first fields take 24`);
   if (cursor.u32() !== 0x46554747) {
@@ -132,7 +132,7 @@ export function oneForAllLayers(
   const layers = metadata.get(`${metadata.get("general.architecture")}.block_count`);
   if (value.length !== layers) {
     throw new FileError(
-      `${path} has ${value.length} values of ${key} for ${layers} layers: bring it again, it is damaged.`,
+      `${path} has ${value.length} values of ${key} for ${layers} layers: download it again; it is damaged.`,
     );
   }
   const other = value.find((one) => one !== value[0]);
@@ -146,7 +146,7 @@ export function oneForAllLayers(
 function alignmentOf(cursor: Cursor, metadata: ReadonlyMap<string, GgufValue>): number {
   const alignment = metadata.get("general.alignment") ?? 32;
   if (typeof alignment === "number" && alignment >= 8 && alignment % 8 === 0 && alignment <= 1 << 20) return alignment;
-  return cursor.refuse(`its general.alignment is ${alignment}, which is no multiple of 8 up to ${1 << 20}`);
+  return cursor.refuse(`its general.alignment is ${alignment}, which is not a multiple of 8 up to ${1 << 20}`);
 }
 
 function readTensors(cursor: Cursor, count: number, alignment: number): Map<string, GgufTensor> {
@@ -172,7 +172,7 @@ function readTensors(cursor: Cursor, count: number, alignment: number): Map<stri
   if (end > cursor.source.size) {
     cursor.refuse(
       `${before} ends at byte ${end} and the file has ${cursor.source.size}`,
-      "bring it again, it is truncated",
+      "download it again; it is truncated",
     );
   }
   return tensors;
@@ -189,7 +189,7 @@ function checkTensor(
     const known = [...ggufTypes.values()].map((t) => t.name).join(", ");
     return cursor.refuse(
       `${name} has the tensor type ${typeNames.get(number) ?? number}, and those read are ${known}`,
-      "bring the model in one of these types",
+      "use the model in one of these types",
     );
   }
   const size = shape.reduce((product, d) => product * d, 1);
@@ -197,7 +197,9 @@ function checkTensor(
   if (row % type.values !== 0) {
     cursor.refuse(`${name} has rows of ${row} values and ${type.name} blocks hold ${type.values}`);
   }
-  if (offset % alignment !== 0) cursor.refuse(`${name} is at offset ${offset}, which is no multiple of ${alignment}`);
+  if (offset % alignment !== 0) {
+    cursor.refuse(`${name} is at offset ${offset}, which is not a multiple of ${alignment}`);
+  }
   const bytes = size / type.values * type.bytes;
   if (!Number.isSafeInteger(bytes)) cursor.refuse(`${name} has the shape [${shape}]`);
   return { type, shape, begin: data + offset, bytes };

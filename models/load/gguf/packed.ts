@@ -24,7 +24,7 @@ export function writeBlocks(to: PackedWriter, blocks: Uint8Array, first: number,
   for (let at = 0, i = first; at < blocks.length; at += bytes, i += values) {
     for (const half of halves) {
       if ((view.getUint16(at + half, true) & 0x7c00) === 0x7c00) {
-        throw new FileError(`${name} holds a scale that is not finite: the file is damaged, bring it again.`);
+        throw new FileError(`${name} holds a scale that is not finite: the file is damaged; download it again.`);
       }
     }
     write(to, blocks, view, at, i);

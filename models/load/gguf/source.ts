@@ -119,7 +119,7 @@ function headsOf(header: GgufHeader, architecture: string, layout: GgufLayout, p
   const count = (name: string) => oneForAllLayers(path, `${architecture}.attention.${name}`, header.metadata);
   const heads = (layout === "kvHeads" ? count("head_count_kv") : undefined) ?? count("head_count");
   if (typeof heads === "number" && Number.isInteger(heads) && heads > 0) return heads;
-  throw new FileError(`${path} does not say how many heads its attention has: bring it again, it is damaged.`);
+  throw new FileError(`${path} does not say how many heads its attention has: download it again; it is damaged.`);
 }
 
 /** Where each row of a q or k matrix in the file belongs for rotate-half attention. */

@@ -173,7 +173,7 @@ function byteLevelBpe(source: Metadata, tokens: readonly string[]): Parts {
   const name = keyOf(source)("pre") ?? "default";
   const pre = preTokenizers.get(String(name));
   if (pre === undefined) {
-    throw refusal(source, `splits texts by the rule ${name}, and known are ${[...preTokenizers.keys()].join(", ")}`);
+    throw refusal(source, `splits texts by the rule ${name}; supported: ${[...preTokenizers.keys()].join(", ")}`);
   }
   const splits = pre.splits.map((Regex) => ({
     type: "Split",

@@ -107,7 +107,7 @@ export function answersOnly(access: HubAccess): typeof fetch {
     try {
       value = JSON.parse(text);
     } catch {
-      throw refused(`with what is no JSON (${JSON.stringify(text.slice(0, 40))})`);
+      throw refused(`with something that is not JSON (${JSON.stringify(text.slice(0, 40))})`);
     }
     const isObject = (x: unknown) => typeof x === "object" && x !== null && !Array.isArray(x);
     const isList = new URL(url).pathname.includes("/tree/");

@@ -112,7 +112,7 @@ function readSettings(place: string): Settings {
   } catch (error) {
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
     throw new FileError(
-      `There is no folder ${place}: check the path; or, to bring a model of that name from the Hugging Face hub, run with ` +
+      `There is no folder ${place}: check the path; or, to download the model of that name from the Hugging Face hub, run with ` +
         `--allow-net --allow-env and --allow-write for the cache.`,
     );
   }

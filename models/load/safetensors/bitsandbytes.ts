@@ -71,7 +71,7 @@ function readState(source: WeightSource, name: string, file: string): State {
   const isWhole = Array.isArray(shape) && shape.every(isCount) && isCount(blocksize) && blocksize % 2 === 0;
   if ((type !== "nf4" && type !== "fp4") || !isWhole || !Object.hasOwn(dtypes, String(dtype))) {
     throw new FileError(
-      `${what} says ${JSON.stringify(said)}, which is no state of a 4-bit weight that is known here.`,
+      `${what} says ${JSON.stringify(said)}, which is not a known state of a 4-bit weight.`,
     );
   }
   const nested = each === undefined ? null : { blocksize: each as number, offset: offset as number };
@@ -92,7 +92,7 @@ function readState(source: WeightSource, name: string, file: string): State {
     const found = source.names.includes(name + part) ? source.entry(name + part).bytes : 0;
     if (found === bytes) continue;
     throw new FileError(
-      `${name}${part} in ${source.path} has ${found} bytes, where its quant_state needs ${bytes}: bring the weights again.`,
+      `${name}${part} in ${source.path} has ${found} bytes, where its quant_state needs ${bytes}: download the weights again.`,
     );
   }
   return state;

@@ -13,7 +13,7 @@ export function openShards(indexPath: string): WeightSource {
   const files = [...new Set(map.values())].sort();
   const absent = files.filter((file) => pathKind(folder + file) !== "file");
   if (absent.length > 0) {
-    throw new FileError(`${indexPath} names files that are not there. ${listed("Missing", absent)}Bring them.`);
+    throw new FileError(`${indexPath} names files that are not there. ${listed("Missing", absent)}Add them.`);
   }
   using opened = new DisposableStack();
   const home = new Map<string, WeightSource>();
@@ -31,7 +31,7 @@ export function openShards(indexPath: string): WeightSource {
       `${indexPath} and its shards do not agree. ${listed("Missing", missing)}${
         listed("Not in the index", unexpected)
       }` +
-        `Bring the index and all shards of one and the same model.`,
+        `Use the index and all shards of the same model.`,
     );
   }
   const shards = opened.move();
@@ -53,12 +53,12 @@ export function openShards(indexPath: string): WeightSource {
 function weightMap(indexPath: string): Map<string, string> {
   const map = readJsonObject(indexPath).weight_map;
   if (map === null || typeof map !== "object" || Array.isArray(map) || Object.keys(map).length === 0) {
-    throw new FileError(`${indexPath} has no weight_map: restore it from where the model came.`);
+    throw new FileError(`${indexPath} has no weight_map: restore it from the model's source.`);
   }
   for (const [name, file] of Object.entries(map)) {
     if (typeof file !== "string" || !/^[^/\\]+\.safetensors$/.test(file)) {
       throw new FileError(
-        `${indexPath} puts ${name} into ${JSON.stringify(file)}, which is no safetensors file beside it.`,
+        `${indexPath} puts ${name} into ${JSON.stringify(file)}, which is not a safetensors file beside it.`,
       );
     }
   }
