@@ -1,4 +1,8 @@
-/** One file from the hub into the cache: goes on where an earlier try ended, and is named only once its hash is right. */
+/**
+ * One file from the hub into the cache: goes on where an earlier try ended, and is named only once its hash is right. The
+ * hub's own package keeps what came as it came: without its size or hash checked, from the start each time, and with two
+ * processes writing one file.
+ */
 import { FileError } from "../../../core/errors.ts";
 import {
   explained,
