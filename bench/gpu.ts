@@ -118,8 +118,8 @@ function finish(name: string): void {
 
 const found = await findAdapter();
 if ("missing" in found || (found.software && !trial)) {
-  const mend = "--try runs this at small sizes on a software adapter.";
-  console.error([...driverMisses(found), mend].join("\n"));
+  const remedy = "--try runs this at small sizes on a software adapter.";
+  console.error([...driverMisses(found), remedy].join("\n"));
   Deno.exit(1);
 }
 const { vendor, architecture } = found.adapter.info;

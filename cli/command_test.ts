@@ -40,9 +40,9 @@ Deno.test("another tool's name of an option is answered with the one here", () =
     ["--bias", ""],
     ["--stepz", "; did you mean --steps?"],
   ];
-  for (const [flag, mend] of cases) {
+  for (const [flag, remedy] of cases) {
     const error = assertThrows(() => read(flag, "1"), UsageError);
-    assertEquals(error.message, `there is no option ${flag}${mend}`);
+    assertEquals(error.message, `there is no option ${flag}${remedy}`);
   }
 });
 

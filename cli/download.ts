@@ -1,6 +1,6 @@
 /** Models and adapters from the hub, with the progress of the download told. */
 import { formatBytes } from "../core/host/format_bytes.ts";
-import { bring, type HubOptions } from "../models/load/hub/hub.ts";
+import { download, type HubOptions } from "../models/load/hub/hub.ts";
 import type { Terminal } from "./command.ts";
 
 /** Tells of every tenth of a download. */
@@ -19,5 +19,5 @@ export function downloadProgress(name: string, terminal: Terminal): HubOptions {
 
 /** Where an adapter is: its folder or file, or what is brought from the hub for its name there. */
 export async function downloadAdapter<N extends string | undefined>(named: N, terminal: Terminal): Promise<N> {
-  return named === undefined ? named : await bring(named, downloadProgress(named, terminal)) as N;
+  return named === undefined ? named : await download(named, downloadProgress(named, terminal)) as N;
 }

@@ -22,7 +22,7 @@ interface Otherwise {
  *
  * @param byBlocks whether blocks are not computed twice yet
  * @param otherwise the same trainee otherwise; null where its weights can't be packed, or are
- * @throws {DeviceError} with a mend, where the device can't hold the run
+ * @throws {DeviceError} with a remedy, where the device can't hold the run
  */
 export function planMemory(
   { trainee, byBlocks, otherwise, plan, device, terminal }: {

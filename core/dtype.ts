@@ -131,10 +131,10 @@ export function checkHolds(what: string, dtype: DType, value: number): void {
     return;
   }
   if (typeof value !== "number") throw new ShapeError(`${what}: ${JSON.stringify(value)} is not a number`);
-  const mend = dtype === "bool"
+  const remedy = dtype === "bool"
     ? "give 0 or 1"
     : Number.isInteger(value)
     ? `give one from ${range![0]} to ${range![1]}`
     : `convert(x, "f32") first, or give a whole number`;
-  throw new ShapeError(`${what}: ${value} is not a number of ${dtype}; ${mend}`);
+  throw new ShapeError(`${what}: ${value} is not a number of ${dtype}; ${remedy}`);
 }

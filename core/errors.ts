@@ -2,7 +2,7 @@ import { closestMatch } from "leven";
 
 /**
  * Every error this library raises on purpose is a {@link LowrankError}: one sentence that names the values, what was
- * demanded and the mend. Anything else that is thrown is a bug of the library or of the caller's own code.
+ * required and the remedy. Anything else that is thrown is a bug of the library or of the caller's own code.
  */
 export class LowrankError extends Error {
   /** The name that JavaScript prints. */

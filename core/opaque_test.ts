@@ -54,7 +54,7 @@ for (const [what, { x, remedy }] of Object.entries(arrays)) {
   Deno.test(`${what} is no JavaScript value: a sentence, and not NaN, undefined or a text`, () => {
     for (const [name, misuse] of Object.entries(misuses)) {
       const { message } = assertThrows(() => misuse(x), LowrankError, "was asked by JavaScript for", name);
-      assertEquals([remedy, "take parts with slice"].some((mend) => message.includes(mend)), true, message);
+      assertEquals([remedy, "take parts with slice"].some((remedy) => message.includes(remedy)), true, message);
       assertEquals(message.startsWith(x.toString()), true, message);
     }
   });

@@ -44,7 +44,7 @@ export class Tensor implements Disposable {
   /** Takes a buffer over; {@link tensor} and {@link upload} make one. */
   constructor(readonly home: TensorHome, buffer: unknown, readonly aval: Aval) {
     this.#buffer = buffer;
-    forgotten.register(this, { home, buffer }, this);
+    unreachable.register(this, { home, buffer }, this);
   }
   /** Sizes, outermost first. */
   get shape(): readonly number[] {
@@ -76,7 +76,7 @@ export class Tensor implements Disposable {
   detachBuffer(): unknown {
     const buffer = this.buffer;
     this.#buffer = null;
-    forgotten.unregister(this);
+    unreachable.unregister(this);
     return buffer;
   }
   /** Frees the memory. Doing so twice is harmless. */
@@ -117,7 +117,7 @@ refusePrimitives(
     "but its contents lie on a device: write add, mul, lt, select and the like, or wait for them with await read(x)",
 );
 
-const forgotten = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }>(({ home, buffer }) =>
+const unreachable = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }>(({ home, buffer }) =>
   home.free(buffer)
 );
 

@@ -65,7 +65,7 @@ Deno.test("tools, documents and calls reach a template that has a place for them
       [{ messages: turns, tools }, "has no place for tools"],
       [{ messages: turns, documents: [{}] }, "has no place for documents"],
       [{ messages }, "has no place for tool_calls"],
-      [{ messages: turns, tools: "weather" }, "tools that are no list"],
+      [{ messages: turns, tools: "weather" }, "tools that are not a list"],
     ] as const
   ) assertThrows(() => learned(row, bytes(plain)), DataError, sentence);
   assertEquals(learned({ messages: turns, tools: [] }, bytes(plain)), " ciao;");

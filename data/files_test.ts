@@ -78,7 +78,7 @@ Deno.test("a text is cut into runs of the context's length, the last one shorter
   }, { context: 4 });
 });
 
-Deno.test("bad data is refused with the file, the line and the mend", () => {
+Deno.test("bad data is refused with the file, the line and the remedy", () => {
   const cases: [string, Content, string][] = [
     ["rows.jsonl", "", "rows.jsonl is empty"],
     ["rows.jsonl", " \n\n", "rows.jsonl is empty"],

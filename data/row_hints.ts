@@ -5,23 +5,23 @@ type Json = Readonly<Record<string, unknown>>;
 const has = (row: Json, ...keys: readonly string[]) => keys.every((key) => row[key] !== undefined);
 
 /** Rows of other formats, by what they have, and how they are written here. */
-const others: readonly { fits(row: Json): boolean; mend: string }[] = [
+const others: readonly { fits(row: Json): boolean; remedy: string }[] = [
   {
     fits: (row) => has(row, "conversations") || has(row, "conversation"),
-    mend:
+    remedy:
       'call the list "messages", and in each of it "from" "role" (human: user, gpt: assistant) and "value" "content"',
   },
   {
     fits: (row) => has(row, "chosen", "rejected"),
-    mend: 'preferences are not learned here: give "prompt" and, as "completion", what was chosen',
+    remedy: 'preferences are not learned here: give "prompt" and, as "completion", what was chosen',
   },
   {
     fits: (row) => has(row, "instruction", "output"),
-    mend: 'write instruction and input into "prompt" and the output into "completion"',
+    remedy: 'write instruction and input into "prompt" and the output into "completion"',
   },
   {
     fits: ({ prompt, completion }) => Array.isArray(prompt) || Array.isArray(completion),
-    mend: 'messages of a prompt and of its completion go into one list: {"messages": […]}',
+    remedy: 'messages of a prompt and of its completion go into one list: {"messages": […]}',
   },
 ];
 
@@ -53,7 +53,7 @@ export const onePerLine =
 
 function remedyOf(row: Json, keys: readonly string[]): string {
   const other = others.find(({ fits }) => fits(row));
-  if (other) return other.mend;
+  if (other) return other.remedy;
   const wrong = ["text", "prompt", "completion", "label", "messages"].filter((key) => has(row, key));
   const renamed = keys.flatMap((key) => {
     const ours = Object.keys(synonyms).find((name) =>

@@ -257,7 +257,7 @@ function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter):
   );
 }
 
-/** The model adapted as the files say; an option of theirs that the model can't take is theirs to mend. */
+/** The model adapted as the files say; an option of theirs that the model can't take is theirs to fix. */
 function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
   try {
     return loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;

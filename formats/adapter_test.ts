@@ -118,8 +118,8 @@ Deno.test("every key of PEFT's configuration is used, says nothing of the result
     const load = () => loadAdapter(`${folder}/adapter`, model);
     const refused: [key: string, value: unknown, words: string][] = [
       ["init_lora_weights", "olora", "was initialised by OLoRA and belongs to the base"],
-      ["init_lora_weights", "corda", "was started by CorDA"],
-      ["init_lora_weights", "lora_ga", "was started by LoRA-GA"],
+      ["init_lora_weights", "corda", "was initialised by CorDA"],
+      ["init_lora_weights", "lora_ga", "was initialised by LoRA-GA"],
       ["init_lora_weights", "loftq", "was initialised by LoftQ"],
       ["init_lora_weights", "pissa_niter_4", "was initialised by PiSSA"],
       ["init_lora_weights", "better", 'init_lora_weights is "better", which is not known here'],

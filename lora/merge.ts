@@ -63,7 +63,7 @@ function changesOf(
   norms: (m: Adapted) => Leaf | undefined = () => undefined,
 ): Map<string, Changes> {
   const found = new Map<string, Changes>();
-  for (const { plan: { adapted }, trainable, share } of actives) {
+  for (const { plan: { adapted }, trainable, adapterWeight } of actives) {
     for (const m of adapted) {
       const own = paths[leafOf(paths, m)];
       const apart = split && m.split !== null;
@@ -72,7 +72,7 @@ function changesOf(
         if (!found.has(path)) found.set(path, { from, of: m.leafPath, effects: [] });
       }
       const weight = asValue(leaves[paths.indexOf(own)]);
-      const effect = effectOf(m, trainable[m.path], weight, share, norms(m));
+      const effect = effectOf(m, trainable[m.path], weight, adapterWeight, norms(m));
       found.get(apart ? m.into : own)!.effects.push({ m, effect });
     }
   }
@@ -91,12 +91,15 @@ export function mergeInto<P>(frozen: P, actives: readonly Active[], split: boole
 }
 
 /** What of the base is not to be had from merged weights again. */
-export function overwrittenBy<P>({ plan: { adapted, edits }, trainable, share }: Active, frozen: P): Overwritten {
+export function overwrittenBy<P>(
+  { plan: { adapted, edits }, trainable, adapterWeight }: Active,
+  frozen: P,
+): Overwritten {
   const { leaves, paths } = flatten<Leaf>(frozen);
   const lost: Record<string, Record<string, Leaf>> = {};
   const put = (path: string, part: string, value: Leaf) => lost[path] = { ...lost[path], [part]: value };
   for (const m of adapted.filter((m) => m.match.dora)) {
-    put(m.path, "norms", normsOf(m, trainable[m.path], asValue(leaves[leafOf(paths, m)]), share));
+    put(m.path, "norms", normsOf(m, trainable[m.path], asValue(leaves[leafOf(paths, m)]), adapterWeight));
   }
   for (const { path, part, from, tokens } of edits) {
     const leaf = leaves[paths.indexOf(from)];

@@ -29,7 +29,7 @@ export type { LayeredModel } from "./families/language_model.ts";
 export type { LayerNormParams, Linear } from "./families/layers.ts";
 export { llama, type LlamaLayer, type LlamaParams, mistral, qwen2, qwen3 } from "./families/llama.ts";
 export type { ModelConfig } from "./load/config.ts";
-export { bring, type HubOptions } from "./load/hub/hub.ts";
+export { download, type HubOptions } from "./load/hub/hub.ts";
 export type { ModelBytes } from "./load/model_files.ts";
 export { lettersBase, type ModelPlace } from "./load/place.ts";
 export type { ChatOptions, EncodeOptions, Message, Tokenizer, WrittenChat } from "./load/tokenizer.ts";

@@ -58,7 +58,7 @@ function withStack(error: unknown): string {
   return error instanceof Error ? error.stack ?? String(error) : `thrown: ${Deno.inspect(error)}`;
 }
 
-/** The message of an error that is not the library's and yet the caller's to mend, else null. */
+/** The message of an error that is not the library's and yet the caller's to fix, else null. */
 function describeRefusal(error: unknown): string | null {
   // A permission that was not given: Deno's message names what was wanted and the flag that gives it.
   if (error instanceof Deno.errors.NotCapable) {
@@ -87,7 +87,7 @@ const endSignals = (): readonly Deno.Signal[] =>
   Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * Whether this was started by `nohup`, to outlive its terminal. Deno resets every signal as it starts, so that what is left to
+ * Whether this was initialised by `nohup`, to outlive its terminal. Deno resets every signal as it starts, so that what is left to
  * see is what `nohup` (and `./task` under it) does to standard input: a null device that can't be read.
  */
 function isNohup(): boolean {

@@ -10,7 +10,7 @@ Deno.test("an error of the library is one sentence and exit code 1", () => {
   });
 });
 
-Deno.test("an unknown flag is the caller's to mend", () => {
+Deno.test("an unknown flag is the caller's to fix", () => {
   try {
     parseArgs({ args: ["--modle", "x"], options: { model: { type: "string" } } });
     throw new Error("parsed");

@@ -2,7 +2,7 @@
 import { DeviceError } from "../core/errors.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { type DeviceBuffer, RunError } from "../kernels/device/executable.ts";
-import type { CachedProgram, Programs } from "../kernels/device/program_cache.ts";
+import type { CachedProgram, ProgramCache } from "../kernels/device/program_cache.ts";
 
 /** What fails next: the allocation after so many others, a run in its middle, or nothing. */
 export interface Faults {
@@ -48,7 +48,7 @@ export function faulty(
     },
   });
   const inner = new WeakMap<CachedProgram, CachedProgram>();
-  const programs: Pick<Programs, "ids" | "get" | "use"> = {
+  const programs: Pick<ProgramCache, "ids" | "get" | "use"> = {
     ids: device.programs.ids,
     get: (key, make) => {
       const held = device.programs.get(key, make);

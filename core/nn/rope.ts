@@ -3,7 +3,7 @@ import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
-import { said } from "../ops/arguments.ts";
+import { showArgument } from "../ops/arguments.ts";
 import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { add, convert, cos, eq, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
@@ -69,7 +69,7 @@ export function ropeAngles(positions: Operand, inverseFrequencies: ArrayLike<num
   const at = convert(positions, "f32");
   const list: unknown[] = Array.from(inverseFrequencies ?? []);
   const wrong = list.findIndex((x) => typeof x !== "number");
-  if (wrong >= 0) throw new ShapeError(`Cannot rotate by a frequency of ${said(list[wrong])}: give numbers`);
+  if (wrong >= 0) throw new ShapeError(`Cannot rotate by a frequency of ${showArgument(list[wrong])}: give numbers`);
   const n = list.length;
   if (n === 0) throw new ShapeError("Cannot rotate by no frequencies: give at least one");
   const shape = [...at.shape, n];

@@ -11,7 +11,7 @@ export function axisOf(name: string, x: Aval, axis: number): number {
   const rank = x.shape.length;
   if (Number.isInteger(axis) && axis >= -rank && axis < rank) return axis < 0 ? axis + rank : axis;
   const there = rank === 0 ? "it has none" : `its axes are 0 to ${rank - 1}, or -${rank} to -1 from the end`;
-  throw new ShapeError(`Cannot ${name} ${formatAval(x)} along axis ${said(axis)}: ${there}`);
+  throw new ShapeError(`Cannot ${name} ${formatAval(x)} along axis ${showArgument(axis)}: ${there}`);
 }
 
 /**
@@ -39,8 +39,8 @@ export function shapeOf(name: string, shape: readonly number[]): readonly number
 }
 
 /** Anything, in a sentence. */
-export function said(x: unknown): string {
-  if (Array.isArray(x)) return `[${Array.from(x, said)}]`;
+export function showArgument(x: unknown): string {
+  if (Array.isArray(x)) return `[${Array.from(x, showArgument)}]`;
   if (typeof x === "object" && x !== null) return `an object of ${Object.keys(x).join(", ") || "nothing"}`;
   return typeof x === "string" ? JSON.stringify(x) : String(x);
 }

@@ -2,7 +2,7 @@ import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
-import { axesOf, said } from "./arguments.ts";
+import { axesOf, showArgument } from "./arguments.ts";
 import { asValue } from "./constant.ts";
 import { convert } from "./elementwise.ts";
 import { asNumbers } from "./quantize.ts";
@@ -108,7 +108,7 @@ export function dot(a: Operand, b: Operand, dims: DotDims): Value {
   const [x, y] = [asNumbers(a), asNumbers(b)];
   const pair = (axes: unknown): [number[], number[]] => {
     if (!Array.isArray(axes) || axes.length !== 2 || !axes.every((list) => Array.isArray(list))) {
-      throw new ShapeError(`Cannot matmul by axes ${said(axes)}: give a list of axes for either side`);
+      throw new ShapeError(`Cannot matmul by axes ${showArgument(axes)}: give a list of axes for either side`);
     }
     return [axesOf("matmul", x.aval, axes[0]), axesOf("matmul", y.aval, axes[1])];
   };

@@ -34,13 +34,13 @@ function inferSame(name: string, kind: Kind, result?: DType): (inputs: readonly 
     const [first] = inputs;
     for (const a of inputs) {
       if (!sameShape(a.shape, first.shape) || a.dtype !== first.dtype || !accepts[kind](a.dtype)) {
-        const mend = inputs.some((x) => x.dtype === "f16" || x.dtype === "bf16")
+        const remedy = inputs.some((x) => x.dtype === "f16" || x.dtype === "bf16")
           ? ': arithmetic is f32, so convert(x, "f32") first'
           : "";
         throw new ShapeError(
           `Cannot ${name} ${inputs.map(formatAval).join(" and ")}: it takes ${
             kindNames[kind]
-          } of one shape and dtype${mend}`,
+          } of one shape and dtype${remedy}`,
         );
       }
     }

@@ -4,7 +4,7 @@ import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { isPacked } from "../packed/blocks.ts";
 import type { Operand } from "../tensor.ts";
-import { areWhole, said } from "./arguments.ts";
+import { areWhole, showArgument } from "./arguments.ts";
 import { broadcastTo, full, reshape } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { add, and, clamp, convert, ge, lt, mul, select } from "./elementwise.ts";
@@ -113,7 +113,7 @@ export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
     const fits = areWhole(sizes) && sizes.length === x.shape.length && sizes.every((d, i) => d <= x.shape[i]);
     if (!fits || starts.length !== sizes.length || starts.some((s) => s.shape.length > 0 || s.dtype !== "i32")) {
       throw new ShapeError(
-        `Cannot take a ${said(sizes)} window of ${formatAval(x)}: one i32 start and a size per axis`,
+        `Cannot take a ${showArgument(sizes)} window of ${formatAval(x)}: one i32 start and a size per axis`,
       );
     }
     return [{ shape: sizes, dtype: x.dtype }];
@@ -132,7 +132,9 @@ export const dynamicSlicePrim: Primitive<{ sizes: readonly number[] }> = {
 };
 
 function startsOf(starts: readonly Operand[]): Value[] {
-  if (!Array.isArray(starts)) throw new ShapeError(`a window begins at a list of starts, not at ${said(starts)}`);
+  if (!Array.isArray(starts)) {
+    throw new ShapeError(`a window begins at a list of starts, not at ${showArgument(starts)}`);
+  }
   return (starts as readonly Operand[]).map((s) => asValue(s, "i32", "begin a window"));
 }
 

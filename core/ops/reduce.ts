@@ -82,7 +82,7 @@ export function argmax(x: Operand, axis = -1): Value {
   return bind1(argmaxPrim, [value], { axis: axisOf("argmax", value.aval, axis) });
 }
 
-/** Running sums along the last axis. O(n²) work in one kernel that stores no n x n array: meant for masks, n ≤ 8192. */
+/** Cumulative sums along the last axis. O(n²) work in one kernel that stores no n x n array: meant for masks, n ≤ 8192. */
 export function cumsum(x: Operand): Value {
   const value = asValue(x);
   const n = value.shape[axisOf("cumsum", value.aval, -1)];

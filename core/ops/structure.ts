@@ -4,7 +4,7 @@ import { ShapeError } from "../errors.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { Operand } from "../tensor.ts";
 import { isPacked } from "../packed/blocks.ts";
-import { areWhole, axesOf, axisOf, said, shapeOf } from "./arguments.ts";
+import { areWhole, axesOf, axisOf, shapeOf, showArgument } from "./arguments.ts";
 import { broadcastTo, full } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 
@@ -78,7 +78,9 @@ export function slice(x: Operand, axis: number, start: number, end: number): Val
   const at = axisOf("slice", value.aval, axis);
   if (!areWhole([start, end])) {
     throw new ShapeError(
-      `Cannot slice ${formatAval(value.aval)} from ${said(start)} to ${said(end)}: they are whole numbers`,
+      `Cannot slice ${formatAval(value.aval)} from ${showArgument(start)} to ${
+        showArgument(end)
+      }: they are whole numbers`,
     );
   }
   if (start === 0 && end === value.shape[at]) return value;
@@ -95,8 +97,8 @@ export const padPrim: Primitive<{ low: readonly number[]; high: readonly number[
     const whole = areWhole(low) && areWhole(high);
     if (!whole || low.length !== x.shape.length || high.length !== x.shape.length || isPacked(x.dtype)) {
       throw new ShapeError(
-        `Cannot pad ${formatAval(x)} by ${said(low)} and ${
-          said(high)
+        `Cannot pad ${formatAval(x)} by ${showArgument(low)} and ${
+          showArgument(high)
         }: it takes a whole number from 0 per axis, and nothing packed`,
       );
     }
@@ -157,7 +159,7 @@ export const concatPrim: Primitive<{ axis: number }> = {
 
 /** Values laid side by side along an axis. */
 export function concat(values: readonly Operand[], axis: number): Value {
-  if (!Array.isArray(values)) throw new ShapeError(`Cannot concat ${said(values)}: give a list of values`);
+  if (!Array.isArray(values)) throw new ShapeError(`Cannot concat ${showArgument(values)}: give a list of values`);
   const all = (values as readonly Operand[]).map((v) => asValue(v, "f32", "concat"));
   const at = all.length === 0 ? 0 : axisOf("concat", all[0].aval, axis);
   return all.length === 1 ? all[0] : bind1(concatPrim, all, { axis: at });
@@ -170,7 +172,7 @@ export const splitPrim: Primitive<{ axis: number; sizes: readonly number[] }> = 
     axisOf("split", x, axis);
     if (!areWhole(sizes) || sizes.reduce((a, b) => a + b, 0) !== x.shape[axis]) {
       throw new ShapeError(
-        `Cannot split ${formatAval(x)} along axis ${axis} into ${said(sizes)}: whole numbers must add up to it`,
+        `Cannot split ${formatAval(x)} along axis ${axis} into ${showArgument(sizes)}: whole numbers must add up to it`,
       );
     }
     return sizes.map((size) => ({ shape: x.shape.map((d, i) => i === axis ? size : d), dtype: x.dtype }));
@@ -208,7 +210,7 @@ export const iotaPrim: Primitive<{ shape: readonly number[]; axis: number; dtype
   infer: (_, { shape, axis, dtype }): Aval[] => {
     axisOf("count", { shape, dtype }, axis);
     if (dtype !== "f32" && dtype !== "i32" && dtype !== "u32") {
-      throw new ShapeError(`Cannot count in ${said(dtype)}: counters are f32, i32 or u32`);
+      throw new ShapeError(`Cannot count in ${showArgument(dtype)}: counters are f32, i32 or u32`);
     }
     return [{ shape, dtype }];
   },

@@ -39,7 +39,7 @@ Deno.test("what the value does not depend on, and what is no float, gets zeros",
   assertEquals(g.ids.dtype, "i32");
 });
 
-Deno.test("a value that is no scalar, or several values, are refused with the mend", () => {
+Deno.test("a value that is no scalar, or several values, are refused with the remedy", () => {
   assertThrows(
     () => runOracle(grad((x: any) => mul(x, 2)), x),
     Error,

@@ -2,7 +2,7 @@ import { type Aval, formatAval } from "../aval.ts";
 import { LowrankError, OptionError, ShapeError } from "../errors.ts";
 import { isFloat } from "../dtype.ts";
 import { bind, type Graph, newInput, type Primitive, rebuild, type Value } from "../ir/graph.ts";
-import { said } from "../ops/arguments.ts";
+import { showArgument } from "../ops/arguments.ts";
 import { broadcastTo, full } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { add, convert, mul } from "../ops/elementwise.ts";
@@ -152,7 +152,7 @@ export function sumOver<X, C>(
   const lengths = inputs.slice(0, rows.leaves.length).map((v) => v.shape[0]);
   const chunk = options?.chunk;
   if (!Number.isInteger(chunk) || chunk < 1) {
-    throw new OptionError(`sumOver takes chunks of a whole number of rows, at least 1, not ${said(chunk)}`);
+    throw new OptionError(`sumOver takes chunks of a whole number of rows, at least 1, not ${showArgument(chunk)}`);
   }
   if (lengths.length === 0 || lengths.some((n) => n === undefined || n !== lengths[0])) {
     throw new ShapeError(`sumOver takes rows of one length: axis 0 of xs is ${lengths.join(", ") || "absent"}`);

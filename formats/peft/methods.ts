@@ -62,10 +62,10 @@ export function refuseChangedBase(path: string, config: Readonly<Record<string, 
   const method = changedBase(config);
   if (method === null) return;
   const from = method === "PiSSA" ? "" : " --initial FOLDER, the adapter before training";
-  const mend = method === "LoftQ"
+  const remedy = method === "LoftQ"
     ? "merge it into those where it was made"
     : `make it a plain adapter of the base first (lowrank convert ADAPTER --to plain${from})`;
   throw new FileError(
-    `${path} was initialised by ${method} and belongs to the base's weights as that changed them: ${mend}.`,
+    `${path} was initialised by ${method} and belongs to the base's weights as that changed them: ${remedy}.`,
   );
 }

@@ -3,7 +3,7 @@ import type { DType, HostArray } from "../../core/dtype.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
 import type { DeviceBuffer, Executable } from "./executable.ts";
-import type { Programs } from "./program_cache.ts";
+import type { ProgramCache } from "./program_cache.ts";
 
 /** One place where programs run. */
 export interface Device extends Disposable {
@@ -12,7 +12,7 @@ export interface Device extends Disposable {
   /** One line for a person: `cpu (wasm simd, 2 threads)`. */
   readonly description: string;
   /** @ignore What jitted functions have compiled here. */
-  readonly programs: Programs;
+  readonly programs: ProgramCache;
   /** @ignore About the bytes that the kernels of all programs take. */
   readonly kernelBytes: number;
   /** The most bytes that all buffers together may take, where that is known beforehand. */

@@ -36,7 +36,7 @@ Deno.test("an unknown device is refused by name", async () => {
   assertEquals(error.message, "There is no device cuda: choose one of auto, cpu, webgpu");
 });
 
-Deno.test("webgpu without an adapter is a DeviceError with the mend", async () => {
+Deno.test("webgpu without an adapter is a DeviceError with the remedy", async () => {
   const found = await findAdapter();
   if (!("missing" in found)) return;
   const error = await assertRejects(() => openDevice("webgpu"), DeviceError);

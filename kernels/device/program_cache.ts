@@ -23,7 +23,7 @@ const stepBytes = 1024;
  * The programs that a device holds, by what they compute: functions that trace to one graph share one. Those that were not
  * used for longest go first, where all take more than `bound` or memory is short.
  */
-export class Programs {
+export class ProgramCache {
   /** Numbers for what graphs mention by identity. */
   readonly ids: Identities = new Identities();
   /** About the bytes that they may take before the least recently used go. */

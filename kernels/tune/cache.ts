@@ -86,7 +86,7 @@ function fingerprint(base: TileConfig, lanes: number): string {
 }
 
 /** The table that was saved for an adapter whose subgroups have `lanes` lanes, or null: then `warn` is told why, unless nothing was saved. */
-export function recall(
+export function loadTiles(
   store: TuneStore,
   adapter: string,
   base: TileConfig,
@@ -122,7 +122,7 @@ export function recall(
 }
 
 /** Saves an adapter's table beside those of other adapters; `warn` is told where that fails. */
-export function remember(
+export function saveTiles(
   store: TuneStore,
   adapter: string,
   { default: base, classes }: TileTable,
@@ -132,7 +132,7 @@ export function remember(
   let others: Saved["adapters"] = {};
   try {
     others = JSON.parse(store.load() ?? "{}").adapters ?? {};
-  } catch { /* What can't be read is written anew: `recall` has said so. */ }
+  } catch { /* What can't be read is written anew: `loadTiles` has said so. */ }
   const adapters = { ...others, [adapter]: { measured: fingerprint(base, lanes), classes } };
   try {
     store.save(`${JSON.stringify({ adapters }, null, 2)}\n`);

@@ -23,13 +23,13 @@ const productTiles: readonly Partial<TileConfig>[] = [
   { workgroup: [8, 8], blocks: [2, 2], depth: 0 },
   { workgroup: [8, 1], blocks: [2, 4], depth: 0 },
 ];
-const thinTiles: readonly Partial<TileConfig>[] = [1, 4, 16, 64].map((slices) => ({ slices }));
+const thinTiles: readonly Partial<TileConfig>[] = [1, 4, 16, 64].map((splitK) => ({ splitK }));
 /** With subgroups: rows shared by their lanes and not by workgroup memory; slices joined by them. */
 const subgroupProductTiles: readonly Partial<TileConfig>[] = [
   { workgroup: [8, 8], blocks: [2, 2], depth: 0 },
   { workgroup: [32, 2], blocks: [1, 4], depth: 0 },
 ];
-const subgroupThinTiles: readonly Partial<TileConfig>[] = [16, 64].map((slices) => ({ slices }));
+const subgroupThinTiles: readonly Partial<TileConfig>[] = [16, 64].map((splitK) => ({ splitK }));
 const rowTiles: readonly Partial<TileConfig>[] = [1, 32, 64, 256].map((rowLanes) => ({ rowLanes }));
 const attentionTiles: readonly Partial<TileConfig>[] = [[8, 8], [8, 4], [4, 8], [8, 1], [16, 4]].map(
   ([columns, rows]) => ({ attention: [columns, rows] as const }),
@@ -48,7 +48,7 @@ export function candidates(shapeClass: string, base: TileConfig, lanes = 0): Til
     : kind === "attention"
     ? attentionTiles
     : size === "thin" || size === "row"
-    ? [...thinTiles, { ...productTiles[0], slices: softwareTile.slices }, ...together(subgroupThinTiles)]
+    ? [...thinTiles, { ...productTiles[0], splitK: softwareTile.splitK }, ...together(subgroupThinTiles)]
     : [...productTiles, ...together(subgroupProductTiles)];
   const made = variations.map((tile) => ({ ...base, subgroups: 0, ...tile }));
   const seen = new Set<string>();

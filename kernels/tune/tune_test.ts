@@ -4,7 +4,7 @@ import { chooseTiles } from "../device/webgpu/tuning.ts";
 import type { Home } from "../device/webgpu/program.ts";
 import type { Program } from "../ir/kernel.ts";
 import { candidates, tune, type Tuneable } from "./tune.ts";
-import { memoryStore, recall, remember, type TuneStore, userStore } from "./cache.ts";
+import { loadTiles, memoryStore, saveTiles, type TuneStore, userStore } from "./cache.ts";
 import { representatives } from "./kernels.ts";
 import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
 import { shapeClass, tileOf } from "../wgsl/tile_table.ts";
@@ -20,7 +20,7 @@ const holding = (text: string): TuneStore => ({ place: "a file", load: () => tex
 /** What is said when a store is asked for the adapter's tiles. */
 function said(store: TuneStore): string[] {
   const sentences: string[] = [];
-  assertEquals(recall(store, "adapter", gpuTile, 0, (sentence) => sentences.push(sentence)), null);
+  assertEquals(loadTiles(store, "adapter", gpuTile, 0, (sentence) => sentences.push(sentence)), null);
   return sentences;
 }
 
@@ -59,11 +59,11 @@ Deno.test("every class that is tuned has one representative, which its own table
 Deno.test("what was tuned is remembered for its adapter, beside others", async () => {
   const store = memoryStore();
   const table = await tune(device((_, { depth }) => depth === 0 ? 1 : 2), gpuTile);
-  remember(store, "other", { default: gpuTile, classes: {} }, 0, console.warn);
-  remember(store, "adapter", table, 0, console.warn);
-  assertEquals(recall(store, "adapter", gpuTile, 0, console.warn), table);
-  assertEquals(recall(store, "other", gpuTile, 0, console.warn)!.classes, {});
-  assertEquals(recall(store, "a third", gpuTile, 0, console.warn), null);
+  saveTiles(store, "other", { default: gpuTile, classes: {} }, 0, console.warn);
+  saveTiles(store, "adapter", table, 0, console.warn);
+  assertEquals(loadTiles(store, "adapter", gpuTile, 0, console.warn), table);
+  assertEquals(loadTiles(store, "other", gpuTile, 0, console.warn)!.classes, {});
+  assertEquals(loadTiles(store, "a third", gpuTile, 0, console.warn), null);
 });
 
 Deno.test("a corrupt or stale file is ignored with a sentence", () => {
@@ -75,7 +75,7 @@ Deno.test("a corrupt or stale file is ignored with a sentence", () => {
   const stale = { adapters: { adapter: { measured: "1", classes: {} } } };
   assertEquals(said(holding(JSON.stringify(stale))), [`${start}they were measured by another version${end}`]);
   const store = memoryStore();
-  remember(store, "adapter", { default: gpuTile, classes: { map: { ...gpuTile, mapLanes: 7 } } }, 0, console.warn);
+  saveTiles(store, "adapter", { default: gpuTile, classes: { map: { ...gpuTile, mapLanes: 7 } } }, 0, console.warn);
   assertEquals(said(store).map((text) => text.replace("memory", "a file")), [
     `${start}the tile of "map" is none that is tried${end}`,
   ]);
@@ -96,7 +96,7 @@ Deno.test("tiles that can't be kept are told of, and no more", () => {
       throw new Error("the disk is full");
     },
   };
-  remember(store, "adapter", { default: gpuTile, classes: {} }, 0, (sentence) => sentences.push(sentence));
+  saveTiles(store, "adapter", { default: gpuTile, classes: {} }, 0, (sentence) => sentences.push(sentence));
   assertEquals(sentences, ["The tuned tiles could not be kept in memory: the disk is full"]);
 });
 

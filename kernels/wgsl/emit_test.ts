@@ -104,14 +104,14 @@ Deno.test("an adapter's rank is written out behind the loop over K", () => {
 
 Deno.test("slices meet in their subgroup as far as it reaches, and in workgroup memory beyond", () => {
   const row = (n: number, tile: Partial<typeof gpuTile>) =>
-    emitWgsl(matmulKernel([1, 4096, n], "NN"), { ...gpuTile, slices: 16, ...tile });
+    emitWgsl(matmulKernel([1, 4096, n], "NN"), { ...gpuTile, splitK: 16, ...tile });
   assert(!/subgroup/.test(row(2048, {}).text));
   const { text, cut } = row(2048, { subgroups: 32 });
   // 64 lanes are 4 columns of 16 slices: those 4, 8 and 16 lanes away are near, those 32 away are not.
   assertEquals([...text.matchAll(/subgroupShuffleXor\(sum, (\d+)u\)/g)].map((found) => found[1]), ["4", "8", "16"]);
   assert(text.includes("for (var step = 32u; step >= 32u; step /= 2u)"), text);
   assertEquals(cut, "8 columns of one row and one of 16 slices of k a lane, joined in subgroups of 32, 64 lanes");
-  const whole = emitWgsl(matmulKernel([1, 4096, 2048], "NT"), { ...gpuTile, slices: 32, subgroups: 32 }).text;
+  const whole = emitWgsl(matmulKernel([1, 4096, 2048], "NT"), { ...gpuTile, splitK: 32, subgroups: 32 }).text;
   assert(whole.includes("return subgroupAdd(x);") && !whole.includes("workgroupBarrier"), whole);
 });
 

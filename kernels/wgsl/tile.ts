@@ -29,7 +29,7 @@ export interface TileConfig {
   /** K elements staged in workgroup memory at a time, a multiple of 4; 0 reads the operands where they are. */
   readonly depth: number;
   /** Most lanes that share the K of a block where a product is too thin or small for tiles, a power of two. */
-  readonly slices: number;
+  readonly splitK: number;
   /** Lanes of attention's workgroup, of which each has a 4 x 4 block of scores: along the columns and along the rows. */
   readonly attention: readonly [columns: number, rows: number];
   /** Bytes that one binding may have; larger operands take several. A device puts its own limit here where it is less. */
@@ -48,7 +48,7 @@ export const gpuTile: TileConfig = {
   workgroup: [8, 8],
   blocks: [2, 2],
   depth: 16,
-  slices: 16,
+  splitK: 16,
   attention: [8, 8],
   window: maxWindow,
 };
@@ -62,7 +62,7 @@ export const softwareTile: TileConfig = {
   workgroup: [8, 1],
   blocks: [2, 4],
   depth: 0,
-  slices: 1,
+  splitK: 1,
   attention: [8, 1],
   window: maxWindow,
 };

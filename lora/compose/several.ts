@@ -86,7 +86,7 @@ export function together<P, I, O, K extends string>(
     }
     return names.filter((name) => given[name] !== undefined).map((name) => {
       adapters[name].check(given[name]!);
-      return { plan: adapters[name].plan, trainable: given[name]!, share: weights[name] };
+      return { plan: adapters[name].plan, trainable: given[name]!, adapterWeight: weights[name] };
     });
   };
   const each = <T>(f: (tuned: Tuned<P, I, O>) => T) =>

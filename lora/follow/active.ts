@@ -40,7 +40,7 @@ export function applyActive<P, I, O>(
   const { paths } = flatten<Leaf>(edited);
   const weights = new Map<number, Followed[]>();
   const push = (at: number, followed: Followed) => weights.set(at, [...weights.get(at) ?? [], followed]);
-  actives.forEach(({ plan: { adapted, edits, dropout }, trainable, share }, which) => {
+  actives.forEach(({ plan: { adapted, edits, dropout }, trainable, adapterWeight }, which) => {
     for (const edit of edits.filter((e) => e.part === "tokens")) {
       const at = paths.indexOf(edit.into);
       push(at, followTokens(edit, trainable[edit.path], values[at]));
@@ -51,15 +51,15 @@ export function applyActive<P, I, O>(
     adapted.forEach((m, index) => {
       const at = leafOf(paths, m);
       const drop = keys && m.kind === "linear" ? { keys, index, rate: dropout } : null;
-      push(at, follow(m, trainable[m.path], values[at], drop, share));
+      push(at, follow(m, trainable[m.path], values[at], drop, adapterWeight));
     });
   });
   return traced.unflatten(rewriteGraph(traced.graph, values, weights)) as O;
 }
 
 /** How one adapter enters the graph. */
-function follow(m: Adapted, entry: AdapterEntry, weight: Value, drop: Drop | null, share?: Operand): Followed {
-  const { A, B, scaling, gain } = effectOf(m, entry, weight, share);
+function follow(m: Adapted, entry: AdapterEntry, weight: Value, drop: Drop | null, adapterWeight?: Operand): Followed {
+  const { A, B, scaling, gain } = effectOf(m, entry, weight, adapterWeight);
   const outAxis = 1 - m.inAxis;
   const [a, b] = [side(A, "first", m.inAxis), side(B, "last", outAxis)];
   const vector = (value: Value) => side(reshape(value, [1, ...value.shape]), "first", outAxis);
@@ -69,7 +69,7 @@ function follow(m: Adapted, entry: AdapterEntry, weight: Value, drop: Drop | nul
       pair: m.inAxis === 0 ? [a, b] : [b, a],
       ...(gain && { gain: vector(gain) }),
       // Where the module has a bias, that one is changed.
-      ...(entry.biasB !== undefined && m.bias === null && { bias: vector(biasDelta(m, entry.biasB, share)) }),
+      ...(entry.biasB !== undefined && m.bias === null && { bias: vector(biasDelta(m, entry.biasB, adapterWeight)) }),
     },
     use: (kind, inside) => {
       if (m.only !== null && kind === "norm") {

@@ -29,7 +29,7 @@ export interface Active {
   readonly plan: Plan;
   readonly trainable: Trainable;
   /** f32[]: multiplies the scaling. */
-  readonly share?: Operand;
+  readonly adapterWeight?: Operand;
 }
 
 /** Where an adapted weight is among the leaves: under the name of its use where a tied weight was split, else its own. */
@@ -66,7 +66,7 @@ export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "
       if (keep !== null && !paths.includes(keep)) tree = withLeaf(tree, keep.split("."), leaves[paths.indexOf(from)]);
     }
   }
-  for (const { plan: { adapted, edits }, trainable, share } of actives) {
+  for (const { plan: { adapted, edits }, trainable, adapterWeight } of actives) {
     for (const { path, part, from, into, tokens } of edits) {
       if (changed.has(into) && part !== "tokens") {
         throw new OptionError(`two adapters both train ${into} itself: use one`);
@@ -80,7 +80,7 @@ export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "
       if (biasB === undefined) continue;
       if (as === "f32" && m.bias === null) continue; // added where the weight is used
       const bias = biasOf(m);
-      put(bias, bias, add(widened(asValue(now(bias))), biasDelta(m, biasB, share)));
+      put(bias, bias, add(widened(asValue(now(bias))), biasDelta(m, biasB, adapterWeight)));
     }
   }
   return tree as P;
@@ -99,9 +99,9 @@ export function biasOf({ bias, path }: Adapted): string {
 }
 
 /** What a low-rank branch's own bias adds to that of its module, f32[out]. */
-export function biasDelta(m: Adapted, biasB: Leaf, share: Operand = 1): Value {
+export function biasDelta(m: Adapted, biasB: Leaf, adapterWeight: Operand = 1): Value {
   const { start, end, of } = outputsOf(m);
-  return pad(mul(mul(biasB, m.match.scaling), share), [start], [of - end]);
+  return pad(mul(mul(biasB, m.match.scaling), adapterWeight), [start], [of - end]);
 }
 
 /** A matrix with other rows at some places. */

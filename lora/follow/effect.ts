@@ -33,32 +33,38 @@ export function outputsOf({ match: { shape, part }, inAxis }: Adapted): { start:
 
 /**
  * @param weight the weight as stored, of the model's own shape
- * @param share f32[]: multiplies the scaling
+ * @param adapterWeight f32[]: multiplies the scaling
  * @param norms what {@link normsOf} gives, where the weight is not the base's any more
  */
-export function effectOf(m: Adapted, entry: AdapterEntry, weight: Value, share?: Operand, norms?: Leaf): Effect {
+export function effectOf(
+  m: Adapted,
+  entry: AdapterEntry,
+  weight: Value,
+  adapterWeight?: Operand,
+  norms?: Leaf,
+): Effect {
   const { start, end, of } = outputsOf(m);
   const ones = (count: number) => count === 0 ? [] : [full([count], 1)];
   const gain = entry.magnitude === undefined ? null : concat([
     ...ones(start),
     // The norm is a constant to the gradient, as in section 4.3 of the paper.
-    div(entry.magnitude, stopGradient(norms ?? normsOf(m, entry, weight, share))),
+    div(entry.magnitude, stopGradient(norms ?? normsOf(m, entry, weight, adapterWeight))),
     ...ones(of - end),
   ], 0);
   const B = pad(asValue(entry.B!), [start, 0], [of - end, 0]);
-  return { A: asValue(entry.A!), B, scaling: scalingOf(m, share), gain };
+  return { A: asValue(entry.A!), B, scaling: scalingOf(m, adapterWeight), gain };
 }
 
-function scalingOf({ match: { scaling } }: Adapted, share?: Operand): Operand {
-  return share === undefined ? scaling : mul(share, scaling);
+function scalingOf({ match: { scaling } }: Adapted, adapterWeight?: Operand): Operand {
+  return adapterWeight === undefined ? scaling : mul(adapterWeight, scaling);
 }
 
 /** ‖W + s·B·A‖ of each output that the module's adapter changes, f32[out]. */
-export function normsOf(m: Adapted, { A, B }: AdapterEntry, weight: Value, share?: Operand): Value {
+export function normsOf(m: Adapted, { A, B }: AdapterEntry, weight: Value, adapterWeight?: Operand): Value {
   const { inAxis } = m;
   const { start, end } = outputsOf(m);
   const rows = slice(widened(weight), 1 - inAxis, start, end);
-  return weightNorms(rows, { A: asValue(A!), B: asValue(B!), scaling: scalingOf(m, share), inAxis });
+  return weightNorms(rows, { A: asValue(A!), B: asValue(B!), scaling: scalingOf(m, adapterWeight), inAxis });
 }
 
 /** s·B·A in the layout of the weight, f32. */

@@ -17,7 +17,7 @@ export interface Followed {
 }
 
 /** What is known of a value beside its base: the weights it is a view of, or a change that is still to be added. */
-type Beside = { readonly weights: readonly Followed[] } | { readonly delta: Value };
+type SideState = { readonly weights: readonly Followed[] } | { readonly delta: Value };
 
 /**
  * The graph's outputs for `args`, with every use of a followed weight changed. `weights` tells which inputs are followed.
@@ -40,12 +40,12 @@ export function rewriteGraph(
 /** One pass over a graph: what stands for each value, and what is known beside it. */
 class Walk {
   readonly #env = new Map<Value, Value>();
-  readonly #beside = new Map<Value, Beside>();
+  readonly #side = new Map<Value, SideState>();
   constructor(readonly inside: boolean) {}
 
   enter(input: Value, arg: Value, weights: readonly Followed[]): void {
     this.#env.set(input, arg);
-    if (weights.length > 0) this.#beside.set(input, { weights });
+    if (weights.length > 0) this.#side.set(input, { weights });
   }
 
   leave(output: Value): Value {
@@ -57,7 +57,7 @@ class Walk {
     const open = this.#delta(node.inputs[0]);
     if (open !== null && widens(node)) {
       // The base is stored narrower than the change: they are added in f32, before anything is rounded.
-      return this.#stand(node, [add(convert(this.#base(node.inputs[0]), "f32"), open)]);
+      return this.#bindOutputs(node, [add(convert(this.#base(node.inputs[0]), "f32"), open)]);
     }
     const inputs = node.inputs.map((v) => this.#whole(v));
     const operands = node.inputs.map((_, i) => i).filter((i) => this.#weights(node.inputs[i]).length > 0);
@@ -82,22 +82,22 @@ class Walk {
   }
 
   #weights(v: Value): readonly Followed[] {
-    const state = this.#beside.get(v);
+    const state = this.#side.get(v);
     return state && "weights" in state ? state.weights : [];
   }
 
   #delta(v: Value | undefined): Value | null {
-    const state = v && this.#beside.get(v);
+    const state = v && this.#side.get(v);
     return state && "delta" in state ? state.delta : null;
   }
 
-  #stand(node: Node, outs: readonly Value[]): void {
+  #bindOutputs(node: Node, outs: readonly Value[]): void {
     outs.forEach((v, i) => this.#env.set(node.outs[i], v));
   }
 
   /** The same operation on what stands for its inputs. */
   #plain(node: Node, inputs: readonly Value[]): void {
-    if (inputs.some((v, i) => v !== node.inputs[i])) this.#stand(node, bind(node.prim, inputs, node.params));
+    if (inputs.some((v, i) => v !== node.inputs[i])) this.#bindOutputs(node, bind(node.prim, inputs, node.params));
   }
 
   #body(node: Node, inputs: readonly Value[]): void {
@@ -111,13 +111,13 @@ class Walk {
       });
       return rewriteGraph(body, args, weights, this.inside || cut.includes(true));
     });
-    this.#stand(node, outs);
+    this.#bindOutputs(node, outs);
   }
 
   #definition(node: Node, inputs: readonly Value[]): void {
     const formal = node.inputs.map((v) => newInput(v.aval));
     const body = { inputs: formal, outputs: node.prim.define!(formal, node.params) };
-    this.#stand(
+    this.#bindOutputs(
       node,
       rewriteGraph(body, inputs, new Map(node.inputs.map((v, i) => [i, this.#weights(v)])), this.inside),
     );
@@ -135,7 +135,7 @@ class Walk {
         if (factors === null) f.refuse(node.prim.name);
         return factors === null ? [] : [{ ...f, factors }];
       });
-      if (weights.length > 0) this.#beside.set(out, { weights });
+      if (weights.length > 0) this.#side.set(out, { weights });
     });
   }
 
@@ -160,7 +160,7 @@ class Walk {
     }
     const sum = changes.map((one) => additive(one, base)).reduce((a, b) => add(a, b));
     if (out.dtype === "f32") this.#env.set(out, add(base, sum));
-    else this.#beside.set(out, { delta: sum });
+    else this.#side.set(out, { delta: sum });
   }
 }
 

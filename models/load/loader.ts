@@ -274,10 +274,12 @@ function checkCapacity(path: string, device: TensorHome, needed: number, held: (
   const { capacity } = device;
   if (capacity === undefined || needed <= capacity) return;
   const dtype = (["packed", "bf16"] as const).find((dtype) => held(dtype) < needed && held(dtype) <= capacity);
-  const mend = dtype === undefined
+  const remedy = dtype === undefined
     ? "choose a smaller model or a device with more memory"
     : `use --dtype ${dtype} (${formatBytes(held(dtype))})`;
   throw new DeviceError(
-    `${path} needs ${formatBytes(needed)}, one memory of ${device.description} holds ${formatBytes(capacity)}: ${mend}`,
+    `${path} needs ${formatBytes(needed)}, one memory of ${device.description} holds ${
+      formatBytes(capacity)
+    }: ${remedy}`,
   );
 }

@@ -95,10 +95,10 @@ export function readFolderConfig(folder: string, known: readonly string[]): Mode
 function folderConfig(folder: string): ModelConfig {
   const configPath = `${folder}/config.json`;
   if (pathKind(configPath) !== "file") {
-    const mend = pathKind(`${folder}/adapter_config.json`) === "file"
+    const remedy = pathKind(`${folder}/adapter_config.json`) === "file"
       ? "it is an adapter; give the folder of its base model"
       : "give the folder that the model was saved or downloaded into";
-    throw new FileError(`${folder} has no config.json, so it is not a model: ${mend}.`);
+    throw new FileError(`${folder} has no config.json, so it is not a model: ${remedy}.`);
   }
   return parseConfig(readJsonObject(configPath), configPath);
 }

@@ -62,7 +62,7 @@ Deno.test("shards are one source, and what they disagree on is listed", () =>
     refused([], "has no weight_map");
   }));
 
-Deno.test("a path that is no model is refused with the mend", () =>
+Deno.test("a path that is no model is refused with the remedy", () =>
   inFolder((folder, write) => {
     const refused = (path: string, sentence: string) =>
       assertThrows(() => openModelFiles(path, known), FileError, sentence);

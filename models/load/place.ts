@@ -25,9 +25,9 @@ export async function openModel(
     const path = decodeURIComponent(new URL(place).pathname).replace(/^\/(?=[A-Za-z]:)/, ""); // /C:/… on Windows
     return openModelFiles(path, known);
   }
-  const { bring } = await import("./hub/hub.ts"); // needs the system's modules, which a browser lacks
+  const { download } = await import("./hub/hub.ts"); // needs the system's modules, which a browser lacks
   const accept = (folder: string) => check(readFolderConfig(folder, known));
-  return openModelFiles(await bring(place, { accept, ...options }), known);
+  return openModelFiles(await download(place, { accept, ...options }), known);
 }
 
 /** The small model that ships with the library, beside its sources: its URL. */

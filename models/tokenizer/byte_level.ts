@@ -1,5 +1,5 @@
 /** Bytes as characters, as byte-level BPE writes them (Radford et al. 2019, section 2.2). */
-import { remember } from "./memoize.ts";
+import { memoize } from "./memoize.ts";
 import { characterLength, type Edit, type Sources, sourcesOf, type TrackedText } from "./tracked_text.ts";
 
 /** The character of each byte: a printable Latin-1 character is itself, the others are numbered from U+0100 on. */
@@ -23,7 +23,7 @@ export function toByteCharacters(text: TrackedText): TrackedText {
 
 /** {@link toByteCharacters} for words, which come again and again: short ones are remembered. */
 export function wordsToByteCharacters(): (word: TrackedText) => TrackedText {
-  const bytesOf = remember(bytesIn);
+  const bytesOf = memoize(bytesIn);
   return (word) => isItself(word.text) ? word : word.become(bytesOf(word.text));
 }
 

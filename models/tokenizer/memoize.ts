@@ -2,7 +2,7 @@
 const maxWords = 2 ** 15, longest = 64;
 
 /** A function of words that remembers its results: in a text the same words come again and again. */
-export function remember<T>(make: (word: string) => T): (word: string) => T {
+export function memoize<T>(make: (word: string) => T): (word: string) => T {
   const known = new Map<string, T>();
   return (word) => {
     const before = known.get(word);

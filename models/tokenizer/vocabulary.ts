@@ -4,7 +4,7 @@
  */
 import { Tokenizer as Package } from "@huggingface/tokenizers";
 import { type Json, part } from "./json.ts";
-import { remember } from "./memoize.ts";
+import { memoize } from "./memoize.ts";
 
 /** A token of a word, and the UTF-16 code units of it that it stands for. */
 export interface WordToken {
@@ -51,7 +51,7 @@ export function readVocabulary(value: unknown): Vocabulary {
     }
     return tokens;
   };
-  return { ids, tokenize: remember(tokenize) };
+  return { ids, tokenize: memoize(tokenize) };
 }
 
 type Kind = "BPE" | "Unigram" | "WordPiece" | "WordLevel";

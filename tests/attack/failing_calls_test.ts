@@ -107,7 +107,7 @@ Deno.test({ name: "every call of a download fails once", ignore }, async (t) => 
       if (/Deno has panicked|Unable to load .*\/npm\//.test(err)) return;
       assertEquals(code, 1, err); // these weights are none
       assertMatch(err, /^error: .*\.\n$/m);
-      const folder = await hub.bring();
+      const folder = await hub.download();
       assertEquals(Deno.readFileSync(join(folder, "model.safetensors")), weights);
       assertEquals(JSON.parse(Deno.readTextFileSync(join(folder, "config.json"))), { model_type: "gpt2" });
     });

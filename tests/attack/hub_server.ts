@@ -1,7 +1,7 @@
 /** A hub on loopback, which may answer as it likes. */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { bring, type HubOptions } from "../../models/load/hub/hub.ts";
+import { download, type HubOptions } from "../../models/load/hub/hub.ts";
 
 /** The commit that it has. */
 export const commit = "0123456789abcdef0123456789abcdef01234567";
@@ -55,12 +55,12 @@ export function startHub(
     cache,
     variables,
     blob: join(cache, "models--owner--name", "blobs", createHash("sha256").update(weights).digest("hex")),
-    async bring(place = "owner/name", options: HubOptions & { env?: Record<string, string> } = {}) {
+    async download(place = "owner/name", options: HubOptions & { env?: Record<string, string> } = {}) {
       const env = { ...variables, ...options.env };
       const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
       for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
       try {
-        return await bring(place, options);
+        return await download(place, options);
       } finally {
         for (const [name, value] of before) value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
       }

@@ -79,7 +79,7 @@ for (const [name, answer, sentence] of answers) {
     const cache = join(root, "cache", "hub");
     const env = { HF_HUB_CACHE: cache, HF_HUB_DOWNLOAD_TIMEOUT: "0.2" };
     const error = await assertRejects(
-      () => hub.bring("owner/name", { env }),
+      () => hub.download("owner/name", { env }),
       FileError,
       sentence || "with more than 1000 pages",
     );
@@ -106,7 +106,7 @@ Deno.test("a token goes to the hub alone, whatever it points to", async () => {
     }
     return path.endsWith("config.json") ? Response.redirect(`${elsewhere}/config.json`) : undefined;
   });
-  await assertRejects(() => hub.bring("owner/name", { env: { HF_TOKEN: "hf_SECRET" } }), FileError);
+  await assertRejects(() => hub.download("owner/name", { env: { HF_TOKEN: "hf_SECRET" } }), FileError);
   await other.shutdown();
   assert(own >= 2 && heardOf.length >= 1);
   assertEquals(new Set(heardOf), new Set([null]));
@@ -114,11 +114,11 @@ Deno.test("a token goes to the hub alone, whatever it points to", async () => {
 
 Deno.test("a snapshot that an earlier version left half is made whole, and each file is once on the disk", async () => {
   await using hub = startHub();
-  const folder = await hub.bring();
+  const folder = await hub.download();
   const path = join(folder, "model.safetensors");
   Deno.removeSync(path);
   Deno.writeFileSync(path, weights.subarray(0, 1000));
-  await hub.bring();
+  await hub.download();
   assertEquals(Deno.readFileSync(path), weights);
   assertEquals(Deno.statSync(path).ino, Deno.statSync(hub.blob).ino);
 });

@@ -28,7 +28,7 @@ for (const name of files) {
 }
 
 /** Brings a model of .cache into the copy; says whether it is here. */
-async function bring(model: string): Promise<boolean> {
+async function download(model: string): Promise<boolean> {
   if (pathKind(`${root}.cache/${model}`) === null) return false;
   await Deno.mkdir(`${copy}/.cache/${model}`, { recursive: true });
   for (const { name } of Deno.readDirSync(`${root}.cache/${model}`)) {
@@ -47,7 +47,7 @@ for (const [page, all] of commands) {
   if (all.length === 0) continue;
   const script = scriptOf(page, all);
   const model = pages[page]?.needs;
-  const absent = model !== undefined && !await bring(model);
+  const absent = model !== undefined && !await download(model);
   const missing = `.cache/${model} is not here (./task model:${model} brings it)`;
   Deno.test({
     name: absent ? `${page}: skipped, ${missing}` : `${page}: its commands`,

@@ -83,16 +83,16 @@ const avalsOfAttention = [
   { shape: [batch, queries], dtype: "i32" },
 ] as const;
 const gradients = (...args: Value[]) => {
-  const [q, k, v, ...sight] = args;
+  const [q, k, v, ...masks] = args;
   const loss = (q: Value, k: Value, v: Value) =>
-    reduceSum(tanh((attend as (...args: Value[]) => Value)(q, k, v, ...sight)));
+    reduceSum(tanh((attend as (...args: Value[]) => Value)(q, k, v, ...masks)));
   return grad(loss, { argnums: [0, 1, 2] })(q, k, v);
 };
 
 Deno.test("attention with a mask, bounds and an offset binds eight, two layers share what says who sees whom", () => {
   const args = avalsOfAttention.map((aval) => newInput(aval));
   assertEquals(maxBindings("attention", build(trace(gradients, args).graph).program), 8);
-  const twice = (...[q, k, v, ...sight]: Value[]) => gradients(gradients(q, k, v, ...sight)[0], k, v, ...sight);
+  const twice = (...[q, k, v, ...masks]: Value[]) => gradients(gradients(q, k, v, ...masks)[0], k, v, ...masks);
   const joins = ({ steps }: Program) =>
     steps.filter(({ kernel }) =>
       kernel.kind === "map" && kernel.operands.some((o) => o.dtype === "i32" && o.access === "write")

@@ -33,7 +33,7 @@ const tiles: readonly TileConfig[] = [
     workgroup: [4, 2],
     blocks: [1, 2],
     depth: 8,
-    slices: 1,
+    splitK: 1,
     attention: [4, 2],
     window: 98_304,
   },

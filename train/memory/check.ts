@@ -29,16 +29,16 @@ export function requireMemory(
 ): void {
   const { capacity = Infinity } = device;
   if (estimate.total <= capacity) return;
-  const mend = firstThatFits(remedies(), capacity);
+  const remedy = firstThatFits(remedies(), capacity);
   throw new DeviceError(
     `This run takes ${describeMemory(estimate)}; ${device.description} holds ${formatBytes(capacity)}: ` +
-      (mend
-        ? `use ${mend.change} (about ${formatBytes(mend.total)}).`
+      (remedy
+        ? `use ${remedy.change} (about ${formatBytes(remedy.total)}).`
         : "shorten the rows with --seq, or choose a smaller model."),
   );
 }
 
-/** Each mend is planned only once those before it have failed: a plan takes seconds. */
+/** Each remedy is planned only once those before it have failed: a plan takes seconds. */
 function firstThatFits(remedies: readonly Remedy[], capacity: number): { change: string; total: number } | null {
   for (const { change, estimate } of remedies) {
     const { total } = estimate();

@@ -140,8 +140,8 @@ function readText(path: string): string {
     return Deno.readTextFileSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    const mend = error instanceof Deno.errors.NotFound ? "; train writes it into the folder of the adapter" : "";
-    throw new FileError(`Cannot read metrics from ${path}: ${(error as Error).message}${mend}.`);
+    const remedy = error instanceof Deno.errors.NotFound ? "; train writes it into the folder of the adapter" : "";
+    throw new FileError(`Cannot read metrics from ${path}: ${(error as Error).message}${remedy}.`);
   }
 }
 

@@ -31,7 +31,7 @@ export interface Watch {
   /** Whether it wants to look at the parameters after `step` updates; asked once for each step, and for 0 at the start. */
   due(step: number): boolean;
   /** Looks at the parameters after `step` updates, which stay the loop's: what is to be kept has to be copied. */
-  look(step: number, params: unknown): Promise<Stop | null>;
+  evaluate(step: number, params: unknown): Promise<Stop | null>;
   /** The best look so far: the loop keeps a checkpoint of it. */
   readonly best?: { readonly step: number; readonly loss: number } | null;
   /** What it remembers, as JSON: it goes into every checkpoint. */

@@ -120,7 +120,7 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
       };
     },
     due: (step) => step % every === 0 || step === steps,
-    look: (step, given) =>
+    evaluate: (step, given) =>
       speed.pause(async (): Promise<Stop | null> => {
         const params = given as P;
         if (sample) note({ event: "samples", step, samples: await sample(params) });

@@ -193,11 +193,11 @@ Deno.test("taken up from what it saved, a watch goes on as if it had never stopp
         evaluate: () => Promise.resolve({ loss: losses.shift()!, count: 1 }),
       });
     using before = make();
-    for (const step of [0, 1, 2]) assertEquals(await before.look(step, tuned.trainable), null);
+    for (const step of [0, 1, 2]) assertEquals(await before.evaluate(step, tuned.trainable), null);
     using after = make();
     after.restore!(JSON.parse(JSON.stringify(before.save!())), jit((params: unknown) => params)(before.best!.params));
     assertEquals([after.best!.step, after.best!.loss], [1, 2]);
-    const stop = await after.look(3, tuned.trainable);
+    const stop = await after.evaluate(3, tuned.trainable);
     assert(stop?.reason === "no progress" && stop.message.includes("The best parameters are those after step 1"));
     assertEquals(await read(after.best!.params), await read(tuned.trainable));
   }));

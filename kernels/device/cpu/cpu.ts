@@ -15,7 +15,7 @@ import type { Device } from "../device.ts";
 import { type DeviceBuffer, type Executable, RunError } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
 import { machineMemory } from "../machine_memory.ts";
-import { Programs } from "../program_cache.ts";
+import { ProgramCache } from "../program_cache.ts";
 
 /** How the CPU device is opened. */
 export interface CpuOptions {
@@ -113,14 +113,14 @@ export class CpuDevice implements Device {
   /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
   readonly maxOperands = 16;
   readonly roundedRows = maxGemvRows;
-  readonly programs: Programs = new Programs(this);
+  readonly programs: ProgramCache = new ProgramCache(this);
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
   readonly blas: string | null;
   readonly #memory: CpuMemory;
   readonly #threads: CpuThreads;
   readonly #kernels: CpuKernels;
   readonly #arena: Arena<CpuBuffer> = new Arena<CpuBuffer>(this);
-  readonly #forgotten: Reclaimer = new Reclaimer(this);
+  readonly #reclaimer: Reclaimer = new Reclaimer(this);
   #scratch = { address: 0, stride: 0 };
   #held = { current: 0, peak: 0 };
   readonly #remarks: readonly [string, string];
@@ -194,7 +194,7 @@ export class CpuDevice implements Device {
       copy.set(this.view(buffer, dtype, size));
       return copy;
     });
-    await this.#forgotten.collect();
+    await this.#reclaimer.collect();
     return copies;
   }
 
@@ -300,7 +300,7 @@ export class CpuDevice implements Device {
     const near = 0.75 * this.capacity - this.#held.current;
     this.#held.current += bytes;
     // A program that awaits other things than reads gives the engine its turns.
-    if (near > 0 && bytes >= near) this.#forgotten.press();
+    if (near > 0 && bytes >= near) this.#reclaimer.press();
     this.#held.peak = Math.max(this.#held.peak, this.#held.current);
   }
 }

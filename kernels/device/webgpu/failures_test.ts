@@ -9,7 +9,7 @@ function reporting() {
   return { failures: new Failures(device as unknown as GPUDevice, "webgpu (Toy GPU)"), report };
 }
 
-Deno.test("a device that is out of memory says so with a mend, once", () => {
+Deno.test("a device that is out of memory says so with a remedy, once", () => {
   const { failures, report } = reporting();
   report(new GPUOutOfMemoryError("no room for 4 GiB"));
   const { message } = assertThrows(() => failures.checkNow(), DeviceError);

@@ -4,7 +4,7 @@ import { warn as toStderr } from "../../../core/host/output.ts";
 import { byteSize } from "../../../core/dtype.ts";
 import type { Program } from "../../ir/kernel.ts";
 import { tune, type Tuneable } from "../../tune/tune.ts";
-import { memoryStore, recall, remember, type TuneStore, userStore } from "../../tune/cache.ts";
+import { loadTiles, memoryStore, saveTiles, type TuneStore, userStore } from "../../tune/cache.ts";
 import { defaultTile, type TileConfig } from "../../wgsl/tile.ts";
 import type { TileTable } from "../../wgsl/tile_table.ts";
 import type { FoundAdapter } from "./adapter.ts";
@@ -49,12 +49,12 @@ export async function chooseTiles(
   if (!wanted) return { table: { default: base, classes: {} }, origin: `the ${base.name} tile, not tuned` };
   const store = options.store ?? userStore() ?? memoryStore();
   const key = adapterKey(found);
-  const known = recall(store, key, base, lanes, warn);
+  const known = loadTiles(store, key, base, lanes, warn);
   if (known) return { table: known, origin: `tiles tuned before, from ${store.place}` };
   warn(`timing kernels on ${found.name}, once: some seconds; "tune: false" (--no-tune) takes usual ones instead`);
   const began = performance.now();
   const table = await tune(new Stopwatch(home), base, lanes);
-  remember(store, key, table, lanes, warn);
+  saveTiles(store, key, table, lanes, warn);
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   return { table, origin: `tiles tuned in ${seconds} s, kept in ${store.place}` };
 }

@@ -7,7 +7,7 @@ import { Arena } from "../arena.ts";
 import type { Device } from "../device.ts";
 import type { DeviceBuffer, Executable } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
-import { Programs } from "../program_cache.ts";
+import { ProgramCache } from "../program_cache.ts";
 import { findAdapter, type FoundAdapter, requestDevice } from "./adapter.ts";
 import { Failures } from "./failures.ts";
 import { type WebGpuBuffer, WebGpuMemory } from "./memory.ts";
@@ -52,8 +52,8 @@ export class WebGpuDevice implements Device {
   readonly failures: Failures;
   readonly pipelines: Pipelines;
   readonly arena: Arena<WebGpuBuffer>;
-  readonly programs: Programs = new Programs(this);
-  readonly #forgotten: Reclaimer = new Reclaimer(this);
+  readonly programs: ProgramCache = new ProgramCache(this);
+  readonly #reclaimer: Reclaimer = new Reclaimer(this);
   readonly #found: FoundAdapter;
   #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
   /** How many command buffers were queued, and of these how many are known to have run. */
@@ -142,7 +142,7 @@ export class WebGpuDevice implements Device {
     if ("failed" in contents) {
       throw new DeviceError(`The device ${this.description} could not be read: ${contents.failed}`);
     }
-    await this.#forgotten.collect();
+    await this.#reclaimer.collect();
     return requests.map(({ dtype, size }, i) => hostArray(dtype, size, contents[i]));
   }
 

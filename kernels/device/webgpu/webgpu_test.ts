@@ -3,7 +3,7 @@ import { DeviceError } from "../../../core/errors.ts";
 import type { Expr, Index, MapKernel, Operand, Program, RowKernel } from "../../ir/kernel.ts";
 import { defaultTile, gpuTile, softwareTile, type TileConfig } from "../../wgsl/tile.ts";
 import { candidates } from "../../tune/tune.ts";
-import { memoryStore, remember } from "../../tune/cache.ts";
+import { memoryStore, saveTiles } from "../../tune/cache.ts";
 import { openWebGpu, type WebGpuDevice } from "./webgpu.ts";
 import { adapterKey, Stopwatch } from "./tuning.ts";
 import { findAdapter } from "./adapter.ts";
@@ -245,7 +245,7 @@ test("a device says where its tiles come from; what was kept is used and not mea
   const { size } = plain.subgroups;
   const base = defaultTile(adapter.software, size);
   const classes = { "row long": candidates("row long", base, size)[1] };
-  remember(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
+  saveTiles(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
   using tuned = await openWebGpu({ tune: true, store });
   assertEquals(tuned.tiles, "tiles tuned before, from memory");
   using fixed = await openWebGpu({ tune: false, store });

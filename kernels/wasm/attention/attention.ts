@@ -20,19 +20,19 @@ export function emitAttention(kernel: AttentionKernel, options: EmitOptions): Em
 
 function emitForward(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
   const blocks = new AttentionBlocks(kernel, options, kernel.queries, kernel.keys);
-  const { code, math, sight } = blocks;
+  const { code, math, ranges } = blocks;
   const scores = blocks.scores(), sums = blocks.sums();
   blocks.eachBlock(kernel.heads, (b, h, first, last) => {
-    const g = blocks.keyHead(h), { begin, count } = sight.keyRange(b, first, last);
+    const g = blocks.keyHead(h), { begin, count } = ranges.keyRange(b, first, last);
     blocks.products(blocks.row("q", b, first, h), "q", first, last, blocks.row("k", b, begin, g), "k", count, scores);
     const total = code.local("v128"), most = code.local("v128"), seen = code.local("v128"), x = code.local("v128");
     const factors = blocks.factors();
     blocks.eachRow(first, last, scores, (i, row, position) => {
-      const seenKeys = sight.seenKeys(b, i);
+      const visibleRange = ranges.visibleRange(b, i);
       code.f32x4(-Infinity).set(most);
       blocks.eachLane(count, row, (at, c) => {
         code.get(at).memory("v128.load").f32x4(kernel.scale).op("f32x4.mul").f32x4(-Infinity);
-        sight.pushVisible(b, begin, c, seenKeys);
+        ranges.pushVisible(b, begin, c, visibleRange);
         code.op("v128.bitselect").tee(x).get(most).op("f32x4.max").set(most).get(at).get(x).memory("v128.store");
       });
       blocks.acrossLanes(most, "f32x4.max");
@@ -59,22 +59,22 @@ function emitForward(kernel: AttentionKernel, options: EmitOptions): EmittedKern
 
 function emitBackwardQueries(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
   const blocks = new AttentionBlocks(kernel, options, kernel.queries, kernel.keys);
-  const { code, sight } = blocks;
+  const { code, ranges } = blocks;
   const scores = blocks.scores(), slopes = blocks.scores(), sums = blocks.sums();
   blocks.eachBlock(kernel.heads, (b, h, first, last) => {
-    const g = blocks.keyHead(h), { begin, count } = sight.keyRange(b, first, last);
+    const g = blocks.keyHead(h), { begin, count } = ranges.keyRange(b, first, last);
     const keys = blocks.row("k", b, begin, g), values = blocks.row("v", b, begin, g);
     blocks.products(blocks.row("q", b, first, h), "q", first, last, keys, "k", count, scores);
     blocks.products(blocks.row("dout", b, first, h), "dout", first, last, values, "v", count, slopes);
     const level = code.local("v128"), mean = code.local("v128");
     blocks.eachRow(first, last, scores, (i, row, position) => {
-      const seenKeys = sight.seenKeys(b, i);
+      const visibleRange = ranges.visibleRange(b, i);
       code.get(blocks.statistic("lse", b, h, i)).memory("v128.load32_splat").set(level);
       code.get(blocks.statistic("delta", b, h, i)).memory("v128.load32_splat").set(mean);
       blocks.eachLane(count, row, (at, c) => {
         const slope = blocks.sameCell(position, c);
         code.get(slope);
-        blocks.pushWeight(at, () => code.get(level), () => sight.pushVisible(b, begin, c, seenKeys));
+        blocks.pushWeight(at, () => code.get(level), () => ranges.pushVisible(b, begin, c, visibleRange));
         blocks.pushScoreGradient(slope, () => code.get(mean));
         code.memory("v128.store");
       });
@@ -88,12 +88,12 @@ function emitBackwardQueries(kernel: AttentionKernel, options: EmitOptions): Emi
 function emitBackwardKeys(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
   const { heads, kvHeads, queries, width } = kernel;
   const blocks = new AttentionBlocks(kernel, options, kernel.keys, queries);
-  const { code, sight } = blocks;
+  const { code, ranges } = blocks;
   const weights = blocks.scores(), slopes = blocks.scores(), sumsK = blocks.sums(), sumsV = blocks.sums();
   blocks.eachBlock(kvHeads, (b, g, first, last) => {
     const keys = blocks.row("k", b, first, g), valuesAt = blocks.row("v", b, first, g);
     // The first query that sees the block's first key, and how many there are to the last that sees its last.
-    const start = sight.firstQuery(first), count = sight.visibleQueryCount(b, start, last);
+    const start = ranges.firstQuery(first), count = ranges.visibleQueryCount(b, start, last);
     const h = code.local("i32"), member = code.local("i32");
     code.i32(0).set(member);
     code.loopUpTo(member, { constant: heads / kvHeads }, 1, () => {
@@ -101,10 +101,10 @@ function emitBackwardKeys(kernel: AttentionKernel, options: EmitOptions): Emitte
       const queriesAt = blocks.row("q", b, start, h), gradients = blocks.row("dout", b, start, h);
       blocks.products(keys, "k", first, last, queriesAt, "q", count, weights);
       blocks.products(valuesAt, "v", first, last, gradients, "dout", count, slopes);
-      const bounds = kernel.bounded ? sight.firstKeys(b, start) : null;
+      const bounds = kernel.bounded ? ranges.firstKeyAddress(b, start) : null;
       const levels = blocks.statistic("lse", b, h, start), means = blocks.statistic("delta", b, h, start);
       blocks.eachRow(first, last, weights, (j, row, position) => {
-        const from = sight.queryOffset(j, start), shown = sight.maskOf(b, j);
+        const from = ranges.queryOffset(j, start), shown = ranges.maskOf(b, j);
         blocks.eachLane(count, row, (at, c) => {
           const slope = blocks.sameCell(position, c), weight = code.local("v128");
           const lane = (base: Local) => () => code.get(base).get(c).i32(4).op("i32.mul", "i32.add").memory("v128.load");
@@ -112,7 +112,7 @@ function emitBackwardKeys(kernel: AttentionKernel, options: EmitOptions): Emitte
             code.get(c).op("i32x4.splat").i32x4(0, 1, 2, 3).op("i32x4.add");
             code.get(from).op("i32x4.splat", "i32x4.ge_s").get(shown).op("v128.and");
             if (bounds !== null) {
-              sight.pushVisibleQueries(bounds, c, j);
+              ranges.pushVisibleQueries(bounds, c, j);
               code.op("v128.and");
             }
           });

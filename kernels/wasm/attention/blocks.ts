@@ -21,7 +21,7 @@ export class AttentionBlocks {
   readonly frame: KernelFrame;
   readonly code: Code;
   readonly math: MathEmitter;
-  readonly sight: MaskRanges;
+  readonly ranges: MaskRanges;
   readonly #block: number;
   /** Bytes of a row of scores, and of a row of sums; both have room for whole vectors. */
   readonly #scoreRow: number;
@@ -47,7 +47,7 @@ export class AttentionBlocks {
       const pointer = this.#pointer(name as AttentionOperand);
       this.code.get(pointer).i32(4 * start).op("i32.add").set(pointer);
     }
-    this.sight = new MaskRanges(this.code, kernel, (name) => this.#pointer(name));
+    this.ranges = new MaskRanges(this.code, kernel, (name) => this.#pointer(name));
     this.#block = Math.min(maxRows, rows);
     this.#scoreRow = (Math.ceil(columns / panelWidth) * panelWidth + 4) * 4;
     this.#sumRow = Math.ceil(kernel.width / panelWidth) * 4 * panelWidth;

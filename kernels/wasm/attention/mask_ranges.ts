@@ -26,7 +26,7 @@ export class MaskRanges {
       const i = code.local("i32"), bound = code.local("i32");
       code.get(end).set(begin).get(first).set(i);
       code.loopUpTo(i, last, 1, () => {
-        code.get(this.firstKeys(b, i)).memory("i32.load").set(bound);
+        code.get(this.firstKeyAddress(b, i)).memory("i32.load").set(bound);
         code.limit(begin, bound);
       });
       code.get(begin).i32(0).get(begin).i32(0).op("i32.gt_s", "select").set(begin);
@@ -83,7 +83,7 @@ export class MaskRanges {
   }
 
   /** The address of the first key that query `i` may see, where the kernel is bounded. */
-  firstKeys(b: Local, i: Local): Local {
+  firstKeyAddress(b: Local, i: Local): Local {
     const { code } = this;
     const local = code.local("i32");
     code.get(b).i32(this.kernel.queries).op("i32.mul").get(i).op("i32.add").i32(4).op("i32.mul");
@@ -100,7 +100,7 @@ export class MaskRanges {
     code.repeatWhile(() => {
       code.get(count).i32(0).op("i32.gt_s").when(() => {
         code.get(start).get(count).op("i32.add").i32(1).op("i32.sub").set(i);
-        code.get(this.firstKeys(b, i)).memory("i32.load").get(last).op("i32.ge_s").set(blind);
+        code.get(this.firstKeyAddress(b, i)).memory("i32.load").get(last).op("i32.ge_s").set(blind);
       }, () => code.i32(0).set(blind));
       code.get(blind);
     }, () => code.get(count).i32(1).op("i32.sub").set(count));
@@ -139,11 +139,11 @@ export class MaskRanges {
   }
 
   /** The keys that query `i` sees, masks aside: the first of them, where the kernel is bounded, and one past the last. */
-  seenKeys(b: Local, i: Local): VisibleKeys {
+  visibleRange(b: Local, i: Local): VisibleKeys {
     const limit = this.keyLimit(i);
     if (!this.kernel.bounded) return { limit, bound: null };
     const bound = this.code.local("i32");
-    this.code.get(this.firstKeys(b, i)).memory("i32.load").set(bound);
+    this.code.get(this.firstKeyAddress(b, i)).memory("i32.load").set(bound);
     return { limit, bound };
   }
 

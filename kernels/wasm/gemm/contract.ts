@@ -60,8 +60,8 @@ class GemmEmitter {
       code.get(first).i32(rowBlock).op("i32.add").set(last).limit(last, { constant: rows });
       const area: Area = { outer: this.#frame.unflatten(flat, batch), first, last, column, columnEnd };
       if (by === "blas") return this.#multiplyByBlas(area, result);
-      if (by === "sweep") emitGemv(this.#operands, area, result, this.#loops.functions);
-      else if (by === "dots") this.#loops.dotProducts(area, result, this.#began);
+      if (by === "gemv") emitGemv(this.#operands, area, result, this.#loops.functions);
+      else if (by === "dotGemv") this.#loops.dotProducts(area, result, this.#began);
       else this.#multiply(area, packed, result);
       if (transposed) {
         const turnedRow = roundUp(rowBlock, 4) * 4;
@@ -74,7 +74,7 @@ class GemmEmitter {
     const products = Math.min(rowBlock, rows) * Math.min(columnBlock, columns) * depth;
     const functions = [...this.#loops.functions, code], imported = by === "blas" ? [blasImport] : [];
     // Few rows take memory's time, not that of multiplying.
-    const perCall = by === "dots" ? productsPerCall / 4 : productsPerCall;
+    const perCall = by === "dotGemv" ? productsPerCall / 4 : productsPerCall;
     return this.#frame.finish(units, perCall / products, this.#scratchBytes, functions, imported);
   }
 

@@ -34,7 +34,7 @@ export function planGemv({ m, n, batch, operands, stores, segments: given }: Con
   const columnBlock = Math.min(maxColumns, roundUp(Math.ceil(n / wantedUnits), 16));
   const [{ k }] = segments;
   return {
-    by: "sweep",
+    by: "gemv",
     swapped: false,
     transposed: false,
     rows: 1,

@@ -91,7 +91,7 @@ export class GemmOperands {
   /** Bytes after the block of sums in which dot products with packed rows keep what they prepare of the splat side. */
   get preparedBytes(): number {
     const { by, rows, segments: [{ k, panel, rounded }] } = this.plan;
-    if (by !== "dots" || !isPacked(panel.dtype)) return 0;
+    if (by !== "dotGemv" || !isPacked(panel.dtype)) return 0;
     return rounded ? roundedBytes(panel.dtype, rows, k) : preparedBytes(rows, k);
   }
 

@@ -43,7 +43,7 @@ export interface GemmPlan {
    * What multiplies: `tiles` of registers; `dots`, which sum along k in their lanes, for few rows over a right side whose k
    * is contiguous; `sweep`, for a single row over one whose columns are; or the imported `blas`.
    */
-  readonly by: "tiles" | "dots" | "sweep" | "blas";
+  readonly by: "tiles" | "dotGemv" | "gemv" | "blas";
   /** Whether rows are n and columns m, rather than rows m and columns n. */
   readonly swapped: boolean;
   /** Whether the stores run along the rows, so that the tile block is transposed first. */
@@ -98,7 +98,7 @@ function planDotGemv(kernel: ContractKernel): GemmPlan | null {
     ) && segments.every(({ panel }, i) => !isPacked(panel.dtype) || (i === 0 && panel.runs === "k"));
   if (!fits || storesRunAlongRows(stores, batch.length)) return null;
   return {
-    by: "dots",
+    by: "dotGemv",
     swapped: false,
     transposed: false,
     rows: m,

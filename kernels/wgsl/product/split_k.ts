@@ -14,7 +14,7 @@ const maxLanes = 256;
 
 /** Whether a product is cut along K rather than into tiles: a single row, the r-wide side of an adapter, a small one. */
 export function isThin({ m, n }: ContractKernel, tile: TileConfig, count: number): boolean {
-  return m === 1 || tile.slices > 1 && (Math.min(m, n) <= thinSide || blocksOf(m, n) * count <= fewBlocks);
+  return m === 1 || tile.splitK > 1 && (Math.min(m, n) <= thinSide || blocksOf(m, n) * count <= fewBlocks);
 }
 
 function blocksOf(m: number, n: number): number {
@@ -22,8 +22,8 @@ function blocksOf(m: number, n: number): number {
 }
 
 /** The number of lanes that share the K of what one of `parts` lanes sums: as many as a GPU wants, and as a long sum needs. */
-function splitKOf({ segments: [{ k }] }: ContractKernel, { slices }: TileConfig, parts: number): number {
-  const wanted = Math.min(slices, (fewBlocks * 4) / parts, k / 4);
+function splitKOf({ segments: [{ k }] }: ContractKernel, { splitK }: TileConfig, parts: number): number {
+  const wanted = Math.min(splitK, (fewBlocks * 4) / parts, k / 4);
   const least = Math.min(maxLanes, 2 ** Math.ceil(Math.log2(Math.max(1, k / longDepth))));
   return Math.max(least, 2 ** Math.max(0, Math.floor(Math.log2(wanted))));
 }
@@ -41,9 +41,9 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
   const single = m === 1;
   const asked = tile.workgroup[0] * tile.workgroup[1];
   const columns = Array.from({ length: single ? Math.min(tile.blocks[0], Math.ceil(wide / asked)) : 1 }, (_, c) => c);
-  const slices = splitKOf(kernel, tile, high * Math.ceil(wide / columns.length) * count);
-  const lanes = Math.max(asked, slices);
-  const perGroup = lanes / slices;
+  const splitK = splitKOf(kernel, tile, high * Math.ceil(wide / columns.length) * count);
+  const lanes = Math.max(asked, splitK);
+  const perGroup = lanes / splitK;
   const blocks = high * wide;
   const groups = Math.ceil(blocks / (perGroup * columns.length));
   const alongK = m >= n
@@ -51,17 +51,17 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
     : blockAccess(b.index, sizes.length, k, n) === "across";
   const type = single ? "vec4<f32>" : "mat4x4<f32>";
   const one = single ? `${columns.length * 4} columns of one row` : "a block of 4 x 4";
-  const [apart, reach] = alongK ? [1, slices] : [perGroup, lanes];
+  const [apart, reach] = alongK ? [1, splitK] : [perGroup, lanes];
   const joined = Math.min(tile.subgroups, reach) > apart ? `, joined in subgroups of ${tile.subgroups}` : "";
-  shader.cut = `${one} and one of ${slices} slices of k a lane${joined}`;
+  shader.cut = `${one} and one of ${splitK} slices of k a lane${joined}`;
   return shader.main(groups * count, [lanes], () => {
     // Of a block of a single row only the first vector is used: whatever the other three load falls away.
-    const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * slices);
+    const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * splitK);
     const [slice, inGroup] = alongK
-      ? [`lane % ${slices}u`, `lane / ${slices}u`]
+      ? [`lane % ${splitK}u`, `lane / ${splitK}u`]
       : [`lane / ${perGroup}u`, `lane % ${perGroup}u`];
-    if (slices > 1) shader.line(`let slice = ${slice};`);
-    shader.line(`let part = ${slices > 1 ? inGroup : "lane"};`);
+    if (splitK > 1) shader.line(`let slice = ${slice};`);
+    shader.line(`let part = ${splitK > 1 ? inGroup : "lane"};`);
     // Lanes past the last block repeat it: they must reach the barriers.
     const overshoots = blocks % (perGroup * columns.length) !== 0;
     const first = groups > 1 ? `group % ${groups}u * ${perGroup * columns.length}u + ` : "";
@@ -75,8 +75,8 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
     declareMultiply(shader);
     const args = batchArguments(batch);
     segments.forEach(({ k }, s) => {
-      const start = slices > 1 ? "slice * 4u" : "0u";
-      shader.block(`for (var k = ${start}; k < ${k}u; k += ${4 * slices}u)`, () => {
+      const start = splitK > 1 ? "slice * 4u" : "0u";
+      shader.block(`for (var k = ${start}; k < ${k}u; k += ${4 * splitK}u)`, () => {
         shader.line(`let p = load_a${s}(${args}${single ? "0u, k)[0]" : "m0, k)"};`);
         for (const c of columns) {
           const q = `load_b${s}(${args}k, n${c})`;
@@ -84,7 +84,7 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
         }
       });
     });
-    if (slices > 1) {
+    if (splitK > 1) {
       joinPartialSums(frame, columns.map((c) => `sum${c}`), lanes, [apart, reach]);
       shader.line("if (slice > 0u) { return; }");
     }

@@ -9,7 +9,7 @@ import { inputsOf } from "../expressions.ts";
 import type { Reduction } from "./join.ts";
 
 /** A reduction that runs beside others. */
-export interface Running {
+export interface OnlineReduction {
   readonly phase: number;
   readonly op: Reduction["op"];
   /** What is reduced: the phase's value without `factor`. */
@@ -26,23 +26,23 @@ export interface Running {
 const maxDerivatives = 2;
 
 /**
- * How phase number `phase` runs in one reading of the row with the phases `beside` (by number), or null where it must wait
+ * How phase number `phase` runs in one reading of the row with the phases `alongside` (by number), or null where it must wait
  * for their results.
  */
 export function onlineReduction(
   phase: number,
   { op, value }: Reduction,
-  beside: ReadonlyMap<number, Reduction>,
+  alongside: ReadonlyMap<number, Reduction>,
   varies: (expr: Expr) => boolean,
-): Running | null {
-  const needs = (expr: Expr) => [...resultsOf(expr)].filter((p) => beside.has(p));
+): OnlineReduction | null {
+  const needs = (expr: Expr) => [...resultsOf(expr)].filter((p) => alongside.has(p));
   if (needs(value).length === 0) return { phase, op, value, factor: null, by: null, follows: [] };
   if (op !== "sum" || value.type !== "f32") return null;
   const [factor, rest] = parted(value, varies);
   const [by, ...others] = needs(rest);
   if (by === undefined) return { phase, op, value: rest, factor, by: null, follows: [] };
   if (others.length > 0) return null;
-  const of = beside.get(by)!;
+  const of = alongside.get(by)!;
   if (of.value.type !== "f32" || needs(of.value).length > 0) return null;
   const made = { phase, op, value: rest, factor, by };
   if (of.op === "max" && isShiftedExp(rest, of.value, by)) return { ...made, follows: "exp" };

@@ -6,7 +6,7 @@ import { axesUsed, splitAxes } from "../axes.ts";
 import { accessesOf, countUses, inputsOf, rootsOf, variesAlong } from "../expressions.ts";
 import { combine, declareJoin, identity, type Reduction } from "./join.ts";
 import { type RowSchedule, scheduleRow } from "./row_schedule.ts";
-import { resultsOf, type Running } from "./online.ts";
+import { type OnlineReduction, resultsOf } from "./online.ts";
 import { laneOf, splat, type Term, term } from "../scalar.ts";
 import { type AxisNames, Scope } from "../scope.ts";
 import { ShaderWriter, type WgslShader } from "../shader.ts";
@@ -26,11 +26,11 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
   const unit = cols % 4 === 0 && operands.some((_, i) => !narrow.has(alias[i])) ? 4 : 1;
   if (unit === 1) operands.forEach((_, i) => narrow.add(i));
   const beside = (axis: number) => accesses.some(({ index }) => index.strides[axis] === 1);
-  const cut = scheduleRow(kernel, tile, unit, !beside(column) && column > 0 && beside(column - 1));
+  const schedule = scheduleRow(kernel, tile, unit, !beside(column) && column > 0 && beside(column - 1));
 
   const shader = new ShaderWriter(`row [${[...rows, cols].join(",")}]`, operands, alias, narrow, tile);
-  const { lanes, kept, readings } = cut;
-  const times = readings.length === 1 ? "once" : readings.length === 2 ? "twice" : `${readings.length} times`;
+  const { lanes, kept, passes } = schedule;
+  const times = passes.length === 1 ? "once" : passes.length === 2 ? "twice" : `${passes.length} times`;
   shader.cut = `a row a ${lanes === 1 ? "lane" : "workgroup"}, ` +
     (kept ? "kept in registers" : `read ${times}`);
   const count = sizeOf(rows);
@@ -41,7 +41,7 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
       if (count % tile.mapLanes !== 0) shader.line(`if (row >= ${count}u) { return; }`);
     } else shader.line("let row = group;");
     const used = axesUsed(accesses.map(({ index }) => index), uses.keys());
-    const writer = new RowWriter(shader, kernel, cut, uses, splitAxes(shader, "row", rows, used), tile.subgroups);
+    const writer = new RowWriter(shader, kernel, schedule, uses, splitAxes(shader, "row", rows, used), tile.subgroups);
     if (kept) writer.keep();
     else writer.stream();
   });
@@ -57,7 +57,7 @@ const lowest = "-3.0e38";
 const longestChain = 16;
 
 /** Whether a running sum is of floats, and of nothing but its terms and a factor: it may be added up in blocks. */
-const addsUp = ({ op, value, follows }: Running) =>
+const addsUp = ({ op, value, follows }: OnlineReduction) =>
   op === "sum" && value.type === "f32" && (follows === "exp" || follows.length === 0);
 
 const sumOf = (parts: readonly string[]) => parts.length > 1 ? `(${parts.join(" + ")})` : parts[0];
@@ -72,7 +72,7 @@ class RowWriter {
   constructor(
     readonly shader: ShaderWriter,
     readonly kernel: RowKernel,
-    readonly cut: RowSchedule,
+    readonly schedule: RowSchedule,
     readonly uses: ReadonlyMap<Expr, number>,
     readonly rowAxes: readonly string[],
     readonly subgroups: number,
@@ -84,7 +84,7 @@ class RowWriter {
 
   /** Reads each column once: every lane has variables of its own for those that it takes, for all phases. */
   keep(): void {
-    const { shader, cut: { lanes, unit } } = this;
+    const { shader, schedule: { lanes, unit } } = this;
     const blocks = this.kernel.cols / unit;
     const steps = Math.ceil(blocks / lanes);
     const scopes = Array.from({ length: steps }, (_, i) => {
@@ -118,58 +118,58 @@ class RowWriter {
 
   /** Reads the row in loops, one for each reading. */
   stream(): void {
-    const { shader, cut: { readings } } = this;
-    readings.forEach((reading, i) => {
-      if (readings.length > 1) shader.line(`// reading ${i + 1} of ${readings.length}`);
-      if ("stores" in reading) {
-        this.#hoist(rootsOf(reading.stores));
-        this.#loop((scope) => scope.store(reading.stores));
-      } else this.#run(reading);
+    const { shader, schedule: { passes } } = this;
+    passes.forEach((pass, i) => {
+      if (passes.length > 1) shader.line(`// pass ${i + 1} of ${passes.length}`);
+      if ("stores" in pass) {
+        this.#hoist(rootsOf(pass.stores));
+        this.#loop((scope) => scope.store(pass.stores));
+      } else this.#run(pass);
     });
     this.#phases(() => {});
   }
 
   /** Reductions side by side in one loop. */
-  #run(reading: readonly Running[]): void {
-    const { shader, cut: { lanes }, kernel: { cols } } = this;
-    const estimated = new Set(reading.flatMap(({ by }) => by ?? []));
-    this.#hoist(reading.flatMap(({ value }) => [value]));
-    for (const { phase, op, value, follows } of reading) {
+  #run(pass: readonly OnlineReduction[]): void {
+    const { shader, schedule: { lanes }, kernel: { cols } } = this;
+    const estimated = new Set(pass.flatMap(({ by }) => by ?? []));
+    this.#hoist(pass.flatMap(({ value }) => [value]));
+    for (const { phase, op, value, follows } of pass) {
       shader.line(`var r${phase} = ${identity(shader, op, value.type)};`);
       if (op === "argmax") shader.line(`var at${phase} = 0i;`);
       if (follows !== "exp") follows.forEach((_, d) => shader.line(`var r${phase}_${d + 1} = 0.0;`));
       if (estimated.has(phase)) shader.line(`var e${phase} = ${op === "max" ? lowest : "0.0"};`);
     }
-    const rounds = Math.ceil(cols / this.cut.unit / lanes);
-    const blocked = reading.filter((running) => rounds > longestChain && addsUp(running));
+    const rounds = Math.ceil(cols / this.schedule.unit / lanes);
+    const blocked = pass.filter((online) => rounds > longestChain && addsUp(online));
     const levels = Math.ceil(Math.log(rounds) / Math.log(longestChain)) - 1;
     /** The parts of a running sum, from the newest to the one that is its result. */
-    const parts = (running: Running) => [
-      ...(blocked.includes(running) ? Array.from({ length: levels }, (_, i) => `s${running.phase}_${i}`) : []),
-      `r${running.phase}`,
+    const parts = (online: OnlineReduction) => [
+      ...(blocked.includes(online) ? Array.from({ length: levels }, (_, i) => `s${online.phase}_${i}`) : []),
+      `r${online.phase}`,
     ];
-    for (const running of blocked) parts(running).slice(0, -1).forEach((part) => shader.line(`var ${part} = 0.0;`));
-    const opOf = (phase: number) => reading.find((each) => each.phase === phase)!.op;
+    for (const online of blocked) parts(online).slice(0, -1).forEach((part) => shader.line(`var ${part} = 0.0;`));
+    const opOf = (phase: number) => pass.find((each) => each.phase === phase)!.op;
     const counts = [...estimated].some((phase) => opOf(phase) === "sum");
     if (counts) shader.line("var seen = 0.0;");
     const estimates = new Map(this.#results);
     estimated.forEach((p) => estimates.set(p, term(`n${p}`, "f32")));
     this.#loop(
       (scope, first) => {
-        if (counts) shader.line(`seen += ${this.cut.unit}.0;`);
-        for (const running of reading) {
-          const { phase, op, value, by, follows } = running;
+        if (counts) shader.line(`seen += ${this.schedule.unit}.0;`);
+        for (const online of pass) {
+          const { phase, op, value, by, follows } = online;
           if (op === "argmax") this.#search(phase, scope.value(value), first);
           else {
-            if (by !== null) this.#move(running, `n${by}`, parts(running));
+            if (by !== null) this.#move(online, `n${by}`, parts(online));
             const add = (name: string, expr: Expr) =>
               shader.line(`${name} = ${combine(op, name, this.#across(op, this.#widened(scope.value(expr))))};`);
-            add(parts(running)[0], value);
+            add(parts(online)[0], value);
             if (follows !== "exp") follows.forEach((expr, d) => add(`r${phase}_${d + 1}`, expr));
           }
           if (!estimated.has(phase)) continue;
           // A sum's estimate is the mean so far, times all the columns.
-          const estimate = op === "max" ? `max(e${phase}, r${phase})` : `${sumOf(parts(running))} * (${cols}.0 / seen)`;
+          const estimate = op === "max" ? `max(e${phase}, r${phase})` : `${sumOf(parts(online))} * (${cols}.0 / seen)`;
           shader.line(`let n${phase} = ${estimate};`);
         }
         estimated.forEach((phase) => shader.line(`e${phase} = n${phase};`));
@@ -177,16 +177,16 @@ class RowWriter {
       estimates,
       {
         levels: blocked.length > 0 ? levels : 0,
-        enter: (level) => blocked.forEach((running) => shader.line(`${parts(running)[level]} = 0.0;`)),
+        enter: (level) => blocked.forEach((online) => shader.line(`${parts(online)[level]} = 0.0;`)),
         leave: (level) =>
-          blocked.forEach((running) => {
-            const [part, next] = parts(running).slice(level);
+          blocked.forEach((online) => {
+            const [part, next] = parts(online).slice(level);
             shader.line(`${next} += ${part};`);
           }),
       },
     );
-    for (const running of reading) {
-      const { phase, op, value: { type }, factor, by } = running;
+    for (const online of pass) {
+      const { phase, op, value: { type }, factor, by } = online;
       if (op === "argmax") {
         if (lanes > 1) {
           shader.line(`at${phase} = ${declareJoin(shader, op, type, lanes, 0)}(lane, r${phase}, at${phase});`);
@@ -195,7 +195,7 @@ class RowWriter {
         continue;
       }
       // A lane alone has followed its estimate to the end; several have each their own.
-      if (by !== null && lanes > 1) this.#move(running, opOf(by) === "max" ? `max(${lowest}, r${by})` : `r${by}`);
+      if (by !== null && lanes > 1) this.#move(online, opOf(by) === "max" ? `max(${lowest}, r${by})` : `r${by}`);
       if (lanes > 1) shader.line(`r${phase} = ${this.#joined(op, type, `r${phase}`)};`);
       if (factor) shader.line(`r${phase} *= ${this.#row.named(factor).text};`);
       this.#results.set(phase, term(`r${phase}`, type));
@@ -203,7 +203,7 @@ class RowWriter {
   }
 
   /** Moves a sum, in all its parts, and those of its derivatives, from the estimate e to `to`. */
-  #move({ phase, by, follows }: Running, to: string, parts = [`r${phase}`]): void {
+  #move({ phase, by, follows }: OnlineReduction, to: string, parts = [`r${phase}`]): void {
     const { shader } = this;
     if (follows === "exp") {
       const factor = `exp(e${by} - ${to})`, name = parts.length > 1 ? shader.fresh("f") : factor;
@@ -219,7 +219,7 @@ class RowWriter {
 
   /** Looks through the columns of a block for the first that is greater than all before. */
   #search(phase: number, x: Term, first: string): void {
-    for (let i = 0; i < this.cut.unit; i++) {
+    for (let i = 0; i < this.schedule.unit; i++) {
       const each = laneOf(x, i).text;
       const at = i === 0 ? first : `${first} + ${i}u`;
       this.shader.line(`if (${each} > r${phase}) {\n  r${phase} = ${each};\n  at${phase} = i32(${at});\n}`);
@@ -232,7 +232,7 @@ class RowWriter {
     results: ReadonlyMap<number, Term> = this.#results,
     nested?: { readonly levels: number; enter(level: number): void; leave(level: number): void },
   ): void {
-    const { lanes, unit } = this.cut;
+    const { lanes, unit } = this.schedule;
     const end = `${this.kernel.cols / unit}u`;
     const nest = (level: number, from: string, limit: string): void => {
       const step = lanes * longestChain ** level, c = level === 0 ? "c" : `c${level}`;
@@ -249,7 +249,7 @@ class RowWriter {
 
   /** The scope of the block of columns that `block` numbers. */
   #scope(block: string, results: ReadonlyMap<number, Term> = this.#results): Scope {
-    const { unit } = this.cut;
+    const { unit } = this.schedule;
     const axes = [...this.rowAxes, unit === 4 ? `${block} * 4u` : block];
     const names: AxisNames = { axes, results, outer: this.#outer };
     const vector = { axis: this.#column, quarter: block };
@@ -281,13 +281,13 @@ class RowWriter {
         outer: this.#outer,
       });
       const store = () => scope.store(phase.stores);
-      if (this.cut.lanes === 1) store();
+      if (this.schedule.lanes === 1) store();
       else this.shader.block("if (lane == 0u)", store);
     });
   }
 
   #widened(x: Term): Term {
-    return this.cut.unit === 4 ? splat(x) : x;
+    return this.schedule.unit === 4 ? splat(x) : x;
   }
 
   /** The four elements of a block as one. */
@@ -300,7 +300,7 @@ class RowWriter {
   }
 
   #joined(op: Reduction["op"], type: ScalarType, x: string): string {
-    const { lanes } = this.cut;
+    const { lanes } = this.schedule;
     return lanes === 1 ? x : `${declareJoin(this.shader, op, type, lanes, this.subgroups)}(lane, ${x})`;
   }
 

@@ -2,7 +2,7 @@
 import type { Expr, Phase, RowKernel, Store } from "../../ir/kernel.ts";
 import { countUses, rootsOf, variesAlong } from "../expressions.ts";
 import type { Reduction } from "./join.ts";
-import { onlineReduction, type Running } from "./online.ts";
+import { type OnlineReduction, onlineReduction } from "./online.ts";
 import type { Width } from "../scalar.ts";
 import { maxRounds, type TileConfig } from "../tile.ts";
 
@@ -14,7 +14,7 @@ const [fewLanes, maxLanes, maxKept] = [8, 256, 64];
 const maxSummed = 4096;
 
 /** One reading of a row: reductions that run side by side, or stores at every column. */
-export type Reading = readonly Running[] | { readonly stores: readonly Store[] };
+export type RowPass = readonly OnlineReduction[] | { readonly stores: readonly Store[] };
 
 /** How a row kernel is cut. */
 export interface RowSchedule {
@@ -24,7 +24,7 @@ export interface RowSchedule {
   readonly unit: Width;
   /** Whether a row is read once and kept in registers. */
   readonly kept: boolean;
-  readonly readings: readonly Reading[];
+  readonly passes: readonly RowPass[];
 }
 
 /**
@@ -38,9 +38,9 @@ export function scheduleRow(
   across: boolean,
 ): RowSchedule {
   const varies = (expr: Expr) => variesAlong(expr, rows.length);
-  const readings = passesOf(phases, varies);
+  const passes = passesOf(phases, varies);
   const rounds = cols / unit;
-  const parts = Math.max(rounds * Math.max(1, readings.length) / maxRounds, across ? 1 : rounds / maxSummed);
+  const parts = Math.max(rounds * Math.max(1, passes.length) / maxRounds, across ? 1 : rounds / maxSummed);
   const least = parts <= 1 ? 1 : Math.max(fewLanes, 2 ** Math.ceil(Math.log2(parts)));
   let lanes = tile.rowLanes === 1 || across || cols <= shortRow
     ? least
@@ -50,27 +50,27 @@ export function scheduleRow(
   const perLane = () => again * unit * Math.ceil(cols / unit / lanes);
   if (lanes > 1 && perLane() <= maxKept * (maxLanes / lanes)) { while (perLane() > maxKept) lanes *= 2; }
   const kept = again > 0 && perLane() <= maxKept && !phases.some((p) => p.kind === "reduce" && p.op === "argmax");
-  return { lanes, unit, kept, readings };
+  return { lanes, unit, kept, passes };
 }
 
 /** The phases gathered into as few readings of the row as they allow, in order. */
-function passesOf(phases: readonly Phase[], varies: (expr: Expr) => boolean): Reading[] {
-  const readings: Reading[] = [];
-  let open: Running[] = [];
-  let beside = new Map<number, Reduction>();
+function passesOf(phases: readonly Phase[], varies: (expr: Expr) => boolean): RowPass[] {
+  const passes: RowPass[] = [];
+  let open: OnlineReduction[] = [];
+  let alongside = new Map<number, Reduction>();
   phases.forEach((phase, p) => {
     if (phase.kind === "once") return;
-    if (phase.kind === "each") return void readings.push({ stores: phase.stores });
-    let running = onlineReduction(p, phase, beside, varies);
-    if (running === null || open.length === 0) {
-      [open, beside] = [[], new Map()];
-      readings.push(open);
-      running = onlineReduction(p, phase, beside, varies)!;
+    if (phase.kind === "each") return void passes.push({ stores: phase.stores });
+    let online = onlineReduction(p, phase, alongside, varies);
+    if (online === null || open.length === 0) {
+      [open, alongside] = [[], new Map()];
+      passes.push(open);
+      online = onlineReduction(p, phase, alongside, varies)!;
     }
-    open.push(running);
-    beside.set(p, phase);
+    open.push(online);
+    alongside.set(p, phase);
   });
-  return readings;
+  return passes;
 }
 
 /** How many loads along the row more than one phase does. */

@@ -1,14 +1,14 @@
 import type { ByteSource } from "./byte_source.ts";
 
 /** Reads little-endian fields one after another through a window on the source; every length is checked before it is used. */
-export class Cursor {
+export class BinaryReader {
   /** Byte offset of the next field. */
   at = 0;
   #window = new Uint8Array(0);
   #view = new DataView(this.#window.buffer);
   #from = 0;
 
-  constructor(readonly source: ByteSource, readonly refuse: (problem: string, mend?: string) => never) {}
+  constructor(readonly source: ByteSource, readonly refuse: (problem: string, remedy?: string) => never) {}
 
   u8(): number {
     const start = this.#take(1);

@@ -1,7 +1,7 @@
 /** GGUF files: typed metadata, then tensor infos, then aligned tensor data. Format: ggml-org/ggml, docs/gguf.md. */
 import { FileError } from "../../../core/errors.ts";
 import type { ByteSource } from "../files/byte_source.ts";
-import { Cursor } from "../files/binary_reader.ts";
+import { BinaryReader } from "../files/binary_reader.ts";
 import { type GgufType, ggufTypes } from "./quants.ts";
 
 /** A metadata value; a 64-bit integer is a bigint only where a number can't hold it. */
@@ -32,84 +32,84 @@ const limits = { array: 1 << 24, string: 1 << 24, dimensions: 8, nesting: 4 };
  * truncated, damaged, or of a type or version that is not read.
  */
 export function readGguf(source: ByteSource): GgufHeader {
-  const cursor = new Cursor(source, (problem, mend = "download it again; it is damaged or truncated") => {
-    throw new FileError(`${source.name} is not a complete GGUF file: ${problem}; ${mend}.`);
+  const reader = new BinaryReader(source, (problem, remedy = "download it again; it is damaged or truncated") => {
+    throw new FileError(`${source.name} is not a complete GGUF file: ${problem}; ${remedy}.`);
   });
-  if (source.size < 24) cursor.refuse(`it has ${source.size} bytes and its first fields take 24`);
-  if (cursor.u32() !== 0x46554747) {
-    cursor.refuse("it does not begin with the letters GGUF", "give the path of a GGUF file");
+  if (source.size < 24) reader.refuse(`it has ${source.size} bytes and its first fields take 24`);
+  if (reader.u32() !== 0x46554747) {
+    reader.refuse("it does not begin with the letters GGUF", "give the path of a GGUF file");
   }
-  const version = cursor.u32();
+  const version = reader.u32();
   if (version !== 2 && version !== 3) {
     const bigEndian = (version & 0xffff) === 0;
-    cursor.refuse(
+    reader.refuse(
       bigEndian ? "it is big-endian" : `it is of version ${version}, and 2 and 3 are read`,
       "convert the model again with a current converter",
     );
   }
-  const tensorCount = cursor.count("tensors", 24);
-  const valueCount = cursor.count("metadata values", 13);
+  const tensorCount = reader.count("tensors", 24);
+  const valueCount = reader.count("metadata values", 13);
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < valueCount; i++) {
-    const key = cursor.string(limits.string);
-    if (metadata.has(key)) cursor.refuse(`its metadata names ${JSON.stringify(key)} twice`);
-    metadata.set(key, readValue(cursor, cursor.u32(), key, 0));
+    const key = reader.string(limits.string);
+    if (metadata.has(key)) reader.refuse(`its metadata names ${JSON.stringify(key)} twice`);
+    metadata.set(key, readValue(reader, reader.u32(), key, 0));
   }
-  return { version, metadata, tensors: readTensors(cursor, tensorCount, alignmentOf(cursor, metadata)) };
+  return { version, metadata, tensors: readTensors(reader, tensorCount, alignmentOf(reader, metadata)) };
 }
 
-function readValue(cursor: Cursor, type: number, key: string, depth: number): GgufValue {
+function readValue(reader: BinaryReader, type: number, key: string, depth: number): GgufValue {
   switch (type) {
     case 0:
-      return cursor.u8();
+      return reader.u8();
     case 1:
-      return cursor.u8() << 24 >> 24;
+      return reader.u8() << 24 >> 24;
     case 2:
-      return cursor.u16();
+      return reader.u16();
     case 3:
-      return cursor.u16() << 16 >> 16;
+      return reader.u16() << 16 >> 16;
     case 4:
-      return cursor.u32();
+      return reader.u32();
     case 5:
-      return cursor.u32() | 0;
+      return reader.u32() | 0;
     case 6:
-      return cursor.f32();
+      return reader.f32();
     case 7:
-      return readBool(cursor, key);
+      return readBool(reader, key);
     case 8:
-      return cursor.string(limits.string);
+      return reader.string(limits.string);
     case 9:
-      return readArray(cursor, key, depth);
+      return readArray(reader, key, depth);
     case 10:
-      return shrink(cursor.u64());
+      return shrink(reader.u64());
     case 11:
-      return shrink(BigInt.asIntN(64, cursor.u64()));
+      return shrink(BigInt.asIntN(64, reader.u64()));
     case 12:
-      return cursor.f64();
+      return reader.f64();
     default:
-      return cursor.refuse(`its metadata ${JSON.stringify(key)} has the unknown value type ${type}`);
+      return reader.refuse(`its metadata ${JSON.stringify(key)} has the unknown value type ${type}`);
   }
 }
 
-function readBool(cursor: Cursor, key: string): boolean {
-  const value = cursor.u8();
-  if (value > 1) cursor.refuse(`its metadata ${JSON.stringify(key)} is a bool of value ${value}`);
+function readBool(reader: BinaryReader, key: string): boolean {
+  const value = reader.u8();
+  if (value > 1) reader.refuse(`its metadata ${JSON.stringify(key)} is a bool of value ${value}`);
   return value === 1;
 }
 
 /** The fewest bytes a value of each metadata type takes; tells whether an array's claimed length can be true. */
 const minBytes = [1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8];
 
-function readArray(cursor: Cursor, key: string, depth: number): GgufValue[] {
-  const type = cursor.u32();
+function readArray(reader: BinaryReader, key: string, depth: number): GgufValue[] {
+  const type = reader.u32();
   if (type >= minBytes.length) {
-    cursor.refuse(`its metadata ${JSON.stringify(key)} is an array of unknown type ${type}`);
+    reader.refuse(`its metadata ${JSON.stringify(key)} is an array of unknown type ${type}`);
   }
-  if (depth >= limits.nesting) cursor.refuse(`its metadata ${JSON.stringify(key)} is nested too deeply`);
-  const length = cursor.count(`elements of ${JSON.stringify(key)}`, minBytes[type]);
-  if (length > limits.array) cursor.refuse(`its metadata ${JSON.stringify(key)} has ${length} elements`);
+  if (depth >= limits.nesting) reader.refuse(`its metadata ${JSON.stringify(key)} is nested too deeply`);
+  const length = reader.count(`elements of ${JSON.stringify(key)}`, minBytes[type]);
+  if (length > limits.array) reader.refuse(`its metadata ${JSON.stringify(key)} has ${length} elements`);
   const values: GgufValue[] = [];
-  for (let i = 0; i < length; i++) values.push(readValue(cursor, type, key, depth + 1));
+  for (let i = 0; i < length; i++) values.push(readValue(reader, type, key, depth + 1));
   return values;
 }
 
@@ -143,35 +143,35 @@ export function oneForAllLayers(
   );
 }
 
-function alignmentOf(cursor: Cursor, metadata: ReadonlyMap<string, GgufValue>): number {
+function alignmentOf(reader: BinaryReader, metadata: ReadonlyMap<string, GgufValue>): number {
   const alignment = metadata.get("general.alignment") ?? 32;
   if (typeof alignment === "number" && alignment >= 8 && alignment % 8 === 0 && alignment <= 1 << 20) return alignment;
-  return cursor.refuse(`its general.alignment is ${alignment}, which is not a multiple of 8 up to ${1 << 20}`);
+  return reader.refuse(`its general.alignment is ${alignment}, which is not a multiple of 8 up to ${1 << 20}`);
 }
 
-function readTensors(cursor: Cursor, count: number, alignment: number): Map<string, GgufTensor> {
+function readTensors(reader: BinaryReader, count: number, alignment: number): Map<string, GgufTensor> {
   const infos: { name: string; shape: number[]; type: number; offset: number }[] = [];
   for (let i = 0; i < count; i++) {
-    const name = cursor.string(limits.string);
-    const dimensions = cursor.u32();
-    if (dimensions > limits.dimensions) cursor.refuse(`${name} has ${dimensions} dimensions`);
-    const shape = Array.from({ length: dimensions }, () => cursor.size(`a dimension of ${name}`)).reverse();
-    infos.push({ name, shape, type: cursor.u32(), offset: cursor.size(`the offset of ${name}`) });
+    const name = reader.string(limits.string);
+    const dimensions = reader.u32();
+    if (dimensions > limits.dimensions) reader.refuse(`${name} has ${dimensions} dimensions`);
+    const shape = Array.from({ length: dimensions }, () => reader.size(`a dimension of ${name}`)).reverse();
+    infos.push({ name, shape, type: reader.u32(), offset: reader.size(`the offset of ${name}`) });
   }
-  const data = Math.ceil(cursor.at / alignment) * alignment;
+  const data = Math.ceil(reader.at / alignment) * alignment;
   const tensors = new Map<string, GgufTensor>();
   for (const info of infos) {
-    if (tensors.has(info.name)) cursor.refuse(`it names the tensor ${info.name} twice`);
-    tensors.set(info.name, checkTensor(cursor, info, data, alignment));
+    if (tensors.has(info.name)) reader.refuse(`it names the tensor ${info.name} twice`);
+    tensors.set(info.name, checkTensor(reader, info, data, alignment));
   }
   let end = data, before = "the header";
   for (const [name, tensor] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin)) {
-    if (tensor.begin < end) cursor.refuse(`${name} begins inside ${before}`);
+    if (tensor.begin < end) reader.refuse(`${name} begins inside ${before}`);
     [end, before] = [tensor.begin + tensor.bytes, name];
   }
-  if (end > cursor.source.size) {
-    cursor.refuse(
-      `${before} ends at byte ${end} and the file has ${cursor.source.size}`,
+  if (end > reader.source.size) {
+    reader.refuse(
+      `${before} ends at byte ${end} and the file has ${reader.source.size}`,
       "download it again; it is truncated",
     );
   }
@@ -179,7 +179,7 @@ function readTensors(cursor: Cursor, count: number, alignment: number): Map<stri
 }
 
 function checkTensor(
-  cursor: Cursor,
+  reader: BinaryReader,
   { name, shape, type: number, offset }: { name: string; shape: number[]; type: number; offset: number },
   data: number,
   alignment: number,
@@ -187,7 +187,7 @@ function checkTensor(
   const type = ggufTypes.get(number);
   if (type === undefined) {
     const known = [...ggufTypes.values()].map((t) => t.name).join(", ");
-    return cursor.refuse(
+    return reader.refuse(
       `${name} has the tensor type ${typeNames.get(number) ?? number}, and those read are ${known}`,
       "use the model in one of these types",
     );
@@ -195,13 +195,13 @@ function checkTensor(
   const size = shape.reduce((product, d) => product * d, 1);
   const row = shape.at(-1) ?? 1;
   if (row % type.values !== 0) {
-    cursor.refuse(`${name} has rows of ${row} values and ${type.name} blocks hold ${type.values}`);
+    reader.refuse(`${name} has rows of ${row} values and ${type.name} blocks hold ${type.values}`);
   }
   if (offset % alignment !== 0) {
-    cursor.refuse(`${name} is at offset ${offset}, which is not a multiple of ${alignment}`);
+    reader.refuse(`${name} is at offset ${offset}, which is not a multiple of ${alignment}`);
   }
   const bytes = size / type.values * type.bytes;
-  if (!Number.isSafeInteger(bytes)) cursor.refuse(`${name} has the shape [${shape}]`);
+  if (!Number.isSafeInteger(bytes)) reader.refuse(`${name} has the shape [${shape}]`);
   return { type, shape, begin: data + offset, bytes };
 }
 

@@ -47,7 +47,7 @@ export function checkListed({ path, size, oid, lfs }: any): HubFile {
  *
  * @throws {FileError} when size or hash differ from what the hub lists; the bytes are thrown away then
  */
-export async function download(
+export async function downloadFile(
   url: string,
   { path, size, hash, algorithm }: HubFile,
   blob: string,

@@ -5,7 +5,7 @@
 import { FileError, LowrankError } from "../../../core/errors.ts";
 import { writeFileAtomic } from "../files/atomic_file.ts";
 import { pathKind, readText } from "../files/byte_source.ts";
-import { checkListed, download, type HubFile, isOfSize, linkFile } from "./download.ts";
+import { checkListed, downloadFile, type HubFile, isOfSize, linkFile } from "./download.ts";
 import { answersOnly, type HubStatusError, NetworkError } from "./fetch.ts";
 
 /** Which state of a repository to take, and who wants to hear of the download. */
@@ -30,7 +30,7 @@ export interface HubOptions {
  *
  * @throws {FileError} when there is no such repository or file, it may not be read, or what came is not what was promised
  */
-export async function bring(place: string, options: HubOptions = {}): Promise<string> {
+export async function download(place: string, options: HubOptions = {}): Promise<string> {
   const named = place.match(/^([\w.-]+\/[\w.-]+)(?:\/([\w./-]+\.gguf))?$/);
   if (!named || place.startsWith(".") || pathKind(place) !== null) return place;
   const [, name, file] = named;
@@ -78,7 +78,7 @@ export async function bring(place: string, options: HubOptions = {}): Promise<st
         }
         const blob = `${repository}/blobs/${entry.hash}`;
         const url = `${endpoint}/${name}/resolve/${sha}/${entry.path.split("/").map(encodeURIComponent).join("/")}`;
-        await download(url, entry, blob, access, (count) => options.onDownload?.(received += count, total));
+        await downloadFile(url, entry, blob, access, (count) => options.onDownload?.(received += count, total));
         linkFile(repository, entry.hash, snapshot, entry.path);
       }
       if (revision !== sha) writeFileAtomic(`${repository}/refs/${revision}`, [new TextEncoder().encode(sha)]);

@@ -2,13 +2,13 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { FileError } from "../../../core/errors.ts";
 import { commit, startHub, weights } from "../../../tests/attack/hub_server.ts";
-import { bring } from "./hub.ts";
+import { download } from "./hub.ts";
 import { readFolderConfig } from "../model_files.ts";
 
 Deno.test("a repository is brought once, into Hugging Face's layout, and found offline", async () => {
   await using hub = startHub();
   const seen: [number, number][] = [];
-  const folder = await hub.bring("owner/name", { onDownload: (...progress) => seen.push(progress) });
+  const folder = await hub.download("owner/name", { onDownload: (...progress) => seen.push(progress) });
   assertEquals(folder, join(hub.cache, "models--owner--name", "snapshots", commit));
   assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), ["config.json", "model.safetensors"]);
   assertEquals(Deno.readFileSync(join(folder, "model.safetensors")), weights);
@@ -16,16 +16,16 @@ Deno.test("a repository is brought once, into Hugging Face's layout, and found o
   assertEquals(Deno.readFileSync(hub.blob), weights);
   assertEquals(seen.at(-1), [weights.length + 21, weights.length + 21]);
   const before = hub.asked.length;
-  assertEquals(await hub.bring(), folder);
+  assertEquals(await hub.download(), folder);
   assertEquals(hub.asked.slice(before), ["main", commit], "nothing is downloaded twice");
-  assertEquals(await hub.bring("owner/name", { env: { HF_HUB_OFFLINE: "1" } }), folder);
+  assertEquals(await hub.download("owner/name", { env: { HF_HUB_OFFLINE: "1" } }), folder);
   assertEquals(hub.asked.length, before + 2, "offline means offline");
 });
 
 Deno.test("what is here is itself, and needs neither network nor environment", async () => {
-  assertEquals(await bring("models/load"), "models/load");
-  assertEquals(await bring("./owner/name"), "./owner/name");
-  assertEquals(await bring("/no/such/folder"), "/no/such/folder");
+  assertEquals(await download("models/load"), "models/load");
+  assertEquals(await download("./owner/name"), "./owner/name");
+  assertEquals(await download("/no/such/folder"), "/no/such/folder");
 });
 
 Deno.test("a download that broke off goes on where it ended, also in a later run", async () => {
@@ -43,7 +43,7 @@ Deno.test("a download that broke off goes on where it ended, also in a later run
       : undefined
   );
   await Deno.mkdir(join(hub.blob, ".."), { recursive: true });
-  const folder = await hub.bring();
+  const folder = await hub.download();
   assertEquals(Deno.readFileSync(join(folder, "model.safetensors")), weights);
   const ranges = hub.asked.filter((line) => line.startsWith("model.safetensors bytes="));
   assert(ranges.length > 0, hub.asked.join("\n"));
@@ -51,7 +51,7 @@ Deno.test("a download that broke off goes on where it ended, also in a later run
   Deno.removeSync(join(folder, "model.safetensors"));
   Deno.removeSync(hub.blob);
   Deno.writeFileSync(`${hub.blob}.incomplete`, weights.slice(0, 250_000));
-  await hub.bring();
+  await hub.download();
   assertEquals(hub.asked.at(-1), "model.safetensors bytes=250000-");
   assertEquals(Deno.readFileSync(hub.blob), weights);
 });
@@ -60,7 +60,7 @@ Deno.test("bytes that are not what the hub lists are thrown away", async () => {
   await using hub = startHub((path) =>
     path.endsWith(".safetensors") ? new Response(weights.map((b, i) => i === 5 ? b + 1 : b)) : undefined
   );
-  await assertRejects(() => hub.bring(), FileError, "model.safetensors came as 300000 bytes with the hash");
+  await assertRejects(() => hub.download(), FileError, "model.safetensors came as 300000 bytes with the hash");
   assertEquals([...Deno.readDirSync(join(hub.blob, ".."))].length, 1, "only config.json's blob is kept");
 });
 
@@ -68,12 +68,14 @@ Deno.test("a configuration that is not known ends a download before its weights"
   await using hub = startHub();
   const accept = (folder: string) => void readFolderConfig(folder, ["llama"]);
   await assertRejects(
-    () => hub.bring("owner/name", { accept }),
+    () => hub.download("owner/name", { accept }),
     FileError,
     "is of the architecture gpt2; supported:",
   );
   assertEquals(hub.asked.filter((line) => line.startsWith("model")), []);
-  assert((await hub.bring("owner/name", { accept: (folder) => void readFolderConfig(folder, ["gpt2"]) })).length > 0);
+  assert(
+    (await hub.download("owner/name", { accept: (folder) => void readFolderConfig(folder, ["gpt2"]) })).length > 0,
+  );
 });
 
 Deno.test("a busy hub is waited for", async () => {
@@ -81,7 +83,7 @@ Deno.test("a busy hub is waited for", async () => {
   await using hub = startHub(() =>
     busy-- > 0 ? new Response("slow down", { status: 429, headers: { "retry-after": "0" } }) : undefined
   );
-  assert((await hub.bring()).endsWith(commit));
+  assert((await hub.download()).endsWith(commit));
 });
 
 Deno.test("what the hub refuses is one sentence", async (t) => {
@@ -99,7 +101,7 @@ Deno.test("what the hub refuses is one sentence", async (t) => {
   for (const [name, answer, place, env, sentence] of cases) {
     await t.step(name, async () => {
       await using hub = startHub(answer);
-      const error = await assertRejects(() => hub.bring(place, { env }), FileError, sentence);
+      const error = await assertRejects(() => hub.download(place, { env }), FileError, sentence);
       assertEquals(error.message.includes("\n"), false);
     });
   }

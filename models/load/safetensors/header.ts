@@ -33,8 +33,8 @@ export const elementBits: Readonly<Record<string, number>> = {
  * says what is wrong and what remedies it.
  */
 export function readHeader(source: ByteSource): SafetensorsHeader {
-  const refuse = (problem: string, mend = "download it again; it is damaged or truncated"): never => {
-    throw new FileError(`${source.name} is not a complete safetensors file: ${problem}; ${mend}.`);
+  const refuse = (problem: string, remedy = "download it again; it is damaged or truncated"): never => {
+    throw new FileError(`${source.name} is not a complete safetensors file: ${problem}; ${remedy}.`);
   };
   if (source.size < 8) refuse(`it has ${source.size} bytes and the header's length alone takes 8`);
   const prefix = new Uint8Array(8);
@@ -71,7 +71,7 @@ export function readHeader(source: ByteSource): SafetensorsHeader {
   return { metadata, entries };
 }
 
-type Refuse = (problem: string, mend?: string) => never;
+type Refuse = (problem: string, remedy?: string) => never;
 
 function parseHeader(bytes: Uint8Array, refuse: Refuse) {
   let header: Json = null;
