@@ -19,9 +19,10 @@ export interface ExplainOptions {
 }
 
 /**
- * A function as the engine sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; what is held in memory
- * where that is most, and what is made again rather than held; its graph after the passes; the plan of its dispatches and their memory; and each kernel's WGSL. Nothing runs; arguments give the avals and
- * may be values or tensors. {@link profile} gives the same page with times.
+ * A function as the compiler sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; what is live at
+ * peak memory and what is rematerialised; its graph after the passes; the plan of its dispatches and their memory; and
+ * each kernel's WGSL. Nothing runs; arguments only give the avals, and may be values or tensors. {@link profile} gives
+ * the same page with times.
  */
 export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
   const { tile = gpuTile, brief } = options;

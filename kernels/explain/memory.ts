@@ -1,17 +1,17 @@
-/** What an explanation says of memory: what is held where most is held, and what is made again so as not to be. */
+/** What an explanation says about memory: what is live at the peak, and what is rematerialised to lower it. */
 import { formatAval, sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { MemoryUse } from "../runtime/compile.ts";
 
-/** Values that are made alike share a line; the largest come first. */
-export function printMemory({ step, held, again }: MemoryUse): string {
-  const kept = lines(held.map((value) => ({ value, ns: 0 })));
+/** Values of one shape and operation share a line; the largest come first. */
+export function printMemory({ step, live, rematerialised }: MemoryUse): string {
+  const kept = lines(live.map((value) => ({ value, ns: 0 })));
   return [
-    `held at step ${step}, which holds most:${kept.length === 0 ? " nothing" : ""}`,
+    `live at step ${step}, the peak of memory:${kept.length === 0 ? " nothing" : ""}`,
     ...kept.map(({ text }) => `  ${text}`),
-    `made again rather than held:${again.length === 0 ? " nothing" : ""}`,
-    ...lines(again).map(({ text, ns }) => `  ${text}, ${(ns / 1e6).toPrecision(2)} ms of a thread`),
+    `rematerialised:${rematerialised.length === 0 ? " nothing" : ""}`,
+    ...lines(rematerialised).map(({ text, ns }) => `  ${text}, ${(ns / 1e6).toPrecision(2)} ms of a thread`),
   ].join("\n");
 }
 

@@ -116,7 +116,7 @@ const webgpu: Costs = {
 export const costsOf: Readonly<Record<Device["kind"], Costs>> = { cpu, webgpu };
 
 /**
- * How many trips to memory and back a byte of the arena is worth: what is made again instead of being held may take so many
+ * How many trips to memory and back a byte of the arena is worth: a rematerialised value may take so many
  * times as long as writing it and reading it once. On a CPU norms and activations take 2 to 5, a dropped-out copy
  * 10, a product 50, and a training step as a whole some 100 for each byte it holds.
  */

@@ -29,7 +29,7 @@ export interface Argument {
   readonly donated: boolean;
 }
 
-/** A program, and where it holds most. */
+/** A program, and where its memory use peaks. */
 export interface Planned {
   readonly program: Program;
   /** The number of the launch at which most of the arena is in use, and of the step that it became. */

@@ -1,6 +1,6 @@
 /**
- * What is held where most memory is held, although it could be made again cheaply from what else is held: elementwise work,
- * norms and the like, never a product. It is made again just before its later uses.
+ * Rematerialisation: values that are live at peak memory, although they are cheap to compute from other live values
+ * (elementwise work, norms and the like, never a product), are computed a second time just before their later uses.
  */
 import { sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
@@ -9,16 +9,16 @@ import type { Costs } from "./costs.ts";
 import type { Lowered } from "../lower/lower.ts";
 import { type Buffer, isBuffer, isWhole } from "../lower/repr.ts";
 
-/** A value, and what making it again costs: nanoseconds of one thread. */
+/** A value, and what computing it a second time costs: nanoseconds of one thread. */
 export interface Rematerialised {
   readonly value: Value;
   readonly ns: number;
 }
 
-/** A graph in which values are made again. */
+/** A graph in which values are rematerialised. */
 export interface Rematerialisation {
   readonly graph: Graph;
-  readonly again: readonly Rematerialised[];
+  readonly rematerialised: readonly Rematerialised[];
   /** The values and their copies. They stay in memory of their own, so that sums over them keep their order. */
   readonly whole: ReadonlySet<Value>;
 }
@@ -52,15 +52,15 @@ function storedBy({ launches, outputs, reprs }: Lowered): Stored[] {
 const liveIn = (stored: readonly Stored[], launch: number) =>
   stored.filter(({ born, last }) => born <= launch && last > launch).map(({ value }) => value);
 
-/** The values in memory at a launch that a later one reads, in the order in which they were made. */
+/** The values in memory at a launch that a later launch reads, in the order in which they were made. */
 export const liveAt = (lowered: Lowered, launch: number): Value[] => liveIn(storedBy(lowered), launch);
 
-/** The part of the arena below which what could be made again is not worth another lowering. */
+/** The fraction of the arena below which savings are not worth another lowering. */
 const worthLowering = 1 / 100;
 
 /**
- * The graph with the values made again that are held at launch `peak` and worth it: making one takes no longer than `trips`
- * times what writing it to memory and reading it back takes. Null where there are none, or too few to matter.
+ * The graph with those values rematerialised that are live at launch `peak` and cheap: computing one takes at most `trips`
+ * times as long as writing it to memory and reading it back. Null if there are none, or too few to matter.
  */
 export function rematerialise(
   graph: Graph,
@@ -69,18 +69,18 @@ export function rematerialise(
   { costs, trips, whole }: { readonly costs: Costs; readonly trips: number; readonly whole: ReadonlySet<Value> },
 ): Rematerialisation | null {
   const stored = storedBy(lowered);
-  const held = new Set(liveIn(stored, launch));
-  const again = new Map<Value, Rematerialised>();
-  for (const value of held) {
-    const ns = costOf(value, held, again, costs);
+  const live = new Set(liveIn(stored, launch));
+  const chosen = new Map<Value, Rematerialised>();
+  for (const value of live) {
+    const ns = costOf(value, live, chosen, costs);
     const bytes = bytesOf(value);
-    if (ns !== null && ns <= trips * bytes * (costs.read + costs.write)) again.set(value, { value, ns });
+    if (ns !== null && ns <= trips * bytes * (costs.read + costs.write)) chosen.set(value, { value, ns });
   }
-  const saved = [...again.keys()].reduce((sum, v) => sum + bytesOf(v), 0);
+  const saved = [...chosen.keys()].reduce((sum, v) => sum + bytesOf(v), 0);
   if (saved === 0 || saved < worthLowering * arenaBytes) return null;
   const now = Math.max(...stored.filter(({ born }) => born <= launch).map(({ value }) => value.node.serial));
   const memory = new Set(stored.map(({ value }) => value.node));
-  return readingCopies(graph, now, { held, memory, whole }, again);
+  return readingCopies(graph, now, { live, memory, whole }, chosen);
 }
 
 const bytesOf = (v: Value) => storageBytes(v.dtype, sizeOf(v.shape));
@@ -91,13 +91,13 @@ const given = ({ prim }: Node) => ["leaf", "constant", "iota"].includes(prim.low
 const seen = ({ prim }: Node) => prim.lowering.kind === "view" || prim.lowering.kind === "alias";
 
 /**
- * Nanoseconds of making a value again from what is held, or null where that takes more than elementwise work, or sums over
- * what is not in memory as it was: only then are they taken in the same order.
+ * Nanoseconds for computing a value again from live values, or null if that takes more than elementwise work, or sums over
+ * something that is not in memory as it was: only sums over memory keep their order.
  */
 function costOf(
   value: Value,
-  held: ReadonlySet<Value>,
-  again: ReadonlyMap<Value, unknown>,
+  live: ReadonlySet<Value>,
+  chosen: ReadonlyMap<Value, unknown>,
   costs: Costs,
 ): number | null {
   let ns = costs.launch + bytesOf(value) * costs.write;
@@ -113,7 +113,7 @@ function costOf(
     ns += own;
     const sums = summed || node.prim.lowering.kind === "row";
     for (const v of node.inputs) {
-      const read = v.node.prim.lowering.kind === "leaf" || (held.has(v) && !(sums && again.has(v)));
+      const read = v.node.prim.lowering.kind === "leaf" || (live.has(v) && !(sums && chosen.has(v)));
       if (read) ns += Math.min(bytesOf(v), bytesOf(node.outs[0])) * costs.read;
       else if (!given(v.node)) pending.push({ node: v.node, summed: sums });
     }
@@ -121,7 +121,7 @@ function costOf(
   return ns;
 }
 
-/** Nanoseconds of a node's own work; null where it is none of this kind. */
+/** Nanoseconds of a node's own work; null if it is not work of this kind. */
 function workOf(node: Node, costs: Costs): number | null {
   const { lowering } = node.prim;
   const [out] = node.outs;
@@ -144,22 +144,22 @@ function workOf(node: Node, costs: Costs): number | null {
   }
 }
 
-/** The graph in which nodes later than `now` read copies of the values in `again`, made before the first of them. */
+/** The graph in which nodes later than `now` read copies of the values in `chosen`, made before the first of them. */
 function readingCopies(
   graph: Graph,
   now: number,
-  before: { readonly held: ReadonlySet<Value>; readonly memory: ReadonlySet<Node>; readonly whole: ReadonlySet<Value> },
-  again: ReadonlyMap<Value, Rematerialised>,
+  before: { readonly live: ReadonlySet<Value>; readonly memory: ReadonlySet<Node>; readonly whole: ReadonlySet<Value> },
+  chosen: ReadonlyMap<Value, Rematerialised>,
 ): Rematerialisation {
   const env = new Map<Value, Value>(), copies = new Map<Node, readonly Value[]>(), whole = new Set<Value>();
-  const remade = (node: Node) => node.outs.some((v) => again.has(v));
-  const stays = (node: Node) => given(node) || (!remade(node) && node.outs.some((v) => before.held.has(v)));
+  const isChosen = (node: Node) => node.outs.some((v) => chosen.has(v));
+  const stays = (node: Node) => given(node) || (!isChosen(node) && node.outs.some((v) => before.live.has(v)));
   const apply = (node: Node, inputs: readonly Value[]) => {
     const outs = node.prim.lowering.kind === "leaf" ? node.outs : bind(node.prim, inputs, node.params);
-    node.outs.forEach((v, i) => (again.has(v) || before.whole.has(v)) && whole.add(outs[i]));
+    node.outs.forEach((v, i) => (chosen.has(v) || before.whole.has(v)) && whole.add(outs[i]));
     return outs;
   };
-  // What later nodes are to read copies of: the values in `again`, and what is read of them without memory of its own.
+  // What later nodes are to read copies of: the values in `chosen`, and what is read of them without memory of its own.
   const concerned = new Set<Node>();
   const passes = (node: Node) =>
     (seen(node) || node.prim.lowering.kind === "scalar") && !before.memory.has(node) &&
@@ -173,11 +173,11 @@ function readingCopies(
   };
   const outputs = rebuild(graph, graph.inputs, (node, inputs) => {
     const late = node.serial > now;
-    if (!late && (remade(node) || passes(node))) concerned.add(node);
+    if (!late && (isChosen(node) || passes(node))) concerned.add(node);
     const outs = apply(node, late ? node.inputs.map((v, i) => concerned.has(v.node) ? copyOf(v) : inputs[i]) : inputs);
     node.outs.forEach((v, i) => env.set(v, outs[i]));
     return outs;
   }, { all: true });
-  const used = [...again.values()].filter(({ value }) => copies.has(value.node));
-  return { graph: { inputs: graph.inputs, outputs }, again: used, whole };
+  const used = [...chosen.values()].filter(({ value }) => copies.has(value.node));
+  return { graph: { inputs: graph.inputs, outputs }, rematerialised: used, whole };
 }

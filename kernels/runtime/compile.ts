@@ -19,12 +19,12 @@ export interface Built {
   readonly memory: MemoryUse;
 }
 
-/** What a program holds where it holds most, and what it makes again so as not to hold it there. */
+/** What is live at a program's peak memory, and what is rematerialised to lower that peak. */
 export interface MemoryUse {
-  /** The step at which most of the arena is in use. */
+  /** The step at which memory use peaks. */
   readonly step: number;
-  readonly held: readonly Value[];
-  readonly again: readonly Rematerialised[];
+  readonly live: readonly Value[];
+  readonly rematerialised: readonly Rematerialised[];
 }
 
 /** What of a device decides which kernels there are. */
@@ -80,18 +80,18 @@ export function buildOptimised(
     size: v.shape.reduce((n, d) => n * d, 1),
     donated: donated.has(i),
   }));
-  const arrange = (graph: Graph, whole: ReadonlySet<Value>, again: readonly Rematerialised[]) => {
+  const arrange = (graph: Graph, whole: ReadonlySet<Value>, rematerialised: readonly Rematerialised[]) => {
     const lowered = lower(graph, values, fuse, target.maxOperands ?? maxOperands, whole);
-    return { graph, whole, again, lowered, ...plan(lowered, args) };
+    return { graph, whole, rematerialised, lowered, ...plan(lowered, args) };
   };
   const costs = costsOf[target.kind ?? "cpu"];
   let best = arrange(optimised, new Set(), []);
   for (let most = Infinity; fuse && best.program.arenaBytes < most;) {
     most = best.program.arenaBytes;
-    const { graph, lowered, peak, whole, again } = best;
+    const { graph, lowered, peak, whole, rematerialised } = best;
     const leaner = rematerialise(graph, lowered, { ...peak, arenaBytes: most }, { costs, trips, whole });
     if (leaner === null) break;
-    const next = arrange(leaner.graph, leaner.whole, [...again, ...leaner.again]);
+    const next = arrange(leaner.graph, leaner.whole, [...rematerialised, ...leaner.rematerialised]);
     if (next.program.arenaBytes < most) best = next;
   }
   return {
@@ -101,10 +101,10 @@ export function buildOptimised(
     memory: {
       step: best.peak.step,
       // Listed for whoever explains the program, not at every compilation.
-      get held() {
+      get live() {
         return liveAt(best.lowered, best.peak.launch);
       },
-      again: best.again,
+      rematerialised: best.rematerialised,
     },
   };
 }

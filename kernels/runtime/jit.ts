@@ -34,9 +34,9 @@ export interface JitOptions {
   /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
   readonly fuse?: boolean;
   /**
-   * What memory is worth in time. What costs at most so many times a trip to memory and back (norms and activations 2 to 5)
-   * is made again rather than held, where that lowers the peak; 0 holds everything. Results are the same, on the CPU bit for
-   * bit. Default 8.
+   * How much time memory is worth. A value that costs at most this many times as much as writing it to memory and reading it
+   * back (norms and activations: 2 to 5) is rematerialised where that lowers peak memory; 0 keeps everything. Results are
+   * the same, on the CPU bit for bit. Default 8.
    */
   readonly rematerialise?: number;
   /** Told when the eighth program is compiled, which most often means that a shape changes with every call. */

@@ -1,4 +1,4 @@
-/** What is made again instead of being held: results keep their bits, memory falls, and only cheap work is done twice. */
+/** Rematerialisation: results keep their bits, memory falls, and only cheap work is done twice. */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { newInput, type Value } from "../../core/ir/graph.ts";
@@ -66,7 +66,7 @@ const programs = fc.tuple(
 
 for (const device of devices) {
   const exact = !device.name.startsWith("webgpu");
-  Deno.test(`what is made again is what would have been held, on ${device.name}`, async () => {
+  Deno.test(`rematerialised values equal the ones that would have been kept, on ${device.name}`, async () => {
     using home = await device.open();
     let leaner = 0, runs = 0;
     await fc.assert(
@@ -89,7 +89,7 @@ for (const device of devices) {
           );}
         const { graph } = trace(f, [ws.map(() => f32(width, width)), f32(rows, width)]);
         runs++;
-        if (build(graph, new Set(), true, home, Infinity).memory.again.length > 0) leaner++;
+        if (build(graph, new Set(), true, home, Infinity).memory.rematerialised.length > 0) leaner++;
       }),
       { numRuns: exact ? 40 : 4, seed: 11 },
     );
@@ -106,20 +106,21 @@ function blocks(count: number, rematerialise: number) {
   return build(trace(valueAndGrad(loss), [weights, f32(512, 64)]).graph, new Set(), true, {}, rematerialise);
 }
 
-Deno.test("norms and activations are made again, products are not", () => {
+Deno.test("norms and activations are rematerialised, products are not", () => {
   const [held, again] = [blocks(4, 0), blocks(4, 8)];
   assert(again.program.arenaBytes < 0.8 * held.program.arenaBytes, `${again.program.arenaBytes} bytes`);
   const products = ({ program }: typeof held) => program.steps.filter((s) => s.kernel.kind === "contract").length;
   assertEquals(products(again), products(held));
-  const names = new Set(again.memory.again.map(({ value }) => value.node.prim.name));
+  const names = new Set(again.memory.rematerialised.map(({ value }) => value.node.prim.name));
   assert(names.has("rmsNorm"), [...names].join());
-  assertEquals(held.memory.again, []);
+  assertEquals(held.memory.rematerialised, []);
 });
 
 Deno.test("what is dear to make is held: a dropped-out value, unless memory is worth more", () => {
   const loss = (w: Value, x: Value, key: Value) => reduceSum(tanh(matmul(dropout(x, key, 0.5), w)));
   const args = [f32(256, 64), f32(4096, 256), newInput({ shape: [2], dtype: "u32" })];
-  const of = (trips: number) => build(trace(valueAndGrad(loss), args).graph, new Set(), true, {}, trips).memory.again;
+  const of = (trips: number) =>
+    build(trace(valueAndGrad(loss), args).graph, new Set(), true, {}, trips).memory.rematerialised;
   assertEquals(of(8).length, 0);
   assertEquals(of(40).length, 1);
 });
