@@ -116,6 +116,14 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
 /** Counts that something is made by before shapes are held against the weights: a part a layer, an angle each two of a head. */
 const layerCounts = ["num_hidden_layers", "n_layer"], widths = ["hidden_size", "head_dim"];
 
+/** The same in the words of a GGUF, which is configuration and weights in one. */
+const ggufNames: Record<string, string> = {
+  num_hidden_layers: "block_count",
+  n_layer: "block_count",
+  hidden_size: "embedding_length",
+  head_dim: "attention.key_length",
+};
+
 /**
  * Holds what a configuration counts against the weights, before anything is made by these counts: a model has at least one
  * tensor a layer, and a width is at most the largest dimension of a tensor.
@@ -136,8 +144,9 @@ export function checkCounts(
     for (const key of keys) {
       const value = raw[key];
       if (typeof value !== "number" && typeof value !== "bigint" || value <= most) continue;
+      const name = path === weights.path ? ggufNames[key] : key;
       throw new FileError(
-        `${path} says ${key} is ${value}, and ${what} in ${weights.path} is ${most}: use the configuration and the ` +
+        `${path} says ${name} is ${value}, and ${what} in ${weights.path} is ${most}: use the configuration and the ` +
           `weights of the same model.`,
       );
     }

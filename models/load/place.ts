@@ -1,7 +1,9 @@
 /** Where a model may be: on the disk, on the hub, at a web address, or in memory. */
 import { FileError } from "../../core/errors.ts";
+import { longestText } from "./files/byte_source.ts";
 import type { ModelConfig } from "./config.ts";
 import type { HubOptions } from "./hub/hub.ts";
+import { bodyOf, inTime } from "./hub/fetch.ts";
 import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles, readFolderConfig } from "./model_files.ts";
 
 /** A folder, a .gguf file, a name on the hub (`owner/name`), a `file:` or `https:` URL of a folder, or files in memory. */
@@ -33,6 +35,29 @@ export async function openModel(
 /** The small model that ships with the library, beside its sources: its URL. */
 export const lettersBase: string = new URL("../../assets/letters-base", import.meta.url).href;
 
+/** The most bytes of weights that are fetched into memory, and the seconds in which something must come. */
+const mostWeights = 2 ** 32, patience = 30;
+
+/** The bytes at an address, or null where it has none. */
+async function fetchBytes(url: string, most: number): Promise<Uint8Array | null> {
+  const response = await inTime(patience, (signal) => fetch(url, { signal }));
+  if (!response.ok) {
+    await response.body?.cancel();
+    return null;
+  }
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let size = 0;
+  for await (const part of bodyOf(response, patience)) {
+    if ((size += part.length) > most) {
+      throw new FileError(
+        `${url} is more than ${most} bytes: it is not the file it is named as, or too large to fetch.`,
+      );
+    }
+    parts.push(part as Uint8Array<ArrayBuffer>);
+  }
+  return new Uint8Array(await new Blob(parts).arrayBuffer());
+}
+
 /** Fetches a model's folder into memory. Only what is not a must may be missing. */
 async function fetchModel(url: string, { onDownload }: HubOptions): Promise<ModelBytes> {
   const name = url.replace(/\/+$/, "");
@@ -43,16 +68,15 @@ async function fetchModel(url: string, { onDownload }: HubOptions): Promise<Mode
     ...["chat_template.jinja", "model.safetensors"],
   ];
   for (const file of names) {
-    let response: Response;
     try {
-      response = await fetch(`${name}/${file}`);
+      const bytes = await fetchBytes(`${name}/${file}`, file.endsWith(".safetensors") ? mostWeights : longestText);
+      if (bytes !== null) files[file] = bytes;
     } catch (error) {
+      if (error instanceof FileError) throw error;
       throw new FileError(
         `${name}/${file} can't be fetched (${(error as Error).message}): check the address and --allow-net.`,
       );
     }
-    if (response.ok) files[file] = new Uint8Array(await response.arrayBuffer());
-    else await response.body?.cancel();
     onDownload?.(received += files[file]?.length ?? 0, received);
   }
   return { name, files };

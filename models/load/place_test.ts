@@ -47,3 +47,20 @@ Deno.test("what is not all there is one sentence", async (t) => {
     );
   }
 });
+
+Deno.test("what an address sends without an end is bounded", async () => {
+  let sent = 0;
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, () =>
+    new Response(
+      new ReadableStream({
+        pull(controller) {
+          controller.enqueue(new Uint8Array(1 << 20));
+          sent += 1 << 20;
+        },
+      }),
+    ));
+  const place = `http://127.0.0.1:${server.addr.port}/`;
+  await assertRejects(() => openModel(place, ["gpt2"], {}), FileError, "config.json is more than 134217728 bytes");
+  assertEquals(sent < 2 ** 28, true);
+  await server.shutdown();
+});

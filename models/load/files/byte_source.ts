@@ -54,7 +54,7 @@ function sizeOfFile(path: string): number {
 }
 
 /** The most bytes of a file that is read as one text; the largest tokenizers have some thirty megabytes. */
-const longestText = 1 << 27;
+export const longestText: number = 1 << 27;
 
 /** Reads a text file (UTF-8). Throws a {@link FileError} where it is missing, unreadable, too long or not UTF-8. */
 export function readText(path: string): string {

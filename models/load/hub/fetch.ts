@@ -90,6 +90,9 @@ export function answersOnly(access: HubAccess): typeof fetch {
     const url = String(input);
     const refused = (what: string) =>
       new FileError(`${host} answers ${what} where a hub says what it has: check HF_ENDPOINT.`);
+    if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
+      throw refused(`with ${JSON.stringify(url).slice(0, 80)} for its next page`);
+    }
     if (++pages > maxPages) throw refused(`with more than ${maxPages} pages`);
     const response = await hubFetch(url, access, { accept: "application/json" });
     if (!response.ok) {
@@ -120,7 +123,7 @@ export function answersOnly(access: HubAccess): typeof fetch {
 }
 
 /** What comes of an action in time; a failure of the network is a {@link NetworkError}. */
-async function inTime<T>(seconds: number, action: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function inTime<T>(seconds: number, action: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -129,7 +132,11 @@ async function inTime<T>(seconds: number, action: (signal: AbortSignal) => Promi
   try {
     return await Promise.race([action(controller.signal), late]);
   } catch (error) {
-    if (error instanceof NetworkError) controller.abort();
+    if (error instanceof NetworkError) {
+      controller.abort();
+      throw error;
+    }
+    if (typeof Deno === "undefined") throw error; // a page
     const network = error instanceof TypeError || error instanceof Deno.errors.Http ||
       error instanceof Deno.errors.ConnectionReset || error instanceof Deno.errors.UnexpectedEof;
     throw network ? new NetworkError(error.message) : error;
