@@ -137,6 +137,8 @@ export function readMetrics(path: string): RunHistory {
 
 function readText(path: string): string {
   try {
+    const { isFile, isDirectory } = Deno.statSync(path);
+    if (!isFile && !isDirectory) throw new Error("it is a device or a pipe, not a file"); // which might never end
     return Deno.readTextFileSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
