@@ -45,7 +45,7 @@ export interface DataOptions extends EncodeRowOptions {
   /** Leave rows that can't be used out, and count them, in place of refusing the file. */
   readonly skipBadRows?: boolean;
   /**
-   * Files of more bytes than this are not held in memory: their rows are read and tokenised on demand. Default 64 MB, and of
+   * Files of more bytes than this are not held in memory: their rows are read and tokenised on demand. Default 16 MB, and of
    * text 4 MB.
    */
   readonly streamAbove?: number;

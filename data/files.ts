@@ -73,8 +73,8 @@ function besides(path: string): Pick<Splits, "besides"> {
   return found === undefined ? {} : { besides: found };
 }
 
-/** The most bytes of a file that is held: of rows, and of one text, which is tokenised whole at some 100 bytes a byte. */
-const maxRows = 2 ** 26, maxTextLength = 2 ** 22;
+/** The most bytes of a file that is held: of rows, at some 20 bytes a byte, and of one text, tokenised whole at some 100. */
+const maxRows = 2 ** 24, maxTextLength = 2 ** 22;
 
 /**
  * Opens a file of data: `.jsonl` (one row per line) or `.txt` (one text, cut into runs of `context` tokens). Every line is

@@ -277,10 +277,12 @@ Deno.test("a folder has train, and valid and test where they are there", () => {
   );
 });
 
-Deno.test("a text of more than 4 MB is read as it is needed", () => {
-  const line = "a line of some text\n";
-  for (const [lines, streamed] of [[1000, false], [2 ** 22 / line.length + 1, true]] as const) {
-    load("text.txt", line.repeat(lines), (data) => assertEquals(data.streamed, streamed));
+Deno.test("a text of more than 4 MB and rows of more than 16 MB are read as they are needed", () => {
+  const cases = [["text.txt", "a line of some text\n", 22], ["rows.jsonl", '{"text":"a row of some text"}\n', 24]] as const;
+  for (const [name, line, bits] of cases) {
+    for (const [lines, streamed] of [[1000, false], [2 ** bits / line.length + 1, true]] as const) {
+      load(name, line.repeat(lines), (data) => assertEquals(data.streamed, streamed));
+    }
   }
 });
 

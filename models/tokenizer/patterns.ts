@@ -16,6 +16,11 @@ export function escapePattern(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
 
+const shorten = (text: string) => text.length > 200 ? `${text.slice(0, 200)}…` : text;
+
+/** The most characters of an expression; those of known models have a few hundred. */
+const longestPattern = 4096;
+
 /**
  * The pattern of a `Split` or `Replace`, with the flag g: a text as it is, or an expression in the language of Oniguruma, which
  * the reference tokenizers use.
@@ -26,13 +31,17 @@ export function compilePattern(pattern: unknown): RegExp {
   if (typeof source !== "string") {
     throw new Error(`it splits by ${JSON.stringify(pattern)}, which is not a valid pattern`);
   }
+  if (source.length > longestPattern) {
+    throw new Error(`it has a pattern of ${source.length} characters, and at most ${longestPattern} are read`);
+  }
+  const shown = shorten(JSON.stringify(source));
   let expression: RegExp;
   try {
     expression = toRegExp(source, { global: true });
   } catch (error) {
-    throw new Error(`its pattern ${JSON.stringify(source)} can't be read: ${(error as Error).message}`);
+    throw new Error(`its pattern ${shown} can't be read: ${(error as Error).message}`);
   }
   const part = ambiguousPart(expression);
   if (part === null) return expression;
-  throw new Error(`its pattern ${JSON.stringify(source)} can match a text in too many ways, by ${part}`);
+  throw new Error(`its pattern ${shown} can match a text in too many ways, by ${shorten(part)}`);
 }
