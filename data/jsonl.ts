@@ -9,13 +9,16 @@ import { type Line, linesOf, NumberList } from "./line_index.ts";
 import { outsideTable } from "../models/token_inputs.ts";
 import { BadRow, decodeUtf8, describeKinds, parseRow, type Row, type RowKind } from "./rows.ts";
 
+/** The most bytes of a row, which is tokenised whole at some 300 bytes a byte. */
+const maxRow = 2 ** 22;
+
 /** Every row of a .jsonl file that parses, in order, with what is known of them at the end. */
 function scanRows(source: ByteSource, attempt: Attempt, visit: (row: Row, line: Line) => void) {
   const hash = createHash("sha256");
   const counts = new Map<RowKind, number>();
   const labels = new Set<string>();
   const unused = new Map<string, number>();
-  for (const line of linesOf(source, (bytes) => hash.update(bytes))) {
+  for (const line of linesOf(source, { most: maxRow, onChunk: (bytes) => hash.update(bytes) })) {
     const place = `${source.name} line ${line.number}`;
     const found = attempt(() => isBlank(line.bytes) ? null : parseRow(decodeUtf8(line.bytes, place), place));
     if (!found) continue;
@@ -167,7 +170,7 @@ export function labelsOf(path: string): readonly string[] | null {
   using source = openBytes(path);
   const labels = new Set<string>();
   let meant = false; // a label stands there, be it one that can't be used
-  for (const line of linesOf(source)) {
+  for (const line of linesOf(source, { most: maxRow })) {
     try {
       if (isBlank(line.bytes)) continue;
       const text = decodeUtf8(line.bytes, path);

@@ -50,7 +50,7 @@ export function indexText(
   const most = Math.max(1, Math.min(seq, context) - 2); // room for tokens at the beginning and the end
   let begun = 0;
   starts.push(0);
-  for (const { bytes, offset, number } of linesOf(source, (bytes) => hash.update(bytes))) {
+  for (const { bytes, offset, number } of linesOf(source, { onChunk: (bytes) => hash.update(bytes) })) {
     decodeUtf8(bytes, `${source.name} line ${number}`);
     const end = offset + bytes.length + 1;
     if (end - begun > most && offset > begun) starts.push(begun = offset);
