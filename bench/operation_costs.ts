@@ -10,7 +10,8 @@ import { type DType, storageBytes } from "../core/dtype.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
-import type { Expr, Kernel, Operand, ScalarOp } from "../kernels/ir/kernel.ts";
+import type { Expr } from "../kernels/ir/expr.ts";
+import type { Kernel, Operand, ScalarOp } from "../kernels/ir/kernel.ts";
 import { median } from "./alternate.ts";
 
 const { values: flags } = parseArgs({

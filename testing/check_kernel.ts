@@ -4,7 +4,10 @@ import { isPacked } from "../core/packed/blocks.ts";
 import { randomPacked } from "./packed_reference.ts";
 import type { Device } from "../kernels/device/device.ts";
 import type { Kernel, Operand, Program } from "../kernels/ir/kernel.ts";
+import { type Access, Rewriter } from "../kernels/ir/expr.ts";
+import { type Body, type Launch, launchOf } from "../kernels/lower/body.ts";
 import { withoutEmptyAxes } from "../kernels/lower/empty_axes.ts";
+import type { Memory } from "../kernels/lower/repr.ts";
 import { interpretKernel } from "./kernel_interpreter.ts";
 
 /** A small generator of repeatable numbers in [0, 1): mulberry32. */
@@ -30,10 +33,63 @@ export function fill(operand: Operand, next: () => number): HostArray {
   return data;
 }
 
+/** The launches that lowering makes of a kernel: its axes folded, none of them empty. */
+export function launchesOf(kernel: Kernel): Launch[] {
+  const { operands } = kernel;
+  const buffers = operands.map(({ dtype, size }, id) => ({ id, dtype, size, argument: id }));
+  const given = kernel.kind === "scatter" || kernel.kind === "attention"
+    ? { kernel, buffers }
+    : bodyOf(kernel, buffers);
+  return withoutEmptyAxes(given).map((body) => "kernel" in body ? body : launchOf(body));
+}
+
+function bodyOf(kernel: Exclude<Kernel, { kind: "scatter" | "attention" }>, buffers: Launch["buffers"]): Body {
+  const shape = kernel.kind === "map"
+    ? kernel.shape
+    : kernel.kind === "row"
+    ? [...kernel.rows, kernel.cols]
+    : [...kernel.batch, kernel.m, kernel.n];
+  const axes = shape.map((_, i) => i);
+  const to = new Rewriter<number, Memory>({
+    operand: (o) => buffers[o],
+    leaf: (e) => {
+      if (e.kind !== "axis") return null;
+      return {
+        ...e,
+        kind: "load",
+        operand: "counter",
+        index: { offset: 0, strides: axes.map((i) => +(i === e.axis)) },
+      };
+    },
+  });
+  switch (kernel.kind) {
+    case "map":
+      return { kind: "map", shape, stores: kernel.stores.map((s) => to.store(s)) };
+    case "row": {
+      const phases = kernel.phases.map((p) =>
+        p.kind === "reduce" ? { ...p, value: to.expr(p.value) } : { ...p, stores: p.stores.map((s) => to.store(s)) }
+      );
+      return { kind: "row", shape, rows: axes.slice(0, -1), columns: axes.slice(-1), phases };
+    }
+    case "contract": {
+      const batch = kernel.batch.length;
+      const side = ({ operand, index }: Access, k: number) => {
+        const strides = index.strides.with(k, 0);
+        return { operand: buffers[operand], index: to.index({ ...index, strides }), step: index.strides[k] };
+      };
+      const segments = kernel.segments.map((s) => ({ ...s, a: side(s.a, batch + 1), b: side(s.b, batch) }));
+      return { kind: "contract", shape, batch, free: 1, segments, stores: kernel.stores.map((s) => to.store(s)) };
+    }
+  }
+}
+
 /** The program of one kernel, each operand an argument that it writes in place. */
 export function programOf(kernel: Kernel): Program {
-  const buffers = kernel.operands.map((_, index) => ({ kind: "argument" as const, index }));
-  return { arguments: kernel.operands, outputs: [], arenaBytes: 0, steps: withoutEmptyAxes({ kernel, buffers }) };
+  const steps = launchesOf(kernel).map(({ kernel, buffers }) => ({
+    kernel,
+    buffers: buffers.map(({ id }) => ({ kind: "argument" as const, index: id })),
+  }));
+  return { arguments: kernel.operands, outputs: [], arenaBytes: 0, steps };
 }
 
 /** What a kernel leaves in each of its operands on a device. */

@@ -4,17 +4,15 @@
  */
 import { byteSize, type DType, type HostArray, hostArray, type ScalarType } from "../core/dtype.ts";
 import { isPacked } from "../core/packed/blocks.ts";
+import { type Expr, type Index, rootsOf, type Store, walk } from "../kernels/ir/expr.ts";
 import type {
   BufferRef,
   ContractKernel,
-  Expr,
-  Index,
   Kernel,
   Program,
   RowKernel,
   ScalarOp,
   ScatterKernel,
-  Store,
 } from "../kernels/ir/kernel.ts";
 import { interpretAttention } from "./attention_interpreter.ts";
 import { Cells } from "./cells.ts";
@@ -56,7 +54,7 @@ export function interpretProgram(program: Program, args: readonly HostArray[], o
 
 /** Evaluates stores or an expression at points, each expression object once per point. */
 class Point {
-  readonly #order: Expr[] = [];
+  readonly #order: readonly Expr[];
   readonly #slots = new Map<Expr, number>();
   readonly #values: Float64Array;
 
@@ -66,11 +64,8 @@ class Point {
     readonly root: Expr | null = null,
     readonly results: readonly number[] = [],
   ) {
-    for (const store of stores) {
-      store.index.dynamic?.forEach((d) => this.#visit(d.value));
-      this.#visit(store.value);
-    }
-    if (root) this.#visit(root);
+    this.#order = walk([...rootsOf(stores), ...(root ? [root] : [])]);
+    this.#order.forEach((expr, i) => this.#slots.set(expr, i));
     this.#values = new Float64Array(this.#order.length);
   }
 
@@ -81,14 +76,6 @@ class Point {
       this.memory[operand].set(this.#locate(index, axes), this.#value(value));
     }
     return this.root ? this.#value(this.root) : 0;
-  }
-
-  #visit(expr: Expr): void {
-    if (this.#slots.has(expr)) return;
-    if (expr.kind === "op" || expr.kind === "threefry") expr.args.forEach((arg) => this.#visit(arg));
-    if (expr.kind === "load") expr.index.dynamic?.forEach((d) => this.#visit(d.value));
-    this.#slots.set(expr, this.#order.length);
-    this.#order.push(expr);
   }
 
   #value(expr: Expr): number {

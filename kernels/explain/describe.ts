@@ -1,6 +1,7 @@
 /** Kernels in words and numbers: what each does, the work it is, the bytes it touches. */
 import { storageBytes } from "../../core/dtype.ts";
-import type { Expr, Kernel, Program, Store } from "../ir/kernel.ts";
+import { type Expr, walk } from "../ir/expr.ts";
+import type { Kernel, Program } from "../ir/kernel.ts";
 
 const product = (sizes: readonly number[]) => sizes.reduce((n, d) => n * d, 1);
 const times = (sizes: readonly number[]) => sizes.length === 0 ? "1" : sizes.join(" x ");
@@ -35,14 +36,14 @@ export function flopsOf(kernel: Kernel): number {
     case "map":
       return product(kernel.shape) * scalarOps(kernel.stores.map((s) => s.value));
     case "row": {
-      const drafts = kernel.phases.flatMap((p) => p.kind === "reduce" ? [p.value] : p.stores.map((s) => s.value));
+      const values = kernel.phases.flatMap((p) => p.kind === "reduce" ? [p.value] : p.stores.map((s) => s.value));
       const reduces = kernel.phases.filter((p) => p.kind === "reduce").length;
-      return product(kernel.rows) * kernel.cols * (scalarOps(drafts) + reduces);
+      return product(kernel.rows) * kernel.cols * (scalarOps(values) + reduces);
     }
     case "contract": {
       const points = product(kernel.batch) * kernel.m * kernel.n;
       const depth = kernel.segments.reduce((k, s) => k + s.k, 0);
-      return points * (2 * depth + scalarOps(kernel.stores.map((s: Store) => s.value)));
+      return points * (2 * depth + scalarOps(kernel.stores.map((s) => s.value)));
     }
     case "scatter":
       return kernel.count * kernel.cols;
@@ -61,19 +62,8 @@ export function bytesOf(kernel: Kernel): number {
 
 /** Distinct scalar operations of some expressions. */
 function scalarOps(exprs: readonly Expr[]): number {
-  const seen = new Set<Expr>();
-  const stack = [...exprs];
-  let count = 0;
-  while (stack.length > 0) {
-    const e = stack.pop()!;
-    if (seen.has(e)) continue;
-    seen.add(e);
-    if (e.kind === "op" || e.kind === "threefry") {
-      if (e.type === "f32" && !(e.kind === "op" && e.op === "convert")) count++;
-      stack.push(...e.args);
-    }
-  }
-  return count;
+  const counts = (e: Expr) => e.kind === "op" && e.type === "f32" && e.op !== "convert";
+  return walk(exprs).filter(counts).length;
 }
 
 /** A plan as text: each step with the memory of its operands. */

@@ -2,8 +2,8 @@
  * What a kernel computes, said without loops, targets or addresses: the contract between `lower.ts`, which makes these,
  * and the emitters, which turn each into WGSL text or WebAssembly bytes. Equal printed kernels compile once.
  */
-import type { DType, ScalarType } from "../../core/dtype.ts";
-import type { ScalarOp } from "../../core/ir/scalar_op.ts";
+import type { DType } from "../../core/dtype.ts";
+import type { Access, Expr, Store } from "./expr.ts";
 
 export type { BinaryOp, ScalarOp, UnaryOp } from "../../core/ir/scalar_op.ts";
 
@@ -13,41 +13,11 @@ export const maxOperands = 8;
 /** Operations that are gathered into one kernel: what is made of expressions may walk them by recursion. */
 export const maxFused = 128;
 
-/**
- * A scalar expression over the iteration axes of its kernel. Expressions are shared by identity: an emitter computes each
- * object once per point.
- */
-export type Expr =
-  | { readonly kind: "const"; readonly type: ScalarType; readonly value: number }
-  /** The i32 counter of iteration axis `axis`. */
-  | { readonly kind: "axis"; readonly type: "i32"; readonly axis: number }
-  /** An element of an operand, widened to its arithmetic type. */
-  | { readonly kind: "load"; readonly type: ScalarType; readonly operand: number; readonly index: Index }
-  | { readonly kind: "op"; readonly type: ScalarType; readonly op: ScalarOp; readonly args: readonly Expr[] }
-  /** Word `lane` (0 or 1) of threefry2x32 with 20 rounds; args are four u32: key 0, key 1, counter 0, counter 1. */
-  | { readonly kind: "threefry"; readonly type: "u32"; readonly lane: 0 | 1; readonly args: readonly Expr[] }
-  /** The result of reduce phase `phase` of a row kernel, or the accumulator of a contract kernel (phase 0). */
-  | { readonly kind: "result"; readonly type: ScalarType; readonly phase: number };
-
-/** An element index: offset + Σ strides[i]·axis[i] + Σ stride·(value of an i32 expression, already within bounds). */
-export interface Index {
-  readonly offset: number;
-  readonly strides: readonly number[];
-  readonly dynamic?: readonly { readonly value: Expr; readonly stride: number }[];
-}
-
 /** A buffer a kernel is given. `size` is in elements. An `inout` operand is read and written by the same index only. */
 export interface Operand {
   readonly dtype: DType;
   readonly size: number;
   readonly access: "read" | "write" | "inout";
-}
-
-/** Writes `value`, narrowed to the operand's dtype, at `index`. */
-export interface Store {
-  readonly operand: number;
-  readonly index: Index;
-  readonly value: Expr;
 }
 
 /** One independent evaluation of the stores per point of `shape`. */
@@ -59,10 +29,10 @@ export interface MapKernel {
 }
 
 /** A phase of a row kernel: a reduction along the row, stores at every column, or stores once for the row. */
-export type Phase =
-  | { readonly kind: "reduce"; readonly op: "sum" | "max" | "min" | "argmax"; readonly value: Expr }
-  | { readonly kind: "each"; readonly stores: readonly Store[] }
-  | { readonly kind: "once"; readonly stores: readonly Store[] };
+export type Phase<O = number> =
+  | { readonly kind: "reduce"; readonly op: "sum" | "max" | "min" | "argmax"; readonly value: Expr<O> }
+  | { readonly kind: "each"; readonly stores: readonly Store<O>[] }
+  | { readonly kind: "once"; readonly stores: readonly Store<O>[] };
 
 /**
  * Rows of `cols` elements, one independent run of the phases per row; the iteration axes are [...rows, cols]. `result`
@@ -79,8 +49,8 @@ export interface RowKernel {
 /** A product Σₖ a[..,m,k]·b[..,k,n]: indices over [...batch, m, k] and [...batch, k, n]; a stride of 0 repeats an operand. */
 export interface Segment {
   readonly k: number;
-  readonly a: { readonly operand: number; readonly index: Index };
-  readonly b: { readonly operand: number; readonly index: Index };
+  readonly a: Access;
+  readonly b: Access;
   /**
    * Rows of a are rounded to bytes in blocks of 32 along k, as `roundToBytes` of `core/transforms/round_activations.ts`
    * defines; b is packed. Only for devices that say they take it (`Device.roundedRows`).

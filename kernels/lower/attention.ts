@@ -1,11 +1,12 @@
 /** Attention's three passes: every operand of rank 4 through a window whose last axis is contiguous. */
 import { sizeOf, stridesOf } from "../../core/aval.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
+import { opOf } from "../ir/expr.ts";
 import { type AttentionKernel, attentionOperands, type HeadLayout } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
-import { copyOf, launchMap } from "./emit.ts";
+import { copyOf } from "./copy.ts";
 import type { Groups } from "./groups.ts";
-import { type Buffer, draftOf, isBuffer, isWhole, type Repr } from "./repr.ts";
+import { type Buffer, exprOf, isBuffer, isWhole, type Repr } from "./repr.ts";
 
 /** Operands are [batch, token, head, width]; see `AttentionKernel` for their order. */
 export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: AttentionKernel["pass"]): void {
@@ -94,12 +95,10 @@ function joined(ctx: Context, groups: Groups, values: readonly Value[], starts: 
   if (known) return known;
   const buffer = ctx.newBuffer("i32", starts.at(-1)! + sizeOf(values.at(-1)!.shape));
   values.forEach((v, i) => {
-    const draft = draftOf(groups.repr(v));
-    launchMap(ctx, v.shape, [{
-      buffer,
-      index: { offset: starts[i], strides: stridesOf(v.shape) },
-      value: draft.type === "i32" ? draft : { kind: "op", type: "i32", op: "convert", args: [draft] },
-    }]);
+    const expr = exprOf(groups.repr(v));
+    const index = { offset: starts[i], strides: stridesOf(v.shape) };
+    const value = expr.type === "i32" ? expr : opOf("convert", "i32", expr);
+    ctx.launch({ kind: "map", shape: v.shape, stores: [{ operand: buffer, index, value }] });
   });
   ctx.joined.set(key, buffer);
   return buffer;

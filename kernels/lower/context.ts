@@ -4,17 +4,10 @@ import type { DType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import { type Graph, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { wholeView } from "../../core/ops/broadcast.ts";
-import type { Kernel } from "../ir/kernel.ts";
+import { type Body, type Launch, launchOf } from "./body.ts";
 import { withoutEmptyAxes } from "./empty_axes.ts";
+import { splitLongRow } from "./long_row.ts";
 import { type Buffer, isBuffer, isWhole, type Repr } from "./repr.ts";
-
-/** A kernel and the buffers it is given, before a plan has placed them. */
-export interface Launch {
-  readonly kernel: Kernel;
-  readonly buffers: readonly Buffer[];
-  /** A copy that is not needed where the plan can give `to` the memory of `from`. */
-  readonly elidable?: { readonly from: Buffer; readonly to: Buffer };
-}
 
 export class Context {
   readonly #launches: { readonly at: number; readonly launch: Launch }[] = [];
@@ -54,15 +47,20 @@ export class Context {
     return this.#places++;
   }
 
-  /** Adds a launch at the end, or where its group was complete. */
-  launch(given: Launch): void {
-    for (const launch of withoutEmptyAxes(given)) {
-      const at = this.place ?? this.nextPlace();
-      this.#launches.push({ at, launch });
-      launch.buffers.forEach((b, o) => {
-        if (launch.kernel.operands[o].access !== "read") this.#written.set(b, Math.max(at, this.#written.get(b) ?? at));
-      });
+  /** Adds what does the work of a body, or of a kernel that is made, at the end, or where its group was complete. */
+  launch(given: Body | Launch): void {
+    for (const body of withoutEmptyAxes(given)) {
+      const launch = "kernel" in body ? body : launchOf(body);
+      for (const each of splitLongRow(this, launch) ?? [launch]) this.#add(each);
     }
+  }
+
+  #add(launch: Launch): void {
+    const at = this.place ?? this.nextPlace();
+    this.#launches.push({ at, launch });
+    launch.buffers.forEach((b, o) => {
+      if (launch.kernel.operands[o].access !== "read") this.#written.set(b, Math.max(at, this.#written.get(b) ?? at));
+    });
   }
 
   /** Whether all of some buffers were written before a place in the order of launches. */

@@ -7,15 +7,16 @@ import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
+import { constOf, type Expr, opOf, type Store, walk } from "../ir/expr.ts";
 import { maxFused } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
-import { copyOf, launchMap } from "./emit.ts";
-import { type Buffer, type Draft, draftOf, type DraftStore, isBuffer, type Repr } from "./repr.ts";
+import { copyOf } from "./copy.ts";
+import { type Buffer, exprOf, isBuffer, type Memory, type Repr } from "./repr.ts";
 
 export interface Group {
   readonly shape: readonly number[];
-  readonly drafts: Map<Value, Draft>;
+  readonly exprs: Map<Value, Expr<Memory>>;
   readonly contraction: Contraction | null;
   open: boolean;
   /** The place among the launches where all that it reads is there. */
@@ -48,60 +49,61 @@ export class Groups {
   /** An inlined value that has to be stored after all. */
   #storeAlone(v: Value): void {
     const { buffer, repr } = this.ctx.newWhole(v.aval);
-    launchMap(this.ctx, v.shape, [{ buffer, index: { offset: 0, strides: stridesOf(v.shape) }, value: this.draft(v) }]);
+    const index = { offset: 0, strides: stridesOf(v.shape) };
+    this.ctx.launch({ kind: "map", shape: v.shape, stores: [{ operand: buffer, index, value: this.expr(v) }] });
     this.ctx.reprs.set(v, repr);
   }
 
   /** The expression of a value at the axes of its own shape; inlined values are computed in place. */
-  draft(v: Value, memo = new Map<Value, Draft>()): Draft {
+  expr(v: Value, memo = new Map<Value, Expr<Memory>>()): Expr<Memory> {
     const known = memo.get(v);
     if (known) return known;
     const made = this.ctx.inlined.has(v) && !this.ctx.reprs.has(v)
-      ? this.#operation(v.node, v, (x) => this.draft(x, memo))
-      : draftOf(this.repr(v));
+      ? this.#operation(v.node, v, (x) => this.expr(x, memo))
+      : exprOf(this.repr(v));
     memo.set(v, made);
     return made;
   }
 
   /** What an elementwise node computes, from the expressions of its inputs. */
-  #operation(node: Node, out: Value, draft: (v: Value) => Draft): Draft {
+  #operation(node: Node, out: Value, expr: (v: Value) => Expr<Memory>): Expr<Memory> {
     const { lowering } = node.prim;
     const inputs = this.ctx.inputs(node);
     const type = arithmeticType[out.dtype];
     switch (lowering.kind) {
       case "scalar": {
-        const args = inputs.map(draft);
+        const args = inputs.map(expr);
         if (lowering.op === "convert" && args[0].type === type) return args[0];
-        return { kind: "op", type, op: lowering.op, args };
+        return opOf(lowering.op, type, ...args);
       }
       case "random": {
         const key = this.#inBuffer(inputs[0]);
         const rank = out.shape.length;
-        const word = (i: number): Draft => ({
+        const word = (i: number): Expr<Memory> => ({
           kind: "load",
           type: "u32",
-          buffer: key.base,
+          operand: key.base,
           index: { offset: key.view.offset + i * key.view.strides[0], strides: new Array(rank).fill(0) },
         });
-        const counter: Draft = { kind: "affine", type: "u32", index: { offset: 0, strides: stridesOf(out.shape) } };
-        const zero: Draft = { kind: "const", type: "u32", value: 0 };
-        return { kind: "threefry", type: "u32", lane: 0, args: [word(0), word(1), counter, zero] };
+        const index = { offset: 0, strides: stridesOf(out.shape) };
+        const counter: Expr<Memory> = { kind: "load", type: "u32", operand: "counter", index };
+        return { kind: "threefry", type: "u32", lane: 0, args: [word(0), word(1), counter, constOf("u32", 0)] };
       }
       case "gather": {
         const table = this.#inBuffer(inputs[0]);
         const indices = this.repr(inputs[1]);
         const n = inputs[1].shape.length;
         const rest = table.view.strides.slice(1);
-        const at = draftOf(indices, [...indices.view.strides, ...rest.map(() => 0)]);
+        const at = exprOf(indices, [...indices.view.strides, ...rest.map(() => 0)]);
         return windowed(table, type, [...new Array(n).fill(0), ...rest], [
-          { value: clampDraft(at, inputs[0].shape[0] - 1), stride: table.view.strides[0] },
+          { value: clamp(at, inputs[0].shape[0] - 1), stride: table.view.strides[0] },
         ]);
       }
       case "dynamicSlice": {
         const source = this.#inBuffer(inputs[0]);
         const zeros = new Array(out.shape.length).fill(0);
         const starts = inputs.slice(1).map((s, axis) => ({
-          value: clampDraft(draftOf(this.repr(s), zeros), inputs[0].shape[axis] - out.shape[axis]),
+          value: clamp(exprOf(this.repr(s), zeros), inputs[0].shape[axis] - out.shape[axis]),
           stride: source.view.strides[axis],
         }));
         return windowed(source, type, source.view.strides, starts);
@@ -113,8 +115,8 @@ export class Groups {
 
   /** A product starts a group of its own, which elementwise work on its result may join. */
   addContraction(v: Value, contraction: Contraction): void {
-    const drafts = new Map<Value, Draft>([[v, { kind: "result", type: "f32", phase: 0 }]]);
-    this.#of.set(v, { shape: v.shape, drafts, contraction, open: true, at: this.ctx.nextPlace() });
+    const exprs = new Map<Value, Expr<Memory>>([[v, { kind: "result", type: "f32", phase: 0 }]]);
+    this.#of.set(v, { shape: v.shape, exprs, contraction, open: true, at: this.ctx.nextPlace() });
   }
 
   /** Puts an elementwise node into the open groups of its inputs, merged, or into a new one. */
@@ -125,14 +127,14 @@ export class Groups {
     for (const x of node.prim.lowering.kind === "scalar" ? this.ctx.inputs(node) : []) {
       const group = this.#of.get(x);
       const narrow = x.dtype === "f16" || x.dtype === "bf16";
-      if (group?.open && !narrow && sameShape(group.shape, v.shape) && group.drafts.size < maxFused) found.add(group);
+      if (group?.open && !narrow && sameShape(group.shape, v.shape) && group.exprs.size < maxFused) found.add(group);
     }
     const group = this.#merge([...found], node) ?? newGroup(v, this.ctx.nextPlace());
-    if (!group.drafts.has(v)) {
-      const draft = this.#operation(node, v, (x) => group.drafts.get(x) ?? this.draft(x));
+    if (!group.exprs.has(v)) {
+      const expr = this.#operation(node, v, (x) => group.exprs.get(x) ?? this.expr(x));
       // Reading other values may have launched what this group was waiting for, never the group itself.
-      group.drafts.set(v, draft);
-      if (!this.ctx.writtenBefore(loadsOf([draft]), group.at)) group.at = this.ctx.nextPlace();
+      group.exprs.set(v, expr);
+      if (!this.ctx.writtenBefore(buffersOf([expr]), group.at)) group.at = this.ctx.nextPlace();
     }
     this.#of.set(v, group);
     if (this.#width(group, (n) => this.#mayJoin(n, group)) > this.most) this.#split(group, node);
@@ -144,7 +146,7 @@ export class Groups {
     if (groups.length === 1) return groups[0];
     const products = groups.filter((g) => g.contraction);
     if (products.length > 1) {
-      const bare = groups.every((g) => g.contraction && g.drafts.size === 1);
+      const bare = groups.every((g) => g.contraction && g.exprs.size === 1);
       const { lowering } = node.prim;
       const inputs = this.ctx.inputs(node);
       const sole = inputs.every((x) => this.#sole(x, node));
@@ -155,7 +157,7 @@ export class Groups {
       if (bare && plain && adds && sole && alike && segments.length * 2 < this.most) {
         const merged: Group = {
           shape: groups[0].shape,
-          drafts: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
+          exprs: new Map([[node.outs[0], { kind: "result", type: "f32", phase: 0 }]]),
           contraction: { ...products[0].contraction!, segments },
           open: true,
           at: Math.max(...groups.map((g) => g.at)),
@@ -168,17 +170,17 @@ export class Groups {
     }
     const into: Group = {
       shape: groups[0].shape,
-      drafts: new Map(groups.flatMap((g) => [...g.drafts])),
+      exprs: new Map(groups.flatMap((g) => [...g.exprs])),
       contraction: products[0]?.contraction ?? null,
       open: true,
       at: Math.max(...groups.map((g) => g.at)),
     };
-    const large = into.drafts.size >= maxFused;
+    const large = into.exprs.size >= maxFused;
     if (large || this.#width(into, (n) => n === node || this.#mayJoin(n, into)) > this.most - 1) {
       for (const g of groups.slice(0, -1)) this.close(g);
       return groups.at(-1)!;
     }
-    for (const v of into.drafts.keys()) this.#of.set(v, into);
+    for (const v of into.exprs.keys()) this.#of.set(v, into);
     return into;
   }
 
@@ -196,14 +198,14 @@ export class Groups {
 
   /** The members that are needed outside the group, but for consumers that `ignore` names. */
   #exports(group: Group, ignore: (n: Node) => boolean = () => false): Value[] {
-    const outside = (n: Node) => !n.outs.every((o) => group.drafts.has(o)) && !ignore(n);
-    return [...group.drafts.keys()].filter((v) => this.ctx.outputs.has(v) || this.ctx.consumers.get(v)?.some(outside));
+    const outside = (n: Node) => !n.outs.every((o) => group.exprs.has(o)) && !ignore(n);
+    return [...group.exprs.keys()].filter((v) => this.ctx.outputs.has(v) || this.ctx.consumers.get(v)?.some(outside));
   }
 
   /** How many buffers the group's kernel would bind if it were launched now. */
   #width(group: Group, ignore?: (n: Node) => boolean): number {
     const exports = this.#exports(group, ignore);
-    const buffers = loadsOf((ignore ? [...group.drafts.keys()] : exports).map((v) => group.drafts.get(v)!));
+    const buffers = buffersOf((ignore ? [...group.exprs.keys()] : exports).map((v) => group.exprs.get(v)!));
     for (const { a, b } of group.contraction?.segments ?? []) {
       for (const r of [a, b]) if (isBuffer(r.base)) buffers.add(r.base);
     }
@@ -213,28 +215,28 @@ export class Groups {
   /** The group without its newest member is launched; the member starts a new one. */
   #split(group: Group, node: Node): void {
     const v = node.outs[0];
-    group.drafts.delete(v);
-    if (group.drafts.size > 0) this.close(group);
-    const draft = this.#operation(node, v, (x) => this.draft(x));
+    group.exprs.delete(v);
+    if (group.exprs.size > 0) this.close(group);
+    const expr = this.#operation(node, v, (x) => this.expr(x));
     const fresh = newGroup(v, this.ctx.nextPlace());
-    fresh.drafts.set(v, draft);
+    fresh.exprs.set(v, expr);
     this.#of.set(v, fresh);
   }
 
   /** Members that were expected to stay inside did not: as many of the first as fit are one kernel, the rest another. */
   #closeInParts(group: Group): void {
     group.open = false;
-    const members = [...group.drafts];
+    const members = [...group.exprs];
     let first: Group, count = members.length;
     do {
       count--;
-      first = { ...group, drafts: new Map(members.slice(0, count)), open: true };
+      first = { ...group, exprs: new Map(members.slice(0, count)), open: true };
     } while (count > 1 && this.#width(first) > this.most);
-    for (const v of first.drafts.keys()) this.#of.set(v, first);
+    for (const v of first.exprs.keys()) this.#of.set(v, first);
     this.close(first);
-    const rest: Group = { ...group, drafts: new Map(), contraction: null, open: true };
+    const rest: Group = { ...group, exprs: new Map(), contraction: null, open: true };
     for (const [v] of members.slice(count)) {
-      rest.drafts.set(v, this.#operation(v.node, v, (x) => rest.drafts.get(x) ?? this.draft(x)));
+      rest.exprs.set(v, this.#operation(v.node, v, (x) => rest.exprs.get(x) ?? this.expr(x)));
       this.#of.set(v, rest);
     }
     this.close(rest);
@@ -246,55 +248,38 @@ export class Groups {
     if (this.#width(group) > this.most) return this.#closeInParts(group);
     group.open = false;
     const exports = this.#exports(group);
-    const stores: DraftStore[] = exports.map((v) => {
+    const stores: Store<Memory>[] = exports.map((v) => {
       const { buffer, repr } = this.ctx.destination(v);
       this.ctx.reprs.set(v, repr);
-      return { buffer, index: { offset: repr.view.offset, strides: repr.view.strides }, value: group.drafts.get(v)! };
+      const { offset, strides } = repr.view;
+      return { operand: buffer, index: { offset, strides }, value: group.exprs.get(v)! };
     });
     if (stores.length === 0) return;
     this.ctx.place = group.at;
     if (group.contraction) launchContract(this.ctx, group.shape, group.contraction, stores);
-    else launchMap(this.ctx, group.shape, stores);
+    else this.ctx.launch({ kind: "map", shape: group.shape, stores });
     this.ctx.place = null;
   }
 }
 
 function newGroup(v: Value, at: number): Group {
-  return { shape: v.shape, drafts: new Map(), contraction: null, open: true, at };
+  return { shape: v.shape, exprs: new Map(), contraction: null, open: true, at };
 }
 
 function windowed(
   { base, view }: Repr & { readonly base: Buffer },
-  type: Draft["type"],
+  type: Expr["type"],
   strides: readonly number[],
-  dynamic: { value: Draft; stride: number }[],
-): Draft {
-  return { kind: "load", type, buffer: base, index: { offset: view.offset, strides, dynamic } };
+  dynamic: { value: Expr<Memory>; stride: number }[],
+): Expr<Memory> {
+  return { kind: "load", type, operand: base, index: { offset: view.offset, strides, dynamic } };
 }
 
 /** An index limited to [0, most]. */
-export function clampDraft(value: Draft, most: number): Draft {
-  const i32 = (n: number): Draft => ({ kind: "const", type: "i32", value: n });
-  return {
-    kind: "op",
-    type: "i32",
-    op: "max",
-    args: [{ kind: "op", type: "i32", op: "min", args: [value, i32(most)] }, i32(0)],
-  };
+export function clamp(value: Expr<Memory>, most: number): Expr<Memory> {
+  return opOf("max", "i32", opOf("min", "i32", value, constOf("i32", most)), constOf("i32", 0));
 }
 
-function loadsOf(drafts: readonly Draft[]): Set<Buffer> {
-  const found = new Set<Buffer>();
-  const seen = new Set<Draft>();
-  const stack = [...drafts];
-  while (stack.length > 0) {
-    const d = stack.pop()!;
-    if (seen.has(d)) continue;
-    seen.add(d);
-    if (d.kind === "load") {
-      found.add(d.buffer);
-      for (const x of d.index.dynamic ?? []) stack.push(x.value);
-    } else if (d.kind === "op" || d.kind === "threefry") stack.push(...d.args);
-  }
-  return found;
+function buffersOf(exprs: readonly Expr<Memory>[]): Set<Buffer> {
+  return new Set(walk(exprs).flatMap((e) => e.kind === "load" && e.operand !== "counter" ? [e.operand] : []));
 }

@@ -1,7 +1,9 @@
 /** One very long row is reduced in two stages: many parts of it side by side, and then the parts' results. */
 import { sizeOf } from "../../core/aval.ts";
-import type { Expr, Index, RowKernel } from "../ir/kernel.ts";
-import type { Context, Launch } from "./context.ts";
+import { type Expr, Rewriter, walk } from "../ir/expr.ts";
+import type { RowKernel } from "../ir/kernel.ts";
+import type { Launch } from "./body.ts";
+import type { Context } from "./context.ts";
 
 /** Rows up to which there are too few to keep a device busy, elements from which on a row is long, and most parts of it. */
 const [fewRows, longRow, maxParts] = [16, 2 ** 15, 256];
@@ -67,34 +69,12 @@ function partsOf({ rows, cols }: RowKernel): number {
 
 /** The expression over [...rows, part, column of the part], or null where it is no function of windows on operands. */
 function withParts(root: Expr, column: number, size: number): Expr | null {
-  const made = new Map<Expr, Expr | null>();
-  const index = ({ offset, strides, dynamic }: Index): Index | null => {
-    if (dynamic?.length) return null;
-    const stride = strides[column] ?? 0;
-    return { offset, strides: [...strides.slice(0, column), stride * size, stride] };
+  const parts = walk([root]).every((e) =>
+    e.kind === "load" ? !e.index.dynamic?.length : e.kind === "axis" ? e.axis !== column : e.kind !== "result"
+  );
+  const strides = (old: readonly number[]) => {
+    const stride = old[column] ?? 0;
+    return [...old.slice(0, column), stride * size, stride];
   };
-  const rebuild = (e: Expr): Expr | null => {
-    switch (e.kind) {
-      case "const":
-        return e;
-      case "axis":
-        return e.axis === column ? null : e;
-      case "load": {
-        const at = index(e.index);
-        return at && { ...e, index: at };
-      }
-      case "op":
-      case "threefry": {
-        const args = e.args.map(visit);
-        return args.includes(null) ? null : { ...e, args: args as Expr[] };
-      }
-      case "result":
-        return null;
-    }
-  };
-  const visit = (e: Expr): Expr | null => {
-    if (!made.has(e)) made.set(e, rebuild(e));
-    return made.get(e)!;
-  };
-  return visit(root);
+  return parts ? new Rewriter({ operand: (o) => o, strides }).expr(root) : null;
 }

@@ -5,13 +5,15 @@ import type { Graph, Node, Value } from "../../core/ir/graph.ts";
 import { freeAxes } from "../../core/ops/contract.ts";
 import { reshapePrim, reshapeView, wholeView } from "../../core/ops/broadcast.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
+import { constOf } from "../ir/expr.ts";
 import { maxOperands } from "../ir/kernel.ts";
 import { lowerAttention } from "./attention.ts";
-import { Context, type Launch } from "./context.ts";
-import { copyOf, copyWords, launchMap } from "./emit.ts";
-import { clampDraft, Groups } from "./groups.ts";
+import type { Launch } from "./body.ts";
+import { Context } from "./context.ts";
+import { copyOf, copyWords } from "./copy.ts";
+import { clamp, Groups } from "./groups.ts";
 import { limitInlined } from "./inline_limit.ts";
-import { type Buffer, draftOf, isBuffer, isWhole, type Repr } from "./repr.ts";
+import { type Buffer, exprOf, isBuffer, isWhole, type Repr } from "./repr.ts";
 import { lowerReduce, lowerRowComposite } from "./row.ts";
 
 /** What a graph became: launches in order, and the buffer of each output. */
@@ -197,7 +199,9 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
         at += x.shape[axis];
         // A piece that was written in place has nothing left to do.
         const placed = !ctx.inlined.has(x) && groups.repr(x).base === base;
-        if (!placed) launchMap(ctx, x.shape, [{ buffer: base as Buffer, index, value: groups.draft(x) }]);
+        if (placed) continue;
+        const stores = [{ operand: base as Buffer, index, value: groups.expr(x) }];
+        ctx.launch({ kind: "map", shape: x.shape, stores });
       }
       return;
     }
@@ -205,14 +209,12 @@ function lowerNode(ctx: Context, groups: Groups, node: Node): void {
       const [x] = ctx.inputs(node);
       const { buffer, repr } = ctx.newWhole(out.aval);
       const { strides } = repr.view;
-      const value = groups.draft(x);
-      launchMap(ctx, out.shape, [{
-        buffer,
-        index: { offset: 0, strides },
-        value: { kind: "const", type: value.type, value: 0 },
-      }]);
+      const value = groups.expr(x);
+      const nothing = constOf(value.type, 0);
+      const all = [{ operand: buffer, index: { offset: 0, strides }, value: nothing }];
+      ctx.launch({ kind: "map", shape: out.shape, stores: all });
       const offset = lowering.low(node.params).reduce((sum, n, i) => sum + n * strides[i], 0);
-      launchMap(ctx, x.shape, [{ buffer, index: { offset, strides }, value }]);
+      ctx.launch({ kind: "map", shape: x.shape, stores: [{ operand: buffer, index: { offset, strides }, value }] });
       ctx.reprs.set(out, repr);
       return;
     }
@@ -238,13 +240,15 @@ function lowerDynamicUpdate(ctx: Context, groups: Groups, node: Node): void {
   const { strides } = repr.view;
   const zeros = update.shape.map(() => 0);
   const dynamic = starts.map((s, axis) => ({
-    value: clampDraft(draftOf(groups.repr(s), zeros), x.shape[axis] - update.shape[axis]),
+    value: clamp(exprOf(groups.repr(s), zeros), x.shape[axis] - update.shape[axis]),
     stride: strides[axis],
   }));
-  const value = groups.draft(update);
+  const value = groups.expr(update);
   const elidable = isWhole(source, x.aval) ? { from: source.base as Buffer, to: buffer } : undefined;
-  launchMap(ctx, out.shape, [{ buffer, index: { offset: 0, strides }, value: draftOf(source) }], elidable);
-  launchMap(ctx, update.shape, [{ buffer, index: { offset: 0, strides, dynamic }, value }]);
+  const copied = [{ operand: buffer, index: { offset: 0, strides }, value: exprOf(source) }];
+  ctx.launch({ kind: "map", shape: out.shape, stores: copied, elidable });
+  const written = [{ operand: buffer, index: { offset: 0, strides, dynamic }, value }];
+  ctx.launch({ kind: "map", shape: update.shape, stores: written });
   ctx.reprs.set(out, repr);
 }
 

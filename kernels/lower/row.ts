@@ -1,58 +1,17 @@
 /** Row kernels: plain reductions, and composites whose whole definition runs along one row at a time. */
-import { formatAval, sameShape, stridesOf } from "../../core/aval.ts";
+import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import { newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import type { View } from "../../core/ir/lowering.ts";
-import type { Phase, RowKernel } from "../ir/kernel.ts";
-import { finisher, foldAxes, indicesOf } from "./axes.ts";
+import { type Expr, opOf, type Store } from "../ir/expr.ts";
+import { isOneAxis } from "../ir/fold.ts";
+import type { Phase } from "../ir/kernel.ts";
+import { indicesOf } from "./body.ts";
 import type { Context } from "./context.ts";
-import { copyOf, Operands } from "./emit.ts";
+import { copyOf } from "./copy.ts";
 import type { Groups } from "./groups.ts";
-import { splitLongRow } from "./long_row.ts";
-import { type Draft, draftOf, type DraftStore, type Repr } from "./repr.ts";
-
-type DraftPhase =
-  | { kind: "reduce"; op: "sum" | "max" | "argmax"; value: Draft }
-  | { kind: "each" | "once"; stores: DraftStore[] };
-
-/** Launches phases over `shape`, whose axes are split into those of rows and those along a row. */
-function launchRow(
-  ctx: Context,
-  shape: readonly number[],
-  rowAxes: readonly number[],
-  along: readonly number[],
-  phases: readonly DraftPhase[],
-): boolean {
-  const drafts = phases.flatMap((p) => p.kind === "reduce" ? [p.value] : []);
-  const stores = phases.flatMap((p) => p.kind === "reduce" ? [] : p.stores);
-  const indices = indicesOf(drafts, stores);
-  const columns = foldAxes(shape, along, indices);
-  if (columns.keep.length > 1) return false;
-  const rows = foldAxes(shape, rowAxes, indices);
-  const operands = new Operands();
-  const { expr, index } = finisher([...rows.keep, columns.keep[0] ?? -1], (b) => operands.read(b));
-  const finished: Phase[] = phases.map((p) =>
-    p.kind === "reduce" ? { ...p, value: expr(p.value) } : {
-      kind: p.kind,
-      stores: p.stores.map((s) => ({
-        value: expr(s.value),
-        index: index(s.index),
-        operand: operands.write(s.buffer),
-      })),
-    }
-  );
-  const kernel: RowKernel = {
-    kind: "row",
-    operands: operands.list(),
-    rows: rows.shape,
-    cols: columns.shape[0] ?? 1,
-    phases: finished,
-  };
-  const launch = { kernel, buffers: operands.buffers };
-  for (const each of splitLongRow(ctx, launch) ?? [launch]) ctx.launch(each);
-  return true;
-}
+import { exprOf, type Memory, type Repr } from "./repr.ts";
 
 /** A reduction over neighbouring axes; the elementwise work that leads to it runs inside. */
 export function lowerReduce(
@@ -68,22 +27,18 @@ export function lowerReduce(
   const rowAxes = x.shape.map((_, i) => i).filter((i) => !axes.includes(i));
   const outStrides = stridesOf(out.shape);
   const strides = x.shape.map((_, i) => rowAxes.includes(i) ? outStrides[rowAxes.indexOf(i)] : 0);
-  const result: Draft = { kind: "result", type: arithmeticType[out.dtype], phase: 0 };
-  const launch = (value: Draft) =>
-    launchRow(ctx, x.shape, rowAxes, axes, [
-      { kind: "reduce", op, value },
-      { kind: "once", stores: [{ buffer, index: { offset: 0, strides }, value: result }] },
-    ]);
   // Axes that do not read as one need the input in a buffer of its own.
-  if (!launch(groups.draft(x))) {
-    const copy = copyOf(ctx, groups.repr(x));
-    if (!launch(draftOf(copy))) throw new LowrankError(`${formatAval(x.aval)} over axes [${axes}]: a bug of lowering`);
-  }
+  let value = groups.expr(x);
+  if (!isOneAxis(x.shape, axes, indicesOf([value], []))) value = exprOf(copyOf(ctx, groups.repr(x)));
+  const result: Expr<Memory> = { kind: "result", type: arithmeticType[out.dtype], phase: 0 };
+  const stores = [{ operand: buffer, index: { offset: 0, strides }, value: result }];
+  const phases: Phase<Memory>[] = [{ kind: "reduce", op, value }, { kind: "once", stores }];
+  ctx.launch({ kind: "row", shape: x.shape, rows: rowAxes, columns: axes, phases });
   ctx.reprs.set(out, repr);
 }
 
 /** What is known of a value inside a composite: a window on something outside, or an expression along the row. */
-type Inner = { repr: Repr } | { draft: Draft };
+type Inner = { repr: Repr } | { expr: Expr<Memory> };
 
 /** One kernel for a composite: its reductions as phases, then its outputs. */
 export function lowerRowComposite(ctx: Context, groups: Groups, node: Node): void {
@@ -96,16 +51,16 @@ export function lowerRowComposite(ctx: Context, groups: Groups, node: Node): voi
   const env = new Map<Value, Inner>();
   inputs.forEach((v, i) => {
     const inlined = ctx.inlined.has(outer[i]) && sameShape(outer[i].shape, full);
-    env.set(v, inlined ? { draft: groups.draft(outer[i]) } : { repr: groups.repr(outer[i]) });
+    env.set(v, inlined ? { expr: groups.expr(outer[i]) } : { repr: groups.repr(outer[i]) });
   });
-  const reduces: DraftPhase[] = [];
+  const reduces: Phase<Memory>[] = [];
 
-  const draft = (v: Value): Draft => {
+  const exprAt = (v: Value): Expr<Memory> => {
     const inner = env.get(v)!;
-    if ("draft" in inner) return inner.draft;
-    const made = draftOf(inner.repr, rowStrides(v, inner.repr.view, full));
-    env.set(v, { draft: made });
-    return made;
+    if ("expr" in inner) return inner.expr;
+    const expr = exprOf(inner.repr, rowStrides(v, inner.repr.view, full));
+    env.set(v, { expr });
+    return expr;
   };
 
   for (const n of nodes) {
@@ -142,17 +97,17 @@ export function lowerRowComposite(ctx: Context, groups: Groups, node: Node): voi
           return env.set(out, source);
         }
         case "scalar": {
-          const args = n.inputs.map(draft);
+          const args = n.inputs.map(exprAt);
           const type = arithmeticType[out.dtype];
           const same = lowering.op === "convert" && args[0].type === type;
-          return env.set(out, { draft: same ? args[0] : { kind: "op", type, op: lowering.op, args } });
+          return env.set(out, { expr: same ? args[0] : opOf(lowering.op, type, ...args) });
         }
         case "reduce": {
           const axes = lowering.axes(n.params);
           if (axes.length !== 1 || axes[0] !== rank - 1) throw bug(node, out);
-          reduces.push({ kind: "reduce", op: lowering.op, value: draft(n.inputs[0]) });
+          reduces.push({ kind: "reduce", op: lowering.op, value: exprAt(n.inputs[0]) });
           return env.set(out, {
-            draft: { kind: "result", type: arithmeticType[out.dtype], phase: reduces.length - 1 },
+            expr: { kind: "result", type: arithmeticType[out.dtype], phase: reduces.length - 1 },
           });
         }
         default:
@@ -161,18 +116,19 @@ export function lowerRowComposite(ctx: Context, groups: Groups, node: Node): voi
     });
   }
 
-  const each: DraftStore[] = [], once: DraftStore[] = [];
+  const each: Store<Memory>[] = [], once: Store<Memory>[] = [];
   outputs.forEach((v, i) => {
     const { buffer, repr } = ctx.newWhole(v.aval);
     ctx.reprs.set(node.outs[i], repr);
     const alongRow = sameShape(v.shape, full);
     const strides = alongRow ? stridesOf(full) : [...stridesOf(full.slice(0, -1)), 0];
-    (alongRow ? each : once).push({ buffer, index: { offset: 0, strides }, value: draft(v) });
+    (alongRow ? each : once).push({ operand: buffer, index: { offset: 0, strides }, value: exprAt(v) });
   });
-  const stores: DraftPhase[] = [];
+  const stores: Phase<Memory>[] = [];
   if (each.length > 0) stores.push({ kind: "each", stores: each });
   if (once.length > 0) stores.push({ kind: "once", stores: once });
-  launchRow(ctx, full, full.slice(0, -1).map((_, i) => i), [rank - 1], [...reduces, ...stores]);
+  const rows = full.slice(0, -1).map((_, i) => i);
+  ctx.launch({ kind: "row", shape: full, rows, columns: [rank - 1], phases: [...reduces, ...stores] });
 }
 
 /** The shape that a composite's reductions run over, or of its widest output where it has none. */

@@ -1,21 +1,9 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
 import { sameShape } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
-import type {
-  BufferRef,
-  ContractKernel,
-  Expr,
-  Index,
-  MapKernel,
-  Phase,
-  Program,
-  RowKernel,
-  Segment,
-  Step,
-  Store,
-} from "../ir/kernel.ts";
-import type { Launch } from "../lower/context.ts";
-import { rewriter } from "../ir/rewrite.ts";
+import type { BufferRef, ContractKernel, MapKernel, Phase, Program, RowKernel, Segment, Step } from "../ir/kernel.ts";
+import { type Index, Rewriter, rootsOf, type Store, walk } from "../ir/expr.ts";
+import type { Launch } from "../lower/body.ts";
 import type { Lowered } from "../lower/lower.ts";
 import type { Buffer } from "../lower/repr.ts";
 
@@ -159,14 +147,11 @@ function readOnlyWhere(kernel: Stores, operand: number, store: Store): boolean {
   }
   const phases = kernel.kind === "row" ? kernel.phases : [kernel];
   const written = phases.findIndex((p) => p.kind !== "reduce" && p.stores.includes(store));
-  return phases.every((phase, p) => {
-    let same = true;
-    visit(phase, (e) => {
-      if (e.kind !== "load" || e.operand !== operand) return;
-      if (p > written || !sameIndex(e.index, store.index)) same = false;
-    });
-    return same;
-  });
+  return phases.every((phase, p) =>
+    walk(phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores)).every((e) =>
+      e.kind !== "load" || e.operand !== operand || (p <= written && sameIndex(e.index, store.index))
+    )
+  );
 }
 
 /** Whether two indices that no value moves are one. */
@@ -174,40 +159,22 @@ function sameIndex(a: Index, b: Index): boolean {
   return !a.dynamic && !b.dynamic && a.offset === b.offset && sameShape(a.strides, b.strides);
 }
 
-function visit(phase: Phase | MapKernel | ContractKernel, f: (e: Expr) => void): void {
-  const seen = new Set<Expr>();
-  const stack: Expr[] = [];
-  const take = (index: Index) => index.dynamic?.forEach((d) => stack.push(d.value));
-  if (phase.kind === "reduce") stack.push(phase.value);
-  for (const s of phase.kind === "reduce" ? [] : phase.stores) {
-    stack.push(s.value);
-    take(s.index);
-  }
-  while (stack.length > 0) {
-    const e = stack.pop()!;
-    if (seen.has(e)) continue;
-    seen.add(e);
-    f(e);
-    if (e.kind === "load") take(e.index);
-    else if (e.kind === "op" || e.kind === "threefry") stack.push(...e.args);
-  }
-}
-
 /** The kernel with operand `gone` read and written as operand `kept`. */
 function mergeOperands(kernel: Stores, kept: number, gone: number): Stores {
   const renumber = (o: number) => (o === gone ? kept : o) - ((o === gone ? kept : o) > gone ? 1 : 0);
-  const { expr, index, store } = rewriter((e) => e, renumber);
+  const to = new Rewriter({ operand: renumber });
+  const store = (s: Store) => to.store(s);
   const operands = kernel.operands
     .map((o, i) => i === kept ? { ...o, access: "inout" as const } : o)
     .filter((_, i) => i !== gone);
   if (kernel.kind === "map") return { ...kernel, operands, stores: kernel.stores.map(store) };
   if (kernel.kind === "contract") {
-    const side = (s: Segment["a"]) => ({ operand: renumber(s.operand), index: index(s.index) });
+    const side = (s: Segment["a"]) => ({ operand: renumber(s.operand), index: to.index(s.index) });
     const segments = kernel.segments.map((s) => ({ ...s, a: side(s.a), b: side(s.b) }));
     return { ...kernel, operands, segments, stores: kernel.stores.map(store) };
   }
   const phase = (p: Phase): Phase =>
-    p.kind === "reduce" ? { ...p, value: expr(p.value) } : { ...p, stores: p.stores.map(store) };
+    p.kind === "reduce" ? { ...p, value: to.expr(p.value) } : { ...p, stores: p.stores.map(store) };
   return { ...kernel, operands, phases: kernel.phases.map(phase) };
 }
 

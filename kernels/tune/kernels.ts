@@ -1,5 +1,6 @@
 /** One kernel for each class that is worth tuning: of a size that stands for what models have. */
-import type { AttentionKernel, ContractKernel, Expr, Kernel, Operand, Program, RowKernel } from "../ir/kernel.ts";
+import type { Expr } from "../ir/expr.ts";
+import type { AttentionKernel, ContractKernel, Kernel, Operand, Program, RowKernel } from "../ir/kernel.ts";
 import { shapeClass } from "../wgsl/tile_table.ts";
 
 const f32 = (size: number, access: Operand["access"] = "read"): Operand => ({ dtype: "f32", size, access });

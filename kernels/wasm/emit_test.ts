@@ -2,7 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import type { DType, ScalarType } from "../../core/dtype.ts";
 import { fill, numbers, runKernel, worstError } from "../../testing/check_kernel.ts";
 import { openCpu } from "../device/cpu/cpu.ts";
-import type { Expr, Kernel, Operand, ScalarOp, Store } from "../ir/kernel.ts";
+import type { Expr, Store } from "../ir/expr.ts";
+import type { Kernel, Operand, ScalarOp } from "../ir/kernel.ts";
 
 const operand = (dtype: DType, size: number, access: Operand["access"] = "read"): Operand => ({ dtype, size, access });
 const load = (i: number, strides: number[], type: ScalarType = "f32", offset = 0): Expr => ({

@@ -1,6 +1,7 @@
 /** A kernel's structure as a string: equal strings are equal kernels. Shared expressions are written once. */
 import { exactText, Identities } from "../../core/identity.ts";
-import type { Expr, Index, Kernel, Store } from "../ir/kernel.ts";
+import type { Expr, Index, Store } from "../ir/expr.ts";
+import type { Kernel } from "../ir/kernel.ts";
 
 /** The key of a kernel. It names every field that an emitter reads, so two kernels with one key share code. */
 export function kernelKey(kernel: Kernel): string {

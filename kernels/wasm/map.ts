@@ -2,14 +2,10 @@
 import { sizeOf } from "../../core/aval.ts";
 import type { MapKernel } from "../ir/kernel.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
-import { AxisRewriter, collapseAxes } from "./iteration.ts";
 import { PointEmitter } from "./point.ts";
 
 export function emitMap(kernel: MapKernel, options: EmitOptions): EmittedKernel {
-  const collapsed = collapseAxes(kernel.shape, [], kernel.stores, 0);
-  const shape = collapsed.shape.length > 0 ? collapsed.shape : [1];
-  const rewriter = new AxisRewriter(collapsed.axes, shape.length);
-  const stores = kernel.stores.map((store) => rewriter.store(store));
+  const { stores } = kernel, shape = kernel.shape.length > 0 ? kernel.shape : [1];
   const outer = shape.slice(0, -1), length = shape[shape.length - 1];
   const block = Math.min(length, pointsPerCall), blocks = Math.ceil(length / block);
 

@@ -2,7 +2,8 @@ import { assert } from "@std/assert";
 import { numbers, runKernel } from "../../testing/check_kernel.ts";
 import { applyScalar } from "../../testing/kernel_interpreter.ts";
 import { openCpu } from "../device/cpu/cpu.ts";
-import type { Expr, Kernel, ScalarOp } from "../ir/kernel.ts";
+import type { Expr } from "../ir/expr.ts";
+import type { Kernel, ScalarOp } from "../ir/kernel.ts";
 
 const count = 200_003;
 

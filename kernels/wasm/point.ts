@@ -2,7 +2,7 @@
  * Code for one point of a kernel, or for four neighbours along its lane axis at once. A single point runs the same vector
  * instructions with one lane in use, so a value has the same bits wherever the split into vectors falls.
  */
-import type { Expr, Index, Store } from "../ir/kernel.ts";
+import { AxesOf, childrenOf, type Expr, rootsOf, type Store } from "../ir/expr.ts";
 import type { Code, Local } from "./assembler.ts";
 import { MathEmitter } from "./math.ts";
 import { PointAccess, type Space } from "./point_access.ts";
@@ -15,7 +15,7 @@ export class PointEmitter {
   readonly #code: Code;
   readonly #math: MathEmitter;
   readonly #access: PointAccess;
-  readonly #axes = new Map<Expr, number>();
+  readonly #axes: AxesOf;
   #hoisted = new Map<Expr, Local>();
   #values = new Map<Expr, Local>();
   #uses = new Map<Expr, number>();
@@ -26,7 +26,8 @@ export class PointEmitter {
     this.#space = space;
     this.#code = space.code;
     this.#math = new MathEmitter(space.code, space.relaxed);
-    this.#access = new PointAccess(space, { push: (expr) => this.#push(expr), axesOf: (expr) => this.axesOf(expr) });
+    this.#axes = new AxesOf(space.result?.axes);
+    this.#access = new PointAccess(space, this.#axes, (expr) => this.#push(expr));
   }
 
   /** Emits, before the innermost loop, everything in `roots` and `stores` that does not vary along it. */
@@ -36,8 +37,7 @@ export class PointEmitter {
     const seen = new Set<Expr>();
     for (const root of roots) this.#hoist(root, seen);
     for (const store of stores) {
-      this.#hoist(store.value, seen);
-      store.index.dynamic?.forEach((d) => this.#hoist(d.value, seen));
+      rootsOf([store]).forEach((root) => this.#hoist(root, seen));
       this.#access.base(store.operand, store.index);
     }
     this.#endPoint();
@@ -62,10 +62,7 @@ export class PointEmitter {
   store(stores: readonly Store[], lanes: 1 | 4): void {
     this.#lanes = lanes;
     this.#beginPoint();
-    for (const store of stores) {
-      this.#count(store.value);
-      store.index.dynamic?.forEach((d) => this.#count(d.value));
-    }
+    rootsOf(stores).forEach((root) => this.#count(root));
     const early = stores.length > 1 && this.#space.operands.some((o) => o.access === "inout");
     const values = stores.map((store) => {
       if (!early) return null;
@@ -80,30 +77,6 @@ export class PointEmitter {
     });
     for (const local of values) if (local !== null) this.#code.release("v128", local);
     this.#endPoint();
-  }
-
-  /** The axes that an expression depends on, as a bit set. */
-  axesOf(expr: Expr): number {
-    const known = this.#axes.get(expr);
-    if (known !== undefined) return known;
-    let axes = 0;
-    if (expr.kind === "axis") axes = 1 << expr.axis;
-    else if (expr.kind === "load") axes = this.#axesOfIndex(expr.index);
-    else if (expr.kind === "result") axes = this.#space.result?.axes ?? 0;
-    else if (expr.kind !== "const") { for (const arg of expr.args) axes |= this.axesOf(arg); }
-    this.#axes.set(expr, axes);
-    return axes;
-  }
-
-  #axesOfIndex(index: Index): number {
-    let axes = 0;
-    index.strides.forEach((stride, i) => axes |= stride !== 0 ? 1 << i : 0);
-    index.dynamic?.forEach((d) => axes |= this.axesOf(d.value));
-    return axes;
-  }
-
-  #varies(axes: number, axis: number): boolean {
-    return ((axes >> axis) & 1) !== 0;
   }
 
   #beginPoint(): void {
@@ -122,14 +95,13 @@ export class PointEmitter {
     const uses = this.#uses.get(expr) ?? 0;
     this.#uses.set(expr, uses + 1);
     if (uses > 0 || this.#hoisted.has(expr)) return;
-    if (expr.kind === "op" || expr.kind === "threefry") expr.args.forEach((arg) => this.#count(arg));
-    if (expr.kind === "load") expr.index.dynamic?.forEach((d) => this.#count(d.value));
+    childrenOf(expr).forEach((child) => this.#count(child));
   }
 
   #hoist(expr: Expr, seen: Set<Expr>): void {
     if (seen.has(expr)) return;
     seen.add(expr);
-    if (!this.#varies(this.axesOf(expr), this.#space.loopAxis)) {
+    if (!this.#axes.varies(expr, this.#space.loopAxis)) {
       if (expr.kind === "const" || expr.kind === "result" || this.#hoisted.has(expr)) return;
       this.#count(expr);
       this.#push(expr);
@@ -138,11 +110,8 @@ export class PointEmitter {
       this.#hoisted.set(expr, local);
       return;
     }
-    if (expr.kind === "op" || expr.kind === "threefry") expr.args.forEach((arg) => this.#hoist(arg, seen));
-    if (expr.kind === "load") {
-      expr.index.dynamic?.forEach((d) => this.#hoist(d.value, seen));
-      this.#access.base(expr.operand, expr.index);
-    }
+    childrenOf(expr).forEach((child) => this.#hoist(child, seen));
+    if (expr.kind === "load") this.#access.base(expr.operand, expr.index);
   }
 
   #push(expr: Expr): void {

@@ -1,7 +1,8 @@
 /** How a point reaches its operands: addresses, and loads and stores of one lane or four. */
 import { byteSize, type DType } from "../../core/dtype.ts";
 import { isPacked, type PackedType } from "../../core/packed/blocks.ts";
-import type { Expr, Index, Operand } from "../ir/kernel.ts";
+import type { AxesOf, Expr, Index } from "../ir/expr.ts";
+import type { Operand } from "../ir/kernel.ts";
 import type { Code, Local } from "./assembler.ts";
 import { PackedReader } from "./packed/packed.ts";
 import { emitNarrow, emitWiden } from "./storage.ts";
@@ -23,25 +24,16 @@ export interface Space {
   readonly result?: { readonly axes: number; push(phase: number, lanes: 1 | 4): void };
 }
 
-/** The values that dynamic indices are made of. */
-export interface IndexValues {
-  /** Computes a value at the current point and leaves it on the stack. */
-  push(expr: Expr): void;
-  /** The axes that it depends on, as a bit set. */
-  axesOf(expr: Expr): number;
-}
-
 /** Emits the accesses of one kernel's points. */
 export class PointAccess {
   readonly #space: Space;
   readonly #code: Code;
-  readonly #values: IndexValues;
   #bases = new Map<string | Index, Local>();
 
-  constructor(space: Space, values: IndexValues) {
+  /** `push` computes a value that moves an index at the current point and leaves it on the stack. */
+  constructor(space: Space, readonly axes: AxesOf, readonly push: (expr: Expr) => void) {
     this.#space = space;
     this.#code = space.code;
-    this.#values = values;
   }
 
   /** Forgets the addresses that were hoisted. */
@@ -79,8 +71,8 @@ export class PointAccess {
       code.i32(stride * size).op("i32.mul", "i32.add");
     });
     for (const { value, stride } of index.dynamic ?? []) {
-      if (this.#varies(value, loopAxis) || this.#laneVaries(value)) continue;
-      this.#values.push(value);
+      if (this.axes.varies(value, loopAxis) || this.#laneVaries(value)) continue;
+      this.push(value);
       code.lane("i32x4.extract_lane", 0).i32(stride * size).op("i32.mul", "i32.add");
     }
     const local = code.local("i32");
@@ -89,12 +81,8 @@ export class PointAccess {
     return local;
   }
 
-  #varies(expr: Expr, axis: number): boolean {
-    return ((this.#values.axesOf(expr) >> axis) & 1) !== 0;
-  }
-
   #laneVaries(expr: Expr): boolean {
-    return this.#varies(expr, this.#space.laneAxis);
+    return this.axes.varies(expr, this.#space.laneAxis);
   }
 
   /** Pushes an access's address at the current point (lane 0), but for dynamic parts that differ between lanes. */
@@ -109,8 +97,8 @@ export class PointAccess {
       code.i32(stride * size).op("i32.mul", "i32.add");
     }
     for (const { value, stride } of index.dynamic ?? []) {
-      if (!this.#varies(value, loopAxis) || this.#laneVaries(value)) continue;
-      this.#values.push(value);
+      if (!this.axes.varies(value, loopAxis) || this.#laneVaries(value)) continue;
+      this.push(value);
       code.lane("i32x4.extract_lane", 0).i32(stride * size).op("i32.mul", "i32.add");
     }
   }
@@ -131,7 +119,7 @@ export class PointAccess {
     code.set(address);
     const parts = gathered.map(({ value, stride }) => {
       const local = code.local("v128");
-      this.#values.push(value);
+      this.push(value);
       code.set(local);
       return { local, stride };
     });

@@ -4,10 +4,10 @@
  */
 import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
-import type { Index, Phase, RowKernel } from "../ir/kernel.ts";
+import { accessesOf, type Expr, rootsOf, type Store, walk } from "../ir/expr.ts";
+import type { Phase, RowKernel } from "../ir/kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
 import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
-import { AxisRewriter, collapseAxes, collectAccesses } from "./iteration.ts";
 import type { PlainOpcode } from "./opcodes.ts";
 import { PointEmitter } from "./point.ts";
 import type { Space } from "./point_access.ts";
@@ -18,16 +18,7 @@ type Reduce = Extract<Phase, { kind: "reduce" }>;
 const rowsPerUnit = 64;
 
 export function emitRow(kernel: RowKernel, options: EmitOptions): EmittedKernel {
-  const roots = kernel.phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : []);
-  const stores = kernel.phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);
-  const collapsed = collapseAxes([...kernel.rows, kernel.cols], roots, stores, 1);
-  const rewriter = new AxisRewriter(collapsed.axes, collapsed.shape.length);
-  const rows = collapsed.shape.slice(0, -1);
-  const phases = kernel.phases.map((phase): Phase =>
-    phase.kind === "reduce"
-      ? { ...phase, value: rewriter.expr(phase.value) }
-      : { ...phase, stores: phase.stores.map((store) => rewriter.store(store)) }
-  );
+  const { rows, phases } = kernel;
   const along = lanesAlongRows(rows, kernel.cols, phases);
   const frame = new KernelFrame(kernel.operands, options);
   const { code, unit, pointers } = frame;
@@ -72,15 +63,15 @@ function lanesAlongRows(rows: readonly number[], cols: number, phases: readonly 
   if (rows.length === 0 || rows[rows.length - 1] < 4) return false;
   let alongColumns = 0, alongRows = 0;
   const awkward = (stride = 0) => stride === 0 || stride === 1 ? 0 : 1;
-  const weigh = (indices: readonly Index[]) => {
-    for (const index of indices) {
+  const weigh = (roots: readonly Expr[], stores: readonly Store[]) => {
+    for (const { index } of accessesOf(walk(roots), stores)) {
       alongColumns += awkward(index.strides[rows.length]);
       alongRows += awkward(index.strides[rows.length - 1]);
     }
   };
   for (const phase of phases) {
-    if (phase.kind === "reduce") weigh(collectAccesses([phase.value], []).indices);
-    else if (phase.kind === "each") weigh(collectAccesses([], phase.stores).indices);
+    if (phase.kind === "reduce") weigh([phase.value], []);
+    else if (phase.kind === "each") weigh(rootsOf(phase.stores), phase.stores);
   }
   return alongRows < alongColumns || (alongRows === alongColumns && alongRows === 0 && cols < 4);
 }

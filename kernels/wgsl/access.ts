@@ -1,7 +1,6 @@
-import type { Index } from "../ir/kernel.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
-import { variesAlong } from "./expressions.ts";
+import { type Index, variesAlong } from "../ir/expr.ts";
 import { packedReader } from "./packed.ts";
 import type { Term } from "./scalar.ts";
 import type { ShaderWriter } from "./shader.ts";

@@ -1,4 +1,4 @@
-import type { Expr, Index } from "../ir/kernel.ts";
+import type { Expr, Index } from "../ir/expr.ts";
 import type { ShaderWriter } from "./shader.ts";
 
 /** Whether `index` walks an array of `shape` in row-major order from its start. */

@@ -1,7 +1,6 @@
-import type { Index } from "../ir/kernel.ts";
 import { isWide, readWide } from "./access.ts";
 import { Scope } from "./scope.ts";
-import { variesAlong } from "./expressions.ts";
+import { type Index, variesAlong } from "../ir/expr.ts";
 import type { ShaderWriter } from "./shader.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { sizeOf } from "../../core/aval.ts";
-import type { Index, MapKernel } from "../ir/kernel.ts";
+import type { MapKernel } from "../ir/kernel.ts";
 import { axesUsed, isContiguous, isFixed, splitAxes } from "./axes.ts";
-import { accessesOf, countUses, rootsOf } from "./expressions.ts";
+import { accessesOf, type Index, rootsOf, walk } from "../ir/expr.ts";
 import { isWide } from "./access.ts";
 import { Scope } from "./scope.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
@@ -13,7 +13,7 @@ import type { TileConfig } from "./tile.ts";
  */
 export function emitMap(kernel: MapKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
   const { shape, stores, operands } = kernel;
-  const exprs = [...countUses(rootsOf(stores)).keys()];
+  const exprs = walk(rootsOf(stores));
   const accesses = accessesOf(exprs, stores);
   const total = sizeOf(shape);
   const last = shape.length - 1;

@@ -1,6 +1,5 @@
-import type { Expr, Index, Store } from "../ir/kernel.ts";
 import { isHalfWord, readElement, readWide, reread } from "./access.ts";
-import { countUses, rootsOf, variesAlong } from "./expressions.ts";
+import { countUses, type Expr, type Index, rootsOf, type Store, variesAlong } from "../ir/expr.ts";
 import { literal } from "./literal.ts";
 import { laneOf, scalarRules, splat, type Term, term, typeName, type Width } from "./scalar.ts";
 import type { ShaderWriter } from "./shader.ts";

@@ -2,7 +2,8 @@
 import { isPacked } from "../../core/packed/blocks.ts";
 import { randomPacked } from "../packed_reference.ts";
 import { type DType, type HostArray, hostArray, toBf16, toF16 } from "../../core/dtype.ts";
-import type { Expr, Index, Kernel, Operand, ScalarOp, Store } from "../../kernels/ir/kernel.ts";
+import type { Expr, Index, Store } from "../../kernels/ir/expr.ts";
+import type { Kernel, Operand, ScalarOp } from "../../kernels/ir/kernel.ts";
 
 /** A kernel with its inputs; write operands are given as they are before the run. */
 export interface KernelCase {

@@ -1,6 +1,7 @@
 /** Maps: strides, gathers, narrow dtypes, work in place. */
 import { stridesOf } from "../../core/aval.ts";
-import type { Expr, Kernel } from "../../kernels/ir/kernel.ts";
+import type { Expr } from "../../kernels/ir/expr.ts";
+import type { Kernel } from "../../kernels/ir/kernel.ts";
 import { at, axis, inout, type KernelCase, load, makeCase, number, op, put, read, write } from "./build.ts";
 
 /** Maps of every kind of index. */

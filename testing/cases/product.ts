@@ -1,7 +1,8 @@
 /** Products of every layout. */
 import { stridesOf } from "../../core/aval.ts";
 import type { DType } from "../../core/dtype.ts";
-import type { Expr, Kernel } from "../../kernels/ir/kernel.ts";
+import type { Expr } from "../../kernels/ir/expr.ts";
+import type { Kernel } from "../../kernels/ir/kernel.ts";
 import { at, axis, inout, type KernelCase, load, makeCase, number, op, put, read, result, write } from "./build.ts";
 
 /** A product of stored matrices; `layout` says for a, then b, whether it is stored as written (N) or transposed (T). */

@@ -1,5 +1,6 @@
 /** Every scalar operation, at the edges that models meet. */
-import type { Expr, ScalarOp } from "../../kernels/ir/kernel.ts";
+import type { Expr } from "../../kernels/ir/expr.ts";
+import type { ScalarOp } from "../../kernels/ir/kernel.ts";
 import { type KernelCase, number, op, range, unary } from "./build.ts";
 
 /** Maps of one operation each. */

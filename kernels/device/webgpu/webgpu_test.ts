@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceError } from "../../../core/errors.ts";
-import type { Expr, Index, MapKernel, Operand, Program, RowKernel } from "../../ir/kernel.ts";
+import type { Expr, Index } from "../../ir/expr.ts";
+import type { MapKernel, Operand, Program, RowKernel } from "../../ir/kernel.ts";
 import { defaultTile, gpuTile, softwareTile, type TileConfig } from "../../wgsl/tile.ts";
 import { candidates } from "../../tune/tune.ts";
 import { memoryStore, saveTiles } from "../../tune/cache.ts";

@@ -4,7 +4,8 @@
  */
 import { sizeOf } from "../../../core/aval.ts";
 import { isPacked } from "../../../core/packed/blocks.ts";
-import type { ContractKernel, Store } from "../../ir/kernel.ts";
+import type { Store } from "../../ir/expr.ts";
+import type { ContractKernel } from "../../ir/kernel.ts";
 import type { ImportedFunction, Local } from "../assembler.ts";
 import { emitStaged } from "./blas_stage.ts";
 import type { Area } from "./loops.ts";

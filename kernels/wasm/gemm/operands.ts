@@ -1,12 +1,12 @@
 /** The operands of a product as its loops reach them: addresses, strides, and where packed copies lie. */
 import { byteSize } from "../../../core/dtype.ts";
 import { isPacked } from "../../../core/packed/blocks.ts";
+import { Rewriter } from "../../ir/expr.ts";
 import type { ContractKernel } from "../../ir/kernel.ts";
 import type { Code, Local } from "../assembler.ts";
 import type { KernelFrame } from "../frame.ts";
 import type { Depth, Source } from "./pack.ts";
 import { evenBlock, type GemmPlan, type SegmentPlan, type Side } from "./plan.ts";
-import { AxisRewriter } from "../iteration.ts";
 import { PackedReader } from "../packed/packed.ts";
 import { roundedBytes } from "../packed/bytes.ts";
 import { preparedBytes } from "../packed/floats.ts";
@@ -45,12 +45,16 @@ export class GemmOperands {
   /** A side as a load over [...batch, free, k]. */
   source(side: Side, outer: readonly Local[]): Source {
     const rank = outer.length;
-    const batch = outer.map((_, i) => i);
-    const rewriter = new AxisRewriter(side.kFirst ? [...batch, rank + 1, rank] : [...batch, rank, rank + 1], rank + 2);
+    const from = (axis: number) => side.kFirst && axis >= rank ? 2 * rank + 1 - axis : axis;
+    const turned = new Rewriter({
+      operand: (o) => o,
+      strides: (strides) => strides.map((_, axis) => strides[from(axis)]),
+      leaf: (e) => e.kind === "axis" ? { ...e, axis: from(e.axis) } : null,
+    });
     const axis = { free: rank, k: rank + 1 };
     return {
       side,
-      value: { kind: "load", type: "f32", operand: side.operand, index: rewriter.index(side.index) },
+      value: { kind: "load", type: "f32", operand: side.operand, index: turned.index(side.index) },
       space: (free, k, laneAxis, loopAxis): Space => ({
         ...this.space([...outer, free, k]),
         laneAxis: axis[laneAxis],

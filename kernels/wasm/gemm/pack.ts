@@ -1,6 +1,6 @@
 /** Copies into a thread's scratch: panels of `[k][width]`, and tiles of the splat side. All are widened to f32. */
 import { byteSize, type DType } from "../../../core/dtype.ts";
-import type { Expr } from "../../ir/kernel.ts";
+import type { Expr } from "../../ir/expr.ts";
 import type { Code, Limit, Local } from "../assembler.ts";
 import type { Side } from "./plan.ts";
 import { inPieces, pushFirst, pushVector } from "./tile.ts";

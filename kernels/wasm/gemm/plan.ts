@@ -10,7 +10,8 @@
 import type { DType } from "../../../core/dtype.ts";
 import { sizeOf } from "../../../core/aval.ts";
 import { isPacked } from "../../../core/packed/blocks.ts";
-import type { ContractKernel, Index, Operand, Segment, Store } from "../../ir/kernel.ts";
+import type { Index, Store } from "../../ir/expr.ts";
+import type { ContractKernel, Operand, Segment } from "../../ir/kernel.ts";
 
 /** One operand of a segment: strides in elements along its free axis (m or n) and along k. */
 export interface Side {

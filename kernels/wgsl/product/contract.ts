@@ -3,7 +3,7 @@ import type { ContractKernel } from "../../ir/kernel.ts";
 import { isWide } from "../access.ts";
 import { axesUsed } from "../axes.ts";
 import { blockAccess } from "../block.ts";
-import { accessesOf, countUses, rootsOf } from "../expressions.ts";
+import { accessesOf, rootsOf, walk } from "../../ir/expr.ts";
 import type { ProductFrame } from "./product.ts";
 import { isThin, multiplySplitK } from "./split_k.ts";
 import { multiplyTiles } from "./tiles.ts";
@@ -18,7 +18,7 @@ import { fitTile, type TileConfig } from "../tile.ts";
 export function emitContract(kernel: ContractKernel, config: TileConfig, alias: readonly number[]): WgslShader {
   const { operands, batch, m, n, segments, stores } = kernel;
   const rank = batch.length;
-  const exprs = [...countUses(rootsOf(stores)).keys()];
+  const exprs = walk(rootsOf(stores));
   const outer = accessesOf(exprs, stores);
   const vector = n % 4 === 0;
   const narrow = new Set<number>();

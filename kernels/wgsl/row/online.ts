@@ -4,8 +4,7 @@
  * Gimelshein 2018, "Online normalizer calculation for softmax"; a sum of polynomials in the estimate, such as the squared
  * distances from the mean, is moved by its Taylor series, which for these is exact: Welford's method.
  */
-import type { Expr } from "../../ir/kernel.ts";
-import { inputsOf } from "../expressions.ts";
+import { constOf, type Expr, opOf, walk } from "../../ir/expr.ts";
 import type { Reduction } from "./join.ts";
 
 /** A reduction that runs beside others. */
@@ -65,19 +64,12 @@ function isShiftedExp(expr: Expr, x: Expr, phase: number): boolean {
 }
 
 /** The numbers of the phases whose results an expression reads. */
-export function resultsOf(root: Expr, found = new Set<number>()): Set<number> {
-  if (root.kind === "result") found.add(root.phase);
-  for (const input of inputsOf(root)) resultsOf(input, found);
-  return found;
+export function resultsOf(root: Expr): Set<number> {
+  return new Set(walk([root]).flatMap((e) => e.kind === "result" ? [e.phase] : []));
 }
 
-const op = (name: "add" | "sub" | "mul" | "div", ...args: Expr[]): Expr => ({
-  kind: "op",
-  type: "f32",
-  op: name,
-  args,
-});
-const number = (value: number): Expr => ({ kind: "const", type: "f32", value });
+const op = (name: "add" | "sub" | "mul" | "div", ...args: Expr[]) => opOf<number>(name, "f32", ...args);
+const number = (value: number): Expr => constOf("f32", value);
 
 /** a·b, with the numbers of both gathered in front. */
 function times(a: Expr, b: Expr): Expr {

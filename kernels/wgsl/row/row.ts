@@ -1,9 +1,9 @@
 import { sizeOf } from "../../../core/aval.ts";
 import type { ScalarType } from "../../../core/dtype.ts";
-import type { Expr, Phase, RowKernel } from "../../ir/kernel.ts";
+import type { Phase, RowKernel } from "../../ir/kernel.ts";
 import { isWide } from "../access.ts";
 import { axesUsed, splitAxes } from "../axes.ts";
-import { accessesOf, countUses, inputsOf, rootsOf, variesAlong } from "../expressions.ts";
+import { accessesOf, AxesOf, childrenOf, countUses, type Expr, rootsOf } from "../../ir/expr.ts";
 import { combine, declareJoin, identity, type Reduction } from "./join.ts";
 import { type RowSchedule, scheduleRow } from "./row_schedule.ts";
 import { type OnlineReduction, resultsOf } from "./online.ts";
@@ -68,6 +68,7 @@ class RowWriter {
   readonly #row: Scope;
   readonly #outer: NonNullable<AxisNames["outer"]>;
   readonly #column: number;
+  readonly #axes = new AxesOf();
 
   constructor(
     readonly shader: ShaderWriter,
@@ -258,7 +259,7 @@ class RowWriter {
 
   /** Whether an expression is known before the columns are looked at: it is the same in all, and its results are there. */
   #isOfRow(expr: Expr): boolean {
-    if (expr.kind === "const" || expr.kind === "result" || variesAlong(expr, this.#column)) return false;
+    if (expr.kind === "const" || expr.kind === "result" || this.#axes.varies(expr, this.#column)) return false;
     return [...resultsOf(expr)].every((phase) => this.#results.has(phase));
   }
 
@@ -266,7 +267,7 @@ class RowWriter {
   #hoist(roots: readonly Expr[]): void {
     for (const root of roots) {
       if (this.#isOfRow(root)) this.#row.named(root);
-      else this.#hoist(inputsOf(root));
+      else this.#hoist(childrenOf(root));
     }
   }
 

@@ -1,6 +1,6 @@
 /** How a row kernel is cut: how many lanes share a row, and how often they read it. */
-import type { Expr, Phase, RowKernel, Store } from "../../ir/kernel.ts";
-import { countUses, rootsOf, variesAlong } from "../expressions.ts";
+import type { Phase, RowKernel } from "../../ir/kernel.ts";
+import { AxesOf, type Expr, rootsOf, type Store, walk } from "../../ir/expr.ts";
 import type { Reduction } from "./join.ts";
 import { type OnlineReduction, onlineReduction } from "./online.ts";
 import type { Width } from "../scalar.ts";
@@ -37,7 +37,7 @@ export function scheduleRow(
   unit: Width,
   across: boolean,
 ): RowSchedule {
-  const varies = (expr: Expr) => variesAlong(expr, rows.length);
+  const axes = new AxesOf(), varies = (expr: Expr) => axes.varies(expr, rows.length);
   const passes = passesOf(phases, varies);
   const rounds = cols / unit;
   const parts = Math.max(rounds * Math.max(1, passes.length) / maxRounds, across ? 1 : rounds / maxSummed);
@@ -78,7 +78,7 @@ function rereadLoads(phases: readonly Phase[], varies: (expr: Expr) => boolean):
   const readers = new Map<Expr, number>();
   for (const phase of phases) {
     const roots = phase.kind === "reduce" ? [phase.value] : phase.kind === "each" ? rootsOf(phase.stores) : [];
-    for (const e of countUses(roots).keys()) {
+    for (const e of walk(roots)) {
       if (e.kind === "load" && varies(e)) readers.set(e, (readers.get(e) ?? 0) + 1);
     }
   }
