@@ -1,6 +1,8 @@
 /** The permissions that the arguments of `lowrank` ask for beyond what its task has: no more than what they name. */
 import { load } from "js-yaml";
+import { parseArgs } from "node:util";
 import { pathKind, readText } from "../models/load/files/byte_source.ts";
+import { hubPlaces, hubVariables } from "../models/load/hub/hub.ts";
 
 /** What is added to a command of Deno's, and why, in words. */
 export interface Grants {
@@ -18,12 +20,6 @@ export interface Surroundings {
   /** The text of a file, or null where there is none. */
   text(path: string): string | null;
 }
-
-/** Variables that the hub's own tools read. */
-const hubVariables = [
-  ...["HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"],
-  ...["XDG_CACHE_HOME", "HOME", "USERPROFILE"],
-];
 
 /** The hub, and where it sends those who ask for a large file. */
 const hubHosts = "huggingface.co,*.huggingface.co,*.hf.co";
@@ -45,12 +41,11 @@ export function grantsFor(args: readonly string[], { env, exists, text }: Surrou
     said.push(`do what ${flag} allows`);
   }
   const words = own.filter((arg) => !isPermission(arg));
-  const { options, rest } = readWords(words);
-  const [verb, ...places] = rest;
-  const config = options.get("config") ??
-    (options.has("resume") ? `${options.get("out") ?? "out/adapter"}/config.yaml` : null);
-  const set = config === null ? {} : readOptions(text(config));
-  const option = (name: string): string | undefined => options.get(name) || set[name];
+  const { values, positionals: [verb, ...places] } = parseArgs({ args: words, strict: false, options: withValue });
+  const given = textsIn(values);
+  const config = given.config ?? (values.resume ? `${given.out ?? "out/adapter"}/config.yaml` : null);
+  const set = config === null ? {} : readTexts(text(config));
+  const option = (name: string): string | undefined => given[name] || set[name];
 
   const out = option("out") ?? (verb === "report" ? places[0] : undefined);
   if (out !== undefined && out !== "") {
@@ -63,7 +58,7 @@ export function grantsFor(args: readonly string[], { env, exists, text }: Surrou
       said.push(`write to ${folder}`);
     }
   }
-  if (options.has("blas")) {
+  if (values.blas) {
     flags.push("--allow-ffi", "--allow-env=LOWRANK_BLAS");
     said.push("call the system's BLAS");
   }
@@ -71,7 +66,7 @@ export function grantsFor(args: readonly string[], { env, exists, text }: Surrou
   const models = [
     option("model"),
     ...adapters,
-    ...adapters.map((path) => path && baseOf(text(`${path}/adapter_config.json`))),
+    ...adapters.map((path) => path && readTexts(text(`${path}/adapter_config.json`)).base_model_name_or_path),
   ];
   const far = models.filter((place): place is string => !!place && !exists(place));
   const web = far.filter((place) => /^https?:/.test(place) && place === option("model")).map((place) => hostOf(place));
@@ -81,49 +76,32 @@ export function grantsFor(args: readonly string[], { env, exists, text }: Surrou
   }
   const named = far.find((place) => /^[\w-][\w.-]*\/[\w.-]+(\/[\w./-]+\.gguf)?$/.test(place));
   if (named !== undefined) {
-    const endpoint = env("HF_ENDPOINT") ? hostOf(env("HF_ENDPOINT")!) : hubHosts;
-    const home = env("HF_HOME") ||
-      `${env("XDG_CACHE_HOME") || `${env("HOME") || env("USERPROFILE") || "."}/.cache`}/huggingface`;
-    const cache = env("HF_HUB_CACHE") || `${home}/hub`;
-    flags.push(`--allow-net=${endpoint}`, `--allow-env=${hubVariables.join(",")}`, `--allow-write=${cache}`);
-    said.push(`reach ${endpoint.split(",")[0]} for ${named} and keep it in ${cache}`);
+    const { endpoint, cache } = hubPlaces(env);
+    const hosts = endpoint ? hostOf(endpoint) : hubHosts;
+    flags.push(`--allow-net=${hosts}`, `--allow-env=${hubVariables.join(",")}`, `--allow-write=${cache}`);
+    said.push(`reach ${hosts.split(",")[0]} for ${named} and keep it in ${cache}`);
   }
   return { flags, said, words: [...words, ...args.slice(end)] };
 }
 
 const isPermission = (arg: string) => /^--allow-[a-z-]+(=|$)/.test(arg);
 
-/** Options by name, and the other words. A word after an option that has no value of its own is taken for that. */
-function readWords(args: readonly string[]): { options: Map<string, string>; rest: string[] } {
-  const options = new Map<string, string>(), rest: string[] = [];
-  for (let i = 0; i < args.length; i++) {
-    const [, name, value] = /^--([\w-]+)(?:=([^]*))?$/.exec(args[i]) ?? [];
-    if (name === undefined) rest.push(args[i]);
-    else if (value !== undefined) options.set(name, value);
-    else if (["out", "model", "adapter", "config"].includes(name)) options.set(name, args[++i] ?? "");
-    else options.set(name, "");
-  }
-  return { options, rest };
+/** The options that may name a place; a word after another is taken for the verb or a place of its own. */
+const withValue = Object.fromEntries(
+  ["out", "model", "adapter", "config"].map((name) => [name, { type: "string" as const }]),
+);
+
+/** The entries of an object that are texts. */
+function textsIn(values: object): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => typeof value === "string"));
 }
 
-/** The texts of a file of options; what can't be read says so itself later. */
-function readOptions(text: string | null): Record<string, string | undefined> {
+/** The texts in a file of options, or of an adapter's; what can't be read says so itself later. */
+function readTexts(text: string | null): Record<string, string | undefined> {
   try {
-    const values = load(text ?? "");
-    if (typeof values !== "object" || values === null) return {};
-    return Object.fromEntries(Object.entries(values).filter(([, value]) => typeof value === "string"));
+    return textsIn(Object(load(text ?? "")));
   } catch {
     return {};
-  }
-}
-
-/** The base that an adapter's configuration names. */
-function baseOf(text: string | null): string | undefined {
-  try {
-    const named = JSON.parse(text ?? "null")?.base_model_name_or_path;
-    return typeof named === "string" ? named : undefined;
-  } catch {
-    return undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import { grantsFor } from "./grants.ts";
 
 const files: Record<string, string> = {
@@ -73,4 +73,26 @@ Deno.test("permissions among the words are taken out of them", () => {
   const { words, said } = grantsFor(["verify", "--allow-ffi", "a", "--", "--allow-run"]);
   assertEquals(words, ["verify", "a", "--", "--allow-run"]);
   assertEquals(said, ["do what --allow-ffi allows"]);
+});
+
+Deno.test("what is granted for a name on the hub is enough to look for it", async () => {
+  const { flags, words } = grantsFor(["inspect", "owner/no-such-name"]);
+  const root = new URL("../", import.meta.url);
+  const [map, program] = ["offline.json", "cli.ts"].map((name) => new URL(name, root).href);
+  const { stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      "--no-lock",
+      "--import-map",
+      map,
+      "--allow-read",
+      ...flags,
+      program,
+      ...words,
+    ],
+    env: { HF_HUB_OFFLINE: "1" },
+  }).output();
+  assertStringIncludes(new TextDecoder().decode(stderr), "is not in the cache");
 });

@@ -5,6 +5,7 @@
  * after the program's name ask for. The exit code is that of the command.
  */
 import { tmpdir } from "node:os";
+import { setTimeout } from "node:timers/promises";
 import { callVariable } from "../cli/call.ts";
 import { warn } from "../core/host/output.ts";
 import { grantsFor } from "./grants.ts";
@@ -58,17 +59,7 @@ function warnOnce(line: string): void {
   warn(line);
 }
 
-async function reachesJsr(): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("no answer in 15 seconds")), 15_000);
-  });
-  try {
-    await Promise.race([import("@std/assert"), late]);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    clearTimeout(timer);
-  }
+function reachesJsr(): Promise<boolean> {
+  const reached = import("@std/assert").then(() => true, () => false);
+  return Promise.race([reached, setTimeout(15_000, false, { ref: false })]); // or no answer in 15 seconds
 }

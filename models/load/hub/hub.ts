@@ -96,18 +96,31 @@ interface Settings {
   readonly patience: number;
 }
 
+/** Variables that the hub's own tools read. */
+export const hubVariables = [
+  ...["HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DOWNLOAD_TIMEOUT"],
+  ...["TRANSFORMERS_OFFLINE", "XDG_CACHE_HOME", "HOME", "USERPROFILE"],
+] as const;
+type HubVariable = typeof hubVariables[number];
+
+/** Where the hub is, if it is said, and where what comes from it is kept. An empty variable is none. */
+export function hubPlaces(env: (name: HubVariable) => string | undefined): Pick<Settings, "endpoint" | "cache"> {
+  const home = env("HOME") || env("USERPROFILE") || ".";
+  const base = env("HF_HOME") || `${env("XDG_CACHE_HOME") || `${home}/.cache`}/huggingface`;
+  return { endpoint: env("HF_ENDPOINT") || undefined, cache: env("HF_HUB_CACHE") || `${base}/hub` };
+}
+
 /** What the environment says; a sentence where it may not be asked. */
 function readSettings(place: string): Settings {
   try {
-    const env = (name: string) => Deno.env.get(name) || undefined;
-    const home = env("HOME") ?? env("USERPROFILE") ?? ".";
-    const base = env("HF_HOME") ?? `${env("XDG_CACHE_HOME") ?? `${home}/.cache`}/huggingface`;
+    const env = (name: HubVariable) => Deno.env.get(name) || undefined;
     return {
-      endpoint: env("HF_ENDPOINT"),
+      ...hubPlaces(env),
       token: env("HF_TOKEN"),
-      cache: env("HF_HUB_CACHE") ?? `${base}/hub`,
       patience: Number(env("HF_HUB_DOWNLOAD_TIMEOUT")) || 30,
-      offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].some((name) => /^(1|on|yes|true)$/i.test(env(name) ?? "")),
+      offline: (["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] as const).some((name) =>
+        /^(1|on|yes|true)$/i.test(env(name) ?? "")
+      ),
     };
   } catch (error) {
     if (!(error instanceof Deno.errors.NotCapable)) throw error;
