@@ -6,7 +6,7 @@
  */
 import { asCalled } from "./cli/call.ts";
 import { type Command, type Terminal, UsageError } from "./cli/command.ts";
-import { nearest } from "./core/errors.ts";
+import { nearest } from "./core/host/nearest.ts";
 import { openOutput, openTerminalSize, type Output, writeToStderr } from "./core/host/output.ts";
 import project from "./deno.json" with { type: "json" };
 import { wrap } from "./train/options/option_table.ts";

@@ -1,6 +1,6 @@
 /** What `lowrank train` trains: an adapter, new or one that is there, or all of the model. */
 import { OptionError } from "../core/errors.ts";
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes, formatCount } from "../core/host/format.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { lora, type Tuned } from "../lora/mod.ts";
@@ -82,7 +82,7 @@ export function chooseOptimiser(tuned: TunedOrNot, { weightDecay, loraplus, lr }
 export function describeTrainee(model: PredictiveModel, tuned: TunedOrNot, terminal: Terminal): void {
   if (tuned === null) {
     const { count, bytes } = sizeOfTree(model.params);
-    terminal.say(`training  all ${count.toLocaleString("en")} parameters (${formatBytes(bytes)})`);
+    terminal.say(`training  all ${formatCount(count)} parameters (${formatBytes(bytes)})`);
     return;
   }
   for (const note of tuned.notes ?? []) terminal.warn(`note: ${note}`);

@@ -19,8 +19,3 @@ export function withoutLayer(path: string): string {
 export function alike<T>(items: readonly T[], key: (item: T) => string): { first: T; count: number }[] {
   return [...Map.groupBy(items, key).values()].map((group) => ({ first: group[0], count: group.length }));
 }
-
-/** 1234567 as `1,234,567`. */
-export function grouped(n: number): string {
-  return n.toLocaleString("en");
-}

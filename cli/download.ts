@@ -1,5 +1,5 @@
 /** Models and adapters from the hub, with the progress of the download told. */
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes } from "../core/host/format.ts";
 import { download, type HubOptions } from "../models/load/hub/hub.ts";
 import type { Terminal } from "./command.ts";
 

@@ -1,5 +1,6 @@
 /** `lowrank eval`: how well a model, with or without an adapter, predicts held-out rows. */
 import { LowrankError, OptionError } from "../core/errors.ts";
+import { formatCount } from "../core/host/format.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { loadAdapter, type LoadedAdapter } from "../formats/adapter.ts";
@@ -103,7 +104,7 @@ async function measure(
     `loss        ${found.loss.toFixed(4)}`,
     found.perplexity !== undefined && `perplexity  ${found.perplexity.toFixed(3)}`,
     found.accuracy !== undefined && `accuracy    ${(100 * found.accuracy).toFixed(2)} %`,
-    `over        ${found.count.toLocaleString("en")} ${classes ? "rows" : "tokens"}`,
+    `over        ${formatCount(found.count)} ${classes ? "rows" : "tokens"}`,
   ];
   terminal.print(lines.filter(Boolean).join("\n"));
   terminal.result({ data: path, ...found });

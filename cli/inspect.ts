@@ -1,7 +1,7 @@
 /** `lowrank inspect`: what a model or an adapter is, without computing anything. */
 import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes, formatCount } from "../core/host/format.ts";
 import { lora } from "../lora/mod.ts";
 import { openBytes, pathKind } from "../models/load/files/byte_source.ts";
 import { readGguf } from "../models/load/gguf/gguf.ts";
@@ -14,7 +14,7 @@ import { describeMatches, describeTrainable } from "../report/describe.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
 import { adapterFormat, notableOptions, outlineBase, readAnyAdapter } from "./adapter_input.ts";
 import { downloadAdapter } from "./download.ts";
-import { alike, columns, grouped, withoutLayer } from "./columns.ts";
+import { alike, columns, withoutLayer } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { nowhere, outlineAnyModel } from "./outline.ts";
 
@@ -68,7 +68,7 @@ async function inspectModel(
   const types = alike(weights, ({ stored }) => stored).map(({ first, count }) => `${count} ${first.stored}`);
   const tree = alike(weights, ({ name, shape, stored }) => `${withoutLayer(name)} ${shape} ${stored}`);
   const lines = [
-    `model      ${path}: ${model.config.modelType}, ${grouped(count)} parameters in ${formatBytes(bytes)}`,
+    `model      ${path}: ${model.config.modelType}, ${formatCount(count)} parameters in ${formatBytes(bytes)}`,
     `weights    ${weights.length}: ${types.join(", ")}`,
     ...Object.entries(model.tied ?? {}).map(([alias, module]) => `tied       ${alias} is ${module}`),
     ...model.notes.map((note) => `note       ${note}`),
@@ -121,7 +121,7 @@ async function inspectAdapter(path: string, model: string | undefined, terminal:
     !/^(target_modules|base_model_name_or_path|task_type)$/.test(key)
   );
   const lines = [
-    `adapter    ${path} (${adapterFormat(path)}): ${grouped(count)} numbers in ${tensors.length} tensors`,
+    `adapter    ${path} (${adapterFormat(path)}): ${formatCount(count)} numbers in ${tensors.length} tensors`,
     `base       ${config.base_model_name_or_path ?? "(not named)"}${base ? `, trained on ${describeBase(base)}` : ""}`,
     `keys       ${tensors[0].key.slice(0, tensors[0].key.indexOf(tensors[0].module))}${tensors[0].module}…`,
     ...options.map(([key, value], i) => `${i === 0 ? "options" : "       "}    ${key} ${JSON.stringify(value)}`),

@@ -1,5 +1,6 @@
 /** The rows that a verb reads. */
 import { DataError } from "../core/errors.ts";
+import { countOf, formatCount } from "../core/host/format.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import type { Example } from "../data/encode.ts";
 import { openData } from "../data/files.ts";
@@ -16,13 +17,14 @@ export function openRows(
   terminal: Terminal,
 ): DataSet {
   const data = withSkipHint(() => openData(path, tokenizer, options));
-  const rows = data.length === 1 ? "1 row" : `${data.length.toLocaleString("en")} rows`;
   terminal.say(
-    `${role.padEnd(9)} ${rows} of ${data.format} in ${path}${data.streamed ? ", read as they are needed" : ""}`,
+    `${role.padEnd(9)} ${countOf(data.length, "row")} of ${data.format} in ${path}${
+      data.streamed ? ", read as they are needed" : ""
+    }`,
   );
   warnSkipped(data, terminal);
   if (data.unused.size > 0) {
-    const keys = [...data.unused].map(([key, count]) => `${JSON.stringify(key)} (${count.toLocaleString("en")})`);
+    const keys = [...data.unused].map(([key, count]) => `${JSON.stringify(key)} (${formatCount(count)})`);
     terminal.warn(`note: ${path}: keys of rows that nothing reads: ${keys.join(", ")}`);
   }
   return data;
@@ -41,8 +43,8 @@ export function withSkipHint<T>(read: () => T): T {
 /** Says which rows were left out. */
 export function warnSkipped({ path, skipped }: DataSet, terminal: Terminal): void {
   if (skipped.count === 0) return;
-  const rows = skipped.count === 1 ? "1 bad row was" : `${skipped.count} bad rows were`;
-  terminal.warn(`${path}: ${rows} left out, such as: ${skipped.first.join(" ")}`);
+  const were = skipped.count === 1 ? "was" : "were";
+  terminal.warn(`${path}: ${countOf(skipped.count, "bad row")} ${were} left out, such as: ${skipped.first.join(" ")}`);
 }
 
 /** All rows of a data set that can be used, or those among the first `most`. */

@@ -1,5 +1,6 @@
 /** How a run of `lowrank train` begins or goes on, is kept, and ends. */
 import { FileError, OptionError } from "../core/errors.ts";
+import { countOf } from "../core/host/format.ts";
 import { checkpointSteps, type CheckpointStore } from "../train/checkpoint/checkpoint.ts";
 import type { TrainConfig } from "../train/options/config.ts";
 import type { Checkpoints, TrainResult } from "../train/loop.ts";
@@ -128,8 +129,7 @@ export async function finish(
     if (!(error instanceof FileError)) throw error;
     throw new FileError(`${error.message} ${describeNewest(store, out)}`);
   }
-  const count = shapes.length === 1 ? "1 shape" : `${shapes.length} shapes`;
-  if (shapes.length > 0) terminal.say(`batches   ${count}: ${shapes.join(", ")} tokens`);
+  if (shapes.length > 0) terminal.say(`batches   ${countOf(shapes.length, "shape")}: ${shapes.join(", ")} tokens`);
   if (losses.length > 0) {
     terminal.print(
       `loss      ${losses[0].toFixed(4)} at step ${from + 1}, ${losses.at(-1)!.toFixed(4)} at step ${step}`,

@@ -1,5 +1,3 @@
-import { closestMatch } from "leven";
-
 /**
  * Every error this library raises on purpose is a {@link LowrankError}: one sentence that names the values, what was
  * required and the remedy. Anything else that is thrown is a bug of the library or of the caller's own code.
@@ -37,9 +35,4 @@ export class DataError extends LowrankError {
 export class DeviceError extends LowrankError {
   /** The name that JavaScript prints. */
   override name = "DeviceError";
-}
-
-/** The candidate nearest to `word` by edit distance, or null when nothing is near enough to suggest. */
-export function nearest(word: string, candidates: Iterable<string>): string | null {
-  return closestMatch(word, [...candidates], { maxDistance: Math.max(2, Math.ceil(word.length / 2)) }) ?? null;
 }

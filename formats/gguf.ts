@@ -1,4 +1,5 @@
 /** Adapters as llama.cpp reads them: one GGUF file (ggml-org/llama.cpp, `src/llama-adapter.cpp`). */
+import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
@@ -102,7 +103,7 @@ export function readGgufAdapter(path: string, config: ModelConfig): AdapterFiles
     const { type, shape, begin, bytes } = header.tensors.get(name)!;
     const packed = new Uint8Array(bytes);
     source.read(begin, packed);
-    const data = new Float32Array(shape.reduce((n, d) => n * d, 1));
+    const data = new Float32Array(sizeOf(shape));
     type.dequantize(packed, data);
     return { shape, dtype: "f32", data };
   };

@@ -1,4 +1,5 @@
-import { nearest, OptionError } from "../core/errors.ts";
+import { OptionError } from "../core/errors.ts";
+import { nearest } from "../core/host/nearest.ts";
 
 /** Every option of `lora`, and what PEFT calls it. */
 export const optionNames: Readonly<Record<string, string>> = {

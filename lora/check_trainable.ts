@@ -1,5 +1,6 @@
 import { formatAval } from "../core/aval.ts";
-import { nearest, OptionError } from "../core/errors.ts";
+import { OptionError } from "../core/errors.ts";
+import { nearest } from "../core/host/nearest.ts";
 import type { Leaf } from "../core/model.ts";
 import type { AdapterEntry, Trainable } from "./options.ts";
 

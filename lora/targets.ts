@@ -1,4 +1,5 @@
-import { nearest, OptionError } from "../core/errors.ts";
+import { OptionError } from "../core/errors.ts";
+import { nearest } from "../core/host/nearest.ts";
 
 /** What names modules: a list of names, one regular expression for the whole path, or every linear layer. */
 export type Selector = readonly string[] | RegExp | string;

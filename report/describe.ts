@@ -2,7 +2,7 @@
 import { sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes, formatCount } from "../core/host/format.ts";
 import type { Leaf } from "../core/model.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { flatten } from "../core/tree.ts";
@@ -10,9 +10,6 @@ import type { Match } from "../lora/mod.ts";
 import type { TrainResult } from "../train/loop.ts";
 import type { MergeCheck } from "../formats/merge.ts";
 import { Interrupted } from "./errors.ts";
-
-/** 1234567 as `1,234,567`. */
-const count = (n: number) => n.toLocaleString("en");
 
 /** How many numbers a tree of parameters holds, and in how many bytes. */
 export function sizeOfTree(params: unknown): { count: number; bytes: number } {
@@ -28,8 +25,8 @@ export function sizeOfTree(params: unknown): { count: number; bytes: number } {
 
 /** `gpt2, 1,878,336 parameters in 3.8 MB`. */
 export function describeModel(model: { architecture: string; params: unknown }): string {
-  const { count: numbers, bytes } = sizeOfTree(model.params);
-  return `${model.architecture}, ${count(numbers)} parameters in ${formatBytes(bytes)}`;
+  const { count, bytes } = sizeOfTree(model.params);
+  return `${model.architecture}, ${formatCount(count)} parameters in ${formatBytes(bytes)}`;
 }
 
 /** One line for each kind of adapted module: `h.*.attn.c_attn  192 x 576  r 8  alpha 16  (4)`. */
@@ -48,7 +45,7 @@ export function describeMatches(matched: readonly Match[]): string[] {
 export function describeTrainable(trainable: unknown, params: unknown): string {
   const trained = sizeOfTree(trainable).count;
   const all = trained + sizeOfTree(params).count;
-  return `trainable ${count(trained)} of ${count(all)} (${(100 * trained / all).toFixed(2)} %)`;
+  return `trainable ${formatCount(trained)} of ${formatCount(all)} (${(100 * trained / all).toFixed(2)} %)`;
 }
 
 /**

@@ -1,11 +1,10 @@
 /** A run as one page: curves, samples over time, adapter, configuration, environment. It needs no script and no network. */
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes, formatCount, formatSeconds } from "../core/host/format.ts";
 import { Html, html } from "./html.ts";
 import type { RunHistory } from "../train/watch/metrics.ts";
-import { formatSeconds } from "../train/watch/progress.ts";
 import { drawFigure, type Figure, type Point } from "./plot.ts";
 import { reportStyle } from "./style.ts";
-import { adapter, count, evaluations, figure, pairs, samples } from "./tables.ts";
+import { adapter, evaluations, figure, pairs, samples } from "./tables.ts";
 
 /** What a report shows besides the metrics. */
 export interface ReportOptions {
@@ -64,8 +63,8 @@ function statusOf({ run, steps, end }: RunHistory): Html {
     : Object.hasOwn(ends, end.reason)
     ? ends[end.reason]
     : [end.reason, false];
-  return html`<div class="status ${good ? "good" : "bad"}">${words} after ${count(last)} of ${
-    count(run.steps)
+  return html`<div class="status ${good ? "good" : "bad"}">${words} after ${formatCount(last)} of ${
+    formatCount(run.steps)
   } steps</div>
 ${end?.message !== undefined && html`<p class="remark">${end.message}</p>` || null}`;
 }
@@ -92,16 +91,16 @@ ${
         "Best evaluation",
         figure(best.loss),
         best.accuracy !== undefined
-          ? `accuracy ${(100 * best.accuracy).toFixed(1)} %, step ${count(best.step)}`
-          : `perplexity ${figure(best.perplexity)}, step ${count(best.step)}`,
+          ? `accuracy ${(100 * best.accuracy).toFixed(1)} %, step ${formatCount(best.step)}`
+          : `perplexity ${figure(best.perplexity)}, step ${formatCount(best.step)}`,
       ),
     ]
   }
 ${
     last && [
       tile("Training loss", figure(last.loss), `from ${figure(steps[0].loss)}`),
-      tile("Tokens read", count(last.tokens), speed ? `${count(Math.round(speed))} a second` : undefined),
-      tile("Time", formatSeconds(last.seconds), `${count(steps.length)} steps`),
+      tile("Tokens read", formatCount(last.tokens), speed ? `${formatCount(Math.round(speed))} a second` : undefined),
+      tile("Time", formatSeconds(last.seconds), `${formatCount(steps.length)} steps`),
       tile(
         "Device memory",
         formatBytes(steps.reduce((most, s) => Math.max(most, s.deviceBytes), 0)),
@@ -109,7 +108,7 @@ ${
       ),
     ]
   }
-${tile("Trainable", count(trainable), `${count(run.adapter.length)} modules`)}
+${tile("Trainable", formatCount(trainable), `${formatCount(run.adapter.length)} modules`)}
 </dl>`;
 }
 

@@ -1,7 +1,7 @@
 /** Curves of a run as SVG text: drawn when the report is written, so that the page needs no script and no network. */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import { formatBytes } from "../core/host/format_bytes.ts";
+import { formatBytes, formatCount } from "../core/host/format.ts";
 
 /** A value over the steps of a run. */
 export interface Point {
@@ -100,7 +100,7 @@ export function drawFigure(figure: Figure): string {
     style: { fontSize: "11px", fontFamily: "inherit", background: "none", overflow: "visible" },
     x: {
       label: "step",
-      tickFormat: (x: number) => Number.isInteger(x) ? x.toLocaleString("en") : "",
+      tickFormat: (x: number) => Number.isInteger(x) ? formatCount(x) : "",
       ticks: width / 90,
     },
     y: {
@@ -130,5 +130,5 @@ const tickFormats: Record<NonNullable<Figure["format"]>, (value: number) => stri
       ? value.toExponential()
       : String(+value.toPrecision(6)),
   bytes: (value) => value === 0 ? "0" : formatBytes(value),
-  count: (value) => value.toLocaleString("en"),
+  count: formatCount,
 };

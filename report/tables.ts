@@ -1,9 +1,8 @@
 /** The parts of a report that are tables. */
+import { formatCount } from "../core/host/format.ts";
 import { Html, html } from "./html.ts";
 import type { AdaptedModule, RunHistory } from "../train/watch/metrics.ts";
 
-/** 1234567 as `1,234,567`. */
-export const count = (n: number) => n.toLocaleString("en");
 /** Loss, perplexity: four places. A loss that was not finite is null in the metrics. */
 export const figure = (n: number | null | undefined) => {
   if (typeof n !== "number" || !Number.isFinite(n)) return "not finite";
@@ -27,7 +26,7 @@ export function samples({ samples }: RunHistory): Html | null {
   const row = (at: number, i: number) =>
     html`
       <tr>
-        <th scope="row">step ${count(samples[at].step)}</th>
+        <th scope="row">step ${formatCount(samples[at].step)}</th>
         <td>${samples[at].samples[i]?.text.trim() || "(nothing)"}</td>
       </tr>
     `;
@@ -46,7 +45,7 @@ ${
 ${table(all.filter((at) => shown.has(at)), i)}
 ${
         rest.length > 0
-          ? html`<details><summary>${count(rest.length)} more</summary>${table(rest, i)}</details>`
+          ? html`<details><summary>${formatCount(rest.length)} more</summary>${table(rest, i)}</details>`
           : null
       }</div>`
     )
@@ -74,10 +73,10 @@ export function evaluations({ evaluations }: RunHistory): Html | null {
         <tbody>${evaluations.map((e) =>
           html`
             <tr${e === best ? new Html(' class="best"') : null}>
-              <th scope="row">${count(e.step)}</th>
+              <th scope="row">${formatCount(e.step)}</th>
               <td class="number">${figure(e.loss)}</td>
               <td class="number">${accuracy ? `${(100 * (e.accuracy ?? NaN)).toFixed(2)} %` : figure(e.perplexity)}</td>
-              <td class="number">${count(e.count)}</td>
+              <td class="number">${formatCount(e.count)}</td>
               <td>${e === best ? "best" : null}</td>
               </tr>
           `
@@ -114,22 +113,22 @@ export function adapter(modules: readonly AdaptedModule[]): Html | null {
           html`
             <tr>
               <th scope="row" class="code">${key.split("|")[0]}</th>
-              <td class="number">${count(all.length)}</td>
+              <td class="number">${formatCount(all.length)}</td>
               <td class="number">${key.split("|")[1]}</td>
               <td class="number">${all[0].r}</td>
               <td class="number">${all[0].alpha}</td>
-              <td class="number">${count(sum(all))}</td>
+              <td class="number">${formatCount(sum(all))}</td>
             </tr>
           `
         )}</tbody>
         <tfoot>
           <tr>
             <th scope="row">in all</th>
-            <td class="number">${count(modules.length)}</td>
+            <td class="number">${formatCount(modules.length)}</td>
             <td></td>
             <td></td>
             <td></td>
-            <td class="number">${count(sum(modules))}</td>
+            <td class="number">${formatCount(sum(modules))}</td>
           </tr>
         </tfoot>
       </table>

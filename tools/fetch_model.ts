@@ -3,7 +3,8 @@
  * `model:minilm`. Each file is checked against its sha256; files already there with the right sums are kept, so that a second
  * run downloads nothing.
  */
-import { FileError, LowrankError, nearest, OptionError } from "../core/errors.ts";
+import { FileError, LowrankError, OptionError } from "../core/errors.ts";
+import { nearest } from "../core/host/nearest.ts";
 import { pathKind } from "../models/load/files/byte_source.ts";
 import { sha256OfFile } from "../models/load/files/file_hash.ts";
 import { reportErrors } from "../report/errors.ts";

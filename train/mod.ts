@@ -4,7 +4,7 @@
  *
  * @module
  */
-export { formatBytes } from "../core/host/format_bytes.ts";
+export { formatBytes } from "../core/host/format.ts";
 export {
   type AdapterOrigin,
   checkWritable,

@@ -1,5 +1,6 @@
 /** What can be learned: examples, how to learn them, and letters that were kept back to measure it on. */
 import { DataError } from "../../core/errors.ts";
+import { countOf } from "../../core/host/format.ts";
 import type { LanguageModelSizes } from "../../core/model.ts";
 import type { Tokenizer } from "../../models/load/tokenizer.ts";
 import { encodeRow } from "../../data/encode.ts";
@@ -94,7 +95,7 @@ export function fileTask(path: string, tokenizer: Tokenizer, sizes: LanguageMode
     throw new DataError(`${path} has rows with labels, which teach a classifier: lowrank train learns them.`);
   }
   return {
-    description: `${examples.length} ${examples.length === 1 ? "row" : "rows"} of ${path}`,
+    description: `${countOf(examples.length, "row")} of ${path}`,
     settings: { steps: 100, batch: 4, lr: 2e-4, warmup: 5 },
     ...{ examples, test: [], maxNewTokens: 0 },
   };

@@ -1,9 +1,9 @@
 /** Kernels in words and numbers: what each does, the work it is, the bytes it touches. */
+import { sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
 import { type Expr, walk } from "../ir/expr.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
 
-const product = (sizes: readonly number[]) => sizes.reduce((n, d) => n * d, 1);
 const times = (sizes: readonly number[]) => sizes.length === 0 ? "1" : sizes.join(" x ");
 
 /** `contract 512 x 768, k 768 + 8`. */
@@ -34,14 +34,14 @@ export function describeKernel(kernel: Kernel): string {
 export function flopsOf(kernel: Kernel): number {
   switch (kernel.kind) {
     case "map":
-      return product(kernel.shape) * scalarOps(kernel.stores.map((s) => s.value));
+      return sizeOf(kernel.shape) * scalarOps(kernel.stores.map((s) => s.value));
     case "row": {
       const values = kernel.phases.flatMap((p) => p.kind === "reduce" ? [p.value] : p.stores.map((s) => s.value));
       const reduces = kernel.phases.filter((p) => p.kind === "reduce").length;
-      return product(kernel.rows) * kernel.cols * (scalarOps(values) + reduces);
+      return sizeOf(kernel.rows) * kernel.cols * (scalarOps(values) + reduces);
     }
     case "contract": {
-      const points = product(kernel.batch) * kernel.m * kernel.n;
+      const points = sizeOf(kernel.batch) * kernel.m * kernel.n;
       const depth = kernel.segments.reduce((k, s) => k + s.k, 0);
       return points * (2 * depth + scalarOps(kernel.stores.map((s) => s.value)));
     }

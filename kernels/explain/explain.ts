@@ -1,3 +1,4 @@
+import { formatCount } from "../../core/host/format.ts";
 import { exactText, Identities } from "../../core/identity.ts";
 import { nodesOf } from "../../core/ir/graph.ts";
 import { printGraph } from "../../core/ir/print.ts";
@@ -42,7 +43,9 @@ export function printPage(
   const kernels = all.map(({ kernel, at, tile, shader }) =>
     [
       `step ${at.join(", ")}: ${describeKernel(kernel)}`,
-      `  ${count(flopsOf(kernel))} FLOPs, ${count(bytesOf(kernel))} bytes${times ? `, ${spanOf(at, times)}` : ""}`,
+      `  ${formatCount(flopsOf(kernel))} FLOPs, ${formatCount(bytesOf(kernel))} bytes${
+        times ? `, ${spanOf(at, times)}` : ""
+      }`,
       `  tile ${tile.name}: ${shader.cut}`,
       withoutShown(shader.parts, at[0], shown).trimEnd(),
       "",
@@ -104,5 +107,3 @@ function spanOf(at: readonly number[], times: readonly number[]): string {
   const [least, most] = [Math.min(...own), Math.max(...own)].map((ms) => ms.toFixed(3));
   return `${least === most ? least : `${least} to ${most}`} ms`;
 }
-
-const count = (n: number) => n.toLocaleString("en");

@@ -1,6 +1,7 @@
 /** What an explanation says about memory: what is live at the peak, and what is rematerialised to lower it. */
 import { formatAval, sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
+import { formatCount } from "../../core/host/format.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { MemoryUse } from "../runtime/compile.ts";
 
@@ -20,6 +21,6 @@ function lines(values: readonly { readonly value: Value; readonly ns: number }[]
   return Object.entries(alike).map(([name, all = []]) => {
     const bytes = all.reduce((sum, { value: { dtype, shape } }) => sum + storageBytes(dtype, sizeOf(shape)), 0);
     const ns = all.reduce((sum, { ns }) => sum + ns, 0);
-    return { bytes, ns, text: `${all.length} x ${name}: ${bytes.toLocaleString("en")} bytes` };
+    return { bytes, ns, text: `${all.length} x ${name}: ${formatCount(bytes)} bytes` };
   }).sort((a, b) => b.bytes - a.bytes);
 }

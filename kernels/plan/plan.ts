@@ -1,5 +1,5 @@
 /** Launches to a Program: which memory each buffer gets, what is done in place, which copies fall away. */
-import { sameShape } from "../../core/aval.ts";
+import { sameShape, sizeOf } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
 import type { BufferRef, ContractKernel, MapKernel, Phase, Program, RowKernel, Segment, Step } from "../ir/kernel.ts";
 import { type Index, Rewriter, rootsOf, type Store, walk } from "../ir/expr.ts";
@@ -131,7 +131,7 @@ function pointsOf(kernel: Stores): number {
     : kernel.kind === "row"
     ? [...kernel.rows, kernel.cols]
     : [...kernel.batch, kernel.m, kernel.n];
-  return axes.reduce((n, d) => n * d, 1);
+  return sizeOf(axes);
 }
 
 /** The stores of a kernel that are done at every point. */

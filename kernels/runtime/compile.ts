@@ -1,4 +1,5 @@
 /** Graph to Program: the passes of steps 3 to 6, in order. */
+import { sizeOf } from "../../core/aval.ts";
 import { type Graph, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { expand } from "../../core/passes/expand.ts";
 import { simplify } from "../../core/passes/simplify.ts";
@@ -77,7 +78,7 @@ export function buildOptimised(
   const values = [...inputs, ...captures.values()];
   const args = values.map((v, i) => ({
     dtype: v.dtype,
-    size: v.shape.reduce((n, d) => n * d, 1),
+    size: sizeOf(v.shape),
     donated: donated.has(i),
   }));
   const arrange = (graph: Graph, whole: ReadonlySet<Value>, rematerialised: readonly Rematerialised[]) => {

@@ -1,7 +1,8 @@
 /** Quantising parameters that are on a device. */
 import { formatAval, sizeOf } from "../../core/aval.ts";
 import { isFloat } from "../../core/dtype.ts";
-import { nearest, OptionError } from "../../core/errors.ts";
+import { OptionError } from "../../core/errors.ts";
+import { nearest } from "../../core/host/nearest.ts";
 import { asNumbers } from "../../core/ops/quantize.ts";
 import { convert } from "../../core/ops/elementwise.ts";
 import { isPacked, packedFormats, type PackedType } from "../../core/packed/blocks.ts";

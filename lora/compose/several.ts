@@ -1,5 +1,6 @@
 /** Several adapters of one model at once. */
-import { nearest, OptionError } from "../../core/errors.ts";
+import { OptionError } from "../../core/errors.ts";
+import { nearest } from "../../core/host/nearest.ts";
 import type { Leaf } from "../../core/model.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";

@@ -2,7 +2,7 @@
 import { sizeOf } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../../core/errors.ts";
-import { formatBytes } from "../../core/host/format_bytes.ts";
+import { formatBytes } from "../../core/host/format.ts";
 import { newInput } from "../../core/ir/graph.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { packedGgufTypes } from "./gguf/packed.ts";

@@ -4,7 +4,7 @@ import { DeviceError, FileError, OptionError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
 import { lora } from "../../lora/lora.ts";
 import type { Tensor, TensorHome } from "../../core/tensor.ts";
-import { formatBytes } from "../../core/host/format_bytes.ts";
+import { formatBytes } from "../../core/host/format.ts";
 import { flatten } from "../../core/tree.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
 import { gpt2 } from "../families/gpt2.ts";

@@ -1,4 +1,5 @@
-import { FileError, nearest } from "../../core/errors.ts";
+import { FileError } from "../../core/errors.ts";
+import { nearest } from "../../core/host/nearest.ts";
 import { folderOf } from "./files/atomic_file.ts";
 import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./files/byte_source.ts";
 import { checkCounts, type ModelConfig, parseConfig } from "./config.ts";

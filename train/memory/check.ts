@@ -1,6 +1,6 @@
 /** Whether a run fits: said before it begins, with what would make it fit. */
 import { DeviceError } from "../../core/errors.ts";
-import { formatBytes } from "../../core/host/format_bytes.ts";
+import { formatBytes } from "../../core/host/format.ts";
 import type { MemoryEstimate } from "./estimate.ts";
 
 /** `about 1.14 GB: weights 539.2 MB, trained 29.3 MB, optimiser 29.3 MB, activations 545.5 MB`. */

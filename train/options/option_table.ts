@@ -1,5 +1,6 @@
 /** Options as a table: one entry says what an option takes, and flags, configuration files, help and docs follow from it. */
-import { nearest, OptionError } from "../../core/errors.ts";
+import { OptionError } from "../../core/errors.ts";
+import { nearest } from "../../core/host/nearest.ts";
 import { ourName, suggestionFor } from "./foreign_options.ts";
 
 /** One option. */

@@ -1,5 +1,5 @@
 /** A training run as it goes, in one line of a terminal. */
-import { formatBytes } from "../../core/host/format_bytes.ts";
+import { formatBytes, formatCount, formatSeconds } from "../../core/host/format.ts";
 import { drawOnStderr, openTerminalSize } from "../../core/host/output.ts";
 import { type Speed, speedMeter } from "./speed.ts";
 
@@ -86,7 +86,7 @@ export function formatProgress(
   bar = true,
 ): string {
   const head = `step ${String(step).padStart(String(total).length)}/${total}`;
-  const speed = tokensPerSecond === null ? "-" : Math.round(tokensPerSecond).toLocaleString("en");
+  const speed = tokensPerSecond === null ? "-" : formatCount(Math.round(tokensPerSecond));
   const left = secondsLeft === null ? "-:--" : formatSeconds(secondsLeft);
   const norm = gradNorm === undefined ? [] : [`grad ${formatNorm(gradNorm)}`];
   const memory = bytes === undefined ? [] : [formatBytes(bytes)];
@@ -114,12 +114,4 @@ function drawBar(part: number, width: number): string {
   const full = "█".repeat(eighths >> 3);
   const partial = " ▏▎▍▌▋▊▉"[eighths % 8].trim();
   return (full + partial).padEnd(width, "·");
-}
-
-/** `0:07`, `12:30`, `1:02:03`. */
-export function formatSeconds(seconds: number): string {
-  const whole = Math.round(seconds);
-  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (n: number) => String(n).padStart(2, "0");
-  return hours > 0 ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { formatProgress, formatSeconds, progressBar, type ProgressOptions } from "./progress.ts";
+import { formatSeconds } from "../../core/host/format.ts";
+import { formatProgress, progressBar, type ProgressOptions } from "./progress.ts";
 
 /** Runs a bar of 4 steps, one a second, 100 tokens each, with a line that stays after the second. */
 function run(options: ProgressOptions): string[] {

@@ -1,6 +1,7 @@
 /** The CPU device: kernels as WebAssembly SIMD over one memory, on the main thread and its workers. */
 import { type DType, type HostArray, hostArray, storageBytes } from "../../../core/dtype.ts";
 import { DeviceError, OptionError } from "../../../core/errors.ts";
+import { countOf } from "../../../core/host/format.ts";
 import type { BufferRef, Program } from "../../ir/kernel.ts";
 import { supportsRelaxedSimd } from "../../wasm/probe.ts";
 import { blasCrossover } from "../../wasm/gemm/blas.ts";
@@ -144,9 +145,8 @@ export class CpuDevice implements Device {
   }
 
   get description(): string {
-    const count = this.threads === 1 ? "1 thread" : `${this.threads} threads`;
     const [fused, remark] = this.#remarks;
-    return `cpu (wasm simd${fused}, ${count}${remark})`;
+    return `cpu (wasm simd${fused}, ${countOf(this.threads, "thread")}${remark})`;
   }
 
   /** Threads that compute. */

@@ -1,6 +1,6 @@
 /** The one WebAssembly memory that the CPU device lives in, handed out in blocks. */
 import { DeviceError } from "../../../core/errors.ts";
-import { formatBytes } from "../../../core/host/format_bytes.ts";
+import { formatBytes } from "../../../core/host/format.ts";
 
 /** Bytes of a WebAssembly page. */
 const pageBytes = 65536;

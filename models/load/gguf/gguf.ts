@@ -1,4 +1,5 @@
 /** GGUF files: typed metadata, then tensor infos, then aligned tensor data. Format: ggml-org/ggml, docs/gguf.md. */
+import { sizeOf } from "../../../core/aval.ts";
 import { FileError } from "../../../core/errors.ts";
 import type { ByteSource } from "../files/byte_source.ts";
 import { BinaryReader } from "../files/binary_reader.ts";
@@ -192,7 +193,7 @@ function checkTensor(
       "use the model in one of these types",
     );
   }
-  const size = shape.reduce((product, d) => product * d, 1);
+  const size = sizeOf(shape);
   const row = shape.at(-1) ?? 1;
   if (row % type.values !== 0) {
     reader.refuse(`${name} has rows of ${row} values and ${type.name} blocks hold ${type.values}`);

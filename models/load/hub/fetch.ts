@@ -1,5 +1,6 @@
 /** Requests to the hub. What comes back is data of somebody else's: it is bounded in size and time, and checked before use. */
 import { FileError } from "../../../core/errors.ts";
+import { formatCount } from "../../../core/host/format.ts";
 
 /** Whom to ask, as whom, and for how long. */
 export interface HubAccess {
@@ -49,7 +50,7 @@ export async function hubFetch(
     const seconds = waitAsked(response.headers.get("retry-after")) ?? 2 ** attempt / 2;
     await response.body?.cancel();
     if (seconds > longestWait) {
-      throw new HubStatusError(response.status, `, asking for ${Math.ceil(seconds).toLocaleString("en")} seconds`);
+      throw new HubStatusError(response.status, `, asking for ${formatCount(Math.ceil(seconds))} seconds`);
     }
     if (seconds >= 1) onWait?.(seconds);
     await pause(seconds);
