@@ -38,7 +38,7 @@ says which), 2 wrong usage, 70 a bug, 130 interrupted.`;
 
 const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--help shows what is known`;
 
-/** Runs a command line; the exit code. What can't be told does not end the work; that a result was not taken is an error. */
+/** Runs a command line; the exit code. Output that can't be written does not end the work, but a result that could not be written is an error. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   ignoreHangup();
   const output = openOutput();
@@ -106,7 +106,7 @@ function openTerminal(switches: ReadonlySet<string>, output: Output): Terminal {
   const { print, warn } = output;
   const hinted = (line: string) => warn(hint(line));
   const say = quiet ? () => {} : hinted;
-  /** Beside a result in JSON a text is only told, as long as anybody listens. */
+  /** Next to a result in JSON, text goes to standard error as long as anybody reads it. */
   const tell = (piece: string) => {
     if (!quiet) writeToStderr(piece);
     return true;

@@ -56,10 +56,10 @@ const libraryFolders = ["/usr/lib", "/usr/lib64", "/lib", `/usr/lib/${Deno.build
 
 /** Why no GPU was found: what is seen of drivers on Linux, where that is most often the question; elsewhere nothing. */
 export function driverMisses(found: FoundAdapter | { readonly missing: string }): string[] {
-  const said = "missing" in found
+  const summary = "missing" in found
     ? `WebGPU offers nothing: ${found.missing}.`
     : `WebGPU offers only ${found.name}, a software adapter.`;
-  if (Deno.build.os !== "linux") return [said];
+  if (Deno.build.os !== "linux") return [summary];
   const nvidia = exists("/proc/driver/nvidia/version");
   const given = (Deno.env.get("VK_DRIVER_FILES") ?? Deno.env.get("VK_ICD_FILENAMES"))?.split(":");
   const icds = given ?? icdFolders.flatMap(filesOf);
@@ -67,7 +67,7 @@ export function driverMisses(found: FoundAdapter | { readonly missing: string })
   const mounted = mountedFolders.flatMap(filesOf).find((path) => path.includes("nvidia"));
   const has = (name: string) => icds.some((path) => path.toLowerCase().includes(name) && exists(path));
   return [
-    said,
+    summary,
     nvidia ? "There is an NVIDIA kernel driver." : "There is no NVIDIA kernel driver (/proc/driver/nvidia).",
     `Vulkan drivers (${given ? "as the environment says" : `in ${icdFolders.join(", ")}`}): ${
       icds.join(", ") || "none"

@@ -47,7 +47,7 @@ export async function openAdapted(
   logModel(base, outlined.outline, terminal);
   const put = (model: AnyModel) =>
     uploadAdapter<any, any, any>(files, model as Model<any, any, any>, { anyBase: options.anyBase });
-  put(outlined.outline); // what does not fit is said before the weights are read
+  put(outlined.outline); // what does not fit is reported before the weights are read
   const model = opened.use(await outlined.load());
   const tuned = put(model);
   for (const line of describeMatches(tuned.matched)) terminal.say(`adapter   ${line}`);

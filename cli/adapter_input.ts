@@ -127,6 +127,6 @@ export function notableOptions(
 ): [string, unknown][] {
   const isEmpty = (v: unknown) =>
     v === null || v === false || v === 0 || v === "none" || (typeof v === "object" && Object.keys(v!).length === 0);
-  const told = Object.entries(rest).filter(([key, v]) => !dull.includes(key) && !isEmpty(v) && usual[key] !== v);
-  return [["r", r], ["lora_alpha", lora_alpha], ...told];
+  const notable = Object.entries(rest).filter(([key, v]) => !dull.includes(key) && !isEmpty(v) && usual[key] !== v);
+  return [["r", r], ["lora_alpha", lora_alpha], ...notable];
 }

@@ -10,8 +10,8 @@ const isGranted = (permission: Deno.PermissionDescriptor) => Deno.permissions.qu
 
 /** `./task lowrank`, `deno task lowrank`, `deno run -A cli.ts`, or as an installed program `lowrank`. */
 function callOf(): string {
-  const told = isGranted({ name: "env", variable: callVariable }) ? Deno.env.get(callVariable) : undefined;
-  if (told) return told;
+  const given = isGranted({ name: "env", variable: callVariable }) ? Deno.env.get(callVariable) : undefined;
+  if (given) return given;
   const isSource = Deno.mainModule.startsWith("file:") && Deno.mainModule.endsWith("/cli.ts");
   if (!isSource || Deno.build.standalone) return "lowrank";
   const path = fileURLToPath(Deno.mainModule), near = relative(Deno.cwd(), path);

@@ -86,7 +86,7 @@ Deno.test("advice is given in the form in which the command was called", async (
   );
 });
 
-Deno.test("that stand-ins are used is said once in a clone", async () => {
+Deno.test("that stand-ins are used is reported once in a clone", async () => {
   const launch = [
     "run",
     "--quiet",
@@ -137,7 +137,7 @@ Deno.test("train, eval and generate: what goes on is on standard error, results 
     assert(made.out.endsWith("\n"));
   }));
 
-Deno.test("generate: every way of choosing tokens, stop texts, and what is said of the text", () =>
+Deno.test("generate: every way of choosing tokens, stop texts, and the summary of the text", () =>
   withWork(async (folder) => {
     const generate = (...args: string[]) =>
       lowrank(folder, ["generate", "--model", "model", "--max-tokens", "12", ...onCpu, ...args, "qq"]);
@@ -215,7 +215,7 @@ Deno.test("a finished run goes on with more steps or epochs than it had", () =>
     assertEquals([facts.steps, steps.map(({ step }) => step)], [12, Array.from({ length: 12 }, (_, i) => i + 1)]);
   }));
 
-Deno.test("checkpoints that can't be written are said, and the run goes on to its adapter", () =>
+Deno.test("checkpoints that can't be written are reported, and the run continues to its adapter", () =>
   withWork(async (folder) => {
     await Deno.mkdir(`${folder}/out/adapter`, { recursive: true });
     await Deno.writeTextFile(`${folder}/out/adapter/checkpoints`, "a file where a folder should be");
@@ -257,7 +257,7 @@ Deno.test("an adapter is trained further, on another base only where that is ask
     assertEquals(asked.code, 0, asked.err);
   }));
 
-Deno.test("bad rows are left out where that is asked for, and that is said even when quiet", () =>
+Deno.test("bad rows are left out where that is asked for, and that is reported even when quiet", () =>
   withWork(async (folder) => {
     await Deno.writeTextFile(`${folder}/data/train.jsonl`, '{"text":"fine"}\n{"text":\n{"text":"fine, too"}\n');
     const run = await lowrank(folder, [...training, "--skip-bad-rows", "--quiet"]);

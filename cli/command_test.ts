@@ -55,7 +55,7 @@ Deno.test("what another tool's option is called here is an option of train or ge
   for (const [, name] of generate.usage.matchAll(/^ {2}--([a-z-]+)/gm)) known.add(name);
   known.add("resume");
   for (const [name, theirs] of Object.entries(others)) {
-    if (!known.has(name)) throw new Error(`${theirs} is said to be --${name}, which there is not`);
+    if (!known.has(name)) throw new Error(`${theirs} maps to --${name}, which does not exist`);
   }
   for (const name of known) {
     assertEquals(ourName(name), null, name);

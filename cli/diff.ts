@@ -63,13 +63,13 @@ interface Found {
 
 async function diffAdapters(a: string, b: string, model: string | undefined): Promise<Found> {
   const [one, two] = [await readAnyAdapter(a, model), await readAnyAdapter(b, model)];
-  const [told, other] = [one, two].map((files) => new Map(notableOptions(files)));
+  const [ours, other] = [one, two].map((files) => new Map(notableOptions(files)));
   const read = (files: AdapterFiles) => {
     const tensors = new Map(files.tensors.map(({ key, tensor }) => [key, tensor]));
     return { names: [...tensors.keys()], read: (name: string) => toF32(tensors.get(name)!) };
   };
   return {
-    options: differences(told, other),
+    options: differences(ours, other),
     ...compare(read(one), read(two)),
   };
 }

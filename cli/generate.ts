@@ -71,7 +71,7 @@ export const command: Command = {
       throw new OptionError(`${path} is a classifier, which generates nothing: use lowrank eval.`);
     }
     const tokenizer = outline.tokenizer();
-    // What does not fit is said before the weights are read.
+    // What does not fit is reported before the weights are read.
     if (adapter) logAdapter(adapter, loadAdapter(adapter, outline, { anyBase }), terminal);
     using model = await opened.load() as LoadedModel<any>;
     const tuned = adapter && loadAdapter(adapter, model, { anyBase });

@@ -1,4 +1,4 @@
-/** Text that is written while it is made, and what is said of it. */
+/** Text that is written while it is generated, and a summary of it. */
 import type { Finish, TokenStream } from "../models/generate/generate.ts";
 import { generateText, type TextOptions } from "../models/generate/text_stream.ts";
 import { onInterrupt } from "../report/errors.ts";

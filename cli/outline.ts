@@ -1,4 +1,4 @@
-/** A model of which only names and shapes are read: what can be said of it without its weights. */
+/** A model of which only names and shapes are read: what is known of it without its weights. */
 import type { TensorHome } from "../core/tensor.ts";
 import { openModel } from "../models/load/place.ts";
 import { anyLoader } from "../models/load/load_model.ts";

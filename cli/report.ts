@@ -21,8 +21,7 @@ export const command: Command = {
     call: "report FOLDER [OPTIONS]",
     table,
     example: "lowrank report out/letters",
-    more:
-      `FOLDER is what train was told as --out, or a ${metricsFile} by itself. Train writes the page too, at its end.`,
+    more: `FOLDER is the --out of train, or a ${metricsFile} by itself. Train writes the page too, at its end.`,
   }),
   // deno-lint-ignore require-await -- a verb's interface
   run: async (args, terminal) => {

@@ -71,7 +71,7 @@ export function tolerantMetrics(log: MetricsLog, terminal: Terminal): MetricsLog
   };
 }
 
-/** When to save, and what is said where that fails: a run continues without a checkpoint rather than end. */
+/** When to save, and what is reported if that fails: a run continues without a checkpoint rather than end. */
 export function keepCheckpoints(
   store: CheckpointStore,
   { saveEvery }: TrainConfig,

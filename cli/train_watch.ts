@@ -100,7 +100,7 @@ export function describeEvaluation(step: number, { loss, perplexity, accuracy }:
   return `step ${step}: loss on the valid rows ${loss.toFixed(4)}, ${rest}${best ? ", the best so far" : ""}`;
 }
 
-/** Writes the report of a run that is over. Where that fails it is said, and nothing else is lost. */
+/** Writes the report of a run that is over. A failure is reported, and nothing else is lost. */
 export async function tryReport(metrics: string, page: string, terminal: Terminal): Promise<void> {
   try {
     const { writeReport } = await import("./report.ts"); // it draws, which nothing else needs

@@ -9,7 +9,7 @@ import { planMemory } from "./train_watch.ts";
 
 const quiet = { say: () => {} } as unknown as Terminal;
 
-Deno.test("a run that does not fit is told the cheapest change that makes it fit, by its estimate", async () => {
+Deno.test("a run that does not fit is answered with the cheapest change that makes it fit, by its estimate", async () => {
   using device = await openCpu({ threads: 1 });
   const config = resolveConfig({}, { targets: ["all-linear"] });
   using opened = await outlineModel("tests/goldens/cases/llama-gguf/llama-Q4_1.gguf", { device });

@@ -14,7 +14,7 @@ interface ParseOptions {
   /** Options that `--no-NAME` sets to false. */
   negatable?: readonly string[];
   default?: Readonly<Record<string, unknown>>;
-  /** Told of every argument that is not declared; what it returns false for is left out. */
+  /** Called with every argument that is not declared; where it returns false, the argument is left out. */
   unknown?: (arg: string, key?: string, value?: unknown) => unknown;
 }
 

@@ -24,7 +24,7 @@ Deno.test("the stand-in reads arguments as the original documents", () => {
   assertEquals(parseArgs([], { default: { a: 1 }, boolean: ["b"] }), { a: 1, b: false, _: [] });
 });
 
-Deno.test("what is not declared is told, and left out where that is answered", () => {
+Deno.test("what is not declared is reported, and left out where the answer is false", () => {
   const told: unknown[] = [];
   const unknown = (...all: unknown[]) => {
     told.push(all);

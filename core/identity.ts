@@ -15,7 +15,7 @@ export class Identities {
 
 /**
  * Text that is equal for equal data only: NaN, infinities, -0, `true` and `"true"` differ. Lists and plain objects are written
- * out; functions, symbols and other objects are told by which they are.
+ * out; functions, symbols and other objects are compared by identity.
  */
 export function exactText(x: unknown, ids: Identities): string {
   switch (typeof x) {

@@ -1,4 +1,4 @@
-/** What JavaScript gets when it asks an array for what it has not at hand: a sentence, and not NaN, undefined or a text. */
+/** What JavaScript gets when it asks an array for what it does not have: a sentence, and not NaN, undefined or a text. */
 import { LowrankError } from "./errors.ts";
 
 const asks = "was asked by JavaScript for";

@@ -13,7 +13,7 @@ export interface FlatTree<L> {
   readonly leaves: L[];
   /** Their paths: `h.0.attn.weight`. */
   readonly paths: string[];
-  /** @ignore Equal for two trees of one structure: what is no leaf is told by type and value, objects by which they are. */
+  /** @ignore Equal for two trees of one structure: anything but a leaf is compared by type and value, objects by identity. */
   structure(ids: Identities): string;
   /** A tree of this structure with other leaves. */
   unflatten<M>(leaves: readonly M[]): unknown;

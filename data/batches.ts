@@ -307,7 +307,7 @@ export interface LengthOptions {
   readonly pack: boolean;
 }
 
-// Where nothing is said, packs are at least this long: short ones would waste their ends.
+// By default, packs are at least this long: short ones would waste their ends.
 const packTokens = 1024;
 
 /** The lengths of batches: one, or where rows are grouped several, the last of them the longest that a row may be. */

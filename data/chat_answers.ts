@@ -2,7 +2,7 @@
 import { DataError } from "../core/errors.ts";
 import type { ChatOptions, Message, Tokenizer } from "../models/load/tokenizer.ts";
 
-/** A conversation, and what its template is told beside it. */
+/** A conversation, and what its template gets besides it. */
 export interface Chat extends Pick<ChatOptions, "tools" | "documents"> {
   /** The turns, the last of them the assistant's. */
   readonly messages: readonly Message[];
@@ -19,7 +19,7 @@ interface Span {
  * (`{% generation %}`), those are the places. Else an answer begins where the text leaves that of the messages before it, as
  * the template writes them for a model that is to go on, and ends with the text of the messages up to it.
  *
- * @throws {DataError} where the chat does not end with the assistant, or the answer can't be told from the rest
+ * @throws {DataError} where the chat does not end with the assistant, or the answer can't be separated from the rest
  */
 export function answersIn(
   { messages, ...given }: Chat,
@@ -37,7 +37,7 @@ export function answersIn(
     const start = tokenizer.writeChat(messages.slice(0, count), given).text;
     if (text.startsWith(start)) return start.length;
     throw new DataError(
-      "the model's chat template writes the earlier messages differently once the answer follows, so the answer can't be told " +
+      "the model's chat template writes the earlier messages differently once the answer follows, so the answer can't be separated " +
         'from the prompt: give rows of "prompt" and "completion" instead.',
     );
   };

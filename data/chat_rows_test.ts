@@ -42,7 +42,7 @@ Deno.test("a beginning of the answer that the text does not have, as of thoughts
 
 Deno.test("a template that writes earlier messages anew is refused, where that hides the answer", () => {
   const counting = `{{ messages | length }}${plain}`;
-  assertThrows(() => learned({ messages: turns }, bytes(counting)), DataError, "can't be told from the prompt");
+  assertThrows(() => learned({ messages: turns }, bytes(counting)), DataError, "can't be separated from the prompt");
 });
 
 Deno.test("tools, documents and calls reach a template that has a place for them, and are refused by one that has none", () => {
@@ -85,7 +85,7 @@ Deno.test("contents in parts are joined for a template of texts, and given to on
   assertThrows(() => learned(empty, bytes(plain)), DataError, "message 2 (assistant) has no content");
 });
 
-Deno.test("keys that nothing reads are told", () => {
+Deno.test("keys that nothing reads are reported", () => {
   assertEquals(parseRow('{"text":"a","id":1,"source":"x"}', "").unused, ["id", "source"]);
   assertEquals(
     parseRow('{"messages":[{"role":"assistant","content":"x"}],"tools":[],"chat_template_kwargs":{}}', "").unused,

@@ -48,7 +48,7 @@ const texts = (data: DataSet) =>
 const mixed =
   '{"text":"one"}\n\n{"prompt":"p","completion":"c"}\r\n{"messages":[{"role":"assistant","content":"hi"}]}\n';
 
-Deno.test("a file of rows may mix kinds and hold empty lines; the format is said", () => {
+Deno.test("a file of rows may mix kinds and hold empty lines; the format is reported", () => {
   load("rows.jsonl", mixed, (data) => {
     assertEquals(data.length, 3);
     assertEquals(data.format, "text (1), prompt and completion (1), chat (1)");
@@ -122,7 +122,7 @@ Deno.test("bad data is refused with the file, the line and the remedy", () => {
   ];
   for (const streamAbove of [undefined, 0]) {
     for (const [name, content, sentence] of cases) {
-      if (streamAbove === 0 && /tokens|must end|is empty/.test(sentence)) continue; // told when the row is asked for
+      if (streamAbove === 0 && /tokens|must end|is empty/.test(sentence)) continue; // reported when the row is asked for
       assertThrows(() => load(name, content, all, { streamAbove }), DataError, sentence);
     }
   }

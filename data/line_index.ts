@@ -21,7 +21,7 @@ export interface Line {
   readonly number: number;
 }
 
-/** A line that is not held: whoever asks for its bytes is told so, and may leave it out. */
+/** A line that is not held: whoever asks for its bytes gets an error, and may leave it out. */
 class LongLine implements Line {
   constructor(readonly path: string, readonly offset: number, readonly number: number, readonly most: number) {}
   get bytes(): never {

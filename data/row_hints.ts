@@ -1,4 +1,4 @@
-/** What is said of a line that is no row: how it becomes one, where it is another tool's kind of row. */
+/** The error for a line that is not a row: how it becomes one, where it is another tool's kind of row. */
 
 type Json = Readonly<Record<string, unknown>>;
 

@@ -97,7 +97,7 @@ Deno.test("a continuation's text is what it adds to the prompt's, also piece by 
   );
 });
 
-Deno.test("ids are held against the table, and both numbers are said", () => {
+Deno.test("ids are held against the table, and both numbers are in the error", () => {
   assertEquals(outsideTable([0, 5, 9], 10), null);
   for (
     const [id, words] of [[10, "up to 10, and the model's embedding has 10 rows, 0 to 9"], [-1, "the token id -1"], [

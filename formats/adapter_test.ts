@@ -85,7 +85,7 @@ Deno.test("a rank that the configuration does not say is of the wrong shape, not
     );
   }));
 
-Deno.test("both spellings of the prefix are read, and it is said which", () =>
+Deno.test("both spellings of the prefix are read, and the notes say which", () =>
   withAdapter(async (folder, model) => {
     const plain = loadAdapter(`${folder}/adapter`, model);
     assertEquals(plain.notes, []);
@@ -178,7 +178,7 @@ Deno.test("an adapter of a name lies in a folder of its own", () =>
     }
   }));
 
-Deno.test("every option is told in the files, and read back as it was", () =>
+Deno.test("every option is stored in the files, and read back as it was", () =>
   withAdapter(async (folder, model, device) => {
     const params = model.params as any;
     const more: Partial<LoraOptions>[] = [

@@ -8,7 +8,7 @@ import { tensor } from "../core/tensor.ts";
 import { evaluate, jit, read } from "./runtime/jit.ts";
 import { openCpu } from "./device/cpu/cpu.ts";
 
-Deno.test("what is made of no tensor is computed on the processor, or where it is said", async () => {
+Deno.test("what is made of no tensor is computed on the processor, or on the given device", async () => {
   const ones = { shape: [2], dtype: "f32", data: new Float32Array([1, 1]) };
   assertEquals(await evaluate(full([2], 1)), ones);
   assertEquals(await read({ a: full([2], 1) }), { a: ones });
@@ -27,7 +27,7 @@ Deno.test("what is made of no tensor is computed on the processor, or where it i
   assertThrows(() => jit(() => full([2], 1))(), DeviceError, "or jit's option device");
 });
 
-Deno.test("a device that is said does not move what has one", async () => {
+Deno.test("a given device does not move what has one", async () => {
   using one = await openCpu();
   using other = await openCpu();
   using x = tensor(one, [1, 2]);

@@ -49,7 +49,7 @@ Deno.test("layers keeps the modules of some layers, found after any name or one 
   );
 });
 
-Deno.test("what is trained of the model itself is told, in PEFT's order of options", () => {
+Deno.test("what is trained of the model itself is listed, in PEFT's order of options", () => {
   const saved = (options: object) => make(options).saved.map(({ path, part, by }) => `${path} ${part} ${by}`);
   assertEquals(saved({}), []);
   assertEquals(saved({ bias: "lora", layers: [0] }), ["h.0.q bias bias"]);
@@ -147,7 +147,7 @@ Deno.test("options that can't be together, or not on this module", () => {
   );
 });
 
-Deno.test("what can't be told from merged weights is asked for by name", () => {
+Deno.test("what merged weights alone don't determine is asked for by name", () => {
   const tuned = make({ dora: true, layers: [0] });
   const merged = tuned.merge(tuned.trainable, tuned.frozen);
   const text = assertThrows(() => tuned.unmerge(tuned.trainable, merged), OptionError).message;

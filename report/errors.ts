@@ -14,7 +14,7 @@ export const EXIT_INTERRUPTED = 130;
 /**
  * Runs a command and ends the process where it fails. A {@link LowrankError} is one sentence on standard error and exit code
  * 1. Anything else keeps its stack, is called a bug, and exits with 70. With `--debug` among the arguments the stack is
- * always shown. `main` is given where to speak: what nobody can be told does not end its work, but text for standard output
+ * always shown. `main` is given where to speak: output that nobody reads does not end its work, but text for standard output
  * that was not taken ends in one sentence, too.
  */
 export async function reportErrors(

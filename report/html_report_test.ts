@@ -51,7 +51,7 @@ Deno.test("a page holds all that it needs: no script, nothing loaded", () => {
   assert(!/@import|url\(/.test(page));
 });
 
-Deno.test("curves, evaluations, adapter and configuration are told", () => {
+Deno.test("curves, evaluations, adapter and configuration are shown", () => {
   const { document } = render(runOf(30, [{ event: "end", step: 30, reason: "done" }]));
   assertEquals(document.querySelector(".status")!.textContent, "Finished after 30 of 30 steps");
   assertEquals(document.querySelectorAll("figure svg").length, 5);
@@ -113,7 +113,7 @@ Deno.test("a long run's page is not longer for it", () => {
   assert(long.length < 1.2 * short.length, `${short.length} ${long.length}`);
 });
 
-Deno.test("an end that is not known is told by its own name", () => {
+Deno.test("an unknown end is shown by its own name", () => {
   for (const reason of ["constructor", "__proto__", "toString"]) {
     const { document } = render(runOf(2, [{ event: "end", step: 2, reason }]));
     assert(document.querySelector(".status")!.textContent!.startsWith(reason));

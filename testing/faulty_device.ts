@@ -1,4 +1,4 @@
-/** A device that fails when it is told to: what is above it must clean up after itself. */
+/** A device that fails on request: what is above it must clean up after itself. */
 import { DeviceError } from "../core/errors.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { type DeviceBuffer, RunError } from "../kernels/device/executable.ts";

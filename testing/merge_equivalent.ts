@@ -32,7 +32,7 @@ interface Trial {
 /**
  * Checks that a model adapted by {@link lora} and the same model with merged weights are one function: random weights,
  * ranks, alphas and adapters (B not zero) of whatever kind the options ask for, on the model's sample inputs, in float64. A
- * failure is shrunk to the smallest size, rank and alpha that fail, and told.
+ * failure is shrunk to the smallest size, rank and alpha that fail, and printed.
  *
  * @param model only its shapes are used; a function of a size gives models to shrink over
  * @throws {LowrankError} that names the smallest trial for which the two functions differ

@@ -12,7 +12,7 @@ if (!rev) {
   Deno.exit(2);
 }
 
-/** Runs a command to its end; its output. Fails with what it said. */
+/** Runs a command to its end; its output. Fails with its output. */
 async function run(program: string, args: string[], cwd = "."): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(program, { args, cwd, env: { NO_COLOR: "1" } }).output();
   if (success) return new TextDecoder().decode(stdout);

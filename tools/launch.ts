@@ -52,9 +52,9 @@ Deno.exit((await command.status).code);
 function warnOnce(line: string): void {
   try {
     if (localStorage.getItem(line) !== null) return;
-    localStorage.setItem(line, "told");
+    localStorage.setItem(line, "shown");
   } catch {
-    // Where nothing can be kept, it is said each time.
+    // Where nothing can be kept, it is reported each time.
   }
   warn(line);
 }

@@ -57,7 +57,7 @@ export interface TrainOptions {
   readonly seed?: number;
   /** Aborted, the run ends after the step it is in. */
   readonly signal?: AbortSignal;
-  /** Told of every step, in order, at most two steps later. */
+  /** Called for every step, in order, at most two steps later. */
   readonly onStep?: (report: StepLine) => void;
   /** Evaluates, keeps the best and may end the run. */
   readonly watch?: Watch;

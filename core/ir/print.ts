@@ -59,7 +59,7 @@ function isGraph(x: unknown): x is Graph {
 
 function printParam(x: unknown): string {
   if (typeof x === "function") return "function";
-  // A tensor is told by what it is; its contents are not part of the program.
+  // A tensor is shown by its shape and dtype; its contents are not part of the program.
   if (typeof x === "object" && x !== null && !Array.isArray(x) && "aval" in x) return x.toString();
   return typeof x === "object" ? JSON.stringify(x) : String(x);
 }

@@ -32,10 +32,10 @@ export function verifyGraph(graph: Graph, f?: string): void {
     const { prim, params } = node;
     if (prim === inputPrim) continue;
     const inferred = prim.infer(node.inputs.map((v) => v.aval), params).map(formatAval).join(", ");
-    const said = node.outs.map((v) => formatAval(v.aval)).join(", ");
-    if (inferred !== said) {
+    const built = node.outs.map((v) => formatAval(v.aval)).join(", ");
+    if (inferred !== built) {
       throw new LowrankError(
-        `${prim.name} was built as ${said}, but its shape rule says ${inferred}: a bug of a transform`,
+        `${prim.name} was built as ${built}, but its shape rule says ${inferred}: a bug of a transform`,
       );
     }
     for (const v of node.inputs) {

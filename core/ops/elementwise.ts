@@ -227,8 +227,8 @@ function align(name: string, operands: readonly Operand[]): Value[] {
   const typed = operands.find((x) => x instanceof Value || x instanceof Tensor) as Value | Tensor | undefined;
   const dtype = typed?.dtype ?? "f32";
   const values = operands.map((x) => {
-    const told = typeof x === "number" && dtype !== "f32" ? `${name} ${formatAval(typed!.aval)} and ${x}` : name;
-    return asValue(x, dtype, told);
+    const context = typeof x === "number" && dtype !== "f32" ? `${name} ${formatAval(typed!.aval)} and ${x}` : name;
+    return asValue(x, dtype, context);
   });
   const shape = broadcastShape(name, values.map((v) => v.shape));
   return values.map((v) => broadcastTo(v, shape));

@@ -12,7 +12,7 @@ export interface RealLetterRow {
   readonly values: LetterValues;
 }
 
-/** What the model is told before each letter. */
+/** The instruction before each letter. */
 export const systemPrompt: string =
   'Extract name, city, item and problem from the letter. Answer with one JSON object with exactly the keys "name", ' +
   '"city", "item", "problem" and nothing else.';

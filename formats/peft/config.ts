@@ -152,7 +152,7 @@ export interface AdapterConfigOptions {
   readonly tieAll?: boolean;
   /** Where the base model came from: a folder, a file or a hub name. */
   readonly baseModel: string | null;
-  /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to be told. */
+  /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to know. */
   readonly fanInFanOut: boolean;
   /** What the model is for, in PEFT's words. By default a causal language model. */
   readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | "FEATURE_EXTRACTION" | null;

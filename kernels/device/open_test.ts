@@ -25,7 +25,7 @@ Deno.test("an adapter by a software rasteriser's name or by its own word is no G
   assertEquals(await found({ description: "NVIDIA GeForce RTX 4070" }), false);
 });
 
-Deno.test("no adapter and no navigator.gpu are told apart", async () => {
+Deno.test("no adapter and no navigator.gpu are different errors", async () => {
   const none = await findAdapter({ requestAdapter: () => Promise.resolve(null) });
   assertEquals(none, { missing: "no WebGPU adapter was found" });
   assertEquals(await findAdapter(null), { missing: "this runtime has no navigator.gpu" });

@@ -20,7 +20,7 @@ export class Reclaimer {
   /** Frees what was forgotten, where the memory has grown by much since the last time. */
   async collect(): Promise<void> {
     if (this.device.memory.current < this.#kept + this.#growth()) return;
-    // Some rounds pass before the engine has looked at objects that are old, and has told of all.
+    // Some rounds pass before the engine has looked at objects that are old, and has reported all of them.
     for (let round = 1, freed = false; round <= maxRounds; round++) {
       const before = this.device.memory.current;
       this.press();

@@ -26,7 +26,7 @@ Deno.test("a summary has a line for each kernel, however often it is launched, a
   assert(!page.includes("fn main"), "no WGSL");
 });
 
-Deno.test("what two kernels share is printed once, and said where", () => {
+Deno.test("what two kernels share is printed once, with a reference", () => {
   const page = explain(layers)(x, w);
   assert(page.startsWith(explain(layers, { brief: true })(x, w)), "the summary comes first");
   const texts = page.split(/^step (?=\d)/m).slice(1);

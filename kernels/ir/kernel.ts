@@ -1,5 +1,5 @@
 /**
- * What a kernel computes, said without loops, targets or addresses: the contract between `lower.ts`, which makes these,
+ * What a kernel computes, without loops, targets or addresses: the contract between `lower.ts`, which makes these,
  * and the emitters, which turn each into WGSL text or WebAssembly bytes. Equal printed kernels compile once.
  */
 import type { DType } from "../../core/dtype.ts";

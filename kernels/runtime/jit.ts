@@ -25,7 +25,7 @@ export interface JitOptions {
   readonly donate?: readonly number[];
   /**
    * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts
-   * to, a function, an object) and is compiled anew for each. Primitives are told by type and value, all else by which
+   * to, a function, an object) and is compiled anew for each. Primitives are compared by type and value, all else by which
    * object it is.
    */
   readonly static?: readonly number[];
@@ -39,7 +39,7 @@ export interface JitOptions {
    * the same, on the CPU bit for bit. Default 8.
    */
   readonly rematerialise?: number;
-  /** Told when the eighth program is compiled, which most often means that a shape changes with every call. */
+  /** Called when the eighth program is compiled, which most often means that a shape changes with every call. */
   readonly warn?: (message: string) => void;
 }
 

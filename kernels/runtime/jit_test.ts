@@ -20,7 +20,7 @@ Deno.test("a tree goes in, a tree of tensors comes out", async () => {
   assertEquals(sum, [10]);
 });
 
-Deno.test("a changed number compiles nothing; the eighth shape is told, with what changed", async () => {
+Deno.test("a changed number compiles nothing; the eighth shape is reported, with what changed", async () => {
   using device = await openCpu({ threads: 1 });
   const warnings: string[] = [];
   let traces = 0;
@@ -116,7 +116,7 @@ Deno.test("an argument may be a value made of tensors, which is computed first",
   assertEquals([...(await read({ doubled })).doubled.data], [2, 4]);
 });
 
-Deno.test("what is static or no leaf is told by type and value, or by which object it is", async () => {
+Deno.test("static arguments and anything but leaves are compared by type and value, objects by identity", async () => {
   using device = await openCpu({ threads: 1 });
   const x = tensor(device, [2, 3]);
   const same = (n: number) => (x: Value) => mul(x, n); // of one source text

@@ -85,7 +85,7 @@ function fingerprint(base: TileConfig, lanes: number): string {
   return (hash >>> 0).toString(16);
 }
 
-/** The table that was saved for an adapter whose subgroups have `lanes` lanes, or null: then `warn` is told why, unless nothing was saved. */
+/** The table that was saved for an adapter whose subgroups have `lanes` lanes, or null: then `warn` gets the reason, unless nothing was saved. */
 export function loadTiles(
   store: TuneStore,
   adapter: string,
@@ -121,7 +121,7 @@ export function loadTiles(
   return { default: base, classes: found.classes ?? {} };
 }
 
-/** Saves an adapter's table beside those of other adapters; `warn` is told where that fails. */
+/** Saves an adapter's table beside those of other adapters; `warn` gets the reason if that fails. */
 export function saveTiles(
   store: TuneStore,
   adapter: string,
@@ -132,7 +132,7 @@ export function saveTiles(
   let others: Saved["adapters"] = {};
   try {
     others = JSON.parse(store.load() ?? "{}").adapters ?? {};
-  } catch { /* What can't be read is written anew: `loadTiles` has said so. */ }
+  } catch { /* What can't be read is written anew: `loadTiles` has reported it. */ }
   const adapters = { ...others, [adapter]: { measured: fingerprint(base, lanes), classes } };
   try {
     store.save(`${JSON.stringify({ adapters }, null, 2)}\n`);

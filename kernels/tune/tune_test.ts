@@ -17,7 +17,7 @@ const device = (time: (program: Program, tile: TileConfig) => number): Tuneable 
 /** A store that holds this text. */
 const holding = (text: string): TuneStore => ({ place: "a file", load: () => text, save: () => {} });
 
-/** What is said when a store is asked for the adapter's tiles. */
+/** What is reported when a store is asked for the adapter's tiles. */
 function said(store: TuneStore): string[] {
   const sentences: string[] = [];
   assertEquals(loadTiles(store, "adapter", gpuTile, 0, (sentence) => sentences.push(sentence)), null);
@@ -88,7 +88,7 @@ Deno.test("a corrupt or stale file is ignored with a sentence", () => {
   assertEquals(said(broken), [`${start}the file can't be read (it is a folder)${end}`]);
 });
 
-Deno.test("tiles that can't be kept are told of, and no more", () => {
+Deno.test("tiles that can't be saved are reported, and nothing more", () => {
   const sentences: string[] = [];
   const store = {
     ...memoryStore(),
@@ -122,7 +122,7 @@ Deno.test("the user's file is read and written where the process may, and there 
   await Deno.remove(folder, { recursive: true });
 });
 
-Deno.test("that kernels are timed is said before, and an adapter that runs none of the tiles keeps its own", async () => {
+Deno.test("that kernels are timed is reported before, and an adapter that runs none of the tiles keeps its own", async () => {
   const sentences: string[] = [];
   const allocate = () => {
     assertEquals(sentences.length, 1, "said before the first is timed");

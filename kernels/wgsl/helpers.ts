@@ -188,7 +188,7 @@ fn rest_u32(x: u32, y: u32) -> u32 {
     args: ["f32"],
     result: "i32",
     text: `
-// Truncates and saturates; NaN, told by its bits, gives 0.
+// Truncates and saturates; NaN, recognised by its bits, gives 0.
 fn to_i32(x: f32) -> i32 {
   if ((bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u) { return 0; }
   let near = i32(clamp(x, -2147483648.0, 2147483520.0));
@@ -199,7 +199,7 @@ fn to_i32(x: f32) -> i32 {
     args: ["f32"],
     result: "u32",
     text: `
-// Truncates and saturates; NaN, told by its bits, gives 0.
+// Truncates and saturates; NaN, recognised by its bits, gives 0.
 fn to_u32(x: f32) -> u32 {
   if ((bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u) { return 0u; }
   let near = u32(clamp(x, 0.0, 4294967040.0));

@@ -4,7 +4,7 @@ import { literal } from "./literal.ts";
 import { laneOf, scalarRules, splat, type Term, term, typeName, type Width } from "./scalar.ts";
 import type { ShaderWriter } from "./shader.ts";
 
-/** The iteration axes as the code at hand names them. All names are u32 atoms. */
+/** The iteration axes as the emitted code names them. All names are u32 atoms. */
 export interface AxisNames {
   /** Axis i, or of the vector axis the first of the four elements. */
   readonly axes: readonly string[];

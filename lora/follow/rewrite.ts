@@ -10,7 +10,7 @@ export interface Followed {
    * body that runs once per chunk.
    */
   use(kind: UseKind, inside: boolean): UseOptions | null;
-  /** Told after a use was changed: which factor the input met. */
+  /** Called after a use was changed: which factor the input met. */
   met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[]): void;
   /** The weight came to something that has no rule: nothing further of it is followed. */
   refuse(primitive: string): void;

@@ -37,7 +37,7 @@ export interface UseOptions {
   readonly drop?: { readonly key: Value; readonly rate: number };
 }
 
-/** The factors of each output of a view, or null where they can't be told apart any more. */
+/** The factors of each output of a view, or null where they can't be separated any more. */
 type ViewRule = (factors: Factors, node: Node) => (Factors | null)[];
 
 /** What a use's output y becomes: gain ⊙ (y + delta), all f32 and of y's shape. */

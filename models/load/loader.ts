@@ -1,4 +1,4 @@
-/** From a model's files to a model on a device: the memory it needs is said before a weight is read. */
+/** From a model's files to a model on a device: the memory it needs is checked before a weight is read. */
 import { sizeOf } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../../core/errors.ts";

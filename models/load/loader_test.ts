@@ -100,7 +100,7 @@ Deno.test("a head of its own in the file of a tied model is used where it differ
   }
 });
 
-/** A .gguf file's bytes with some tensors said to be of another type, whose blocks must be no larger. */
+/** A .gguf file's bytes with some tensors declared as another type, whose blocks must be no larger. */
 function retyped(path: string, names: readonly string[], type: number): Uint8Array<ArrayBuffer> {
   const bytes = Deno.readFileSync(path);
   const text = new TextDecoder("latin1").decode(bytes);
@@ -112,7 +112,7 @@ function retyped(path: string, names: readonly string[], type: number): Uint8Arr
   return bytes;
 }
 
-Deno.test("weights that can't stay packed are told of: which, of what type, and what that costs", async () => {
+Deno.test("weights that can't stay packed are reported: which, of what type, and what that costs", async () => {
   const file = `${cases}/llama-gguf/llama-Q8_0.gguf`;
   const q5 = 6; // the format's number of Q5_0
   const path = Deno.makeTempFileSync({ suffix: ".gguf" });
@@ -139,7 +139,7 @@ Deno.test("weights that can't stay packed are told of: which, of what type, and 
   }
 });
 
-Deno.test("too little memory is said before a weight is read, with what would fit", async () => {
+Deno.test("too little memory is reported before a weight is read, with what would fit", async () => {
   const { place, counted } = home(300_000);
   await assertRejects(
     () => llama.load(`${cases}/llama-base/model`, { device: place }),

@@ -14,13 +14,13 @@ import { parseJsonObject, pathKind, readText } from "./files/byte_source.ts";
 export interface Message {
   /** `system`, `user`, `assistant`, `tool`, as the template knows them. */
   readonly role: string;
-  /** What was said: a text, or parts such as `{"type": "text", "text": …}`, or nothing beside `tool_calls`. */
+  /** The content: a text, or parts such as `{"type": "text", "text": …}`, or nothing beside `tool_calls`. */
   readonly content?: string | null | readonly Readonly<Record<string, unknown>>[];
   /** Anything else. */
   readonly [key: string]: unknown;
 }
 
-/** What a chat template is told beside the messages. */
+/** What a chat template gets besides the messages. */
 export interface ChatOptions {
   /** Begin the assistant's next turn. Default false. */
   readonly addGenerationPrompt?: boolean;

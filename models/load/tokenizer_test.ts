@@ -46,7 +46,7 @@ Deno.test("Digits splits every numeric character, as the reference tokenizers do
   }
 });
 
-Deno.test("a tokenizer.json that can't be used is told", () => {
+Deno.test("a tokenizer.json that can't be used is reported", () => {
   assertThrows(
     () => makeTokenizer({ path: "t.json", tokenizer: {}, config: {} }),
     FileError,

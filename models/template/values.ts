@@ -73,7 +73,7 @@ export function toValue(given: unknown): Value {
   throw new TemplateError(`a ${typeof given} is not a valid template value`);
 }
 
-/** A value, or where there is none what is said in its place. None is a value. */
+/** A value, or a given default where there is none. None is a value. */
 export function orElse(value: Value | undefined, absent: Value): Value {
   return value === undefined ? absent : value;
 }

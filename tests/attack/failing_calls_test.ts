@@ -1,4 +1,4 @@
-/** Every call of the system that a save makes fails once: it is said, the run goes on, and nothing half is left. */
+/** Every call of the system that a save makes fails once: it is reported, the run continues, and nothing half-written is left. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "node:path";
 import { pathKind } from "../../models/load/files/byte_source.ts";

@@ -27,7 +27,7 @@ const bomb = await new Response(
 const zipped = () => new Response(bomb, { headers: { "content-encoding": "gzip" } });
 const busy = (wait: string) => () => new Response("", { status: 429, headers: { "retry-after": wait } });
 
-/** What it answers, and what is said. */
+/** What it answers, and the error. */
 const answers: [string, Answer, string][] = [
   ["a commit above the cache", named("../../../outside"), "as the commit of owner/name, which is none"],
   ["a commit that is another repository's", named("../../models--a--b/snapshots/" + "f".repeat(40)), "which is none"],

@@ -1,4 +1,4 @@
-/** Nobody hears what is said: a full disk, a closed terminal, a reader that ended. Work goes on; results are not lost in silence. */
+/** Nobody reads the output: a full disk, a closed terminal, a reader that ended. Work goes on; results are not lost in silence. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { pathKind } from "../../models/load/files/byte_source.ts";
 import { readAdapter } from "../../formats/peft/files.ts";
@@ -61,7 +61,7 @@ Deno.test(
         const { code } = await place.lowrank(trainArgs("run", "--steps", "20", "--overwrite"), {
           ...{ redirect: "> /dev/null 2> /dev/null", path: "/dev/null", inject: [`inject=write:error=${error}`] },
         });
-        assertEquals(code, error === "EPIPE" ? 0 : 1, "what the run came to could not be told");
+        assertEquals(code, error === "EPIPE" ? 0 : 1, "what the run came to could not be written");
         assert(readAdapter(place.at("run")).tensors.length > 0);
         assertEquals(pathKind(place.at("run/checkpoints/step-00000020/run.json")), "file");
       });

@@ -3,7 +3,7 @@ import type { WorkerScope } from "../../examples/browser/messages.ts";
 import { openDevice } from "../../mod.ts";
 import { sampleLosses } from "./sample_run.ts";
 
-/** What the page is told. */
+/** What the page gets. */
 export interface LawResults {
   readonly passed: number;
   readonly failures: readonly string[];

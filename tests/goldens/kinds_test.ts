@@ -1,4 +1,4 @@
-/** What is said of golden cases that can't be run: a kind that nothing names is a failure, whatever keys its case.json has. */
+/** What is reported of golden cases that can't be run: a kind that nothing names is a failure, whatever keys its case.json has. */
 import { assertEquals } from "@std/assert";
 import { goldenCase } from "./golden_case.ts";
 import { kindOf, reasonToSkip } from "./kinds.ts";

@@ -120,7 +120,7 @@ for (const device of devices) {
 
   if (!device.name.startsWith("webgpu")) continue;
 
-  Deno.test(`a kernel that does not compile is told at every use, and the rest computes on ${device.name}`, async () => {
+  Deno.test(`a kernel that does not compile is reported at every use, and the rest computes on ${device.name}`, async () => {
     using home = await device.open() as WebGpuDevice;
     const before = witnesses(home);
     assertEquals(await before(), want);
@@ -142,7 +142,7 @@ for (const device of devices) {
     assertEquals(home.memory.current, held);
   });
 
-  Deno.test(`a lost ${device.name} is said by whatever uses it`, async () => {
+  Deno.test(`a lost ${device.name} is reported by whatever uses it`, async () => {
     using home = await device.open() as WebGpuDevice;
     const before = witnesses(home);
     assertEquals(await before(), want);

@@ -149,7 +149,7 @@ const noOperand = [null, "1", {}, [1], true, { shape: [2], dtype: "f32", data: n
 function wrongs(kind: Kind, call: { readonly name: string }): readonly unknown[] {
   switch (kind.is) {
     case "axis":
-      // What vmap is told null of, all share.
+      // Arguments whose axis is null are shared.
       return noAxis(kind.rank).filter((x) => x !== null || call.name !== "vmap");
     case "axes": {
       const list = kind.value as readonly number[];

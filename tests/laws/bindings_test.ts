@@ -70,7 +70,7 @@ Deno.test("no kernel of a training step binds more buffers than every WebGPU dev
   }
 });
 
-/** Attention with everything that it may be told: a mask, a first key for each query, and an offset. */
+/** Attention with every optional argument: a mask, a first key for each query, and an offset. */
 const attend = (q: Value, k: Value, v: Value, mask: Value, offset: Value, first: Value) =>
   attention(q, k, v, { mask, offset, first, causal: true });
 const [batch, queries, keys, heads, width] = [2, 5, 9, 2, 4];
@@ -134,7 +134,7 @@ async function openLeast(): Promise<OpenRuntime> {
 const least = withoutWebGpu === null ? [{ name: "webgpu with eight bindings", open: openLeast }] : [];
 
 for (const { name, open } of [...runtimes.slice(1), ...least]) {
-  Deno.test(`${name}: gradients of attention with everything that it may be told are the oracle's`, async () => {
+  Deno.test(`${name}: gradients of attention with every optional argument are the oracle's`, async () => {
     const host = avalsOfAttention.map(({ shape, dtype }, n) => {
       const size = shape.reduce((product, d) => product * d, 1);
       if (dtype === "f32") {

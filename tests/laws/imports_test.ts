@@ -1,11 +1,11 @@
-/** How the sources import each other: one way through the rooms, never in a circle, nothing of the examples. */
+/** How the sources import each other: in one direction, without cycles, and nothing of the examples. */
 import { assert, assertEquals } from "@std/assert";
 import { dirname, join } from "node:path/posix";
 
 const root = new URL("../../", import.meta.url);
 
-/** What each room may import beside itself. An entry (`mod.ts`, `train/mod.ts`) gathers what it exports from every room. */
-const rooms: Record<string, readonly string[]> = {
+/** What each folder may import besides itself. An entry (`mod.ts`, `train/mod.ts`) gathers what it exports from all of them. */
+const folders: Record<string, readonly string[]> = {
   core: [],
   lora: ["core"],
   kernels: ["core"],
@@ -28,7 +28,7 @@ function* filesUnder(folder: string): Generator<string> {
   }
 }
 
-const files = [...Object.keys(rooms).flatMap((room) => [...filesUnder(`${room}/`)]), "mod.ts", "cli.ts"];
+const files = [...Object.keys(folders).flatMap((folder) => [...filesUnder(`${folder}/`)]), "mod.ts", "cli.ts"];
 const sources = files.filter((file) => !file.endsWith("_test.ts"));
 const text = (file: string) => Deno.readTextFileSync(new URL(file, root));
 const imports = new Map(sources.map((file) => [
@@ -38,14 +38,14 @@ const imports = new Map(sources.map((file) => [
   ),
 ]));
 
-Deno.test("a room imports only from the rooms before it", () => {
+Deno.test("a folder imports only from those to its left", () => {
   assert(sources.length > 200, `${sources.length} files were found`);
   const wrong = [...imports].flatMap(([file, paths]) => {
-    const [room] = file.split("/");
+    const [folder] = file.split("/");
     if (entries.includes(file)) {
-      return paths.filter((path) => !(path.split("/")[0] in rooms)).map((path) => `${file} imports ${path}`);
+      return paths.filter((path) => !(path.split("/")[0] in folders)).map((path) => `${file} imports ${path}`);
     }
-    return paths.filter((path) => ![room, ...rooms[room]].includes(path.split("/")[0])).map((path) =>
+    return paths.filter((path) => ![folder, ...folders[folder]].includes(path.split("/")[0])).map((path) =>
       `${file} imports ${path}`
     );
   });

@@ -33,7 +33,7 @@ Deno.test("every row names a golden case or a test that is there", () => {
   }
 });
 
-Deno.test("what is refused by name is said to be", () => {
+Deno.test("what is refused by name is documented", () => {
   for (const name of [...Object.keys(refusedInits), ...Object.keys(refusedOptions)]) {
     const part = name.replace(/_config$|_core$|_group_size$/, "").replace("qalora", "use_qalora").replace(
       "use_use_",

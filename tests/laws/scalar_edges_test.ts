@@ -119,7 +119,7 @@ function promised(test: Case, args: readonly number[], want: number, webgpu: boo
     normal(Math.abs(want) + allowed(test, args, want, webgpu));
 }
 
-/** `zeros`: their signs are not told apart; WGSL keeps none, and folding makes x of x + 0. */
+/** `zeros`: their signs are not distinguished; WGSL keeps none, and folding makes x of x + 0. */
 function check(
   test: Case,
   inputs: readonly OracleTensor[],
@@ -136,7 +136,7 @@ function check(
     if (Object.is(x, y) || (x === y && zeros)) return;
     const near =
       Math.abs(x - want.data[i]) <= allowed(test, args, want.data[i], webgpu) + (isFloat(want.dtype) ? 2 ** -126 : 0);
-    // The sign of a zero that was rounded to is kept, too, where nothing is said of its size.
+    // The sign of a zero that was rounded to is kept, too, whatever its size.
     assert(near && !(y === 0 && x === 0), `${name(test)} of ${args} is ${x}, not ${y}`);
   });
 }

@@ -107,7 +107,7 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
     return prune(snapshot.step, best);
   };
 
-  /** Removes what need not stay after `now`; what is in the way is said, and tried again after the next. */
+  /** Removes what need not stay after `now`; what is in the way is reported, and tried again after the next. */
   const prune = (now: number, best: number | null): string[] => {
     const notes: string[] = [];
     const attempt = (work: () => void) => {

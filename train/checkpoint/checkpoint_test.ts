@@ -152,7 +152,7 @@ Deno.test("what a killed run left unfinished is swept away, and is never taken f
   }));
 
 Deno.test({
-  name: "a folder that became read-only is said, and what was saved stays",
+  name: "a folder that became read-only is reported, and what was saved stays",
   // Whoever may write everywhere is not stopped by permissions.
   ignore: Deno.build.os === "windows" || ownerOfNewFiles() === 0,
   fn: () =>

@@ -1,4 +1,4 @@
-/** Whether a run fits: said before it begins, with what would make it fit. */
+/** Whether a run fits: reported before it starts, with what would make it fit. */
 import { DeviceError } from "../../core/errors.ts";
 import { formatBytes } from "../../core/host/format.ts";
 import type { MemoryEstimate } from "./estimate.ts";

@@ -70,7 +70,7 @@ async function measured(path: string, open: typeof devices[number]["open"], c: C
 }
 
 for (const { name, open } of devices) {
-  Deno.test(`${name}: the memory that a run takes is within 15 % of what was said before it`, async () => {
+  Deno.test(`${name}: the memory that a run takes is within 15 % of the estimate`, async () => {
     const folder = await Deno.makeTempDir();
     try {
       await writeTinyModel(folder);
@@ -78,7 +78,7 @@ for (const { name, open } of devices) {
       for (const c of name.startsWith("webgpu") ? [cases[2]] : cases) {
         const { estimate, used } = await measured(folder, open, c);
         const off = estimate.total / used - 1;
-        assert(Math.abs(off) <= 0.15, `${JSON.stringify(c)}: ${estimate.total} said, ${used} used`);
+        assert(Math.abs(off) <= 0.15, `${JSON.stringify(c)}: ${estimate.total} estimated, ${used} used`);
       }
     } finally {
       await Deno.remove(folder, { recursive: true });

@@ -148,7 +148,7 @@ export const trainOptions = {
   },
 } as const satisfies OptionTable;
 
-/** What is said of a run, by option. */
+/** How options are described, by name. */
 export type GivenConfig = Given<typeof trainOptions>;
 /** All of a run's options, with defaults. */
 export type TrainConfig = Resolved<typeof trainOptions>;

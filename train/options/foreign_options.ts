@@ -73,7 +73,7 @@ const instead: ReadonlyMap<string, string> = new Map(
   ] as const).flatMap(([theirs, said]) => theirs.split(" ").map((other) => [other, said] as const)),
 );
 
-/** What is said of another tool's option `written` that has none like it here; or null where it is not known. */
+/** The answer to another tool's option `written` that has none like it here; or null where it is not known. */
 export function suggestionFor(written: string): string | null {
   return instead.get(written.replaceAll("_", "-").toLowerCase()) ?? null;
 }

@@ -68,8 +68,8 @@ export function suggestion(table: OptionTable, written: string, dashes = ""): st
   );
   const same = ourName(written);
   if (same !== null) return names.includes(same) ? `; here it is ${dashes}${same}` : "";
-  const said = suggestionFor(written);
-  if (said !== null) return said && `; ${said}`;
+  const answer = suggestionFor(written);
+  if (answer !== null) return answer && `; ${answer}`;
   const near = nearest(written.replaceAll("_", "-"), names);
   return near === null ? "" : `; did you mean ${dashes}${near}?`;
 }

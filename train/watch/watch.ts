@@ -1,4 +1,4 @@
-/** What looks on while a model is trained: told of every step, shown the parameters when it asks, free to end the run. */
+/** What watches a training run: it gets every step, evaluates the parameters when it asks to, and may end the run. */
 
 /** One step as a person or a log wants it. */
 export interface StepLine {
@@ -26,16 +26,16 @@ export interface Stop {
 
 /** A watcher of one run. */
 export interface Watch {
-  /** Told of every finished step, in order; what it returns ends the run. */
+  /** Called for every finished step, in order; a {@link Stop} that it returns ends the run. */
   onStep(line: StepLine): Stop | null;
-  /** Whether it wants to look at the parameters after `step` updates; asked once for each step, and for 0 at the start. */
+  /** Whether to evaluate the parameters after `step` updates; asked once for each step, and for 0 at the start. */
   due(step: number): boolean;
-  /** Looks at the parameters after `step` updates, which stay the loop's: what is to be kept has to be copied. */
+  /** Evaluates the parameters after `step` updates. They stay the loop's: whatever is to be kept has to be copied. */
   evaluate(step: number, params: unknown): Promise<Stop | null>;
-  /** The best look so far: the loop keeps a checkpoint of it. */
+  /** The best evaluation so far: the loop keeps a checkpoint of it. */
   readonly best?: { readonly step: number; readonly loss: number } | null;
   /** What it remembers, as JSON: it goes into every checkpoint. */
   save?(): unknown;
-  /** Takes up what {@link save} gave, before the first step. The parameters of the best look, if any, are its own then. */
+  /** Takes up what {@link save} gave, before the first step. The best parameters, if any, are its own then. */
   restore?(saved: unknown, best: unknown): void;
 }

@@ -31,9 +31,9 @@ export interface WatchOptions<P> {
   readonly sample?: (params: P) => Promise<readonly Sample[]>;
   /** Where lines of metrics go. */
   readonly metrics?: MetricsLog;
-  /** Told of every step with its speed. */
+  /** Called for every step with its speed. */
   readonly onStep?: (line: StepLine, speed: Speed) => void;
-  /** Told of every evaluation. */
+  /** Called for every evaluation. */
   readonly onEvaluation?: (step: number, evaluation: Evaluation, best: boolean) => void;
   /** Milliseconds on a clock. */
   readonly now?: () => number;
@@ -51,7 +51,7 @@ export interface Best<P> {
 
 /** A {@link Watch} that remembers. */
 export interface RunWatch<P> extends Watch, Disposable {
-  /** The best parameters so far, or null before the first look. */
+  /** The best parameters so far, or null before the first evaluation. */
   readonly best: Best<P> | null;
   /** All so far. */
   readonly evaluations: readonly { readonly step: number; readonly evaluation: Evaluation }[];

@@ -3,7 +3,7 @@
  * place on the device's memory. docs/blas.md says how to add a library.
  */
 
-/** A CBLAS that gave right results here; plain data, so that worker threads can be told of it. */
+/** A CBLAS that gave right results here; plain data, so that it can be sent to worker threads. */
 export interface BlasLibrary {
   readonly path: string;
   /** `OpenBLAS 0.3.21`. */
@@ -31,7 +31,7 @@ export type BlasProduct = (
   ldc: number,
 ) => void;
 
-/** The makers whose libraries name themselves and can be told to use one thread. */
+/** The makers whose libraries name themselves and can be limited to one thread. */
 const makers: readonly {
   readonly version: keyof typeof versions;
   readonly threads: BlasLibrary["threads"];

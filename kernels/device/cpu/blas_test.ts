@@ -52,7 +52,7 @@ Deno.test("a library that is missing or none is a sentence, and the kernels buil
   }
 });
 
-Deno.test("without permission nothing is loaded and nothing is said", { permissions: { ffi: false } }, () => {
+Deno.test("without permission nothing is loaded and nothing is reported", { permissions: { ffi: false } }, () => {
   assertEquals(findBlas(), { refusal: "" });
   assertEquals(findBlas("libopenblas.so.0"), { refusal: "libopenblas.so.0 needs --allow-ffi" });
 });

@@ -47,7 +47,7 @@ const maxThreads = 16;
  * its container has. Without SharedArrayBuffer or worker threads it runs on the calling thread, and
  * its description says so. Results do not depend on the number of threads.
  *
- * A BLAS that is missing or broken is said in the description, and the kernels built in are used.
+ * A BLAS that is missing or broken is named in the description, and the kernels built in are used.
  *
  * @throws {OptionError} if `threads` is no whole number from 1 to the processors there are (or 16), or `relaxed` is asked for where it is missing.
  */

@@ -76,7 +76,7 @@ export interface Walker {
    * took a part of it does not come back.
    */
   run(first: number): boolean;
-  /** Helps with every program until told to end. */
+  /** Helps with every program until it has to end. */
   serve(): void;
 }
 

@@ -56,7 +56,7 @@ Deno.test("an adapter with too little of a limit is refused by its name and the 
   );
 });
 
-Deno.test("a device that is not given, or has less than was promised, is told of", async () => {
+Deno.test("a device that is not given, or has less than was promised, is reported", async () => {
   const broken = adapterWith({}, () => Promise.reject(new Error("it is busy")));
   assertEquals(await refusal(broken), "The GPU adapter Toy GPU gave no device (it is busy): use --device cpu");
   const less = adapterWith({}, () => ({ limits: { ...enough, maxBufferSize: 2 ** 28 }, destroy: () => {} }));

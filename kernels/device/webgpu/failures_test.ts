@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { DeviceError } from "../../../core/errors.ts";
 import { Failures } from "./failures.ts";
 
-/** A device that reports what it is told to. */
+/** A device that reports the errors it is given. */
 function reporting() {
   const device = Object.assign(new EventTarget(), { lost: new Promise<GPUDeviceLostInfo>(() => {}) });
   const report = (error: GPUError) => device.dispatchEvent(Object.assign(new Event("uncapturederror"), { error }));
@@ -21,7 +21,7 @@ Deno.test("a device that is out of memory says so with a remedy, once", () => {
   failures.checkNow();
 });
 
-Deno.test("of several failures the first is told: the others follow from it", () => {
+Deno.test("of several failures the first is reported: the others follow from it", () => {
   const { failures, report } = reporting();
   report(new GPUValidationError("the buffer is too small"));
   report(new GPUOutOfMemoryError("no room"));

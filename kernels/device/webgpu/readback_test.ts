@@ -31,7 +31,7 @@ Deno.test("all maps are asked for before one is waited for, and ranges are taken
   assertEquals(states, Array(3).fill({ mapped: true, destroyed: true }));
 });
 
-Deno.test("of maps that fail the first is told, and every buffer ends", async () => {
+Deno.test("of maps that fail the first is reported, and every buffer ends", async () => {
   const { states, buffers } = staging(3, [1, 2]);
   const contents = await readBack(buffers);
   assert("failed" in contents);

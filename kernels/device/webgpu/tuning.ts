@@ -22,7 +22,7 @@ export interface TileOptions {
   readonly tune?: boolean;
   /** Where measured tiles are kept; by default a file in the user's cache folder, or nowhere if that may not be used. */
   readonly store?: TuneStore;
-  /** Told, in a sentence, that kernels are being timed, or that what was kept can't be used. By default it is printed. */
+  /** Called with a sentence: that kernels are being timed, or that what was kept can't be used. By default it is printed. */
   readonly warn?: (message: string) => void;
 }
 
@@ -83,7 +83,7 @@ export class Stopwatch implements Tuneable {
       executable.free();
       return least;
     } catch (error) {
-      // A tile that this adapter can't run is none to choose; a lost device is told by whoever uses it next.
+      // A tile that this adapter can't run can't be chosen; a lost device is reported by its next use.
       if (error instanceof DeviceError) return Infinity;
       throw error;
     } finally {

@@ -136,7 +136,7 @@ export class WebGpuDevice implements Device {
     const number = this.#queued;
     const contents = await this.failures.orLost(readBack(staged));
     this.#done = Math.max(this.#done, number);
-    // A map fails because of something before it, which is what to report; a lost device is told a turn later.
+    // A map fails because of something before it, which is what to report; a lost device is reported a turn later.
     if ("failed" in contents) await new Promise((resolve) => setTimeout(resolve, 0));
     await this.failures.check();
     if ("failed" in contents) {

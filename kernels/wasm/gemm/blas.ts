@@ -106,7 +106,7 @@ export function soleStore({ stores, batch, operands }: ContractKernel, plan: Gem
   return plain && store.index.strides[column] === 1 && store.index.strides[row] >= plan.columns ? store : null;
 }
 
-/** A matrix as a BLAS is told of it. */
+/** A matrix as a BLAS is given it. */
 interface Matrix {
   readonly address: Local;
   readonly length: number;

@@ -95,7 +95,7 @@ function parted(value: Expr, varies: (expr: Expr) => boolean): readonly [factor:
   return [f === null ? g : g === null ? f : times(f, g), times(a, b)];
 }
 
-/** The derivative by a phase's result: null where it is 0, "none" where it can't be told. */
+/** The derivative by a phase's result: null where it is 0, "none" where it is not known. */
 function derivative(e: Expr, by: number): Expr | null | "none" {
   if (e.kind === "result" && e.phase === by) return number(1);
   if (!resultsOf(e).has(by)) return null;

@@ -15,7 +15,7 @@ export function sha256OfFile(path: string): string {
   return hash;
 }
 
-/** What changes where a file's bytes do; null where that can't be told. */
+/** What changes where a file's bytes do; null where that is not known. */
 function changeOf(path: string): string | null {
   try {
     const { size, mtime, ctime, ino } = Deno.statSync(path);

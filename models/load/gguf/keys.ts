@@ -98,7 +98,7 @@ export const ggufKeys: readonly GgufKey[] = [
   none("ARCH.rope.scaling.yarn_*", "how `yarn` scales", "`yarn` is refused"),
 
   honoured("tokenizer.ggml.model", "kind of tokenizer", "refused", "`gpt2` and `llama`; others need a tokenizer.json"),
-  honoured("tokenizer.ggml.pre", "how `gpt2` splits texts", "`default`, and it is said", "the names below"),
+  honoured("tokenizer.ggml.pre", "how `gpt2` splits texts", "`default`, with a note", "the names below"),
   honoured("tokenizer.ggml.tokens", "the tokens", "refused"),
   honoured(
     "tokenizer.ggml.token_type",

@@ -157,7 +157,7 @@ function specialTokens(source: Metadata, tokens: readonly string[]): Record<stri
   });
 }
 
-/** What a kind of tokenizer is, as tokenizer.json says it, and whether it begins texts with a token unless told otherwise. */
+/** What a kind of tokenizer is, in the terms of tokenizer.json, and whether texts begin with a token by default. */
 interface Parts {
   readonly addBos: boolean;
   readonly normalizer: unknown;

@@ -9,13 +9,13 @@ export interface HubAccess {
   readonly token: string | undefined;
   /** Seconds in which something must come. */
   readonly patience: number;
-  /** Told of a wait that the hub asks for. */
+  /** Called when the hub asks for a wait. */
   readonly onWait?: (seconds: number) => void;
 }
 
 /** The hub's refusal of one request. */
 export class HubStatusError extends Error {
-  /** @param more what else it said */
+  /** @param more the rest of its answer */
   constructor(readonly statusCode: number, readonly more = "") {
     super(`the hub answered with status ${statusCode}${more}`);
   }

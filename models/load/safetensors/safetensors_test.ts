@@ -183,7 +183,7 @@ Deno.test("a file with any bytes changed or cut is read or refused with a senten
   );
 });
 
-Deno.test("a write leaves no temporary file, and a folder that can't be made is told", () => {
+Deno.test("a write leaves no temporary file, and a folder that can't be made is reported", () => {
   const folder = Deno.makeTempDirSync();
   writeSafetensors(`${folder}/new/a.safetensors`, tensors);
   assertEquals([...Deno.readDirSync(`${folder}/new`)].map((entry) => entry.name), ["a.safetensors"]);
