@@ -1,5 +1,5 @@
 /**
- * `lowrank VERB …`: the command line. Exit codes: 0, 1 for a mistake that one sentence explains, 2 for a command line that
+ * `lowrank COMMAND …`: the command line. Exit codes: 0, 1 for a mistake that one sentence explains, 2 for a command line that
  * can't be read, 70 for a bug, 130 after Ctrl-C.
  *
  * @module
@@ -15,8 +15,8 @@ import { describeError, describeLost, EXIT_ERROR, ignoreHangup } from "./report/
 /** The exit code of a command line that can't be read. */
 const EXIT_USAGE = 2;
 
-/** The verbs; each is loaded when it is called. */
-const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
+/** The commands; each is loaded when it is called. */
+const commands: Readonly<Record<string, () => Promise<{ readonly command: Command }>>> = {
   train: () => import("./cli/train.ts"),
   eval: () => import("./cli/eval.ts"),
   generate: () => import("./cli/generate.ts"),
@@ -28,30 +28,30 @@ const verbs: Readonly<Record<string, () => Promise<{ readonly command: Command }
   report: () => import("./cli/report.ts"),
 };
 
-const shared = `Every verb takes
-  --help     what the verb does, its options and an example
+const shared = `Every command takes
+  --help     what the command does, its options and an example
   --json     the result as one JSON object on standard output
   --quiet    only results, warnings and errors
   --debug    errors with their stacks
 NO_COLOR=1 switches colours off. Exit codes: 0 done, 1 a mistake (one sentence
 says which), 2 wrong usage, 70 a bug, 130 interrupted.`;
 
-const usageHint = (verb: string) => `lowrank ${verb === "" ? "" : `${verb} `}--help shows what is known`;
+const usageHint = (name: string) => `see lowrank ${name === "" ? "" : `${name} `}--help`;
 
 /** Runs a command line; the exit code. Output that can't be written does not end the work, but a result that could not be written is an error. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   ignoreHangup();
   const output = openOutput();
-  const code = await runVerb(args, output);
+  const code = await runCommand(args, output);
   if (code !== 0 || output.lost === null) return code;
   output.warn(describeLost(output.lost));
   return EXIT_ERROR;
 }
 
-async function runVerb(args: readonly string[], output: Output): Promise<number> {
+async function runCommand(args: readonly string[], output: Output): Promise<number> {
   const { words, switches } = takeSwitches(args);
   const debug = switches.has("--debug");
-  let verb = "";
+  let called = "";
   try {
     if (switches.has("--version") && words.length === 0) {
       output.print(project.version);
@@ -60,24 +60,24 @@ async function runVerb(args: readonly string[], output: Output): Promise<number>
     const helped = words[0] === "help";
     const [name, ...rest] = helped ? words.slice(1) : words;
     if (name === undefined) {
-      const text = await describeVerbs();
-      if (!helped && !switches.has("--help")) throw new UsageError(`no verb is given\n\n${text}`);
+      const text = await describeCommands();
+      if (!helped && !switches.has("--help")) throw new UsageError(`no command is given\n\n${text}`);
       output.print(text);
       return 0;
     }
-    if (!Object.hasOwn(verbs, name)) {
-      const near = nearest(name, Object.keys(verbs));
-      throw new UsageError(`there is no verb ${name}${near === null ? "" : `; did you mean ${near}?`}`);
+    if (!Object.hasOwn(commands, name)) {
+      const near = nearest(name, Object.keys(commands));
+      throw new UsageError(`there is no command ${name}${near === null ? "" : `; did you mean ${near}?`}`);
     }
-    verb = name;
-    const { command } = await verbs[name]();
+    called = name;
+    const { command } = await commands[name]();
     if (helped || switches.has("--help")) {
       output.print(`${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usage}`);
     } else await command.run(rest, openTerminal(switches, output));
     return 0;
   } catch (error) {
     if (error instanceof UsageError && !debug) {
-      output.warn(hint(`error: ${error.message}\n${usageHint(verb)}`));
+      output.warn(hint(`error: ${error.message}\n${usageHint(called)}`));
       return EXIT_USAGE;
     }
     const { text, code } = describeError(error, debug);
@@ -87,9 +87,9 @@ async function runVerb(args: readonly string[], output: Output): Promise<number>
 }
 
 /** A line with the commands in it as the user called this one. */
-const hint = (text: string) => asCalled(text, Object.keys(verbs));
+const hint = (text: string) => asCalled(text, Object.keys(commands));
 
-/** Takes out the switches that every verb has; what follows `--` is left alone. */
+/** Takes out the switches that every command has; what follows `--` is left alone. */
 function takeSwitches(args: readonly string[]): { words: string[]; switches: Set<string> } {
   const known = ["--help", "-h", "--json", "--quiet", "--debug", "--version"];
   const end = args.includes("--") ? args.indexOf("--") : args.length;
@@ -124,13 +124,13 @@ function openTerminal(switches: ReadonlySet<string>, output: Output): Terminal {
   };
 }
 
-async function describeVerbs(): Promise<string> {
-  const commands = await Promise.all(Object.values(verbs).map(async (load) => (await load()).command));
-  const width = Math.max(0, ...commands.map(({ name }) => name.length)) + 2;
-  const list = commands.map(({ name, summary }) => `  ${name.padEnd(width)}${wrap(summary, 78 - width, width + 2)}`)
+async function describeCommands(): Promise<string> {
+  const loaded = await Promise.all(Object.values(commands).map(async (load) => (await load()).command));
+  const width = Math.max(0, ...loaded.map(({ name }) => name.length)) + 2;
+  const list = loaded.map(({ name, summary }) => `  ${name.padEnd(width)}${wrap(summary, 78 - width, width + 2)}`)
     .join("\n");
   return `lowrank ${project.version}: fine-tune language models with low-rank adapters\n\n` +
-    `Usage: lowrank VERB [OPTIONS]\n\n${list}\n\n${shared}\n\nExample:\n  lowrank train --help`;
+    `Usage: lowrank COMMAND [OPTIONS]\n\n${list}\n\n${shared}\n\nExample:\n  lowrank train --help`;
 }
 
 if (import.meta.main) {

@@ -10,7 +10,7 @@ import { downloadAdapter, downloadProgress } from "./download.ts";
 import type { Terminal } from "./command.ts";
 import { logModel, modelOptions, openDeviceFor } from "./open_model.ts";
 
-/** The options of verbs that put an adapter on its base. */
+/** The options of commands that put an adapter on its base. */
 export const adaptedOptions = {
   model: { ...modelOptions.model, help: "The base; by default the one that the adapter names" },
   device: modelOptions.device,
@@ -19,7 +19,7 @@ export const adaptedOptions = {
   anyBase: anyBaseOption,
 } as const satisfies OptionTable;
 
-/** What is open until the verb is done. */
+/** What is open until the command is done. */
 export interface AdaptedModel extends Disposable {
   readonly device: OpenedDevice;
   readonly basePath: string;

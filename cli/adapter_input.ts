@@ -1,4 +1,4 @@
-/** An adapter that a verb is given, in whichever format, and the base that it belongs to. */
+/** An adapter that a command is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
 import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load/load_model.ts";
 import type { LoadOptions, Outlined } from "../models/load/loader.ts";

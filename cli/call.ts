@@ -21,7 +21,7 @@ function callOf(): string {
 }
 
 /** A text in which commands (`lowrank train …`) stand as the user would call them. */
-export function asCalled(text: string, verbs: readonly string[]): string {
-  const command = new RegExp(`(?<![\\w/.-])lowrank (?=(?:${verbs.join("|")})\\b|--help)`, "g");
+export function asCalled(text: string, commands: readonly string[]): string {
+  const command = new RegExp(`(?<![\\w/.-])lowrank (?=(?:${commands.join("|")})\\b|--help)`, "g");
   return text.replace(command, () => `${callOf()} `);
 }

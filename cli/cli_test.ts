@@ -43,18 +43,18 @@ async function withWork(use: (folder: string) => Promise<void>): Promise<void> {
 const onCpu = ["--device", "cpu", "--threads", "1"];
 const training = ["train", "--model", "model", "--data", "data", "--steps", "6", "--lr", "0.01", ...onCpu];
 
-Deno.test("every verb has help with its options and an example, and says so on standard output", async () => {
+Deno.test("every command has help with its options and an example, and says so on standard output", async () => {
   const { code, out, err } = await lowrank(".", ["--help"]);
   assertEquals([code, err], [0, ""]);
-  const verbs = [...out.matchAll(/^ {2}([a-z]+) {2,}\S/gm)].map(([, verb]) => verb).filter((verb) =>
-    verb !== "lowrank"
+  const commands = [...out.matchAll(/^ {2}([a-z]+) {2,}\S/gm)].map(([, command]) => command).filter((command) =>
+    command !== "lowrank"
   );
-  assert(["train", "eval", "generate"].every((verb) => verbs.includes(verb)), out);
-  for (const verb of verbs) {
-    const help = await lowrank(".", [verb, "--help"]);
-    assertEquals([help.code, help.err], [0, ""], verb);
-    assertStringIncludes(help.out, `Usage: lowrank ${verb}`);
-    assertStringIncludes(help.out, `Example:\n  lowrank ${verb}`);
+  assert(["train", "eval", "generate"].every((command) => commands.includes(command)), out);
+  for (const command of commands) {
+    const help = await lowrank(".", [command, "--help"]);
+    assertEquals([help.code, help.err], [0, ""], command);
+    assertStringIncludes(help.out, `Usage: lowrank ${command}`);
+    assertStringIncludes(help.out, `Example:\n  lowrank ${command}`);
     for (const line of help.out.split("\n")) assert(line.length <= 120, line);
   }
   assertEquals((await lowrank(".", ["help", "train"])).out, (await lowrank(".", ["train", "--help"])).out);
@@ -77,12 +77,12 @@ Deno.test("advice is given in the form in which the command was called", async (
   };
   const allowed = ["--allow-read", "--allow-env=LOWRANK_CALL"];
   for (const call of ["./task lowrank", "deno task lowrank", "lowrank"]) {
-    assertEquals(await hintOf({ LOWRANK_CALL: call }, ...allowed), `${call} --help shows what is known`);
+    assertEquals(await hintOf({ LOWRANK_CALL: call }, ...allowed), `see ${call} --help`);
   }
-  assertEquals(await hintOf({ LOWRANK_CALL: "" }, "-A"), "deno run -A cli.ts --help shows what is known");
+  assertEquals(await hintOf({ LOWRANK_CALL: "" }, "-A"), "see deno run -A cli.ts --help");
   assertEquals(
     await hintOf({ LOWRANK_CALL: "unasked" }, "--allow-read"),
-    "deno run … cli.ts --help shows what is known",
+    "see deno run … cli.ts --help",
   );
 });
 

@@ -1,4 +1,4 @@
-/** What every verb of the command line is, and how it reads its arguments and speaks. */
+/** What every command of the command line is, and how it reads its arguments and speaks. */
 import { parseArgs } from "@std/cli/parse-args";
 import { OptionError } from "../core/errors.ts";
 import {
@@ -12,18 +12,18 @@ import {
   writtenName,
 } from "../train/options/option_table.ts";
 
-/** One verb: `lowrank NAME …`. */
+/** One command: `lowrank NAME …`. */
 export interface Command {
   readonly name: string;
-  /** One line for the list of verbs. */
+  /** One line for the list of commands. */
   readonly summary: string;
   /** What `--help` prints after the summary: how it is called, the options, an example. {@link formatUsage} makes it. */
   readonly usage: string;
-  /** @param args what follows the verb, without the switches that every verb has */
+  /** @param args what follows the command, without the switches that every command has */
   run(args: string[], terminal: Terminal): Promise<void>;
 }
 
-/** Where a verb speaks. Standard output is for what was asked for, standard error for all else. */
+/** Where a command speaks. Standard output is for what was asked for, standard error for all else. */
 export interface Terminal {
   /** `--json`: the result is one JSON object. */
   readonly json: boolean;
@@ -57,7 +57,7 @@ export interface Flags<T extends OptionTable> {
 }
 
 /**
- * Reads a verb's arguments by its table: `--name value`, `--name=value`, switches as `--name` and `--no-name`.
+ * Reads a command's arguments by its table: `--name value`, `--name=value`, switches as `--name` and `--no-name`.
  *
  * @throws {UsageError} for a flag that is not in the table, a value that an option does not take, or too many positionals
  */
@@ -108,7 +108,7 @@ function joinNegative(args: readonly string[], table: OptionTable): string[] {
   });
 }
 
-/** The usage of a verb: `call` follows its name, `example` is a whole command. */
+/** The usage of a command: `call` follows its name, `example` is a whole command. */
 export function formatUsage(
   { call, table, example, more = "" }: { call: string; table: OptionTable; example: string; more?: string },
 ): string {

@@ -14,10 +14,10 @@ import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 import { readLabels, writeLabels } from "./open_model.ts";
 
 const table = {
-  to: { kind: "text", choices: ["peft", "gguf", "mlx", "plain"], help: "The format" },
+  to: { kind: "text", choices: ["peft", "gguf", "mlx", "plain"], help: "The format to convert to" },
   out: { kind: "text", value: "PATH", help: "The folder, or for gguf the file, to write" },
   model: { kind: "text", value: "PATH", help: "The base; by default the one that the adapter names" },
-  initial: { kind: "text", value: "FOLDER", help: "To plain: the PiSSA adapter as it was at first" },
+  initial: { kind: "text", value: "FOLDER", help: "With --to plain: the PiSSA adapter before training" },
 } as const satisfies OptionTable;
 
 export const command: Command = {

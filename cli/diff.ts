@@ -13,8 +13,8 @@ import { columns } from "./columns.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 
 const table = {
-  model: { kind: "text", value: "PATH", help: "Of adapters in llama.cpp's or mlx-lm's format: their base" },
-  all: { kind: "switch", default: false, help: "List the tensors that are equal, too" },
+  model: { kind: "text", value: "PATH", help: "The base of adapters in llama.cpp's or mlx-lm's format" },
+  all: { kind: "switch", default: false, help: "Also list the tensors that are equal" },
 } as const satisfies OptionTable;
 
 export const command: Command = {

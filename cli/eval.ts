@@ -25,13 +25,13 @@ import {
 
 const table = {
   ...modelOptions,
-  adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  adapter: { kind: "text", value: "FOLDER", help: "An adapter; without --model, the base that it names is used" },
   anyBase: anyBaseOption,
   data: trainOptions.data,
   split: {
     kind: "text",
     choices: ["train", "valid", "test"],
-    help: "Which file of a folder; by default test, or where there is none valid",
+    help: "Which file of a folder; by default test, or valid if there is none",
   },
   batch: { ...trainOptions.batch, default: 8 },
   seq: trainOptions.seq,

@@ -18,27 +18,37 @@ import { isClassifier, modelOptions, openDeviceFor, outlineModelFor } from "./op
 
 const table = {
   ...modelOptions,
-  adapter: { kind: "text", value: "FOLDER", help: "An adapter; it names its base where no --model is given" },
+  adapter: { kind: "text", value: "FOLDER", help: "An adapter; without --model, the base that it names is used" },
   anyBase: anyBaseOption,
   system: { kind: "text", help: "The system message of a chat" },
-  chat: { kind: "switch", default: true, help: "Write the text as a chat where the model has a template for that" },
-  maxTokens: { kind: "whole", least: 1, default: 128, help: "The most tokens that are generated" },
+  chat: { kind: "switch", default: true, help: "Format the text as a chat if the model has a chat template" },
+  maxTokens: { kind: "whole", least: 1, default: 128, help: "The maximum number of tokens to generate" },
   temperature: {
     kind: "number",
     least: 0,
-    help: "Draw tokens, the more freely the higher; without it the most probable",
+    help: "Sample tokens, the more freely the higher; without it, take the most probable one",
   },
-  topK: { kind: "whole", least: 1, help: "Draw among so many of the most probable tokens" },
-  topP: { kind: "number", least: 0, most: 1, help: "Draw among the most probable tokens of this probability together" },
-  minP: { kind: "number", least: 0, most: 1, help: "Draw among tokens of this share of the highest probability" },
-  repetitionPenalty: { kind: "number", least: 0, help: "Divide the logits of tokens that occurred by this" },
-  seed: { kind: "whole", least: 0, most: 0xffffffff, default: 0, help: "Decides what is drawn" },
-  stop: { kind: "texts", help: "End before this text comes; may be given several times" },
+  topK: { kind: "whole", least: 1, help: "Sample from only this many of the most probable tokens" },
+  topP: {
+    kind: "number",
+    least: 0,
+    most: 1,
+    help: "Sample from the most probable tokens whose probabilities add up to this",
+  },
+  minP: {
+    kind: "number",
+    least: 0,
+    most: 1,
+    help: "Sample from tokens with at least this fraction of the highest probability",
+  },
+  repetitionPenalty: { kind: "number", least: 0, help: "Divide the logits of tokens that have occurred by this" },
+  seed: { kind: "whole", least: 0, most: 0xffffffff, default: 0, help: "Decides what is sampled" },
+  stop: { kind: "texts", help: "Stop before this text; may be given several times" },
   activations: {
     kind: "text",
     choices: activationTypes,
     default: "f32",
-    help: "What packed weights meet: int8 rounds activations to 8 bits as llama.cpp does, and is faster on the CPU",
+    help: "Activations for packed weights: int8 rounds them to 8 bits as llama.cpp does, and is faster on the CPU",
   },
 } as const satisfies OptionTable;
 

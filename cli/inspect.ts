@@ -19,9 +19,9 @@ import { type Command, formatUsage, readFlags, type Terminal, UsageError } from 
 import { nowhere, outlineAnyModel } from "./outline.ts";
 
 const table = {
-  targets: { kind: "list", value: "NAMES", help: "Of a model: what these target modules would match" },
-  r: { kind: "whole", least: 1, default: 8, help: "The rank that matches are counted with" },
-  model: { kind: "text", value: "PATH", help: "Of an adapter: whether it fits this model" },
+  targets: { kind: "list", value: "NAMES", help: "For a model: what these target modules would match" },
+  r: { kind: "whole", least: 1, default: 8, help: "The rank to count parameters with" },
+  model: { kind: "text", value: "PATH", help: "For an adapter: check whether it fits this model" },
 } as const satisfies OptionTable;
 
 export const command: Command = {

@@ -10,18 +10,18 @@ import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 
 const table = {
   ...adaptedOptions,
-  out: { kind: "text", value: "FOLDER", help: "Where the model is written" },
+  out: { kind: "text", value: "FOLDER", help: "The folder to write the model to" },
   dtype: {
     kind: "text",
     choices: ["f32", "f16", "bf16"],
-    help: "How the merged model is stored; by default as the base is, f32 for quantised ones",
+    help: "How the merged model is stored; by default like the base, or as f32 if that is quantised",
   },
-  shardBytes: { kind: "whole", least: 1, default: 2e9, help: "The most bytes of one file of weights" },
+  shardBytes: { kind: "whole", least: 1, default: 2e9, help: "The maximum size of a weights file, in bytes" },
   tied: {
     kind: "text",
     choices: ["split", "peft"],
     default: "split",
-    help: "An adapter on one use of a tied weight: give that use its own weight, or change both as PEFT does",
+    help: "For an adapter on one use of a tied weight: give that use its own weight, or change both uses as PEFT does",
   },
 } as const satisfies OptionTable;
 

@@ -1,4 +1,4 @@
-/** The rows that a verb reads. */
+/** The rows that a command reads. */
 import { DataError } from "../core/errors.ts";
 import { countOf, formatCount } from "../core/host/format.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";

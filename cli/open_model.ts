@@ -1,4 +1,4 @@
-/** The device and the model that a verb works on. */
+/** The device and the model that a command works on. */
 import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
@@ -15,7 +15,7 @@ import type { Given, OptionTable } from "../train/options/option_table.ts";
 import { downloadProgress } from "./download.ts";
 import type { Terminal } from "./command.ts";
 
-/** The options of every verb that loads a model. */
+/** The options of every command that loads a model. */
 export const modelOptions = {
   model: trainOptions.model,
   device: trainOptions.device,
@@ -46,7 +46,7 @@ export async function openDeviceFor(
   return opened;
 }
 
-/** How the model is opened that a verb names. */
+/** How the model is opened that a command names. */
 export interface OpenModelOptions {
   readonly device: OpenedDevice;
   /** The labels of the rows, for a classifier: those of a new head where the model has none. */

@@ -10,8 +10,8 @@ import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
 export const reportFile = "report.html";
 
 const table = {
-  out: { kind: "text", value: "FILE", help: `Where the page goes; by default ${reportFile} beside the metrics` },
-  title: { kind: "text", help: "What stands at the top; by default the model" },
+  out: { kind: "text", value: "FILE", help: `Where to write the page; by default ${reportFile} next to the metrics` },
+  title: { kind: "text", help: "The title; by default the model" },
 } as const satisfies OptionTable;
 
 export const command: Command = {
@@ -23,7 +23,7 @@ export const command: Command = {
     example: "lowrank report out/letters",
     more: `FOLDER is the --out of train, or a ${metricsFile} by itself. Train writes the page too, at its end.`,
   }),
-  // deno-lint-ignore require-await -- a verb's interface
+  // deno-lint-ignore require-await -- a command's interface
   run: async (args, terminal) => {
     const { options: { out, title }, rest: [place] } = readFlags(args, table, 1);
     if (place === undefined) throw new UsageError("no run is named: give its folder");

@@ -49,14 +49,18 @@ const ownOptions = {
   config: {
     kind: "text",
     value: "FILE",
-    help: "Options from a YAML file: key: value, keys as here; flags override it",
+    help: "Read options from a YAML file with the same keys; flags override it",
   },
   resume: {
     kind: "switch",
     default: false,
-    help: "Go on from the newest checkpoint in the output folder, with the options kept there",
+    help: "Continue from the newest checkpoint in the output folder, with the options stored there",
   },
-  dryRun: { kind: "switch", default: false, help: "Say what would be trained and how much memory it takes, and end" },
+  dryRun: {
+    kind: "switch",
+    default: false,
+    help: "Show what would be trained and how much memory it takes, then exit",
+  },
   overwrite: { kind: "switch", default: false, help: "Start over even if the output folder holds a run" },
 } as const satisfies OptionTable;
 

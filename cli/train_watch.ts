@@ -107,7 +107,7 @@ export async function tryReport(metrics: string, page: string, terminal: Termina
     writeReport(metrics, page);
     terminal.print(`report    ${page}`);
   } catch (error) {
-    // The run is over and saved, and does not fail for its report: the verb tells all of what went wrong.
+    // The run is over and saved, and does not fail for its report: the command tells all of what went wrong.
     const what = error instanceof LowrankError ? error.message : `${(error as Error).message.split("\n")[0]}.`;
     terminal.warn(`The report is not written: ${what} lowrank report ${metrics} writes it.`);
   }

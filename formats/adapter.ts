@@ -174,7 +174,7 @@ export function checkWritable(folder: string): void {
 
 /** How an adapter is loaded. */
 export interface LoadAdapterOptions {
-  /** Take a base other than the one that the adapter was trained on. */
+  /** Allow a base other than the one that the adapter was trained on. */
   readonly anyBase?: boolean;
   /** The model's weights are already what the adapter's start (PiSSA's, OLoRA's, …) left of them, so that it belongs to them. */
   readonly residual?: boolean;

@@ -26,7 +26,7 @@ export interface LoraOptions<P = unknown> {
   readonly dropout?: number;
   /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
   readonly rslora?: boolean;
-  /** Train the length of each output's weights apart from their direction. Source: Liu et al. 2024, "DoRA", section 4. */
+  /** Train the magnitude of each output's weights separately from their direction (DoRA). Source: Liu et al. 2024, "DoRA", section 4. */
   readonly dora?: boolean;
   /** Other ranks for some modules: regular expressions for the end of the path, the first that matches counts. */
   readonly rankPattern?: Readonly<Record<string, number>>;

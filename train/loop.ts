@@ -30,11 +30,11 @@ export interface TrainOptions {
   readonly lr: number;
   /** Default `linear`. */
   readonly schedule?: ScheduleName;
-  /** Steps in which the learning rate rises from 0. Default 0. */
+  /** Steps over which the learning rate rises from 0. Default 0. */
   readonly warmup?: number;
   /** The most that the gradients' global norm may be; null for no limit. Default 1. */
   readonly clip?: number | null;
-  /** Batches whose gradients are added up for one update. Default 1. */
+  /** Batches whose gradients are accumulated for one update. Default 1. */
   readonly accumulate?: number;
   /** Divide by the labelled tokens of all of a step's batches (`tokens`, default), or average the batches' means (`micro`). */
   readonly normalise?: "tokens" | "micro";

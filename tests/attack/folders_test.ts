@@ -11,13 +11,13 @@ const text = (path: string) => Deno.readTextFileSync(path);
 
 Deno.test({ name: "writers of one folder at once leave one of their results, whole", ignore }, async (t) => {
   await using place = await attackFolder();
-  const verbs: [string, string[], string][] = [
+  const commands: [string, string[], string][] = [
     ["merge", merge, "merged"],
     ["peft", convert("peft", "peft"), "peft"],
     ["mlx", convert("mlx", "mlx"), "mlx"],
     ["gguf", convert("gguf", "a.gguf"), "a.gguf"],
   ];
-  for (const [name, args, out] of verbs) {
+  for (const [name, args, out] of commands) {
     await t.step(name, async () => {
       const all = await Promise.all([args, args, args].map((one) => place.lowrank(one)));
       assertEquals(all.map(({ code, err }) => [code, err.includes("error")]), all.map(() => [0, false]));
@@ -83,12 +83,12 @@ Deno.test(
 
 Deno.test({ name: "no output is written through a link that lay in its folder", ignore }, async (t) => {
   await using place = await attackFolder();
-  const verbs: Record<string, string[]> = {
+  const commands: Record<string, string[]> = {
     train: trainArgs("out", "--steps", "2"),
     merge: [...merge, "--out", "out"],
   };
-  verbs.peft = convert("peft", "out");
-  verbs.mlx = convert("mlx", "out");
+  commands.peft = convert("peft", "out");
+  commands.mlx = convert("mlx", "out");
   const names = [
     "config.yaml",
     "metrics.jsonl",
@@ -100,16 +100,18 @@ Deno.test({ name: "no output is written through a link that lay in its folder", 
   ];
   names.push("adapter_model.safetensors", "adapters.safetensors", "model.safetensors", "tokenizer.json", ".new");
   names.push("adapter_config.json.new", "adapter_model.safetensors.new", "config.json.part", "labels.json");
-  for (const [verb, args] of Object.entries(verbs)) {
+  for (const [command, args] of Object.entries(commands)) {
     for (const chosen of [names, ["checkpoints"], ["metrics.jsonl"]]) {
-      await t.step(`${verb}: ${chosen.length === 1 ? chosen[0] : "every name"}`, async () => {
+      await t.step(`${command}: ${chosen.length === 1 ? chosen[0] : "every name"}`, async () => {
         for (const path of ["out", "theirs"]) {
           if (pathKind(place.at(path))) Deno.removeSync(place.at(path), { recursive: true });
         }
         for (const path of ["out", "theirs"]) Deno.mkdirSync(place.at(path));
         for (const name of chosen) {
-          // Of formats that the verb would refuse to mix, none is there.
-          if (verb === "mlx" ? name.startsWith("adapter_model.safetensors") : name === "adapters.safetensors") continue;
+          // Of formats that the command would refuse to mix, none is there.
+          if (command === "mlx" ? name.startsWith("adapter_model.safetensors") : name === "adapters.safetensors") {
+            continue;
+          }
           Deno.writeTextFileSync(place.at(`theirs/${name}`), "theirs");
           linkTo(place.at(`theirs/${name}`), place.at(`out/${name}`));
         }
@@ -149,14 +151,14 @@ Deno.test({ name: "an adapter has nothing fetched by the base that it names", ig
     await t.step(JSON.stringify(base), async () => {
       const wanted = { ...config, base_model_name_or_path: base };
       Deno.writeTextFileSync(place.at("adapter/adapter_config.json"), JSON.stringify(wanted));
-      const verbs = [["generate", "--adapter", "adapter", "hi"], [
+      const commands = [["generate", "--adapter", "adapter", "hi"], [
         "eval",
         "--adapter",
         "adapter",
         "--data",
         "rows.jsonl",
       ]];
-      for (const args of [...verbs, ["verify", "adapter"]]) {
+      for (const args of [...commands, ["verify", "adapter"]]) {
         const { code, err } = await place.lowrank(args, { permissions: ["--allow-net=127.0.0.1", "--allow-env"] });
         assertEquals(code, 1, err);
         assertStringIncludes(err, "as its base, which is neither a path nor a name on the hub");

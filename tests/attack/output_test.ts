@@ -7,8 +7,8 @@ import { attackFolder, isInstalled, trainArgs } from "./command.ts";
 const ignore = Deno.build.os !== "linux";
 const full = "error: the result can't be written to standard output: the disk is full; make room.";
 
-/** Verbs whose standard output is what was asked for; what they leave behind all the same. */
-const verbs: [string, string[], string?][] = [
+/** Commands whose standard output is what was asked for; what they leave behind all the same. */
+const commands: [string, string[], string?][] = [
   ["train", trainArgs("run", "--steps", "3"), "run/adapter_model.safetensors"],
   ["train --json", trainArgs("run", "--steps", "3", "--overwrite", "--json"), "run/adapter_model.safetensors"],
   ["train --dry-run", trainArgs("dry", "--dry-run")],
@@ -30,7 +30,7 @@ Deno.test(
   { name: "standard output that takes nothing ends in one sentence, after the work is done", ignore },
   async (t) => {
     await using place = await attackFolder();
-    for (const [name, args, made] of verbs) {
+    for (const [name, args, made] of commands) {
       await t.step(name, async () => {
         const { code, err } = await place.lowrank(args, { redirect: "> /dev/full" });
         assertStringIncludes(err, full);
@@ -43,7 +43,7 @@ Deno.test(
 
 Deno.test({ name: "standard error that takes nothing changes nothing", ignore }, async (t) => {
   await using place = await attackFolder();
-  for (const [name, args, made] of verbs.filter(([name]) => /^(train|generate|inspect)/.test(name))) {
+  for (const [name, args, made] of commands.filter(([name]) => /^(train|generate|inspect)/.test(name))) {
     await t.step(name, async () => {
       const { code } = await place.lowrank(args, { redirect: "2> /dev/full" });
       assertEquals(code, 0);

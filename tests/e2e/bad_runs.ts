@@ -7,22 +7,21 @@ const cliTrain = ["lowrank", "train", ...onModel, "--device", "cpu"];
 /** Mistakes on the command line of `lowrank`. */
 export const commandLine = [
   {
-    name: "No verb",
+    name: "No command",
     args: ["lowrank"],
-    sentence: "error: no verb is given…Usage: lowrank VERB",
+    sentence: "error: no command is given…Usage: lowrank COMMAND",
     code: 2,
   },
   {
-    name: "An unknown verb",
+    name: "An unknown command",
     args: ["lowrank", "tran"],
-    sentence: "error: there is no verb tran; did you mean train?\nlowrank --help shows what is known",
+    sentence: "error: there is no command tran; did you mean train?\nsee lowrank --help",
     code: 2,
   },
   {
-    name: "An unknown option of a verb",
+    name: "An unknown option of a command",
     args: ["lowrank", "train", "--mask-promt"],
-    sentence:
-      "error: there is no option --mask-promt; did you mean --mask-prompt?\nlowrank train --help shows what is known",
+    sentence: "error: there is no option --mask-promt; did you mean --mask-prompt?\nsee lowrank train --help",
     code: 2,
   },
   {

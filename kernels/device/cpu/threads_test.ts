@@ -39,7 +39,7 @@ Deno.test("a worker that takes work and dies is given up, and the device compute
   const f = jit((x: Value) => add(x, 1));
   const held = device.memory.current;
   const thief = await startThief(memory.memory);
-  assertThrows(() => f(x), DeviceError, "a worker thread did not come back");
+  assertThrows(() => f(x), DeviceError, "a worker thread did not return");
   await thief.terminate();
   assertEquals([device.threads, /, 1 thread[;)]/.test(device.description)], [1, true]);
   assertEquals(device.memory.current, held);

@@ -118,7 +118,7 @@ export const ggufKeys: readonly GgufKey[] = [
   honoured("tokenizer.ggml.add_eos_token", "whether a text ends with that", "false"),
   honoured("tokenizer.ggml.add_space_prefix", "whether `llama` puts a space before a text", "true"),
   none("tokenizer.ggml.add_sep_token", "a separator between two texts", "these models read one"),
-  none("tokenizer.ggml.*_token_id", "of masks, separators, classes, filling in the middle", "no verb needs one"),
+  none("tokenizer.ggml.*_token_id", "of masks, separators, classes, filling in the middle", "no command needs one"),
   none("tokenizer.ggml.remove_extra_whitespaces", "of kind `t5`", "as in llama.cpp"),
   none("tokenizer.ggml.precompiled_charsmap", "of kind `t5`", "as in llama.cpp"),
   none("tokenizer.ggml.normalizer.*", "of kind `bert`", "as in llama.cpp"),

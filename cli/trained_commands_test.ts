@@ -1,4 +1,4 @@
-/** Every verb on every kind of adapter that is trained here: a table of both. */
+/** Every command on every kind of adapter that is trained here: a table of both. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
@@ -63,7 +63,7 @@ const kinds: Record<string, Kind> = {
 };
 
 for (const [name, { model: base_, options, labels, reads }] of Object.entries(kinds)) {
-  Deno.test(`every verb knows ${name}`, async () => {
+  Deno.test(`every command knows ${name}`, async () => {
     const folder = await Deno.makeTempDir();
     const path = base(base_), adapter = `${folder}/adapter`, cpu = ["--device", "cpu", "--threads", "1"];
     try {

@@ -1,4 +1,4 @@
-/** The verbs on adapters and models as files, on the golden ones. */
+/** The commands on adapters and models as files, on the golden ones. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { FileError } from "../core/errors.ts";
 import { readAdapter } from "../formats/peft/files.ts";
@@ -13,7 +13,7 @@ import { command as verify } from "./verify.ts";
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const cpu = ["--device", "cpu", "--threads", "1"];
 
-/** Runs a verb; what it printed, its object, and what it warned of. */
+/** Runs a command; what it printed, its object, and what it warned of. */
 async function run(command: Command, ...args: string[]): Promise<{ text: string; result: any; warnings: string[] }> {
   const found = { text: "", result: null as any, warnings: [] as string[] };
   const terminal: Terminal = {
