@@ -50,7 +50,7 @@ async function fetchBytes(url: string, most: number): Promise<Uint8Array | null>
   for await (const part of bodyOf(response, patience)) {
     if ((size += part.length) > most) {
       throw new FileError(
-        `${url} is more than ${most} bytes: it is not the file it is named as, or too large to fetch.`,
+        `${url} is more than ${most} bytes: it is not what its name says, or too large to fetch.`,
       );
     }
     parts.push(part as Uint8Array<ArrayBuffer>);
