@@ -155,7 +155,7 @@ export function linkFile(repository: string, hash: string, snapshot: string, fil
   const aside = `${folder}/${temporaryName()}`;
   explained(path, "written", () => Deno.mkdirSync(folder, { recursive: true }));
   const ways = [
-    () => Deno.symlinkSync(`${"../../".repeat(file.split("/").length + 1)}blobs/${hash}`, aside),
+    () => Deno.symlinkSync(`${"../".repeat(file.split("/").length + 1)}blobs/${hash}`, aside),
     () => Deno.linkSync(blob, aside),
   ];
   try {
