@@ -51,7 +51,9 @@ export class Context {
   launch(given: Body | Launch): void {
     for (const body of withoutEmptyAxes(given)) {
       const launch = "kernel" in body ? body : launchOf(body);
-      for (const each of splitLongRow(this, launch) ?? [launch]) this.#add(each);
+      for (const each of splitLongRow(launch, (dtype, size) => this.newBuffer(dtype, size)) ?? [launch]) {
+        this.#add(each);
+      }
     }
   }
 

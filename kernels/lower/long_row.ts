@@ -1,9 +1,10 @@
 /** One very long row is reduced in two stages: many parts of it side by side, and then the parts' results. */
 import { sizeOf } from "../../core/aval.ts";
+import type { DType } from "../../core/dtype.ts";
 import { type Expr, Rewriter, walk } from "../ir/expr.ts";
 import type { RowKernel } from "../ir/kernel.ts";
 import type { Launch } from "./body.ts";
-import type { Context } from "./context.ts";
+import type { Buffer } from "./repr.ts";
 
 /** Rows up to which there are too few to keep a device busy, elements from which on a row is long, and most parts of it. */
 const [fewRows, longRow, maxParts] = [16, 2 ** 15, 256];
@@ -14,7 +15,10 @@ const minPart = 1024;
  * The two launches that a reduction of few long rows is made of, or null where it is to stay one: where there are many rows,
  * the row does not part evenly, or the value depends on the column's number.
  */
-export function splitLongRow(ctx: Context, { kernel, buffers }: Launch): readonly Launch[] | null {
+export function splitLongRow(
+  { kernel, buffers }: Launch,
+  newBuffer: (dtype: DType, size: number) => Buffer,
+): readonly Launch[] | null {
   if (kernel.kind !== "row" || kernel.phases.length !== 2) return null;
   const [reduce, once] = kernel.phases;
   if (reduce.kind !== "reduce" || once.kind !== "once" || (reduce.op !== "sum" && reduce.op !== "max")) return null;
@@ -22,7 +26,7 @@ export function splitLongRow(ctx: Context, { kernel, buffers }: Launch): readonl
   const value = parts > 1 && withParts(reduce.value, kernel.rows.length, kernel.cols / parts);
   if (!value || value.type === "bool" || once.stores.length !== 1) return null;
   const [store] = once.stores;
-  const partial = ctx.newBuffer(value.type, sizeOf(kernel.rows) * parts);
+  const partial = newBuffer(value.type, sizeOf(kernel.rows) * parts);
   const operand = (access: "read" | "write") => ({ dtype: value.type, size: partial.size, access }) as const;
   const inner = kernel.rows.map((_, i) => parts * sizeOf(kernel.rows.slice(i + 1)));
   const result: Expr = { kind: "result", type: value.type, phase: 0 };

@@ -1,8 +1,7 @@
 /** How the sources import each other: in one direction, without cycles, and nothing of the examples. */
 import { assert, assertEquals } from "@std/assert";
 import { dirname, join } from "node:path/posix";
-
-const root = new URL("../../", import.meta.url);
+import { filesUnder, textOf } from "../sources.ts";
 
 /** What each folder may import besides itself. An entry (`mod.ts`, `train/mod.ts`) gathers what it exports from all of them. */
 const folders: Record<string, readonly string[]> = {
@@ -21,19 +20,11 @@ const entries = ["mod.ts", "train/mod.ts", "testing/mod.ts", "cli.ts"];
 /** The longest that a file may be. */
 const mostLines = 400;
 
-function* filesUnder(folder: string): Generator<string> {
-  for (const { name, isDirectory } of Deno.readDirSync(new URL(folder, root))) {
-    if (isDirectory) yield* filesUnder(`${folder}${name}/`);
-    else if (name.endsWith(".ts")) yield `${folder}${name}`;
-  }
-}
-
 const files = [...Object.keys(folders).flatMap((folder) => [...filesUnder(`${folder}/`)]), "mod.ts", "cli.ts"];
 const sources = files.filter((file) => !file.endsWith("_test.ts"));
-const text = (file: string) => Deno.readTextFileSync(new URL(file, root));
 const imports = new Map(sources.map((file) => [
   file,
-  [...text(file).matchAll(/(?:\bfrom|\bimport\(?)\s*"(\.{1,2}\/[^"]+\.ts)"/g)].map(([, path]) =>
+  [...textOf(file).matchAll(/(?:\bfrom|\bimport\(?)\s*"(\.{1,2}\/[^"]+\.ts)"/g)].map(([, path]) =>
     join(dirname(file), path)
   ),
 ]));
@@ -65,6 +56,8 @@ Deno.test("no file imports itself, by way of others either", () => {
 });
 
 Deno.test(`no file has more than ${mostLines} lines`, () => {
-  const long = files.map((file) => [file, text(file).split("\n").length - 1] as const).filter(([, n]) => n > mostLines);
+  const long = files.map((file) => [file, textOf(file).split("\n").length - 1] as const).filter(([, n]) =>
+    n > mostLines
+  );
   assertEquals(long, []);
 });

@@ -1,14 +1,14 @@
 /** A model is a function and a tree of weights: LoRA knows none by name. */
 import { assertEquals, assertMatch } from "@std/assert";
+import { filesUnder, textOf } from "../sources.ts";
 
 Deno.test("no code in lora/ names a model, or a module of one", () => {
   // What PEFT's "all-linear" leaves out is a rule of PEFT's about names of heads, whatever the model.
   const names = /gpt|llama|bert|mistral|qwen|c_attn|c_proj|c_fc|_proj\b|wte|embed_tokens/i;
-  for (const { name } of Deno.readDirSync("lora")) {
-    if (name.endsWith("_test.ts")) continue;
-    const code = Deno.readTextFileSync(`lora/${name}`).replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
-    assertEquals(code.split("\n").filter((line) => names.test(line)), [], `lora/${name}`);
-    assertEquals(code.match(/from "\.\.\/(?!core\/).*"/g), null, `lora/${name} imports from core alone`);
+  for (const file of filesUnder("lora/")) {
+    if (file.endsWith("_test.ts")) continue;
+    const code = textOf(file).replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
+    assertEquals(code.split("\n").filter((line) => names.test(line)), [], file);
   }
 });
 
