@@ -13,7 +13,7 @@ import { reportFile } from "./report.ts";
 import { tryReport } from "./train_watch.ts";
 
 /**
- * Refuses to begin in the folder of a run, and to go on where there is none.
+ * Refuses to start in the folder of a run, and to resume where there is none.
  *
  * @throws {OptionError} naming the checkpoint that is there
  * @throws {FileError} where there is none to resume from

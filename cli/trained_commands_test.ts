@@ -33,7 +33,7 @@ async function run(command: Command, ...args: string[]): Promise<any> {
 interface Kind {
   readonly model: string;
   readonly options: Record<string, unknown>;
-  /** The classes of a head that is made anew. */
+  /** The classes of a new head. */
   readonly labels?: readonly string[];
   /** Whether it is a classifier's, which continues no text. */
   readonly reads?: true;

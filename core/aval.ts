@@ -1,7 +1,7 @@
 import { byteSize, type DType } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 
-/** What is known of a value before it is computed: its shape and dtype. Printed as `f32[2,3]`. */
+/** What is known about a value before it is computed: its shape and dtype. Printed as `f32[2,3]`. */
 export interface Aval {
   /** Sizes, outermost first; empty for a scalar. */
   readonly shape: readonly number[];

@@ -3,7 +3,7 @@ import { isPacked, packedLayout, type PackedType } from "./packed/blocks.ts";
 
 /**
  * Element types. `bool` is stored as a u32 (0 or 1); `f16` and `bf16` are storage types: arithmetic is f32. So are the
- * packed ones, of which nothing is computed but by way of `dequantize`.
+ * packed ones, which are only computed with through `dequantize`.
  */
 export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "bool" | PackedType;
 

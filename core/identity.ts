@@ -1,4 +1,4 @@
-/** What tells one thing from another in a key: its contents where it is plain data, else that it is this very object. */
+/** What distinguishes things in a key: contents for plain data, identity for everything else. */
 
 /** Numbers for objects, functions and symbols, for as long as they live. */
 export class Identities {

@@ -45,7 +45,7 @@ export interface TokenInputs {
    * sees none before its own.
    */
   readonly documentStart?: Operand;
-  /** i32[B,T], which of a pair of texts each token belongs to, for models that tell them apart (BERT). 0 by default. */
+  /** i32[B,T], which of a pair of texts each token belongs to, for models that distinguish them (BERT). 0 by default. */
   readonly tokenTypeIds?: Operand;
   /** i32[B,T], -100 where no token is to be predicted. Ignored by `apply`; it belongs to the loss. */
   readonly labels?: Operand;
@@ -106,7 +106,7 @@ export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> 
   embed(params: P, inputs: TokenInputs): Value;
 }
 
-/** A model that tells which of some labels a text has: logits f32[B,labels]. */
+/** A model that classifies texts: logits f32[B,labels]. */
 export interface ClassifierModel<P = unknown> extends Model<P, TokenInputs, Value> {
   /** The file format's name of the architecture. */
   readonly architecture: string;

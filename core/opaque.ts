@@ -1,9 +1,9 @@
-/** What JavaScript gets when it asks an array for what it does not have: a sentence, and not NaN, undefined or a text. */
+/** Arrays throw a sentence when JavaScript asks them for contents, instead of giving NaN, undefined or a string. */
 import { LowrankError } from "./errors.ts";
 
 const asks = "was asked by JavaScript for";
 
-/** What looking up a property of this name asks for, or null where it asks for nothing that an array could be thought to have. */
+/** What a lookup of this property asks for, or null where an array could not be expected to have it. */
 function asked(key: string | symbol): { readonly what: string; readonly parts: boolean } | null {
   if (key === Symbol.toPrimitive) {
     return { what: "a number or a text, as +, <, a loop's end, an index or a template does", parts: false };

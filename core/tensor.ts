@@ -23,7 +23,7 @@ export interface TensorHome {
   readonly kind?: string;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
-  /** Memory of at least so many bytes. */
+  /** Memory of at least this many bytes. */
   allocate(bytes: number): unknown;
   /** Copies host data into the start of it. */
   write(buffer: any, data: HostArray): void;

@@ -40,7 +40,7 @@ Deno.test("a beginning of the answer that the text does not have, as of thoughts
   assertEquals(learned({ messages: turns.slice(0, 2) }, bytes(thinking)), "yo;");
 });
 
-Deno.test("a template that writes earlier messages anew is refused, where that hides the answer", () => {
+Deno.test("a template that rewrites earlier messages is refused if that hides the answer", () => {
   const counting = `{{ messages | length }}${plain}`;
   assertThrows(() => learned({ messages: turns }, bytes(counting)), DataError, "can't be separated from the prompt");
 });

@@ -72,7 +72,7 @@ function classOf(label: string, classes: readonly string[]): number {
   const isNumber = (name: string) => /^\d+$/.test(name);
   if (isNumber(label) && Number(label) < classes.length && !classes.some(isNumber)) return Number(label);
   throw new DataError(
-    `the label ${JSON.stringify(label)} is none of the model's classes ${
+    `the label ${JSON.stringify(label)} is not one of the model's classes ${
       classes.join(", ")
     }: give one of these, or its ` +
       `number from 0 to ${classes.length - 1}.`,

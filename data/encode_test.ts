@@ -52,7 +52,7 @@ Deno.test("a classifier's rows have one label each", () => {
   assertThrows(
     () => encodeRow({ text: "ab", label: "eggs" }, bytewise, { classes: ["ham", "spam"] }),
     DataError,
-    'the label "eggs" is none of the model\'s classes ham, spam',
+    'the label "eggs" is not one of the model\'s classes ham, spam',
   );
 });
 

@@ -206,7 +206,7 @@ Deno.test("labels become classes, in one order for all files", () => {
   assertThrows(
     () => load("valid.jsonl", '{"text":"a","label":"eggs"}', all, { classes: ["ham", "spam"] }),
     DataError,
-    'line 1: the label "eggs" is none of the model\'s classes ham, spam: give one of these, or its number from 0 to 1.',
+    'line 1: the label "eggs" is not one of the model\'s classes ham, spam: give one of these, or its number from 0 to 1.',
   );
   load("valid.jsonl", '{"text":"a","label":"1"}\n{"text":"b","label":0}', (data) => {
     assertEquals(all(data).map((row) => row!.label), [1, 0]);
@@ -214,7 +214,7 @@ Deno.test("labels become classes, in one order for all files", () => {
   assertThrows(
     () => load("valid.jsonl", '{"text":"a","label":1}', all, { classes: ["0", "7"] }),
     DataError,
-    'the label "1" is none of the model\'s classes 0, 7',
+    'the label "1" is not one of the model\'s classes 0, 7',
   );
 });
 

@@ -56,7 +56,7 @@ export interface FittedModule {
 /** An adapter's modules under a model's paths. */
 export interface FittedAdapter {
   readonly modules: ReadonlyMap<string, FittedModule>;
-  /** Tensors of modules that the model has not. */
+  /** Tensors of modules that the model does not have. */
   readonly unexpected: readonly string[];
   /** Modules that the configuration names and the file has nothing for, as the file would spell them. */
   readonly missing: readonly string[];

@@ -23,7 +23,7 @@ export interface ScaledPair {
 }
 
 /**
- * The pairs of an adapter, for a format that can say no more than pairs (and magnitudes, where `magnitudes` is true). The
+ * The pairs of an adapter, for a format that can express only pairs (and magnitudes, where `magnitudes` is true). The
  * copy of an embedding that PEFT puts beside its adapter is no part of the change and is left out.
  *
  * @throws {FileError} that names the keys which that format has no place for, or halves of pairs

@@ -41,7 +41,7 @@ const classPrefix: Readonly<Record<string, string>> = { gpt2: "transformer." };
  * are [r, in] and [out, r] in both.
  *
  * @param config the base model's configuration
- * @throws {FileError} for what the format can't say, a module that the base has not, or values that are not finite
+ * @throws {FileError} for what the format can't express, a module that the base does not have, or values that are not finite
  */
 export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: ModelConfig): void {
   const pairs = scaledPairs(adapter, { format: "llama.cpp's adapter format", magnitudes: false });

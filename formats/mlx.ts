@@ -45,7 +45,7 @@ export function isMlxAdapter(folder: string): boolean {
  * most modules, and what another needs more or less goes into its b.
  *
  * @param config the base model's configuration
- * @throws {FileError} for what the format can't say, or values that are not finite
+ * @throws {FileError} for what the format can't express, or values that are not finite
  */
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
   if (!Object.hasOwn(layersOf, config.modelType)) {

@@ -59,7 +59,7 @@ export const refusedInits: Readonly<Record<string, string>> = {
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /**
- * What types can't say to a program that is not compiled: an option that there is none of, or that PEFT has and is not
+ * What types can't say to a program that is not compiled: an unknown option, or one of PEFT's that is not
  * built.
  *
  * @throws {OptionError} that names it, and the option that is meant

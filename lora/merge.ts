@@ -90,7 +90,7 @@ export function mergeInto<P>(frozen: P, actives: readonly Active[], split: boole
   return merged as P;
 }
 
-/** What of the base is not to be had from merged weights again. */
+/** What of the base can't be recovered from merged weights. */
 export function overwrittenBy<P>(
   { plan: { adapted, edits }, trainable, adapterWeight }: Active,
   frozen: P,

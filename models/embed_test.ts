@@ -22,7 +22,7 @@ Deno.test("texts in batches of like length are embedded as each alone, in the or
   assertEquals(await alone(model.params, []), []);
 });
 
-Deno.test("a text that is longer than the context, and a batch that is none, are refused", async () => {
+Deno.test("a text that is longer than the context, and an invalid batch, are refused", async () => {
   const long = Array(41).fill(5);
   const sentence = "the sequence has 41 tokens, and the model's context is 40";
   await assertRejects(() => embedder(model, runtime)(model.params, [[5], long]), DataError, sentence);

@@ -105,7 +105,7 @@ export function ignoreHangup(): void {
   if (isNohup()) Deno.addSignalListener("SIGHUP", () => {});
 }
 
-/** Milliseconds in which a second Ctrl-C is the first one, come by way of another process. */
+/** Milliseconds in which a second Ctrl-C is the first one, forwarded by another process. */
 const echo = 250;
 
 /**

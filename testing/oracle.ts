@@ -85,7 +85,7 @@ export function evaluateOracle(
 
 /**
  * The graph's outputs, each with Σ|terms|: through sums, products and moves the magnitudes are carried along, so that a
- * chain of products bounds its own rounding; any other operation starts anew from |value|.
+ * chain of products bounds its own rounding; any other operation starts again from |value|.
  */
 export function evaluateTerms(
   graph: Graph,

@@ -216,7 +216,7 @@ type TermRule = (
 ) => Float64Array[];
 const moved = (rule: Rule): TermRule => (_, terms, params, outs) => rule(terms, params, outs);
 
-/** How Σ|terms| passes through the operations that add, multiply or move; the rest start anew. */
+/** How Σ|terms| passes through the operations that add, multiply or move; the rest start again. */
 export const termRules: Record<string, TermRule> = {
   neg: moved(same),
   abs: moved(same),

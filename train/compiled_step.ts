@@ -53,7 +53,7 @@ export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<Compile
   return { whole: makeStep(loss, update), first, more, finish };
 }
 
-/** Compiles the step of a trainee, anew for each length that batches have. The state is donated. */
+/** Compiles the step of a trainee, once for each length that batches have. The state is donated. */
 export function compileStep<P, F>(
   trainee: Trainee<P, F>,
   { optimiser, clip, normalise, accumulate }: CompiledStepOptions,

@@ -1,10 +1,10 @@
 /**
- * Standard output and standard error. A terminal that was closed, a reader that ended and a full disk are no reason for work
+ * Standard output and standard error. A closed terminal, a reader that has ended or a full disk is no reason for work
  * to end: nothing here throws.
  */
 import { explainOsError } from "./os_error.ts";
 
-/** Where a program speaks. */
+/** Where a program writes its output. */
 export interface Output {
   /** Writes a line to standard output. */
   print(line: string): void;

@@ -1,7 +1,7 @@
 import { type BatchRule, newInput, type Primitive, type Value, type VjpRule } from "./graph.ts";
 import type { Lowering } from "./lowering.ts";
 
-/** What a composite says of itself; every rule it leaves out is derived from its definition. */
+/** What defines a composite; rules that it leaves out are derived from its definition. */
 export interface CompositeSpec<P> {
   readonly name: string;
   /** Its meaning, in primitives: the oracle of its kernels and the default of every rule. */

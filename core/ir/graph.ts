@@ -24,7 +24,7 @@ export type BatchRule<P> = (rule: {
   readonly size: number;
 }) => Value[];
 
-/** Everything that is known of one operation. All rules are required, so that a forgotten one does not compile. */
+/** Everything that is known about one operation. All rules are required, so that a missing one does not compile. */
 export interface Primitive<P = any> {
   /** What graphs print, unique in the registry. */
   readonly name: string;

@@ -97,7 +97,7 @@ export interface CausalLossOptions {
   readonly chunk?: number;
   /**
    * i32[N], the places b·T + t to compute head and loss at, each once: every place with a label to predict must be among them.
-   * By default all of them, the unlabelled in vain.
+   * By default all of them, including unlabelled ones.
    */
   readonly places?: Operand;
 }
@@ -131,7 +131,7 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
 }
 
 /**
- * The loss of telling one label of each text: logits f32[B,labels], labels i32[B] (-100 where a text has none), to f32[]: the
+ * The loss of classifying each text: logits f32[B,labels], labels i32[B] (-100 where a text has none), to f32[]: the
  * mean over the labelled rows, or what `reduction` says. Where no row is labelled the mean is 0, not NaN.
  *
  * @throws {ShapeError} when the sizes do not fit

@@ -30,7 +30,7 @@ function constantFor(name: string, value: number | boolean, dtype: DType): Value
 /**
  * An operand as a value; a number as a constant of `dtype`, for an operation that `name` says.
  *
- * @throws {ShapeError} when it is none, or a number that the dtype has not
+ * @throws {ShapeError} when it is not an operand, or a number that the dtype can't represent
  */
 export function asValue(x: Operand, dtype: DType = "f32", name: string = "make a constant"): Value {
   if (typeof x === "number") return constantFor(name, x, dtype);

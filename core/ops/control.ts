@@ -29,7 +29,7 @@ export const barrierPrim: Primitive<{ count: number }> = {
   lowering: { kind: "alias" },
 };
 
-/** `values`, not to be had before `after` is. */
+/** `values`, not available before `after` is. */
 export function barrier(values: readonly Value[], after: readonly Value[]): Value[] {
   return [...bind(barrierPrim, [...values, ...after], { count: values.length })];
 }

@@ -23,7 +23,7 @@ function requireElements(name: string, x: Aval, axes: readonly number[]): void {
   const empty = axes.find((a) => x.shape[a] === 0);
   if (empty === undefined) return;
   throw new ShapeError(
-    `Cannot ${name} ${formatAval(x)} over axis ${empty}: it has no elements, and of none there is none`,
+    `Cannot ${name} ${formatAval(x)} over axis ${empty}: it has no elements`,
   );
 }
 

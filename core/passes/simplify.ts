@@ -26,7 +26,7 @@ export function simplify(graph: Graph): Graph {
     const key = `${node.prim.name} ${exactText(node.params, ids)} ${inputs.map((v) => ids.of(v))}`;
     const found = known.get(key);
     if (found) return found;
-    // Every node is made anew, changed or not: that keeps the order of creation, which is the order things are run in.
+    // Every node is built again, changed or not: that keeps the order of creation, which is the order things are run in.
     const outs = node.prim.lowering.kind === "leaf" ? node.outs : bind(node.prim, inputs, node.params);
     known.set(key, outs);
     return outs;

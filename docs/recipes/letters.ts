@@ -15,4 +15,4 @@ Deno.mkdirSync("out/letters", { recursive: true });
 write("train", Array.from({ length: rows }, () => realLetterRow(rng)));
 const kept = heldOutRealLetters().slice(0, rows); // other names, cities, things and phrasings
 write("valid", kept);
-console.log(`out/letters: ${rows} letters to learn from, ${kept.length} kept back`);
+console.log(`out/letters: ${rows} letters to learn from, ${kept.length} held out`);

@@ -46,7 +46,7 @@ for (const r of ranks) {
 
 const share = ({ score }: Found) => `${(100 * score.values / score.of).toFixed(0)} %`;
 const table = [
-  "| rank | adapter | loss on letters kept back | answers with all values right |",
+  "| rank | adapter | loss on held-out letters | answers with all values right |",
   "| ---: | ------: | ------------------------: | ----------------------------: |",
   ...found.map((f) => `| ${f.rank} | ${t.formatBytes(f.bytes)} | ${f.loss.toFixed(4)} | ${share(f)} |`),
 ];

@@ -28,7 +28,7 @@ using _ = model;
 const tokenizer = model.tokenizer();
 console.log(`device    ${device.description}\nmodel     MiniLM, ${model.labels.join(" or ")}`);
 
-// As many of both, hard ham among them, mixed by a rule that is the same every time; the last ones are kept back.
+// As many of both, hard ham among them, mixed by a rule that is the same every time; the last ones are held out.
 const mails: { group: string; text: string }[] = readMail();
 const rows = ["ham", "spam"].flatMap((label) => {
   const own = mails.filter(({ group }) => group.includes(label));
@@ -40,7 +40,7 @@ const examples = balanced.map(({ text, label }) => {
   return { ...rest, ids: ids.slice(0, context) };
 });
 const test = examples.slice(-testRows), data = examples.slice(0, Math.min(steps * batch, examples.length - testRows));
-console.log(`data      ${data.length} mails to learn from, ${test.length} kept back`);
+console.log(`data      ${data.length} mails to learn from, ${test.length} held out`);
 
 const tuned = lora<any, any, any>(model as any, {
   r: 8,

@@ -38,7 +38,7 @@ function busy(on: boolean, training = false): void {
   stop.hidden = progress.hidden = !training;
 }
 
-/** Starts the engine anew on the chosen device. */
+/** Restarts the engine on the chosen device. */
 function open(): void {
   engine?.terminate();
   opened = false;

@@ -1,4 +1,4 @@
-/** What can be learned: examples, how to learn them, and letters that were kept back to measure it on. */
+/** What can be learned: examples, how to learn them, and held-out letters to evaluate on. */
 import { DataError } from "../../core/errors.ts";
 import { countOf } from "../../core/host/format.ts";
 import type { LanguageModelSizes } from "../../core/model.ts";
@@ -88,7 +88,7 @@ export function realLettersTask(tokenizer: Tokenizer, seed = 0): Task {
   };
 }
 
-/** Rows of a file of one's own: nothing is kept back, so nothing is measured but the loss. */
+/** Rows of a file of one's own: nothing is held out, so only the loss is measured. */
 export function fileTask(path: string, tokenizer: Tokenizer, sizes: LanguageModelSizes): Task {
   const examples = openData(path, tokenizer, { context: sizes.contextLength, tableRows: sizes.vocabSize });
   if (examples.classes.length > 0) {

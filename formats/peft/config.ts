@@ -225,7 +225,7 @@ function patternValue(pattern: Readonly<Record<string, number>>, names: readonly
 const compiledKeys = new WeakMap<Readonly<Record<string, number>>, readonly (readonly [RE2JS | null, number])[]>();
 
 /**
- * An expression, to be matched with all of a path, or null where it is none. RE2's are matched in a time that is linear in the
+ * An expression, to be matched with all of a path, or null where it is not one. RE2's are matched in a time that is linear in the
  * path's length, whoever wrote them; they look neither ahead nor back.
  */
 function wholePattern(source: string): RE2JS | null {

@@ -12,7 +12,7 @@ import { changedBase, refuseChangedBase } from "./methods.ts";
 /**
  * An adapter of PiSSA, OLoRA, CorDA or LoRA-GA as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀
  * are what it started from. They are read from `initial`, the folder of the adapter before training, or else, of PiSSA's,
- * computed anew from the base's weights, which is exact only where they were not approximated (`pissa_niter_N`).
+ * computed again from the base's weights, which is exact only where they were not approximated (`pissa_niter_N`).
  *
  * @throws {FileError} when the adapter is plain, its start can't be had, or it does not fit the model
  */

@@ -2,7 +2,7 @@ import { Identities } from "../../core/identity.ts";
 import type { Program } from "../ir/kernel.ts";
 import type { Executable } from "./executable.ts";
 
-/** A program of a device's. Whoever wants to run it again keeps it, and makes it anew once it has had to go. */
+/** A program that its device caches. Whoever wants to run it again keeps it, and builds it again after it was evicted. */
 export interface CachedProgram {
   /** Null once the device has let the program go. */
   readonly executable: Executable | null;

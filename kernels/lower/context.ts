@@ -1,4 +1,4 @@
-/** The state of one lowering: which buffers there are, how each value is to be had, and the launches made so far. */
+/** The state of one lowering: which buffers there are, how each value is represented, and the launches made so far. */
 import { type Aval, formatAval, sizeOf } from "../../core/aval.ts";
 import type { DType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
@@ -96,7 +96,7 @@ export class Context {
     return { buffer, repr: { base: buffer, view: wholeView(aval.shape), dtype: aval.dtype } };
   }
 
-  /** A whole copy of a value that is already to be had; the same copy for everyone who asks. */
+  /** A contiguous copy of a value that is already represented; everyone who asks gets the same copy. */
   wholeOnce(v: Value, copy: (ctx: Context, repr: Repr) => Repr): Repr {
     const known = this.#wholes.get(v) ?? copy(this, this.reprs.get(v)!);
     this.#wholes.set(v, known);

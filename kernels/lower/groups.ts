@@ -28,7 +28,7 @@ export class Groups {
   /** `most` buffers may be bound by one kernel. */
   constructor(readonly ctx: Context, readonly most: number) {}
 
-  /** How a value is to be had by something outside its group; the group is launched if it was not. */
+  /** How a value is represented outside its group; the group is launched if it has not been. */
   repr(v: Value): Repr {
     const known = this.ctx.reprs.get(v);
     if (known) return known;

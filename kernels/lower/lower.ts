@@ -20,7 +20,7 @@ import { lowerReduce, lowerRowComposite } from "./row.ts";
 export interface Lowered {
   readonly launches: readonly Launch[];
   readonly outputs: readonly Buffer[];
-  /** How each value is to be had. */
+  /** How each value is represented. */
   readonly reprs: ReadonlyMap<Value, Repr>;
 }
 

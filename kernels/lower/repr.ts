@@ -1,4 +1,4 @@
-/** How a value is to be had while kernels are being made: a strided window on a buffer, on the counters, or on a constant. */
+/** How a value is represented while kernels are being made: a strided window on a buffer, on the counters, or on a constant. */
 import { type Aval, sizeOf } from "../../core/aval.ts";
 import { arithmeticType, type DType } from "../../core/dtype.ts";
 import type { View } from "../../core/ir/lowering.ts";

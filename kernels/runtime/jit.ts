@@ -25,7 +25,7 @@ export interface JitOptions {
   readonly donate?: readonly number[];
   /**
    * Positions of arguments that are no data but settings: the function gets them as they are (a number that a loop counts
-   * to, a function, an object) and is compiled anew for each. Primitives are compared by type and value, all else by which
+   * to, a function, an object) and is compiled again for each. Primitives are compared by type and value, all else by which
    * object it is.
    */
   readonly static?: readonly number[];
@@ -50,7 +50,7 @@ const none: readonly unknown[] = [];
 
 /**
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
- * It is traced anew for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
+ * It is traced again for each device and each structure and avals of its arguments; a number is data (f32[]), so a changed one
  * compiles nothing, unless `static` says otherwise. Programs are the device's, which lets those go that were not used for
  * long; functions that trace to one graph share one. An argument may hold values made of tensors: they are computed first,
  * at every call. Within a trace (`grad(jit(f))`, `vmap(jit(f))`, one jitted function in another) it is the plain function.

@@ -116,7 +116,7 @@ export function loadTiles(
   if (found.measured !== fingerprint(base, lanes)) return ignored("they were measured by another version");
   for (const [shapeClass, tile] of Object.entries(found.classes ?? {})) {
     const known = candidates(shapeClass, base, lanes).some((one) => JSON.stringify(one) === JSON.stringify(tile));
-    if (!known) return ignored(`the tile of "${shapeClass}" is none that is tried`);
+    if (!known) return ignored(`the tile of "${shapeClass}" is not one of the candidates`);
   }
   return { default: base, classes: found.classes ?? {} };
 }
@@ -132,7 +132,7 @@ export function saveTiles(
   let others: Saved["adapters"] = {};
   try {
     others = JSON.parse(store.load() ?? "{}").adapters ?? {};
-  } catch { /* What can't be read is written anew: `loadTiles` has reported it. */ }
+  } catch { /* What can't be read is overwritten: `loadTiles` has reported it. */ }
   const adapters = { ...others, [adapter]: { measured: fingerprint(base, lanes), classes } };
   try {
     store.save(`${JSON.stringify({ adapters }, null, 2)}\n`);

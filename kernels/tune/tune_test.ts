@@ -77,7 +77,7 @@ Deno.test("a corrupt or stale file is ignored with a sentence", () => {
   const store = memoryStore();
   saveTiles(store, "adapter", { default: gpuTile, classes: { map: { ...gpuTile, mapLanes: 7 } } }, 0, console.warn);
   assertEquals(said(store).map((text) => text.replace("memory", "a file")), [
-    `${start}the tile of "map" is none that is tried${end}`,
+    `${start}the tile of "map" is not one of the candidates${end}`,
   ]);
   const broken = {
     ...holding(""),

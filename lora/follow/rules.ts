@@ -159,7 +159,7 @@ interface Named {
   readonly axes: readonly string[];
 }
 
-/** Σ a·b over the names that both have and `keep` has not. `swap` puts b's free axes first. */
+/** Σ a·b over the names that both have and `keep` does not. `swap` puts b's free axes first. */
 function product(a: Named, b: Named, keep: ReadonlySet<string>, swap: boolean): Named {
   if (swap) [a, b] = [b, a];
   const shared = a.axes.filter((name) => b.axes.includes(name));

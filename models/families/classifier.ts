@@ -57,7 +57,7 @@ export const headName = "classifier.weight";
 export interface ClassifierOptions extends LoadOptions {
   /** The names of the labels. By default those of the file; an encoder's file has none, so that they must be given. */
   readonly labels?: readonly string[];
-  /** Where the head comes from: the file, if it has one (the default), or drawn anew though the file has one. */
+  /** Where the head comes from: the file, if it has one (the default), or drawn even if the file has one. */
   readonly head?: "fresh";
   /** What a fresh head is drawn from. 0 by default. */
   readonly seed?: number;
@@ -65,7 +65,7 @@ export interface ClassifierOptions extends LoadOptions {
 
 /**
  * How a BERT classifier is loaded: `await bertClassifier.load("path/to/all-MiniLM-L6-v2", { device, labels: ["no", "yes"] })`.
- * Where the file has no head, or another is asked for, the head is drawn anew and named in `fresh`.
+ * Where the file has no head, or another is asked for, a new head is drawn and named in `fresh`.
  */
 export const bertClassifier: Loader<
   BertClassifierParams,

@@ -33,7 +33,7 @@ export interface SamplingOptions {
   readonly repetitionPenalty?: number;
   /** Logits are divided by this before one is drawn; 0, or none, takes the greatest. */
   readonly temperature?: number;
-  /** Only so many of the most probable tokens may be drawn (and those as probable as the last of them). */
+  /** Only this many of the most probable tokens may be sampled (and those as probable as the last of them). */
   readonly topK?: number;
   /** Only the most probable tokens may be drawn that together have at least this probability. */
   readonly topP?: number;

@@ -39,7 +39,7 @@ export async function outlineModel(place: ModelPlace, options: LoadOptions): Pro
 
 /**
  * A classifier of which no weight was read yet: with the head of its file, whose labels it has; where the file has none, with
- * one that is drawn anew for the `labels` that are given.
+ * a new one for the given `labels`.
  */
 export async function outlineClassifier(
   place: ModelPlace,

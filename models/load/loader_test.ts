@@ -66,7 +66,7 @@ Deno.test("an outline is the model on placeholders, of which nothing was read", 
   assert(types(packed.heldAs("packed")!.params).has("q4_1"));
 });
 
-Deno.test("a dtype is honoured, and one that is none is refused", async () => {
+Deno.test("a dtype is honoured, and an unknown one is refused", async () => {
   const { place } = home();
   using model = await gpt2.load(`${cases}/gpt2-base/model`, { device: place, dtype: "f16" });
   assertEquals(model.params.wte.weight.dtype, "f16");

@@ -12,7 +12,7 @@ export type ChatTemplate = (variables: Readonly<Record<string, unknown>>) => Wri
 /** The most items of `range`, as in jinja2's sandbox. */
 const maxRangeLength = 100_000;
 
-/** Reads a template. Throws an Error that says what is wrong where it is none. */
+/** Reads a template. Throws an Error that says what is wrong with an invalid one. */
 export function readChatTemplate(source: string): ChatTemplate {
   const marked = source.replaceAll(
     /\{%(-?)\s*(end)?generation\s*(-?)%\}/g,

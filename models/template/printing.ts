@@ -70,7 +70,7 @@ function quote(text: string): string {
 
 /** How JSON is written. */
 export interface JsonStyle {
-  /** What is put before each level: a text, or so many spaces. */
+  /** What is put before each level: a text, or a number of spaces. */
   readonly indent?: Value;
   /** What stands between items, and between a key and its value. */
   readonly separators?: Value;

@@ -39,7 +39,7 @@ function split(text: string, separator: Value, most: number, fromRight: boolean)
     : [...parts.slice(0, most), parts.slice(most).join(separator)];
 }
 
-/** At most so many splits at white space. */
+/** At most this many splits at white space. */
 function splitSome(text: string, most: number, fromRight: boolean): string[] {
   const words: string[] = [];
   let rest = text;

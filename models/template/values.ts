@@ -95,7 +95,7 @@ export function numberOf(value: Value): number | null {
   return value instanceof Float ? value.value : null;
 }
 
-/** {@link numberOf}, and an error where the value is none. */
+/** {@link numberOf}, and an error where the value is not a number. */
 export function needNumber(value: Value | undefined, what: string): number {
   const number = value === undefined ? null : numberOf(value);
   if (number !== null) return number;

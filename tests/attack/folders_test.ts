@@ -28,7 +28,7 @@ Deno.test({ name: "writers of one folder at once leave one of their results, who
   }
 });
 
-Deno.test({ name: "nothing is merged or converted into the folder of a run that goes on", ignore }, async () => {
+Deno.test({ name: "nothing is merged or converted into the folder of a run in progress", ignore }, async () => {
   await using place = await attackFolder();
   let begun = false;
   const said: string[] = [];

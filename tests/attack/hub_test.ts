@@ -29,13 +29,17 @@ const busy = (wait: string) => () => new Response("", { status: 429, headers: { 
 
 /** What it answers, and the error. */
 const answers: [string, Answer, string][] = [
-  ["a commit above the cache", named("../../../outside"), "as the commit of owner/name, which is none"],
-  ["a commit that is another repository's", named("../../models--a--b/snapshots/" + "f".repeat(40)), "which is none"],
-  ["no commit", named(undefined), "which is none"],
-  ["a commit with a NUL", named("\0".repeat(40)), "which is none"],
-  ["a hash that is a path", entry({ oid: "../../../SECRET" }), "which is none"],
-  ["a hash of large files that is a path", entry({ lfs: { oid: "/etc/passwd" } }), "which is none"],
-  ["a number as a hash", entry({ oid: 7 }), "which is none"],
+  ["a commit above the cache", named("../../../outside"), "as the commit of owner/name, which is not a commit hash"],
+  [
+    "a commit that is another repository's",
+    named("../../models--a--b/snapshots/" + "f".repeat(40)),
+    "which is not a commit hash",
+  ],
+  ["no commit", named(undefined), "which is not a commit hash"],
+  ["a commit with a NUL", named("\0".repeat(40)), "which is not a commit hash"],
+  ["a hash that is a path", entry({ oid: "../../../SECRET" }), "which is not a hash"],
+  ["a hash of large files that is a path", entry({ lfs: { oid: "/etc/passwd" } }), "which is not a hash"],
+  ["a number as a hash", entry({ oid: 7 }), "which is not a hash"],
   ["a name with backslashes", entry({ path: "..\\..\\evil.json" }), "a name that no file here may have"],
   ["a name with a control character", entry({ path: "\x1b]0;x\x07.json" }), "a name that no file here may have"],
   ["a name of 300 letters", entry({ path: "a".repeat(300) + ".json" }), "a name that no file here may have"],

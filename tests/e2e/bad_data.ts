@@ -231,7 +231,7 @@ export const folders = [
     code: 1,
   },
   {
-    name: "Labels that are none, for a model that is no classifier",
+    name: "Invalid labels, for a model that is not a classifier",
     args: inFolder,
     files: dataFile("train.jsonl", '{"text":"one","label":true}\n{"text":"two","label":null}\n'),
     sentence: "error: model/config.json is of the architecture gpt2, which generates text, and rows with a label…",

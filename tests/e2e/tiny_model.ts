@@ -1,4 +1,4 @@
-/** A GPT-2-architecture model small enough to be made anew in every test: 1 layer, width 16, 64 positions, 257 byte tokens. */
+/** A GPT-2-architecture model small enough to be made in every test: 1 layer, width 16, 64 positions, 257 byte tokens. */
 import { writeSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { sizeOf } from "../../core/aval.ts";

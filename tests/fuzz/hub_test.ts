@@ -1,6 +1,6 @@
 /**
  * A hub whose answers are mutated: one sentence, and nothing outside the cache. `deno task test:fuzz` tries 10,000, drawn
- * anew each time; without a number some are tried, always the same.
+ * at random each time; without a number some are tried, always the same.
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";

@@ -1,5 +1,5 @@
 /**
- * Readers of mutated files: `deno task test:fuzz` tries 10,000 mutations of each file, drawn anew each time; without a number
+ * Readers of mutated files: `deno task test:fuzz` tries 10,000 mutations of each file, drawn at random each time; without a number
  * some are tried, always the same.
  */
 import { assert } from "@std/assert";

@@ -88,7 +88,7 @@ for (const device of devices) {
   });
 }
 
-Deno.test("positions that are none are refused", () => {
+Deno.test("invalid positions are refused", () => {
   assertThrows(() => jit((x: Value) => x, { donate: [-1] }), OptionError, "donate holds -1");
   assertThrows(() => jit((x: Value) => x, { static: [0.5] }), OptionError, "static holds 0.5");
   assertThrows(() => jit((x: Value) => x, { static: [0], donate: [0] }), OptionError, "both donated and static");

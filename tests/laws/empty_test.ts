@@ -109,7 +109,7 @@ const refused: Record<string, () => unknown> = {
 };
 
 for (const [name, call] of Object.entries(refused)) {
-  Deno.test(`of nothing there is none: ${name}`, () => void assertThrows(call, ShapeError));
+  Deno.test(`not defined for empty arrays: ${name}`, () => void assertThrows(call, ShapeError));
 }
 
 for (const { name, open } of runtimes.slice(1)) {

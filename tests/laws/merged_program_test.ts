@@ -33,7 +33,7 @@ Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", 
   const merged = jit((t, p) => tuned.merge(t, p))(trainable, model.params);
   const inputIds = upload(device, { shape: [1, 8], dtype: "i32", data: Int32Array.from([1, 2, 3, 4, 5, 6, 7, 8]) });
 
-  // Two functions, of which the second is traced anew with the merged tree.
+  // Two functions, of which the second is traced with the merged tree.
   programs.length = 0;
   const base = jit((p, ids) => model.apply(p, { inputIds: ids }))(model.params, inputIds);
   const after = jit((p, ids) => model.apply(p, { inputIds: ids }))(merged, inputIds);

@@ -23,7 +23,7 @@ Deno.test("targets are typed by the tree of parameters", () => {
     "c_attn[q,v]",
     "h.0.attn.c_attn[k]",
   ];
-  // @ts-expect-error parts of a module that there is none of
+  // @ts-expect-error parts of a module that does not exist
   const part: Target<Gpt2Params> = "c_atn[q]";
   // @ts-expect-error no module of GPT-2 is called so
   const bad: Target<Gpt2Params> = "c_atn";

@@ -145,7 +145,7 @@ Deno.test("a run of fewer rows than a batch, and of a single one, learns each on
     }
   }));
 
-Deno.test("a run that is resumed with more steps goes on at the rates of a run of so many", () =>
+Deno.test("a run that is resumed with more steps continues at the rates of a run of that length", () =>
   withTiny(0, async ({ tuned, options }) => {
     for (const schedule of ["constant", "linear"] as const) {
       let last: Snapshot | undefined;

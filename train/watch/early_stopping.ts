@@ -7,7 +7,7 @@ export interface EarlyStoppingOptions {
   readonly patience: number;
   /** By how much a loss must be below the best to count as a new best. Default 0. */
   readonly minDelta?: number;
-  /** What was remembered of a run that goes on. */
+  /** The saved state of a resumed run. */
   readonly state?: StoppingState;
 }
 

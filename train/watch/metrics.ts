@@ -14,7 +14,7 @@ export interface RunFacts {
   readonly started: string;
   /** How many are to be made. */
   readonly steps: number;
-  /** The first step that is still to do: above 0 in a run that goes on from a checkpoint. */
+  /** The first step that is still to do: above 0 in a run that was resumed from a checkpoint. */
   readonly from: number;
   /** Model, data, device, versions: name to text. */
   readonly environment: Readonly<Record<string, string>>;
@@ -72,7 +72,7 @@ export interface MetricsLog extends Disposable {
 }
 
 /**
- * Opens `path` for metrics. With `append` what is there stays: a run that goes on adds to it, after the last whole line.
+ * Opens `path` for metrics. With `append` what is there stays: a resumed run appends to it, after the last whole line.
  *
  * @throws {FileError} when the file can't be written, now or later
  */

@@ -41,7 +41,7 @@ Deno.test("what was written is read, one object per line", async () => {
   }
 });
 
-Deno.test("a run that goes on adds to the file, and replaces the steps that it does again", async () => {
+Deno.test("a resumed run appends to the file, and replaces the steps that it does again", async () => {
   const path = await Deno.makeTempFile();
   try {
     for (const events of [[run(0), step(1, 3), step(2, 9), step(3, 9), end], [run(1), step(2, 2), step(3, 1)]]) {

@@ -11,7 +11,7 @@ export interface WatchdogOptions {
   readonly steps?: number;
   /** Steps over which the running mean forgets. Default 50. */
   readonly memory?: number;
-  /** What was remembered of a run that goes on. */
+  /** The saved state of a resumed run. */
   readonly state?: WatchdogState;
 }
 

@@ -262,7 +262,7 @@ export class CpuDevice implements Device {
     }
   }
 
-  /** Memory for so many bytes; where there is none, that of programs which are not in use is given up for it. */
+  /** Memory for so many bytes; if there is none, that of unused programs is freed for it. */
   #room(bytes: number): number {
     try {
       return this.#memory.allocate(bytes);

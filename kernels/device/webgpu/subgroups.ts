@@ -3,7 +3,7 @@ import { readBack } from "./readback.ts";
 
 /** What a device's subgroups are like. */
 export interface Subgroups {
-  /** Lanes of each; 0 where there are none that kernels may count on. */
+  /** Lanes of each; 0 where there are none that kernels may rely on. */
   readonly size: number;
   /** What a shader that uses them begins with: browsers demand the directive, and Deno refuses it. */
   readonly directive: "" | "enable subgroups; ";

@@ -36,7 +36,7 @@ Deno.test("subgroups are found with the directive where it is demanded, and with
   assertEquals(await findSubgroups(deviceWith(8, (code) => !demanded(code))), { size: 8, directive: "" });
 });
 
-Deno.test("subgroups that kernels can't count on are none: absent, refused, or with lanes in another order", async () => {
+Deno.test("subgroups that kernels can't rely on are not used: absent, refused, or with lanes in another order", async () => {
   const none = { size: 0, directive: "" } as const;
   assertEquals(await findSubgroups(deviceWith(0, () => true)), none);
   assertEquals(await findSubgroups(deviceWith(32, () => false)), none);
@@ -44,7 +44,7 @@ Deno.test("subgroups that kernels can't count on are none: absent, refused, or w
   assertEquals(await findSubgroups(deviceWith(32, () => true, (lane) => lane >> 3)), none);
 });
 
-Deno.test("subgroups whose size the driver picks for each shader, or that nobody tells, are none to count on", async () => {
+Deno.test("subgroups whose size the driver picks for each shader, or that is unknown, are not relied on", async () => {
   for (const adapterInfo of [{ subgroupMinSize: 8, subgroupMaxSize: 32 }, {}, undefined]) {
     const gpu = { ...deviceWith(32, () => true), adapterInfo };
     assertEquals(await findSubgroups(gpu as unknown as GPUDevice), { size: 0, directive: "" });

@@ -78,7 +78,7 @@ class GemmEmitter {
     return this.#frame.finish(units, perCall / products, this.#scratchBytes, functions, imported);
   }
 
-  /** A local with the address of so many bytes of the scratch. */
+  /** A local with the address of this many bytes of scratch memory. */
   #reserve(bytes: number): Local {
     const local = this.#code.local("i32");
     this.#code.get(this.#frame.scratch).i32(this.#scratchBytes).op("i32.add").set(local);

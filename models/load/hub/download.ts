@@ -28,7 +28,7 @@ export interface HubFile {
 /**
  * What the hub says of a file, checked: it decides over names on this disk, and over how much is written.
  *
- * @throws {FileError} for a hash that is none, a size that is none, or a name that leaves the repository's folder
+ * @throws {FileError} for an invalid hash, an invalid size, or a name that leaves the repository's folder
  */
 export function checkListed({ path, size, oid, lfs }: any): HubFile {
   const file = { path, size, hash: lfs?.oid ?? oid, algorithm: lfs ? "sha256" as const : "git" as const };
@@ -38,7 +38,9 @@ export function checkListed({ path, size, oid, lfs }: any): HubFile {
   if (typeof path !== "string" || !path.split("/").every(plain)) throw wrong("a name that no file here may have");
   if (!Number.isSafeInteger(size) || size < 0) throw wrong(`a size of ${JSON.stringify(size)}`);
   const hex = file.algorithm === "git" ? /^([0-9a-f]{40}|[0-9a-f]{64})$/ : /^[0-9a-f]{64}$/;
-  if (!hex.test(String(file.hash))) throw wrong(`the hash ${JSON.stringify(file.hash)?.slice(0, 80)}, which is none`);
+  if (!hex.test(String(file.hash))) {
+    throw wrong(`the hash ${JSON.stringify(file.hash)?.slice(0, 80)}, which is not a hash`);
+  }
   return file;
 }
 

@@ -49,7 +49,7 @@ export async function download(place: string, options: HubOptions = {}): Promise
   const hub = await import("@huggingface/hub");
   const endpoint = (setting.endpoint ?? hub.HUB_URL).replace(/\/+$/, "");
   const access = { ...setting, endpoint, onWait: options.onWait };
-  // The token is none of the package's business: it would go wherever the hub's answers say.
+  // The token must not reach the package: it would go wherever the hub's answers say.
   const asked = { repo: name, hubUrl: endpoint, fetch: answersOnly(access) };
   return await explained(
     place,
@@ -58,7 +58,9 @@ export async function download(place: string, options: HubOptions = {}): Promise
       const { sha } = await hub.modelInfo({ ...asked, name, revision, additionalFields: ["sha"] });
       if (!/^[0-9a-f]{40}$/.test(String(sha))) {
         throw new FileError(
-          `${endpoint} names ${JSON.stringify(sha)?.slice(0, 80)} as the commit of ${name}, which is none.`,
+          `${endpoint} names ${
+            JSON.stringify(sha)?.slice(0, 80)
+          } as the commit of ${name}, which is not a commit hash.`,
         );
       }
       const snapshot = `${repository}/snapshots/${sha}`;
@@ -103,7 +105,7 @@ export const hubVariables = [
 ] as const;
 type HubVariable = typeof hubVariables[number];
 
-/** Where the hub is, if it is said, and where what comes from it is kept. An empty variable is none. */
+/** Where the hub is, if given, and where downloads are cached. An empty variable counts as absent. */
 export function hubPlaces(env: (name: HubVariable) => string | undefined): Pick<Settings, "endpoint" | "cache"> {
   const home = env("HOME") || env("USERPROFILE") || ".";
   const base = env("HF_HOME") || `${env("XDG_CACHE_HOME") || `${home}/.cache`}/huggingface`;
