@@ -93,7 +93,7 @@ export function labelsOfAdapter(path: string): readonly string[] | null {
   const own = readLabels(path);
   if (own !== null) return own;
   const { config, tensors } = readAdapter(path);
-  const head = tensors.find(({ module, part }) => part === "weight" && matchesWhole("classifier", module));
+  const head = tensors.find(({ module, part }) => part.ending === ".weight" && matchesWhole("classifier", module));
   if (head === undefined && config.task_type !== "SEQ_CLS") return null;
   return Array.from({ length: head?.tensor.shape[0] ?? 0 }, (_, i) => `LABEL_${i}`);
 }

@@ -166,10 +166,10 @@ async function inspectAdapter(path: string, model: string | undefined, terminal:
 
 function describeModules({ config, tensors }: AdapterFiles) {
   return [...Map.groupBy(tensors, ({ module }) => module)].map(([module, parts]) => {
-    const a = parts.find(({ part }) => part === "A" || part === "embeddingA");
+    const a = parts.find(({ part }) => part.leaf === "A");
     const r = a === undefined ? null : a.tensor.shape[0];
     return {
-      ...{ module, r, parts: parts.map(({ part }) => part) },
+      ...{ module, r, parts: parts.map(({ part }) => part.leaf) },
       scaling: r === null ? null : adapterScaling(config, module, r),
       shapes: parts.map(({ tensor }) => tensor.shape),
     };

@@ -8,8 +8,8 @@ import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/runtime/jit.ts";
 import { removeTree, temporaryName, writeFlushed } from "../models/load/files/atomic_file.ts";
-import { loraOfAnyRank, pissaToLora, type Trainable, type Tuned, wholeModules } from "../lora/mod.ts";
-import { makeAdapterConfig, matchesWhole } from "./peft/config.ts";
+import { pissaToLora, type Trainable, tune, type Tuned, wholeModules } from "../lora/mod.ts";
+import { matchesWhole } from "./peft/config.ts";
 import {
   type AdapterContents,
   type AdapterFiles,
@@ -25,9 +25,9 @@ import {
   fitAdapter,
   type FittedAdapter,
   type HostEntry,
-  partOf,
   wrappedCopies,
 } from "./adapter_fit.ts";
+import { baseWeight, partOf } from "./peft/keys.ts";
 import { refuseChangedBase } from "./peft/methods.ts";
 import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
@@ -104,21 +104,22 @@ export async function adapterContents<P>(
   const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
   const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
   const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
+  const [{ method }] = tuned.plan.adapted;
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   const tensors = tensorsByKey([
     ...Object.entries(host.trainable).flatMap(([path, entry]) =>
       Object.entries(entry).map(([leaf, tensor]) => ({
         module: spell(path),
-        part: partOf(leaf as keyof HostEntry, { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) }),
+        part: partOf(method, leaf, { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) }),
         tensor,
       }))
     ),
-    ...copied.map((path, i) => ({ module: spell(path), part: "baseWeight" as const, tensor: host.copied[i] })),
+    ...copied.map((path, i) => ({ module: spell(path), part: baseWeight, tensor: host.copied[i] })),
     ...[...tied].flatMap(([path, other]) => {
       const traits = { embedding: kinds.has(path) && kinds.get(path) !== "embedding", adapted: kinds.has(path) };
       return Object.entries(underOtherName(host.trainable[path])).map(([leaf, tensor]) => ({
         module: spell(other),
-        part: partOf(leaf as keyof HostEntry, traits),
+        part: partOf(method, leaf, traits),
         tensor,
       }));
     }),
@@ -127,7 +128,7 @@ export async function adapterContents<P>(
     tensors.set(key, module.includes(".modules_to_save") ? tensors.get(own.key)! : tensor);
   }
   const config = origin === undefined
-    ? makeAdapterConfig({ ...describeTuned(model, tuned), dropout, baseModel: baseModel ?? null })
+    ? describeTuned(model, tuned.plan, { dropout, baseModel: baseModel ?? null })
     : { ...origin.config, ...(baseModel !== undefined && { base_model_name_or_path: baseModel }) };
   const described = record ?? (isFromFiles(model) ? recordBase(model, baseModel) : null);
   const metadata = origin?.metadata ?? { format: "pt", ...(described && toMetadata(described)) };
@@ -237,7 +238,7 @@ export function uploadAdapter<P, I, O>(
         config: files.raw,
         metadata: files.metadata,
         spelled: new Map([...fitted.modules].map(([path, { module }]) => [path, module])),
-        copied: new Set(given.tensors.filter(({ part }) => part === "baseWeight").map(({ module }) => module)),
+        copied: new Set(given.tensors.filter(({ part }) => part.leaf === baseWeight.leaf).map(({ module }) => module)),
         wrapped: wrappedCopies(given.tensors),
       },
       notes: [...about, ...fitted.notes],
@@ -260,7 +261,11 @@ function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter):
 /** The model adapted as the files say; an option of theirs that the model can't take is theirs to fix. */
 function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
   try {
-    return loraOfAnyRank<any, I, O>(model, adapterOptions(files, fitted)) as Tuned<P, I, O>;
+    return tune<any, I, O, object>(model, files.method, adapterOptions(files, fitted), { anyRank: true }) as Tuned<
+      P,
+      I,
+      O
+    >;
   } catch (error) {
     if (!(error instanceof OptionError)) throw error;
     throw new FileError(`${files.path} can't be put on this model: ${error.message}.`);

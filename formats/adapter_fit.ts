@@ -3,15 +3,13 @@ import { sameShape } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import { listed, matchName } from "../models/load/weights.ts";
-import { type AdapterConfig, alphaOf, matchesWhole, rankOf, selects } from "./peft/config.ts";
+import { type AdapterConfig, matchesWhole, patterned, rankOf, selects } from "./peft/config.ts";
+import type { Method, TuneOptions } from "../lora/mod.ts";
 import type { AdapterFiles, AdapterTensor } from "./peft/files.ts";
-import { type AdapterPart, formatAdapterKey, wrapper } from "./peft/keys.ts";
+import { formatAdapterKey, partOf, wrapper } from "./peft/keys.ts";
 
-/** A leaf's name, as `lora` has it in its `trainable` tree; `base` is the copy of the base's weight beside an embedding. */
-export type LeafName = "A" | "B" | "magnitude" | "biasB" | "weight" | "bias" | "tokens" | "base";
-
-/** The leaves of one module on the host. */
-export type HostEntry = { readonly [name in LeafName]?: HostTensor };
+/** The leaves of one module on the host, by their names in `trainable`; `base` is the base's weight beside an embedding. */
+export type HostEntry = Readonly<Record<string, HostTensor>>;
 
 /** A module of a model, as far as files are concerned. */
 export interface ModuleNames {
@@ -23,25 +21,6 @@ export interface ModuleNames {
   readonly matrix: boolean;
 }
 
-/** The part of a file that a leaf is. */
-export function partOf(leaf: LeafName, { embedding, adapted }: { embedding: boolean; adapted: boolean }): AdapterPart {
-  if (embedding && (leaf === "A" || leaf === "B")) return `embedding${leaf}`;
-  if (leaf === "base") return "baseWeight";
-  return leaf === "bias" && adapted ? "baseBias" : leaf;
-}
-
-const leaves: Readonly<Partial<Record<AdapterPart, LeafName>>> = {
-  embeddingA: "A",
-  embeddingB: "B",
-  baseBias: "bias",
-  baseWeight: "base",
-};
-
-/** The leaf that a part of a file is. */
-export function leafOf(part: AdapterPart): LeafName {
-  return leaves[part] ?? part as LeafName;
-}
-
 /** One module of an adapter beside the model's own. */
 export interface FittedModule {
   /** The path in the model's own tree. */
@@ -50,7 +29,7 @@ export interface FittedModule {
   readonly module: string;
   readonly hub: string;
   readonly embedding: boolean;
-  readonly tensors: ReadonlyMap<LeafName, AdapterTensor>;
+  readonly tensors: ReadonlyMap<string, AdapterTensor>;
 }
 
 /** An adapter's modules under a model's paths. */
@@ -73,7 +52,7 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
   const paths = new Map(own.map((m) => [m.path, m]));
   const modules = new Map<
     string,
-    FittedModule & { embedding: boolean; readonly tensors: Map<LeafName, AdapterTensor> }
+    FittedModule & { embedding: boolean; readonly tensors: Map<string, AdapterTensor> }
   >();
   const unexpected: string[] = [];
   const copies = new Set(wrappedCopies(adapter.tensors).keys());
@@ -89,8 +68,8 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
     const entry = modules.get(path) ??
       { path, module, hub: paths.get(path)!.hub, embedding: false, tensors: new Map() };
     modules.set(path, entry);
-    entry.tensors.set(leafOf(part), tensor);
-    if (part.startsWith("embedding")) entry.embedding = true;
+    entry.tensors.set(part.leaf, tensor);
+    if (part.on === "embedding") entry.embedding = true;
   }
   if (modules.size === 0) {
     throw new FileError(
@@ -115,11 +94,20 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
     );
   }
   const named = own.filter((m) => m.matrix && (expected?.(m.hub) || expected?.(m.path)));
-  const missing = named.filter(({ path }) =>
-    !modules.get(path)?.tensors.has("A") && !modules.get(path)?.tensors.has("B")
-  )
-    .map(({ path, hub }) => `${formatAdapterKey(spelled(first, path, hub), "A")} and its B`);
+  const { method } = adapter;
+  const parts = method.keys.filter(({ on, optional }) => on === undefined && !optional);
+  const missing = named.filter(({ path }) => !hasOwn(method, modules.get(path)?.tensors))
+    .map(({ path, hub }) =>
+      `${formatAdapterKey(spelled(first, path, hub), parts[0])}${
+        parts.slice(1).map(({ leaf }) => ` and its ${leaf}`).join("")
+      }`
+    );
   return { modules, unexpected, missing, notes };
+}
+
+/** Whether there is anything of what the method trains. */
+function hasOwn({ keys }: Method, tensors: ReadonlyMap<string, unknown> = new Map()): boolean {
+  return keys.some(({ leaf, optional }) => !optional && tensors.has(leaf));
 }
 
 /**
@@ -133,7 +121,9 @@ const wrapped = [/\.(modules_to_save|original_module)(?=\.|$)/, /\.modules_to_sa
  * modules_to_save, too. It never reads them: the value is the one under the module's own name, to which each is mapped.
  */
 export function wrappedCopies(tensors: readonly AdapterTensor[]): Map<AdapterTensor, AdapterTensor> {
-  const biases = new Map(tensors.flatMap((t) => t.part === "bias" ? [[t.module, t]] : []));
+  const biases = new Map(
+    tensors.flatMap((t) => t.part.leaf === "bias" && t.part.on === undefined ? [[t.module, t]] : []),
+  );
   return new Map(
     [...biases].flatMap(([module, copy]) => {
       const own = wrapped.flatMap((name) => name.test(module) ? biases.get(module.replace(name, "")) ?? [] : [])[0];
@@ -172,31 +162,29 @@ function checkRanks({ path, config }: AdapterFiles, modules: readonly FittedModu
  *
  * @throws {FileError} for a rank far from that of the adapter's tensors
  */
-export function adapterOptions(files: AdapterFiles, { modules }: Pick<FittedAdapter, "modules">) {
-  const { config } = files;
+export function adapterOptions(
+  files: AdapterFiles,
+  { modules }: Pick<FittedAdapter, "modules">,
+): TuneOptions<any> & Readonly<Record<string, unknown>> {
+  const { config, method } = files;
   checkRanks(files, [...modules.values()]);
   const all = [...modules.values()];
-  const having = (leaf: LeafName) => all.filter((m) => m.tensors.has(leaf));
-  const adapted = all.filter((m) => m.tensors.has("A") || m.tensors.has("B"));
+  const having = (leaf: string) => all.filter((m) => m.tensors.has(leaf));
+  const adapted = all.filter((m) => hasOwn(method, m.tensors));
   const isAdapted = new Set(adapted);
-  const pattern = (of: typeof rankOf, usual: number) =>
+  const pattern = (key: string, of: string) =>
     Object.fromEntries(
-      adapted.map((m) => [`^${escape(m.hub)}`, of(config, m.module, m.hub)] as const).filter(([, value]) =>
-        value !== usual
-      ),
+      adapted.map((m) => [`^${escape(m.hub)}`, patterned(config, key, { of, names: [m.module, m.hub] })] as const)
+        .filter(([, value]) => value !== config[of]),
     );
+  const own = Object.entries(method.options).flatMap(([name, { peft, file, patternOf }]) =>
+    file ? [[name, patternOf ? pattern(peft!, patternOf) : config[peft!]] as const] : []
+  );
   const tokens = having("tokens").map(({ path, module }) => [path, tokensOf(config, module)] as const);
   return {
-    r: config.r,
-    alpha: config.lora_alpha,
-    dropout: config.lora_dropout,
+    ...Object.fromEntries(own),
     targets: adapted.map(({ path }) => path),
-    rslora: config.use_rslora,
-    rankPattern: pattern(rankOf, config.r),
-    alphaPattern: pattern(alphaOf, config.lora_alpha),
-    dora: config.use_dora,
     bias: config.bias === "lora_only" ? "lora" as const : config.bias,
-    loraBias: config.lora_bias,
     modulesToSave: having("weight").filter((m) => !isAdapted.has(m)).map(({ path }) => path),
     trainableTokens: tokens.length === 0 ? undefined : Object.fromEntries(tokens),
     tie: config.ensure_weight_tying ? "all" as const : "use" as const,
@@ -217,7 +205,7 @@ export function escape(text: string): string {
 }
 
 /** The shapes of a model's trainable leaves, by path. */
-export type EntryShapes = ReadonlyMap<string, { readonly [name in LeafName]?: readonly number[] }>;
+export type EntryShapes = ReadonlyMap<string, { readonly [name: string]: readonly number[] }>;
 
 /**
  * The adapter's tensors by the paths and names of a model's trainable leaves.
@@ -234,11 +222,16 @@ export function entriesOf(
   const [first] = fitted.modules.values();
   for (const [path, expected] of shapes) {
     const module = fitted.modules.get(path);
-    for (const [leaf, shape] of Object.entries(expected) as [LeafName, readonly number[]][]) {
+    for (const [leaf, shape] of Object.entries(expected)) {
       const found = module?.tensors.get(leaf);
       if (found === undefined) {
-        const traits = { embedding: module?.embedding ?? false, adapted: "A" in expected };
-        missing.push(formatAdapterKey(module?.module ?? spelled(first, path, path), partOf(leaf, traits)));
+        const traits = {
+          embedding: module?.embedding,
+          adapted: hasOwn(adapter.method, new Map(Object.entries(expected))),
+        };
+        missing.push(
+          formatAdapterKey(module?.module ?? spelled(first, path, path), partOf(adapter.method, leaf, traits)),
+        );
       } else if (!sameShape(found.tensor.shape, shape)) {
         wrong.push(`${found.key} is [${found.tensor.shape}], expected [${shape}]`);
       } else (entries[path] ??= {})[leaf] = found.tensor;

@@ -180,8 +180,10 @@ Deno.test("mlx-lm's one rank is the highest: lower ones are filled with zeros, a
   inFolder((folder) => {
     const adapter = golden("llama-lora-rslora-patterns");
     writeMlxAdapter(folder, adapter, llama);
-    const ranks = readMlxAdapter(folder, llama).tensors.map(({ part, tensor }) => tensor.shape[part === "A" ? 0 : 1]);
-    const highest = Math.max(...adapter.tensors.map(({ part, tensor }) => tensor.shape[part === "A" ? 0 : 1]));
+    const ranks = readMlxAdapter(folder, llama).tensors.map(({ part, tensor }) =>
+      tensor.shape[part.leaf === "A" ? 0 : 1]
+    );
+    const highest = Math.max(...adapter.tensors.map(({ part, tensor }) => tensor.shape[part.leaf === "A" ? 0 : 1]));
     assertEquals([...new Set(ranks)], [highest]);
     const { rank } = JSON.parse(Deno.readTextFileSync(`${folder}/adapter_config.json`)).lora_parameters;
     assertEquals(rank, highest);

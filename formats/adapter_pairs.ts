@@ -3,9 +3,11 @@ import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { listed } from "../models/load/weights.ts";
-import { adapterScaling, makeAdapterConfig, matchesWhole, parseAdapterConfig } from "./peft/config.ts";
+import { methods } from "../lora/mod.ts";
+import { pairConfig } from "../lora/methods/lora.ts";
+import { adapterScaling, makeAdapterConfig, matchesWhole, methodOf, parseAdapterConfig } from "./peft/config.ts";
 import { type AdapterFiles, type AdapterTensor, tensorsByKey } from "./peft/files.ts";
-import type { AdapterPart } from "./peft/keys.ts";
+import { baseWeight, partOf } from "./peft/keys.ts";
 import { refuseChangedBase } from "./peft/methods.ts";
 import { toF32 } from "./host_tensors.ts";
 
@@ -34,15 +36,8 @@ export function scaledPairs(
 ): ScaledPair[] {
   refuseChangedBase(path, config);
   const modules = Map.groupBy(tensors, ({ module }) => module);
-  const known: AdapterPart[] = [
-    "A",
-    "B",
-    "embeddingA",
-    "embeddingB",
-    "baseWeight",
-    ...(magnitudes ? ["magnitude" as const] : []),
-  ];
-  const foreign = tensors.filter(({ part }) => !known.includes(part)).map(({ key }) => key);
+  const known = ["A", "B", baseWeight.leaf, ...(magnitudes ? ["magnitude"] : [])];
+  const foreign = tensors.filter(({ part }) => !known.includes(part.leaf)).map(({ key }) => key);
   if (foreign.length > 0) {
     throw new FileError(
       `${path} has what ${format} can't express. ${listed("Without a place there", foreign)}Merge it into its base ` +
@@ -50,8 +45,7 @@ export function scaledPairs(
     );
   }
   return [...modules].map(([module, parts]) => {
-    const find = (...names: AdapterPart[]) => parts.find(({ part }) => names.includes(part));
-    const [a, b, magnitude] = [find("A", "embeddingA"), find("B", "embeddingB"), find("magnitude")];
+    const [a, b, magnitude] = ["A", "B", "magnitude"].map((leaf) => parts.find(({ part }) => part.leaf === leaf));
     if (a === undefined || b === undefined || !fit(a, b)) {
       throw new FileError(
         `${path} has no pair of A [r, in] and B [out, r] for ${module}: it has ${
@@ -61,7 +55,7 @@ export function scaledPairs(
     }
     const r = a.tensor.shape[0];
     return {
-      ...{ module, r, scaling: adapterScaling(config, module, r), embedding: a.part === "embeddingA" },
+      ...{ module, r, scaling: adapterScaling(config, module, r), embedding: a.part.on === "embedding" },
       ...{ A: toF32(a.tensor), B: toF32(b.tensor) },
       ...(magnitude && { magnitude: toF32(magnitude.tensor) }),
     };
@@ -117,30 +111,22 @@ export function filesFromPairs(
 ): AdapterFiles {
   // alpha = s·r; scalings are quotients of two numbers, and the product of r and their rounding is mostly the number again.
   const alphas = pairs.map(({ r, scaling }) => scaling * r);
-  const [r, alpha] = [mostFrequent(pairs.map((p) => p.r)), mostFrequent(alphas)];
-  const raw = makeAdapterConfig({
-    ...{ r, alpha, baseModel, fanInFanOut },
-    targets: pairs.map(({ module }) => module).sort(),
-    rankPattern: Object.fromEntries(pairs.filter((p) => p.r !== r).map((p) => [p.module, p.r])),
-    alphaPattern: Object.fromEntries(
-      pairs.flatMap((p, i) => alphas[i] === alpha ? [] : [[p.module, alphas[i]] as const]),
-    ),
-    dora: pairs.some(({ magnitude }) => magnitude !== undefined),
-  });
+  const own = pairConfig(pairs.map(({ module, r }, i) => ({ name: module, r, alpha: alphas[i] })));
+  const dora = pairs.some(({ magnitude }) => magnitude !== undefined);
+  const { peftType } = methods.lora;
+  const raw = makeAdapterConfig(
+    { ...own, fan_in_fan_out: fanInFanOut, ...(dora && { use_dora: true }) },
+    { peftType: peftType!, targets: pairs.map(({ module }) => module).sort(), baseModel },
+  );
+  const method = methodOf(raw)!;
   const parts = pairs.flatMap(({ module, embedding, A, B, magnitude }) => [
-    { module, part: embedding ? "embeddingA" as const : "A" as const, tensor: A },
-    { module, part: embedding ? "embeddingB" as const : "B" as const, tensor: B },
-    ...(magnitude ? [{ module, part: "magnitude" as const, tensor: magnitude }] : []),
+    { module, part: partOf(method, "A", { embedding }), tensor: A },
+    { module, part: partOf(method, "B", { embedding }), tensor: B },
+    ...(magnitude ? [{ module, part: partOf(method, "magnitude", {}), tensor: magnitude }] : []),
   ]);
   const keys = [...tensorsByKey(parts).keys()];
   const tensors = parts.map((part, i) => ({ ...part, key: keys[i] }));
-  return { path, raw, config: parseAdapterConfig(raw, path), tensors, metadata };
-}
-
-/** The number that occurs most often; the first of several. */
-export function mostFrequent(numbers: readonly number[]): number {
-  const count = (n: number) => numbers.filter((m) => m === n).length;
-  return numbers.reduce((best, n) => count(n) > count(best) ? n : best);
+  return { path, method, raw, config: parseAdapterConfig(raw, path), tensors, metadata };
 }
 
 /** A matrix [rows, columns] transposed. */

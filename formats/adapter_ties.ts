@@ -9,7 +9,7 @@ import { matchName } from "../models/load/weights.ts";
 import type { Tuned } from "../lora/mod.ts";
 import { type AdapterConfig, adapterScaling, rankOf } from "./peft/config.ts";
 import type { AdapterFiles, AdapterTensor } from "./peft/files.ts";
-import { escape, type HostEntry, type LeafName, leafOf } from "./adapter_fit.ts";
+import { escape, type HostEntry } from "./adapter_fit.ts";
 import { transposed } from "./adapter_pairs.ts";
 import { toF32 } from "./host_tensors.ts";
 
@@ -21,7 +21,7 @@ export function tiedNames(model: AnyModel, { plan }: Pick<Tuned<any, any, any>, 
   const names = aliases.flatMap(([alias, module]) => [[alias, module], [module, alias]] as const);
   const all = new Set(plan.adapted.filter((m) => m.only === null).map((m) => m.path));
   const whole = new Set(
-    plan.edits.filter((e) => e.by === "modulesToSave" && e.into === e.from && e.keep === null)
+    plan.edits.filter((e) => e.saved.by === "modulesToSave" && e.split === null)
       .map((e) => e.path),
   );
   return new Map(names.filter(([path]) => all.has(path) || whole.has(path)));
@@ -78,7 +78,7 @@ export function withoutTiedCopies(
  * The configuration where PEFT ties a pair to one of another rank: the tensors' rank, and the scaling of the rank that the
  * pair's own name has.
  */
-function ofOneRank(config: AdapterConfig, ...uses: readonly ReadonlyMap<LeafName, AdapterTensor>[]): AdapterConfig {
+function ofOneRank(config: AdapterConfig, ...uses: readonly ReadonlyMap<string, AdapterTensor>[]): AdapterConfig {
   const pairs = uses.flatMap((parts) => {
     const A = parts.get("A");
     return A ? [{ module: A.module, is: A.tensor.shape[0], said: rankOf(config, A.module) }] : [];
@@ -102,13 +102,13 @@ function same(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
   return a.length === b.length && Array.from(a).every((x, i) => x === b[i]);
 }
 
-function partsOf(tensors: readonly AdapterTensor[], hub: string): Map<LeafName, AdapterTensor> {
+function partsOf(tensors: readonly AdapterTensor[], hub: string): Map<string, AdapterTensor> {
   const own = tensors.filter(({ module }) => matchName(module, new Set([hub])) === hub);
-  return new Map(own.map((tensor) => [leafOf(tensor.part), tensor]));
+  return new Map(own.map((tensor) => [tensor.part.leaf, tensor]));
 }
 
 /** By the rank that the configuration says, which PEFT also takes where the tied tensors have another. */
-function scalingOf({ config }: AdapterFiles, parts: ReadonlyMap<LeafName, AdapterTensor>): number | null {
+function scalingOf({ config }: AdapterFiles, parts: ReadonlyMap<string, AdapterTensor>): number | null {
   const module = parts.get("A")?.module;
   return module === undefined ? null : adapterScaling(config, module, rankOf(config, module));
 }

@@ -12,15 +12,8 @@ import { encodeGguf } from "../models/load/gguf/write.ts";
 import { listed, matchName } from "../models/load/weights.ts";
 import { matchesWhole } from "./peft/config.ts";
 import type { AdapterFiles } from "./peft/files.ts";
-import {
-  filesFromPairs,
-  mostFrequent,
-  refuseTied,
-  type ScaledPair,
-  scaledPairs,
-  times,
-  transposed,
-} from "./adapter_pairs.ts";
+import { filesFromPairs, refuseTied, type ScaledPair, scaledPairs, times, transposed } from "./adapter_pairs.ts";
+import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite } from "./host_tensors.ts";
 
 /** What a module is to a GGUF file: its tensor there, and how that one's rows lie. */

@@ -1,7 +1,7 @@
 /** Adapters as mlx-lm keeps them: `adapters.safetensors` and its own `adapter_config.json` (ml-explore/mlx-lm, `tuner/`). */
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { type Contents, writeFlushed } from "../models/load/files/atomic_file.ts";
+import { writeFlushed } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors/safetensors.ts";
@@ -10,7 +10,6 @@ import { listed } from "../models/load/weights.ts";
 import type { AdapterFiles } from "./peft/files.ts";
 import {
   filesFromPairs,
-  mostFrequent,
   padded,
   refuseTied,
   type ScaledPair,
@@ -18,6 +17,7 @@ import {
   times,
   transposed,
 } from "./adapter_pairs.ts";
+import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite, toF32 } from "./host_tensors.ts";
 
 /** The architectures that both know, by the key that says how many layers there are. */
@@ -83,9 +83,9 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
     ...(adapter.config.base_model_name_or_path !== null && { model: adapter.config.base_model_name_or_path }),
     num_layers: config.integer(layersOf[config.modelType]),
   };
-  const contents: [string, Contents][] = [
+  const contents: [string, Iterable<Uint8Array>][] = [
     [weightsName, encodeSafetensors(tensors, { ...adapter.metadata, format: "mlx" })],
-    [configName, JSON.stringify(mlxConfig, null, 4) + "\n"],
+    [configName, [new TextEncoder().encode(JSON.stringify(mlxConfig, null, 4) + "\n")]],
   ];
   using staging = stageFolder(folder);
   for (const [name, parts] of contents) writeFlushed(`${staging.path}/${name}`, parts, `${folder}/${name}`);

@@ -6,12 +6,11 @@ import { dot } from "../core/ops/contract.ts";
 import { abs, add, div, mul, sub } from "../core/ops/elementwise.ts";
 import { randomUniform } from "../core/ops/random.ts";
 import { reduceMax } from "../core/ops/reduce.ts";
-import { pad } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
-import { effectOf, normsOf, outputsOf, widened } from "./follow/effect.ts";
+import { widened } from "./follow/effect.ts";
+import type { Adapted } from "./methods/method.ts";
 import type { AdapterEntry } from "./options.ts";
-import type { Adapted } from "./follow/plan.ts";
 
 /** Unit roundoff: half the gap after 1. */
 export const roundoff = { f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const;
@@ -41,19 +40,6 @@ export function mergeBound(
   };
 }
 
-/**
- * How far two computations of DoRA's gain may be apart, as a share of it, f32[out]: the squared norm is a sum of terms that
- * may cancel, and its root halves what rounding did to it: γₙ·Σ|terms| / ‖W + s·B·A‖².
- */
-export function gainError(m: Adapted, entry: AdapterEntry, weight: Value): Value {
-  const sizes = { A: abs(asValue(entry.A!)), B: abs(asValue(entry.B!)) };
-  const norms = normsOf(m, entry, weight), terms = normsOf(m, sizes, abs(widened(weight)));
-  const { start, end, of } = outputsOf(m);
-  const { r, shape } = m.match;
-  const own = mul(div(mul(terms, terms), mul(norms, norms)), gamma(shape[m.inAxis] + 2 * r + 8));
-  return pad(own, [start], [of - end]);
-}
-
 /** How far a merged module is from the adapted one over random inputs, each f32[]. */
 export interface MergeError {
   /** The greatest |adapted - merged| / bound. At most 1 if merging is right. */
@@ -76,19 +62,26 @@ export function mergeError(
   const w = asValue(weight);
   const { inAxis, match: { r } } = m;
   const k = w.shape[inAxis];
-  const { A, B, scaling, gain } = effectOf(m, entry, w);
+  const { pair, gain } = m.method.effect!(m, entry, w, {});
   const x = sub(mul(randomUniform(key, [rows, k]), 2), 1);
   const product = (x: Value, w: Operand) => dot(x, w, { contract: [[1], [inAxis]], batch: [[], []] });
   const lowRank = (x: Value, a: Operand, b: Operand) => {
     const narrow = dot(x, a, { contract: [[1], [1]], batch: [[], []] });
-    return dot(mul(narrow, scaling), b, { contract: [[1], [1]], batch: [[], []] });
+    return dot(mul(narrow, pair!.scaling), b, { contract: [[1], [1]], batch: [[], []] });
   };
-  const scaled = (y: Value) => gain === null ? y : mul(y, gain);
-  const adapted = scaled(add(product(x, w), lowRank(x, A, B)));
-  const apart = abs(sub(adapted, product(x, merged)));
-  const terms = abs(scaled(add(product(abs(x), abs(widened(w))), abs(lowRank(abs(x), abs(A), abs(B))))));
+  /** gain ⊙ (x·W + s·(x·A)·B), of the values themselves or of their sizes. */
+  const effected = (size: (x: Value) => Value) => {
+    const over = gain && size(gain.value);
+    const input = gain?.of === "in" ? mul(size(x), over!) : size(x);
+    const base = product(input, size(size === abs ? widened(w) : w));
+    const sum = pair === undefined ? base : add(base, size(lowRank(input, size(pair.A), size(pair.B))));
+    return gain?.of === "out" ? mul(sum, over!) : sum;
+  };
+  const apart = abs(sub(effected((x) => x), product(x, merged)));
+  const terms = effected(abs);
   const { ofTerms, ofInputs } = mergeBound({ k, r, dtype: w.dtype });
-  const share = gain === null ? asValue(ofTerms) : add(gainError(m, entry, w), ofTerms);
+  const error = m.method.gainError?.(m, entry, w);
+  const share = error === undefined ? asValue(ofTerms) : add(error, ofTerms);
   const bound = add(mul(terms, share), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));
   return { ratio: reduceMax(div(apart, add(bound, 1e-30))), difference: reduceMax(apart), bound: reduceMax(bound) };
 }

@@ -1,27 +1,22 @@
 import { OptionError } from "../core/errors.ts";
 import { nearest } from "../core/host/nearest.ts";
+import { besides, familyOf, methods } from "./methods/mod.ts";
+import type { Method, OptionKey } from "./methods/method.ts";
+import { startNamed } from "./methods/starts.ts";
 
-/** Every option of `lora`, and what PEFT calls it. */
-export const optionNames: Readonly<Record<string, string>> = {
-  r: "r",
-  alpha: "lora_alpha",
-  targets: "target_modules",
-  exclude: "exclude_modules",
-  layers: "layers_to_transform",
-  layersPattern: "layers_pattern",
-  dropout: "lora_dropout",
-  rslora: "use_rslora",
-  dora: "use_dora",
-  rankPattern: "rank_pattern",
-  alphaPattern: "alpha_pattern",
-  bias: "bias",
-  loraBias: "lora_bias",
-  modulesToSave: "modules_to_save",
-  trainableTokens: "trainable_token_indices",
-  init: "init_lora_weights",
-  seed: "",
-  tie: "ensure_weight_tying",
+/** Options of every method, and PEFT's keys for them. */
+export const commonOptions: Readonly<Record<string, OptionKey>> = {
+  targets: { peft: "target_modules", file: { is: "a list of names or one pattern", default: null } },
+  exclude: { peft: "exclude_modules", file: { is: "a list of names or one pattern", default: null } },
+  layers: { peft: "layers_to_transform", file: { is: "a layer or a list of layers", default: null } },
+  layersPattern: { peft: "layers_pattern", file: { is: "a name or a list of names", default: null } },
+  tie: { peft: "ensure_weight_tying", file: { is: "true or false", default: false }, recent: true },
 };
+
+/** All options that a method, and those that share its files, take. */
+export function optionsOf(method: Method): Readonly<Record<string, OptionKey>> {
+  return Object.assign({}, ...[...familyOf(method), ...besides].map(({ options }) => options), commonOptions);
+}
 
 /** PEFT's options that are not here, and why in one sentence. */
 export const refusedOptions: Readonly<Record<string, string>> = {
@@ -44,17 +39,6 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   kasa_config: "KaSA's singular values are not built",
 };
 
-/** Ways to start that PEFT has and that would have to be computed. */
-export const refusedInits: Readonly<Record<string, string>> = {
-  eva: "EVA",
-  olora: "OLoRA",
-  loftq: "LoftQ",
-  corda: "CorDA",
-  orthogonal: "orthogonal starts",
-  lora_ga: "LoRA-GA",
-  mica: "MiCA",
-};
-
 /** `useDora` as `use_dora`. */
 const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
@@ -64,14 +48,15 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
  *
  * @throws {OptionError} that names it, and the option that is meant
  */
-export function checkOptions(options: object): void {
+export function checkOptions(options: object, method: Method): void {
+  const known = optionsOf(method);
   for (const key of Object.keys(options)) {
-    if (Object.hasOwn(optionNames, key)) continue;
-    const own = Object.keys(optionNames).find((name) => optionNames[name] === snake(key));
+    if (Object.hasOwn(known, key)) continue;
+    const own = Object.keys(known).find((name) => known[name].peft === snake(key));
     if (own !== undefined) throw new OptionError(`there is no option ${key}: it is called ${own} here`);
     const reason = refusedOptions[snake(key)];
     if (reason !== undefined) throw new OptionError(`the option ${key} of PEFT is not supported: ${reason}`);
-    const near = nearest(key, Object.keys(optionNames));
+    const near = nearest(key, Object.keys(known));
     throw new OptionError(`there is no option ${key}${near === null ? "" : `: did you mean ${near}?`}`);
   }
   const { init, bias, tie } = options as Record<string, unknown>;
@@ -81,17 +66,15 @@ export function checkOptions(options: object): void {
 }
 
 function checkInit(init: unknown): void {
-  if (typeof init === "string" && init.startsWith("pissa")) {
-    throw new OptionError(`init "${init}" needs the weights' values, which are waited for: call await pissa(model, …)`);
+  const start = startNamed(init);
+  if (start === undefined) {
+    return typeof init === "boolean" ? undefined : oneOf("init", init, [true, false, "gaussian"]);
   }
-  if (typeof init === "string" && Object.hasOwn(refusedInits, init)) {
-    throw new OptionError(
-      `init "${init}": ${
-        refusedInits[init]
-      } is not computed here: create the initial values with PEFT and load the folder`,
-    );
-  }
-  if (typeof init !== "boolean") oneOf("init", init, [true, false, "gaussian"]);
+  throw new OptionError(
+    start.name === methods.pissa.name
+      ? `init "${init}" needs the weights' values, which are waited for: call await pissa(model, …)`
+      : `init "${init}": ${start.label} is not computed here: create the initial values with PEFT and load the folder`,
+  );
 }
 
 function oneOf(what: string, value: unknown, known: readonly unknown[]): void {

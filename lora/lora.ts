@@ -9,11 +9,11 @@ import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
 import { checkTrainable } from "./check_trainable.ts";
 import { editTree, leafOf, type Plan } from "./follow/edit.ts";
-import { firstValues } from "./methods/init.ts";
+import { firstValues } from "./first_values.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
-import type { LoraOptions, Match, Saved, Trainable } from "./options.ts";
-import { plan } from "./follow/plan.ts";
-import { planSaved } from "./saved.ts";
+import type { Adapted, Edit, Method, Site } from "./methods/method.ts";
+import { besides, chosenBy, familyOf, methods } from "./methods/mod.ts";
+import type { LoraOptions, Match, Saved, Trainable, TuneOptions } from "./options.ts";
 
 /** A model with low-rank adapters beside some of its weights. */
 export interface Tuned<P, I, O> {
@@ -90,26 +90,37 @@ export interface Tuned<P, I, O> {
  * ```
  */
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
-  return settle(model, options, false);
+  return tune(model, chosenBy(familyOf(methods.lora), options), options);
 }
 
 /**
- * {@link lora} for an adapter that is already there, with a rank that may exceed the sides of a matrix: others allow it, and
- * sums of adapters come to it.
+ * Adapts a model by any method: {@link lora} for those that train a pair of matrices.
+ *
+ * @param anyRank a rank may exceed the sides of its matrix: for adapters that are there already
+ * @throws {OptionError} for options that the method, or this model, can't take
  */
-export function loraOfAnyRank<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): Tuned<P, I, O> {
-  return settle(model, options, true);
-}
-
-function settle<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>, anyRank: boolean): Tuned<P, I, O> {
-  checkOptions(options);
-  const { dropout = 0, seed = 0, init = true } = options;
+export function tune<P, I, O, S extends object>(
+  model: Model<P, I, O>,
+  method: Method<Adapted, S>,
+  options: S & TuneOptions<P>,
+  { anyRank = false }: { readonly anyRank?: boolean } = {},
+): Tuned<P, I, O> {
+  checkOptions(options, method);
+  const { dropout = 0 } = options as { readonly dropout?: number };
   if (!(dropout >= 0 && dropout < 1)) throw new OptionError(`dropout is a share from 0 to less than 1, not ${dropout}`);
-  const params = flatten<Leaf>(model.params);
-  const modules = analyse(model);
-  const adapted = plan(modules, options, anyRank);
-  const edits = planSaved(params, modules, adapted, options, (path) => model.hubName?.(path) ?? path);
-  return tunedOf(model, { adapted, edits, dropout }, firstValues(params, { adapted, edits, dropout }, init, seed));
+  const outline = {
+    params: flatten<Leaf>(model.params),
+    modules: analyse(model),
+    anyRank,
+    hubName: (path: string) => model.hubName?.(path) ?? path,
+  };
+  const adapted = method.sites({ ...outline, taken: [] }, options);
+  const edits = besides.reduce<readonly Edit[]>(
+    (taken, beside) => [...taken, ...beside.sites({ ...outline, taken: [...adapted, ...taken] }, options)],
+    [],
+  );
+  const plan = { adapted, edits, dropout };
+  return tunedOf(model, plan, firstValues(outline.params, plan, options));
 }
 
 /** A model with an adapter that is already settled, over its own parameters or others. */
@@ -131,7 +142,7 @@ export function tunedOf<P, I, O>(
     trainable,
     frozen,
     matched: adapted.map((m) => m.match),
-    saved: edits.map(({ path, part, by, shape, tokens }) => ({ path, part, by, shape, ...(tokens && { tokens }) })),
+    saved: edits.map((site) => site.saved),
     unties: untiedBy(plan),
     model,
     plan,
@@ -154,12 +165,8 @@ export function tunedOf<P, I, O>(
 
 /** Names that get a leaf of their own, and what they were tied to. */
 function untiedBy({ adapted, edits }: Plan): Tuned<unknown, unknown, unknown>["unties"] {
-  const names = new Map<string, string>();
-  for (const m of adapted) if (m.split !== null) names.set(m.split, m.leafPath);
-  for (const { keep, into, from } of edits) {
-    if (keep !== null) names.set(keep, from);
-    if (into !== from) names.set(into, from);
-  }
+  const sites: Site[] = [...adapted, ...edits];
+  const names = new Map(sites.flatMap(({ split, leafPath }) => split === null ? [] : [[split, leafPath] as const]));
   const module = (path: string) => path.replace(/\.weight$/, "");
   return [...names].map(([name, from]) => ({ module: module(name), from: module(from) }));
 }

@@ -57,6 +57,7 @@ Deno.test("a linear has the factors in PEFT's shapes, and no product as large as
   const tuned = lora(model, { r: 2, alpha: 3, targets: ["w"] });
   assertEquals(tuned.matched, [{
     path: "w",
+    method: "lora",
     kind: "linear",
     r: 2,
     alpha: 3,

@@ -1,57 +1,30 @@
 import { OptionError } from "../core/errors.ts";
-import type { Value } from "../core/ir/graph.ts";
 import type { Leaf } from "../core/model.ts";
-import { reshape } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
-import { add, convert, div, mul, sub } from "../core/ops/elementwise.ts";
-import { gather } from "../core/ops/indexing.ts";
+import { convert } from "../core/ops/elementwise.ts";
 import { flatten } from "../core/tree.ts";
-import {
-  type Active,
-  biasDelta,
-  biasOf,
-  editTree,
-  leafOf,
-  storedType,
-  tokenIds,
-  withLeaf,
-  withRows,
-} from "./follow/edit.ts";
-import { deltaOf, type Effect, effectOf, normsOf, widened } from "./follow/effect.ts";
-import type { Adapted } from "./follow/plan.ts";
+import { type Active, biasOf, editTree, keptAt, leafOf, storedType, unbiased, withLeaf } from "./follow/edit.ts";
+import { type Effected, effected, uneffected, widened } from "./follow/effect.ts";
+import type { Lost, Site } from "./methods/method.ts";
 
 /** What merging writes over, by path: norms of DoRA, and leaves, biases and rows that were replaced. */
-export type Overwritten = Readonly<
-  Record<string, { readonly norms?: Leaf; readonly weight?: Leaf; readonly bias?: Leaf; readonly tokens?: Leaf }>
->;
+export type Overwritten = Readonly<Record<string, Readonly<Record<string, Leaf>>>>;
 
 /** What adapters do to one leaf: where it comes from, what it is another name of, and each effect. */
 interface Changes {
   readonly from: string;
   readonly of: string;
-  readonly effects: { readonly m: Adapted; readonly effect: Effect }[];
+  readonly effects: Effected[];
 }
 
-/** A gain [out] in the layout of a weight. */
-function alongOutputs(gain: Value, inAxis: 0 | 1): Value {
-  return reshape(gain, inAxis === 0 ? [1, gain.shape[0]] : [gain.shape[0], 1]);
+/** The weight with every effect on it: added in f32, rounded once. */
+function changed(weight: Leaf, effects: readonly Effected[]): Leaf {
+  return effects.length === 0 ? weight : convert(effected(widened(asValue(weight)), effects), storedType(weight));
 }
 
-/** The weight with every effect on it: added in f32, rounded once. Several gains each act on the base alone. */
-function changed(weight: Leaf, effects: Changes["effects"]): Leaf {
-  if (effects.length === 0) return weight;
-  const value = widened(asValue(weight));
-  const parts = effects.map(({ m: { inAxis }, effect }) => ({
-    delta: deltaOf(effect, inAxis),
-    gain: effect.gain && alongOutputs(effect.gain, inAxis),
-  }));
-  const [{ delta, gain }] = parts;
-  const sum = parts.length === 1 && gain !== null ? mul(gain, add(value, delta)) : add(
-    value,
-    parts.map((p) => p.gain === null ? p.delta : add(mul(sub(p.gain, 1), value), mul(p.gain, p.delta)))
-      .reduce((a, b) => add(a, b)),
-  );
-  return convert(sum, storedType(weight));
+/** The weight with every effect taken away. */
+function restored(weight: Leaf, effects: readonly Effected[]): Leaf {
+  return effects.length === 0 ? weight : convert(uneffected(widened(asValue(weight)), effects), storedType(weight));
 }
 
 /** The effects on each leaf, by path. With `split`, both names of a tied weight are listed, changed or not. */
@@ -60,11 +33,12 @@ function changesOf(
   paths: readonly string[],
   leaves: readonly Leaf[],
   split: boolean,
-  norms: (m: Adapted) => Leaf | undefined = () => undefined,
+  lost?: Overwritten,
 ): Map<string, Changes> {
   const found = new Map<string, Changes>();
   for (const { plan: { adapted }, trainable, adapterWeight } of actives) {
     for (const m of adapted) {
+      if (m.method.effect === undefined) continue;
       const own = paths[leafOf(paths, m)];
       const apart = split && m.split !== null;
       for (const path of apart ? [m.leafPath, m.split!] : [own]) {
@@ -72,8 +46,8 @@ function changesOf(
         if (!found.has(path)) found.set(path, { from, of: m.leafPath, effects: [] });
       }
       const weight = asValue(leaves[paths.indexOf(own)]);
-      const effect = effectOf(m, trainable[m.path], weight, adapterWeight, norms(m));
-      found.get(apart ? m.into : own)!.effects.push({ m, effect });
+      const effect = m.method.effect(m, trainable[m.path], weight, { adapterWeight, lost: lost && keptBy(lost, m) });
+      found.get(apart ? m.into : own)!.effects.push({ inAxis: m.inAxis, effect });
     }
   }
   return found;
@@ -97,26 +71,11 @@ export function overwrittenBy<P>(
 ): Overwritten {
   const { leaves, paths } = flatten<Leaf>(frozen);
   const lost: Record<string, Record<string, Leaf>> = {};
-  const put = (path: string, part: string, value: Leaf) => lost[path] = { ...lost[path], [part]: value };
-  for (const m of adapted.filter((m) => m.match.dora)) {
-    put(m.path, "norms", normsOf(m, trainable[m.path], asValue(leaves[leafOf(paths, m)]), adapterWeight));
-  }
-  for (const { path, part, from, tokens } of edits) {
-    const leaf = leaves[paths.indexOf(from)];
-    put(path, part, part === "tokens" ? gather(leaf, tokenIds(tokens!)) : leaf);
+  for (const site of [...adapted, ...edits]) {
+    const found = site.method.lost?.(site, trainable[site.path], leaves[leafOf(paths, site)], { adapterWeight });
+    if (found !== undefined) lost[site.path] = { ...lost[site.path], ...found };
   }
   return lost;
-}
-
-/** A weight with its effects taken away: gains of one adapter are of different outputs, so they may be undone at once. */
-function restored(weight: Leaf, effects: Changes["effects"]): Leaf {
-  if (effects.length === 0) return weight;
-  const straight = effects.reduce(
-    (value, { m, effect: { gain } }) => gain === null ? value : div(value, alongOutputs(gain, m.inAxis)),
-    widened(asValue(weight)),
-  );
-  const deltas = effects.map(({ m, effect }) => deltaOf(effect, m.inAxis));
-  return convert(sub(straight, deltas.reduce((a, b) => add(a, b))), storedType(weight));
 }
 
 /**
@@ -129,8 +88,7 @@ export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P 
   const { leaves, paths } = flatten<Leaf>(merged);
   const leafAt = (path: string) => leaves[paths.indexOf(path)];
   const split = adapted.some((m) => m.split !== null && paths.includes(m.split));
-  const norms = (m: Adapted) => m.match.dora ? kept(lost, m.path, "norms") : undefined;
-  const all = changesOf([active], paths, leaves, split, norms);
+  const all = changesOf([active], paths, leaves, split, lost);
   const splits = new Set(adapted.map((m) => m.split));
   const replaced = new Set(edits.map((e) => e.into));
   // The name of a tied weight that was not adapted holds the weight as it was.
@@ -144,28 +102,32 @@ export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P 
       base = withLeaf(base, path.split("."), restored(leafAt(path), changes.effects));
     }
   }
-  for (const m of adapted.filter((m) => trainable[m.path].biasB !== undefined)) {
-    const path = biasOf(m), bias = leafAt(path);
-    const less = sub(widened(asValue(bias)), biasDelta(m, trainable[m.path].biasB!));
-    base = withLeaf(base, path.split("."), convert(less, storedType(bias)));
+  for (const site of adapted) {
+    const effect = site.method.bias?.(site, trainable[site.path], {});
+    if (!effect || site.bias === null && effect.add === undefined) continue;
+    const path = biasOf(site), bias = leafAt(path);
+    base = withLeaf(base, path.split("."), convert(unbiased(widened(asValue(bias)), effect), storedType(bias)));
   }
-  for (const { path, part, from, into, keep, tokens } of edits) {
-    const old = kept(lost, path, part);
-    const whole = part === "tokens" ? withRows(asValue(leafIn(base, from)), tokens!, asValue(old)) : old;
-    base = withLeaf(base, into.split("."), into === from ? whole : undefined);
+  for (const site of [...adapted, ...edits]) {
+    if (site.method.restore === undefined) continue;
+    const { leafPath, into } = site, keep = keptAt(site);
+    const old = site.method.restore(site, leafIn(base, leafPath), keptBy(lost, site));
+    base = withLeaf(base, into.split("."), into === leafPath ? old : undefined);
     if (keep !== null) base = withLeaf(base, keep.split("."), undefined);
   }
   return base as P;
 }
 
-/** One thing that merging wrote over. */
-function kept(lost: Overwritten, path: string, part: keyof Overwritten[string]): Leaf {
-  const leaf = lost[path]?.[part];
-  if (leaf !== undefined) return leaf;
-  throw new OptionError(
-    `"${path}" can't be taken out of merged weights: merging wrote over its ${part}; give unmerge what ` +
-      `overwritten(trainable, frozen) kept, or keep the base`,
-  );
+/** What merging wrote over at a site, by name. */
+function keptBy(lost: Overwritten, { path }: Site): Lost {
+  return (name) => {
+    const leaf = lost[path]?.[name];
+    if (leaf !== undefined) return leaf;
+    throw new OptionError(
+      `"${path}" can't be taken out of merged weights: merging wrote over its ${name}; give unmerge what ` +
+        `overwritten(trainable, frozen) kept, or keep the base`,
+    );
+  };
 }
 
 function leafIn(tree: unknown, path: string): Leaf {

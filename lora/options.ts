@@ -4,12 +4,8 @@ import type { HolderName, ModuleName, Target } from "./target_types.ts";
 /** Module names and paths with `*` for any one segment, or a RegExp that matches whole paths. */
 export type Modules<P> = readonly Target<P>[] | RegExp;
 
-/** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
-export interface LoraOptions<P = unknown> {
-  /** The rank: a whole number from 1 to the smaller side of each adapted matrix. */
-  readonly r: number;
-  /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
-  readonly alpha: number;
+/** What every method takes: which modules, and what is trained of the model itself beside them. */
+export interface TuneOptions<P = unknown> {
   /**
    * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), parts of a fused
    * projection (`["c_attn[q,v]"]`), a RegExp that matches whole paths, or `"all-linear"`: every linear layer but the output
@@ -22,6 +18,28 @@ export interface LoraOptions<P = unknown> {
   readonly layers?: readonly number[];
   /** The name before the layer's number (`"h"`), where the first number of a path is not the layer's. */
   readonly layersPattern?: string | readonly string[];
+  /** Which biases of the model are trained as well: none (the default), all, or those of the adapted modules. */
+  readonly bias?: "none" | "all" | "lora";
+  /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
+  readonly modulesToSave?: readonly HolderName<P>[];
+  /**
+   * Rows of an embedding that are trained, and nothing else of it: the tokens of the one embedding that is looked up by
+   * input ids, or of the embeddings that are named.
+   */
+  readonly trainableTokens?: readonly number[] | { readonly [K in ModuleName<P>]?: readonly number[] };
+  /**
+   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts, saves or
+   * trains the use that is named, as PEFT does; `"all"` does so for every use at once (PEFT's ensure_weight_tying).
+   */
+  readonly tie?: "use" | "all";
+}
+
+/** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
+export interface LoraOptions<P = unknown> extends TuneOptions<P> {
+  /** The rank: a whole number from 1 to the smaller side of each adapted matrix. */
+  readonly r: number;
+  /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
+  readonly alpha: number;
   /** The share of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
   readonly dropout?: number;
   /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
@@ -32,17 +50,8 @@ export interface LoraOptions<P = unknown> {
   readonly rankPattern?: Readonly<Record<string, number>>;
   /** Other alphas, likewise. */
   readonly alphaPattern?: Readonly<Record<string, number>>;
-  /** Which biases of the model are trained as well: none (the default), all, or those of the adapted modules. */
-  readonly bias?: "none" | "all" | "lora";
   /** Whether each low-rank branch has a bias of its own, scaled as the branch is. Only modules with a bias can be merged. */
   readonly loraBias?: boolean;
-  /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
-  readonly modulesToSave?: readonly HolderName<P>[];
-  /**
-   * Rows of an embedding that are trained, and nothing else of it: the tokens of the one embedding that is looked up by
-   * input ids, or of the embeddings that are named.
-   */
-  readonly trainableTokens?: readonly number[] | { readonly [K in ModuleName<P>]?: readonly number[] };
   /**
    * The first values: `true` (A uniform in ±1/√in, B zero), `"gaussian"` (A normal with deviation 1/r, B zero), or `false`
    * (both uniform: the adapter changes the function from the first, for tests). For PiSSA see {@link pissa}.
@@ -50,24 +59,21 @@ export interface LoraOptions<P = unknown> {
   readonly init?: boolean | "gaussian";
   /** What the first values are drawn from. 0 by default. */
   readonly seed?: number;
-  /**
-   * A weight that is used under two names (an embedding that is also the head): `"use"`, the default, adapts, saves or
-   * trains the use that is named, as PEFT does; `"all"` does so for every use at once (PEFT's ensure_weight_tying).
-   */
-  readonly tie?: "use" | "all";
 }
 
 /** One adapted module, for a program to print or to name tensors by. */
 export interface Match {
   /** The module's path in the parameters: `h.0.attn.c_attn`. For a part of a fused projection `h.0.attn.c_attn[q]`. The key in `trainable`. */
   readonly path: string;
+  /** The method that adapts it: `lora`, `dora`. */
+  readonly method: string;
   /** A product with the weight, or rows looked up in it. */
   readonly kind: "linear" | "embedding";
-  /** Its rank. */
+  /** Its rank; 0 of a method that has none. */
   readonly r: number;
-  /** Its alpha. */
+  /** Its alpha; 0 of a method that has none. */
   readonly alpha: number;
-  /** What the low-rank branch is multiplied by. */
+  /** What the low-rank branch is multiplied by; 1 where there is none. */
   readonly scaling: number;
   /** The weight's shape, and where its input axis is: `in,out` or `out,in`. */
   readonly shape: readonly number[];
@@ -77,8 +83,6 @@ export interface Match {
   readonly trainable: number;
   /** Present where the scaling is alpha / √r. */
   readonly rslora?: true;
-  /** Present where a magnitude is trained. */
-  readonly dora?: true;
   /** Present where only outputs `start` to `end` of the module `of` are adapted. */
   readonly part?: { readonly of: string; readonly name: string; readonly start: number; readonly end: number };
 }
@@ -118,6 +122,8 @@ export interface Saved {
  * and for all.
  */
 export interface AdapterEntry {
+  /** What other methods train. */
+  readonly [name: string]: Leaf | undefined;
   /** [r, in]. */
   readonly A?: Leaf;
   /** [out, r]. */

@@ -26,7 +26,6 @@ export {
 } from "../formats/peft/files.ts";
 export { readGgufAdapter, writeGgufAdapter } from "../formats/gguf.ts";
 export { readMlxAdapter, writeMlxAdapter } from "../formats/mlx.ts";
-export type { AdapterPart } from "../formats/peft/keys.ts";
 export type { Cursor } from "../data/batches.ts";
 export { answerer, type AnswerOptions } from "./answers.ts";
 export { type BaseRecord, recordBase } from "../formats/base_record.ts";

@@ -1,11 +1,14 @@
 import { RE2JS, RE2JSException } from "re2js";
 import { FileError } from "../../core/errors.ts";
+import { optionsOf } from "../../lora/check_options.ts";
+import type { Adapted, Method, ValueKind } from "../../lora/methods/method.ts";
+import { methods } from "../../lora/methods/mod.ts";
 import { refuseMethods } from "./methods.ts";
 
 /** An `adapter_config.json`: the keys that are used here, and whatever else the file has (kept when it is written again). */
 export interface AdapterConfig {
-  /** Always LORA. */
-  readonly peft_type: "LORA";
+  /** Which method it is of. */
+  readonly peft_type: string;
   /** The base. */
   readonly base_model_name_or_path: string | null;
   /** The rank. */
@@ -44,83 +47,67 @@ export interface AdapterConfig {
   readonly [key: string]: unknown;
 }
 
-/** PEFT's values of keys that a file leaves out (`tuners/lora/config.py`). */
-const defaults = {
-  base_model_name_or_path: null,
-  r: 8,
-  lora_alpha: 8,
-  lora_dropout: 0,
-  target_modules: null,
-  exclude_modules: null,
-  layers_to_transform: null,
-  layers_pattern: null,
-  use_rslora: false,
-  use_dora: false,
-  lora_bias: false,
-  bias: "none",
-  modules_to_save: null,
-  trainable_token_indices: null,
-  rank_pattern: {},
-  alpha_pattern: {},
-  ensure_weight_tying: false,
-};
-
 const isNumber = (v: unknown) => typeof v === "number" && Number.isFinite(v);
-const isBoolean = (v: unknown) => typeof v === "boolean";
 const isText = (v: unknown) => typeof v === "string";
 const isIndex = (v: unknown) => Number.isSafeInteger(v) && (v as number) >= 0;
 const isList = (v: unknown, fits: (x: unknown) => boolean) => Array.isArray(v) && v.every(fits);
 const isTable = (v: unknown, fits: (x: unknown) => boolean) =>
   typeof v === "object" && v !== null && !Array.isArray(v) && Object.values(v).every(fits);
 const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
-const biases = ["none", "all", "lora_only"];
 
-/** What a key must be, for those that are used. */
-const demands: readonly (readonly [string, string, (value: unknown) => boolean])[] = [
-  ["base_model_name_or_path", "a text or null", (v) => v === null || isText(v)],
-  ["r", "a positive integer", (v) => isIndex(v) && v !== 0],
-  ["lora_alpha", "a number", isNumber],
-  ["lora_dropout", "a number from 0 to less than 1", (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1],
-  ["target_modules", "a list of names or one pattern", isNames],
-  ["exclude_modules", "a list of names or one pattern", isNames],
-  ["layers_to_transform", "a layer or a list of layers", (v) => v === null || isIndex(v) || isList(v, isIndex)],
-  ["layers_pattern", "a name or a list of names", isNames],
-  ["use_rslora", "true or false", isBoolean],
-  ["use_dora", "true or false", isBoolean],
-  ["lora_bias", "true or false", isBoolean],
-  ["bias", `one of ${biases.join(", ")}`, (v) => biases.includes(v as string)],
-  ["modules_to_save", "a list of names or null", (v) => v === null || isList(v, isText)],
-  [
-    "trainable_token_indices",
-    "a list of token ids, or lists by the embedding's name",
-    (v) => v === null || isList(v, isIndex) || isTable(v, (x) => isList(x, isIndex)),
-  ],
-  ["rank_pattern", "patterns with positive integers", (v) => isTable(v, (n) => isIndex(n) && n !== 0)],
-  ["alpha_pattern", "patterns with numbers", (v) => isTable(v, isNumber)],
-  ["ensure_weight_tying", "true or false", isBoolean],
-];
+/** What a value must be. */
+const checks: Readonly<Record<Exclude<ValueKind, readonly string[]>, (value: unknown) => boolean>> = {
+  "a positive integer": (v) => isIndex(v) && v !== 0,
+  "a number": isNumber,
+  "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,
+  "true or false": (v) => typeof v === "boolean",
+  "a list of names or null": (v) => v === null || isList(v, isText),
+  "a list of names or one pattern": isNames,
+  "a name or a list of names": isNames,
+  "a layer or a list of layers": (v) => v === null || isIndex(v) || isList(v, isIndex),
+  "a list of token ids, or lists by the embedding's name": (v) =>
+    v === null || isList(v, isIndex) || isTable(v, (x) => isList(x, isIndex)),
+  "patterns with positive integers": (v) => isTable(v, (n) => isIndex(n) && n !== 0),
+  "patterns with numbers": (v) => isTable(v, isNumber),
+};
+
+/** Whether a value is what is expected, and what that is. */
+function expectation(is: ValueKind): readonly [string, (value: unknown) => boolean] {
+  return typeof is === "string" ? [is, checks[is]] : [`one of ${is.join(", ")}`, (v) => is.includes(v as string)];
+}
+
+/** The method that a configuration is of. */
+export function methodOf(config: Readonly<Record<string, unknown>>): Method<Adapted> | null {
+  const family = Object.values(methods).filter(({ peftType }) => peftType === config.peft_type);
+  const switched = family.find((m) => m.switch !== undefined && config[m.options[m.switch].peft!] === true);
+  return switched ?? family[0] ?? null;
+}
 
 /** Checks a parsed `adapter_config.json` and fills in PEFT's defaults. `path` is for error sentences. */
 export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path: string): AdapterConfig {
-  if (file.peft_type !== "LORA") {
+  const method = methodOf(file);
+  if (method === null) {
+    const known = [...new Set(Object.values(methods).map(({ peftType }) => JSON.stringify(peftType)))].join(", ");
     throw new FileError(
       `${path} is of the peft_type ${
         JSON.stringify(file.peft_type)
-      }, and only "LORA" is read: choose a LoRA adapter, or ` +
+      }, and only ${known} is read: choose a LoRA adapter, or ` +
         `merge this one with PEFT (merge_and_unload) where its method can be.`,
     );
   }
-  refuseMethods(file, { peft_type: "LORA", ...defaults }, path);
+  const keys = Object.values(optionsOf(method)).flatMap(({ peft, file }) => file ? [{ key: peft!, ...file }] : []);
+  const defaults = { base_model_name_or_path: null, ...Object.fromEntries(keys.map((k) => [k.key, k.default])) };
+  refuseMethods(file, { method, read: { peft_type: "", ...defaults }, path });
   const present = Object.fromEntries(Object.entries(file).filter(([, value]) => value !== null && value !== undefined));
-  const config = { ...file, ...defaults, ...present };
-  for (const [key, demand, fits] of demands) {
-    const value = (config as Record<string, unknown>)[key];
-    if (!fits(value)) {
-      throw new FileError(`${path} says ${key} is ${JSON.stringify(value)}, where ${demand} is expected.`);
-    }
-  }
-  for (const key of ["rank_pattern", "alpha_pattern"] as const) {
-    for (const pattern of Object.keys(config[key] as object)) {
+  const config: Record<string, unknown> = { ...file, ...defaults, ...present };
+  const demand = (key: string, what: string, fits: (value: unknown) => boolean) => {
+    if (fits(config[key])) return;
+    throw new FileError(`${path} says ${key} is ${JSON.stringify(config[key])}, where ${what} is expected.`);
+  };
+  demand("base_model_name_or_path", "a text or null", (v) => v === null || isText(v));
+  for (const { key, is } of keys) demand(key, ...expectation(is));
+  for (const { peft: key } of Object.values(method.options).filter(({ patternOf }) => patternOf !== undefined)) {
+    for (const pattern of Object.keys(config[key!] as object)) {
       if (wholePattern(pattern) !== null) continue;
       throw new FileError(
         `${path} has the ${key} ${
@@ -132,28 +119,14 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
   return config as unknown as AdapterConfig;
 }
 
-/** Options of an adapter that its file tells. */
+/** What a configuration says beside what its method does. */
 export interface AdapterConfigOptions {
-  /** The rank. */
-  readonly r: number;
-  readonly alpha: number;
-  readonly dropout?: number;
+  readonly peftType: string;
   readonly targets: readonly string[] | string;
-  readonly rslora?: boolean;
-  readonly rankPattern?: Readonly<Record<string, number>>;
-  readonly alphaPattern?: Readonly<Record<string, number>>;
-  readonly dora?: boolean;
-  readonly loraBias?: boolean;
-  readonly bias?: "none" | "all" | "lora_only";
-  readonly modulesToSave?: readonly string[];
-  /** Rows of embeddings, by the embedding's name. */
-  readonly tokens?: Readonly<Record<string, readonly number[]>>;
   /** Whether a tied weight is adapted in every use. */
   readonly tieAll?: boolean;
   /** Where the base model came from: a folder, a file or a hub name. */
   readonly baseModel: string | null;
-  /** Whether the adapted matrices are stored (in, out), as GPT-2's are; PEFT wants to know. */
-  readonly fanInFanOut: boolean;
   /** What the model is for, in PEFT's words. By default a causal language model. */
   readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | "FEATURE_EXTRACTION" | null;
 }
@@ -161,29 +134,21 @@ export interface AdapterConfigOptions {
 /**
  * An `adapter_config.json`: just the keys that PEFT needs, and those that are used, so that older ones load it. They refuse
  * keys that they do not know.
+ *
+ * @param own the keys of the method
  */
-export function makeAdapterConfig(options: AdapterConfigOptions): Record<string, unknown> {
-  const { modulesToSave = [], tokens = {}, taskType = "CAUSAL_LM" } = options;
+export function makeAdapterConfig(
+  own: Readonly<Record<string, unknown>>,
+  { peftType, targets, tieAll, baseModel, taskType = "CAUSAL_LM" }: AdapterConfigOptions,
+): Record<string, unknown> {
   return {
-    alpha_pattern: options.alphaPattern ?? {},
-    base_model_name_or_path: options.baseModel,
-    bias: options.bias ?? "none",
-    fan_in_fan_out: options.fanInFanOut,
+    ...own,
+    base_model_name_or_path: baseModel,
     inference_mode: true,
-    init_lora_weights: true,
-    lora_alpha: options.alpha,
-    lora_dropout: options.dropout ?? 0,
-    modules_to_save: modulesToSave.length === 0 ? null : modulesToSave,
-    peft_type: "LORA",
-    r: options.r,
-    rank_pattern: options.rankPattern ?? {},
-    target_modules: options.targets,
+    peft_type: peftType,
+    target_modules: targets,
     task_type: taskType,
-    use_rslora: options.rslora ?? false,
-    ...(options.dora && { use_dora: true }),
-    ...(options.loraBias && { lora_bias: true }),
-    ...(options.tieAll && { ensure_weight_tying: true }),
-    ...(Object.keys(tokens).length > 0 && { trainable_token_indices: tokens }),
+    ...(tieAll && { ensure_weight_tying: true }),
   };
 }
 
@@ -192,12 +157,21 @@ export function makeAdapterConfig(options: AdapterConfigOptions): Record<string,
  * file's spelling and the class's own; the first of them that a pattern matches counts.
  */
 export function alphaOf(config: AdapterConfig, ...names: readonly string[]): number {
-  return patternValue(config.alpha_pattern, names) ?? config.lora_alpha;
+  return patterned(config, "alpha_pattern", { of: "lora_alpha", names });
 }
 
 /** A module's rank, likewise. */
 export function rankOf(config: AdapterConfig, ...names: readonly string[]): number {
-  return patternValue(config.rank_pattern, names) ?? config.r;
+  return patterned(config, "rank_pattern", { of: "r", names });
+}
+
+/** What a table of patterns says of a module, else the value that it is the exception of. */
+export function patterned(
+  config: Readonly<Record<string, unknown>>,
+  pattern: string,
+  { of, names }: { readonly of: string; readonly names: readonly string[] },
+): number {
+  return patternValue(config[pattern] as Readonly<Record<string, number>>, names) ?? config[of] as number;
 }
 
 /**

@@ -1,10 +1,9 @@
 /** An adapted model in PEFT's words: the names of its modules, and the options that make just this adapter. */
 import type { Leaf, Model } from "../../core/model.ts";
 import { flatten } from "../../core/tree.ts";
-import type { Tuned } from "../../lora/mod.ts";
-import type { AdapterConfigOptions } from "./config.ts";
+import type { Plan } from "../../lora/mod.ts";
+import { type AdapterConfigOptions, makeAdapterConfig } from "./config.ts";
 import type { ModuleNames } from "../adapter_fit.ts";
-import { mostFrequent } from "../adapter_pairs.ts";
 import { tiedNames } from "../adapter_ties.ts";
 
 /** The modules of a model: those of its weights, and further names of tied ones. */
@@ -20,35 +19,25 @@ export function moduleNames(model: Model<any, any, any>): ModuleNames[] {
   return [...matrices].map(([path, matrix]) => ({ path, hub: hub(path), matrix }));
 }
 
-/** PEFT's options for just what is trained. */
+/** PEFT's configuration of just what is trained. */
 export function describeTuned(
   model: Model<any, any, any>,
-  { matched, saved, plan, trainable }: Pick<Tuned<any, any, any>, "matched" | "saved" | "plan" | "trainable">,
-): Omit<AdapterConfigOptions, "baseModel"> {
-  const hub = hubNameOf(model);
-  const r = mostFrequent(matched.map((m) => m.r)), alpha = mostFrequent(matched.map((m) => m.alpha));
-  const others = <K extends "r" | "alpha">(key: K, usual: number) =>
-    Object.fromEntries(matched.filter((m) => m[key] !== usual).map((m) => [hub(m.path), m[key]]));
+  plan: Plan,
+  { baseModel, dropout = 0 }: { readonly baseModel: string | null; readonly dropout?: number },
+): Record<string, unknown> {
+  const { adapted, edits } = plan;
+  const [{ method }] = adapted;
   const tied = tiedNames(model, { plan });
-  const by = (option: typeof saved[number]["by"]) => saved.filter((s) => s.by === option);
-  const adapted = new Set(matched.map((m) => m.path));
-  const biases = by("bias").map(({ path }) => path);
-  return {
-    r,
-    alpha,
-    targets: targetNames(model, matched.flatMap(({ path }) => [path, ...(tied.has(path) ? [tied.get(path)!] : [])])),
-    rslora: matched.some((m) => m.scaling !== m.alpha / m.r),
-    rankPattern: others("r", r),
-    alphaPattern: others("alpha", alpha),
-    dora: matched.some((m) => m.dora),
-    loraBias: matched.some((m) => "biasB" in trainable[m.path]),
-    bias: biases.length === 0 ? "none" : biases.every((path) => adapted.has(path)) ? "lora_only" : "all",
-    modulesToSave: [...new Set(by("modulesToSave").map(({ path }) => hub(path)))],
-    tokens: Object.fromEntries(by("trainableTokens").map(({ path, tokens }) => [lastName(path), tokens!])),
+  const groups = Map.groupBy([...adapted, ...edits], (site) => site.method);
+  const own = Object.assign({}, ...[...groups].map(([method, sites]) => method.config(sites, adapted)));
+  const dropped = method.options.dropout?.peft;
+  return makeAdapterConfig({ ...own, ...(dropped && { [dropped]: dropout }) }, {
+    peftType: method.peftType!,
+    targets: targetNames(model, adapted.flatMap(({ path }) => [path, ...(tied.has(path) ? [tied.get(path)!] : [])])),
     tieAll: tied.size > 0,
-    fanInFanOut: matched.some((m) => m.kind === "linear" && m.layout === "in,out"),
-    taskType: taskOf(model, by("modulesToSave").some(({ path }) => path === "classifier")),
-  };
+    baseModel,
+    taskType: taskOf(model, edits.some(({ path, saved }) => saved.by === "modulesToSave" && path === "classifier")),
+  });
 }
 
 /** PEFT's name of what a model is for. It takes a classifier of which no head was trained for a broken file. */

@@ -8,8 +8,9 @@ import { encodeSafetensors, openSafetensors } from "../../models/load/safetensor
 import { currentPath, stageFolder } from "../../models/load/files/staged_folder.ts";
 import { listed } from "../../models/load/weights.ts";
 import { isFinite } from "../host_tensors.ts";
-import { type AdapterConfig, parseAdapterConfig } from "./config.ts";
-import { type AdapterPart, formatAdapterKey, parseAdapterKey } from "./keys.ts";
+import type { Adapted, Method, PartKey } from "../../lora/mod.ts";
+import { type AdapterConfig, methodOf, parseAdapterConfig } from "./config.ts";
+import { formatAdapterKey, parseAdapterKey } from "./keys.ts";
 
 /** One tensor of an adapter file, in the dtype that it is stored in. */
 export interface AdapterTensor {
@@ -18,7 +19,7 @@ export interface AdapterTensor {
   /** The module as the class that PEFT wrapped names it: `transformer.h.0.attn.c_attn`. */
   readonly module: string;
   /** Which part of the module it is. */
-  readonly part: AdapterPart;
+  readonly part: PartKey;
   /** Its contents. */
   readonly tensor: HostTensor;
 }
@@ -27,6 +28,8 @@ export interface AdapterTensor {
 export interface AdapterFiles {
   /** The file that holds the tensors, for error sentences. */
   readonly path: string;
+  /** What the configuration is of. */
+  readonly method: Method<Adapted>;
   /** The configuration with PEFT's defaults for keys that the file leaves out. */
   readonly config: AdapterConfig;
   /** The configuration as it stands in the file: what is written again. */
@@ -70,12 +73,12 @@ export function readAdapter(folder: string): AdapterFiles {
     );
   }
   const raw = readJsonObject(configPath);
-  const config = parseAdapterConfig(raw, configPath);
+  const config = parseAdapterConfig(raw, configPath), method = methodOf(raw)!;
   using source = openSafetensors(path);
   const tensors: AdapterTensor[] = [];
   const unknown: string[] = [], other: string[] = [];
   for (const key of source.names) {
-    const parsed = parseAdapterKey(key);
+    const parsed = parseAdapterKey(key, method);
     const { dtype, stored } = source.entry(key);
     if (parsed === null) unknown.push(key);
     else if (!isFloat(dtype)) other.push(`${key} is ${stored}`);
@@ -88,7 +91,7 @@ export function readAdapter(folder: string): AdapterFiles {
     );
   }
   if (tensors.length === 0) throw new FileError(`${path} holds no tensor: save the adapter again.`);
-  return { path, config, raw, tensors, metadata: source.metadata };
+  return { path, method, config, raw, tensors, metadata: source.metadata };
 }
 
 /** Names of the adapters that a folder holds in folders of their own, as PEFT saves all but the one named `default`. */
@@ -126,7 +129,7 @@ export function writeAdapter(folder: string, { config, tensors, metadata }: Adap
 
   using staging = stageFolder(folder);
   writeFlushed(`${staging.path}/${weightsName}`, encodeSafetensors(tensors, metadata), `${folder}/${weightsName}`);
-  writeFlushed(`${staging.path}/${configName}`, text, `${folder}/${configName}`);
+  writeFlushed(`${staging.path}/${configName}`, [new TextEncoder().encode(text)], `${folder}/${configName}`);
   staging.commit(configName);
 }
 

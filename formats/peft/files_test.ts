@@ -2,6 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
 import { dyingAfter } from "../../tests/attack/dying.ts";
 import type { HostTensor } from "../../core/tensor.ts";
+import { pairConfig } from "../../lora/methods/lora.ts";
 import { adapterScaling, makeAdapterConfig, parseAdapterConfig, selects } from "./config.ts";
 import { type AdapterContents, adapterNames, readAdapter, writeAdapter } from "./files.ts";
 
@@ -17,7 +18,8 @@ const keys = (module: string) => ["A", "B"].map((side) => `base_model.model.tran
 
 function contents(first = 1, alpha = 16): AdapterContents {
   const [a, b] = keys("h.0.attn.c_attn");
-  const config = makeAdapterConfig({ r: 2, alpha, targets: ["c_attn"], baseModel: "gpt2", fanInFanOut: true });
+  const own = pairConfig([{ name: "h.0.attn.c_attn", r: 2, alpha }]);
+  const config = makeAdapterConfig(own, { peftType: "LORA", targets: ["c_attn"], baseModel: "gpt2" });
   return { config, tensors: new Map([[a, tensor(2, 4, first)], [b, tensor(12, 2)]]) };
 }
 

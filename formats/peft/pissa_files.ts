@@ -2,7 +2,7 @@
 import { FileError } from "../../core/errors.ts";
 import type { Model } from "../../core/model.ts";
 import { read } from "../../kernels/runtime/jit.ts";
-import { pissa, pissaToLora, type Tuned } from "../../lora/mod.ts";
+import { pissa, type PissaOptions, pissaToLora, type Tuned } from "../../lora/mod.ts";
 import { adapterContents, uploadAdapter } from "../adapter.ts";
 import { moduleNames } from "./describe.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter } from "./files.ts";
@@ -42,7 +42,7 @@ export async function plainFromPissa<P>(
     started = { ...trained, trainable: uploadAdapter(readAdapter(initial), model, { residual: true }).trainable };
   } else {
     const options = adapterOptions(adapter, fitAdapter(adapter, moduleNames(model)));
-    started = await pissa<any, any, any>(model, { read }, options);
+    started = await pissa<any, any, any>(model, { read }, options as unknown as PissaOptions<any>);
   }
   const plain = pissaToLora(started, trained.trainable);
   return await adapterContents({ ...plain, frozen: model.params }, {

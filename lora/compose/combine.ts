@@ -6,8 +6,9 @@ import { add, mul } from "../../core/ops/elementwise.ts";
 import { concat } from "../../core/ops/structure.ts";
 import { flatten } from "../../core/tree.ts";
 import { type Tuned, tunedOf } from "../lora.ts";
+import { isPair, ranked } from "../methods/lora.ts";
+import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
-import { type Adapted, ranked } from "../follow/plan.ts";
 
 /** One adapter of a combination. */
 export interface Weighted<P, I, O> {
@@ -81,7 +82,7 @@ export function combine<P, I, O>(
     if (flatten<Leaf>(tuned.frozen).leaves.some((leaf, i) => leaf !== leaves[i])) {
       throw new OptionError("adapters that are combined must be of one model: turn PiSSA's into plain ones first");
     }
-    const more = [...tuned.plan.adapted.filter((m) => m.parts.length > 2), ...tuned.plan.edits];
+    const more = [...tuned.plan.adapted.filter((m) => !isPair(m)), ...tuned.plan.edits];
     if (more.length > 0) {
       throw new OptionError(
         `"${

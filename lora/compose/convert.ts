@@ -4,8 +4,9 @@ import { mul, neg } from "../../core/ops/elementwise.ts";
 import { concat, pad } from "../../core/ops/structure.ts";
 import { outputsOf } from "../follow/effect.ts";
 import { type Tuned, tunedOf } from "../lora.ts";
+import { isPair, ranked } from "../methods/lora.ts";
+import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
-import { type Adapted, ranked } from "../follow/plan.ts";
 
 /**
  * A PiSSA adapter as a plain one of twice the rank, for the base as it was before: s·(B·A - B₀·A₀). What is saved for others
@@ -17,8 +18,12 @@ import { type Adapted, ranked } from "../follow/plan.ts";
 export function pissaToLora<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable): Tuned<P, I, O> {
   tuned.check(trainable);
   const { adapted, edits, dropout } = tuned.plan;
-  const dora = adapted.find((m) => m.match.dora);
-  if (dora) throw new OptionError(`"${dora.path}" has a magnitude, which a plain adapter of the base can't: merge it`);
+  const other = adapted.find((m) => m.method.readsWeight);
+  if (other) {
+    throw new OptionError(
+      `"${other.path}" is adapted by ${other.method.name}, whose change is no plain adapter of another weight: merge it`,
+    );
+  }
   const doubled = adapted.map((m) => {
     const { r, scaling } = m.match;
     return m.kind === "embedding" ? m : ranked(m, 2 * r, scaling);
@@ -49,7 +54,7 @@ export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainabl
       entries[path] = trainable[path];
       return m;
     }
-    if (m.parts.length > 2) {
+    if (!isPair(m)) {
       throw new OptionError(
         `"${path}" has more than A and B for parts of its outputs, which a file of PEFT's can't express`,
       );

@@ -13,9 +13,10 @@ import { randomised, randomTensor, toyModel } from "../../testing/toy_models.ts"
 import { oracleRuntime } from "../../tests/runtimes.ts";
 import { combine } from "./combine.ts";
 import { pissaToLora, wholeModules } from "./convert.ts";
-import { lora, loraOfAnyRank } from "../lora.ts";
+import { lora, tune } from "../lora.ts";
+import { methods } from "../methods/mod.ts";
 import type { LoraOptions } from "../options.ts";
-import { pissa } from "../methods/pissa.ts";
+import { pissa } from "../start.ts";
 import { applyPerExample, stackAdapters } from "../per_example.ts";
 import { together } from "./several.ts";
 
@@ -295,7 +296,7 @@ Deno.test("PiSSA refuses what it can't do", async () => {
 });
 
 Deno.test("an adapter that is already there may have more ranks than its matrix has sides", () => {
-  const wide = loraOfAnyRank(model, { r: 9, alpha: 3, targets: ["up"] });
+  const wide = tune(model, methods.lora, { r: 9, alpha: 3, targets: ["up"] }, { anyRank: true });
   assertEquals(wide.trainable.up.A!.shape, [9, 4]);
   const t = randomised(wide.trainable, 3);
   const merged = run((t: any, p: any) => wide.merge(t, p), t, model.params);

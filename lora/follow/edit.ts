@@ -3,24 +3,21 @@ import { isFloat } from "../../core/dtype.ts";
 import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
-import { asValue, constant } from "../../core/ops/constant.ts";
-import { add, convert, mul } from "../../core/ops/elementwise.ts";
-import { concat, pad, slice } from "../../core/ops/structure.ts";
-import { reshape } from "../../core/ops/broadcast.ts";
+import { asValue } from "../../core/ops/constant.ts";
+import { add, convert, div, mul, sub } from "../../core/ops/elementwise.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { outputsOf, widened } from "./effect.ts";
+import { widened } from "./effect.ts";
+import type { Adapted, BiasEffect, Edit, Site } from "../methods/method.ts";
 import type { Trainable } from "../options.ts";
-import type { Adapted } from "./plan.ts";
-import type { Edit } from "../saved.ts";
 
 /** Everything that is settled of one adapter. */
 export interface Plan {
-  /** @ignore The weights with factors. */
+  /** @ignore The modules that are adapted. */
   readonly adapted: readonly Adapted[];
-  /** @ignore What is put in place of leaves. */
+  /** @ignore What is trained of the model itself. */
   readonly edits: readonly Edit[];
-  /** The share of a branch's inputs that is dropped. */
+  /** The adapterWeight of a branch's inputs that is dropped. */
   readonly dropout: number;
 }
 
@@ -33,7 +30,7 @@ export interface Active {
 }
 
 /** Where an adapted weight is among the leaves: under the name of its use where a tied weight was split, else its own. */
-export function leafOf(paths: readonly string[], { into, leafPath }: Pick<Adapted, "into" | "leafPath">): number {
+export function leafOf(paths: readonly string[], { into, leafPath }: Pick<Site, "into" | "leafPath">): number {
   return paths.indexOf(paths.includes(into) ? into : leafPath);
 }
 
@@ -42,14 +39,14 @@ export function storedType(leaf: Leaf): Value["dtype"] {
   return isFloat(leaf.dtype) ? leaf.dtype : "f32";
 }
 
-/** Row numbers as a value, i32[n]. */
-export function tokenIds(tokens: readonly number[]): Value {
-  return concat(tokens.map((token) => reshape(constant(token, "i32"), [1])), 0);
+/** The path at which the other name of a tied weight keeps the base's, or null. */
+export function keptAt({ split, into }: Site): string | null {
+  return split === into ? null : split;
 }
 
 /**
- * The parameters with every leaf that is trained itself in its place, biases of low-rank branches added. As `f32`, in the
- * precision of training, and rows of tokens left to be followed; as `stored`, rounded to what the base has, rows included.
+ * The parameters with every leaf that is replaced in its place, and the biases of adapted modules as they become. As `f32`,
+ * in the precision of training, and without what can be followed; as `stored`, rounded to what the base has, all of it.
  */
 export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "stored"): P {
   const { leaves, paths } = flatten<Leaf>(frozen);
@@ -62,32 +59,49 @@ export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "
     tree = withLeaf(tree, path.split("."), leaf);
   };
   for (const { plan: { edits } } of actives) {
-    for (const { keep, from } of edits) {
-      if (keep !== null && !paths.includes(keep)) tree = withLeaf(tree, keep.split("."), leaves[paths.indexOf(from)]);
+    for (const site of edits) {
+      const keep = keptAt(site);
+      if (keep !== null && !paths.includes(keep)) {
+        tree = withLeaf(tree, keep.split("."), leaves[paths.indexOf(site.leafPath)]);
+      }
     }
   }
   for (const { plan: { adapted, edits }, trainable, adapterWeight } of actives) {
-    for (const { path, part, from, into, tokens } of edits) {
-      if (changed.has(into) && part !== "tokens") {
+    for (const site of edits) {
+      const { method, path, leafPath, into } = site;
+      if (method.replace === undefined || (as === "f32" && method.effect !== undefined)) continue;
+      if (changed.has(into) && method.effect === undefined) {
         throw new OptionError(`two adapters both train ${into} itself: use one`);
       }
-      const value = asValue(trainable[path][part]!);
-      if (part !== "tokens") put(into, from, value);
-      else if (as === "stored") put(into, from, withRows(widened(asValue(now(into))), tokens!, value));
+      const base = changed.get(into) ?? leaves[paths.indexOf(leafPath)];
+      put(into, leafPath, method.replace(site, trainable[path], base));
     }
-    for (const m of adapted) {
-      const { biasB } = trainable[m.path];
-      if (biasB === undefined) continue;
-      if (as === "f32" && m.bias === null) continue; // added where the weight is used
-      const bias = biasOf(m);
-      put(bias, bias, add(widened(asValue(now(bias))), biasDelta(m, biasB, adapterWeight)));
+    for (const site of adapted) {
+      const effect = site.method.bias?.(site, trainable[site.path], { adapterWeight });
+      if (!effect) continue;
+      // Without a bias, what is added is added where the weight is used.
+      if (site.bias === null && (as === "f32" || effect.add === undefined)) continue;
+      const bias = biasOf(site);
+      put(bias, bias, biased(widened(asValue(now(bias))), effect));
     }
   }
   return tree as P;
 }
 
+/** A bias as it becomes. */
+function biased(bias: Value, { scale, add: more }: BiasEffect): Value {
+  const scaled = scale === undefined ? bias : mul(bias, scale);
+  return more === undefined ? scaled : add(scaled, more);
+}
+
+/** A bias as it was. */
+export function unbiased(bias: Value, { scale, add: more }: BiasEffect): Value {
+  const less = more === undefined ? bias : sub(bias, more);
+  return scale === undefined ? less : div(less, scale);
+}
+
 /**
- * The path of the bias that a low-rank branch's own one is merged into.
+ * The path of the bias that what a method adds to a module's result is merged into.
  *
  * @throws {OptionError} where the module has none, as PEFT
  */
@@ -96,26 +110,6 @@ export function biasOf({ bias, path }: Adapted): string {
   throw new OptionError(
     `"${path}" can't be merged: it has no bias that the one of its low-rank branch could be added to`,
   );
-}
-
-/** What a low-rank branch's own bias adds to that of its module, f32[out]. */
-export function biasDelta(m: Adapted, biasB: Leaf, adapterWeight: Operand = 1): Value {
-  const { start, end, of } = outputsOf(m);
-  return pad(mul(mul(biasB, m.match.scaling), adapterWeight), [start], [of - end]);
-}
-
-/** A matrix with other rows at some places. */
-export function withRows(table: Value, places: readonly number[], rows: Value): Value {
-  const order = places.map((place, i) => ({ place, i })).sort((a, b) => a.place - b.place);
-  const pieces: Value[] = [];
-  let from = 0;
-  for (const { place, i } of order) {
-    if (place > from) pieces.push(slice(table, 0, from, place));
-    pieces.push(slice(rows, 0, i, i + 1));
-    from = place + 1;
-  }
-  if (from < table.shape[0]) pieces.push(slice(table, 0, from, table.shape[0]));
-  return concat(pieces, 0);
 }
 
 /** A copy of a tree with another leaf at a path, new or not, or none there (undefined); objects left empty go too. */

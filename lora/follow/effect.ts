@@ -1,76 +1,70 @@
-/** What one adapter does to its weight, on which following it, merging it and bounding the difference all stand. */
+/** What a method makes of a weight, on which following it, merging it and bounding the difference all stand. */
 import type { Value } from "../../core/ir/graph.ts";
-import { full } from "../../core/ops/broadcast.ts";
-import { asValue } from "../../core/ops/constant.ts";
+import { reshape } from "../../core/ops/broadcast.ts";
 import { dot } from "../../core/ops/contract.ts";
-import { stopGradient } from "../../core/ops/control.ts";
-import { convert, div, mul } from "../../core/ops/elementwise.ts";
-import { concat, pad, slice } from "../../core/ops/structure.ts";
-import type { Leaf } from "../../core/model.ts";
-import type { Operand } from "../../core/tensor.ts";
-import { weightNorms } from "../methods/dora.ts";
-import type { AdapterEntry } from "../options.ts";
-import type { Adapted } from "./plan.ts";
-
-/** W becomes gain ⊙ (W + s·B·A): A f32[r, in], B f32[out, r], gain f32[out] where there is one. */
-export interface Effect {
-  readonly A: Value;
-  readonly B: Value;
-  readonly scaling: Operand;
-  readonly gain: Value | null;
-}
+import { add, convert, div, mul, sub } from "../../core/ops/elementwise.ts";
+import type { Module } from "./analyse.ts";
+import type { Effect } from "../methods/method.ts";
 
 /** A stored weight as f32. */
 export function widened(weight: Value): Value {
   return convert(weight, "f32");
 }
 
-/** Which outputs of the module's weight an adapter changes. */
-export function outputsOf({ match: { shape, part }, inAxis }: Adapted): { start: number; end: number; of: number } {
-  const of = shape[1 - inAxis];
+/** Which outputs of the module's weight are meant. */
+export function outputsOf({ aval, part, inAxis }: Module): { start: number; end: number; of: number } {
+  const of = aval.shape[1 - inAxis];
   return { start: part?.start ?? 0, end: part?.end ?? of, of };
 }
 
-/**
- * @param weight the weight as stored, of the model's own shape
- * @param adapterWeight f32[]: multiplies the scaling
- * @param norms what {@link normsOf} gives, where the weight is not the base's any more
- */
-export function effectOf(
-  m: Adapted,
-  entry: AdapterEntry,
-  weight: Value,
-  adapterWeight?: Operand,
-  norms?: Leaf,
-): Effect {
-  const { start, end, of } = outputsOf(m);
-  const ones = (count: number) => count === 0 ? [] : [full([count], 1)];
-  const gain = entry.magnitude === undefined ? null : concat([
-    ...ones(start),
-    // The norm is a constant to the gradient, as in section 4.3 of the paper.
-    div(entry.magnitude, stopGradient(norms ?? normsOf(m, entry, weight, adapterWeight))),
-    ...ones(of - end),
-  ], 0);
-  const B = pad(asValue(entry.B!), [start, 0], [of - end, 0]);
-  return { A: asValue(entry.A!), B, scaling: scalingOf(m, adapterWeight), gain };
+/** The length of a weight's inputs, and of the outputs that are meant. */
+export function sizesOf(site: Module): { in: number; out: number } {
+  const { start, end } = outputsOf(site);
+  return { in: site.aval.shape[site.inAxis], out: end - start };
 }
 
-function scalingOf({ match: { scaling } }: Adapted, adapterWeight?: Operand): Operand {
-  return adapterWeight === undefined ? scaling : mul(adapterWeight, scaling);
-}
-
-/** ‖W + s·B·A‖ of each output that the module's adapter changes, f32[out]. */
-export function normsOf(m: Adapted, { A, B }: AdapterEntry, weight: Value, adapterWeight?: Operand): Value {
-  const { inAxis } = m;
-  const { start, end } = outputsOf(m);
-  const rows = slice(widened(weight), 1 - inAxis, start, end);
-  return weightNorms(rows, { A: asValue(A!), B: asValue(B!), scaling: scalingOf(m, adapterWeight), inAxis });
-}
-
-/** s·B·A in the layout of the weight, f32. */
-export function deltaOf({ A, B, scaling }: Pick<Effect, "A" | "B" | "scaling">, inAxis: 0 | 1): Value {
+/** s·B·A in the layout of the weight, f32; null where nothing is added. */
+export function deltaOf({ pair }: Effect, inAxis: 0 | 1): Value | null {
+  if (pair === undefined) return null;
+  const { A, B, scaling } = pair;
   const product = inAxis === 0
     ? dot(A, B, { contract: [[0], [1]], batch: [[], []] })
     : dot(B, A, { contract: [[1], [0]], batch: [[], []] });
   return mul(product, scaling);
+}
+
+/** A gain as one row or column of the weight; null where there is none. */
+function gainOf({ gain }: Effect, inAxis: 0 | 1): Value | null {
+  if (gain === undefined) return null;
+  const axis = gain.of === "in" ? inAxis : 1 - inAxis;
+  return reshape(gain.value, axis === 0 ? [gain.value.shape[0], 1] : [1, gain.value.shape[0]]);
+}
+
+/** One effect on a weight of a layout. */
+export interface Effected {
+  readonly inAxis: 0 | 1;
+  readonly effect: Effect;
+}
+
+/** A weight f32 with every effect on it. Several gains each act on the base alone. */
+export function effected(weight: Value, effects: readonly Effected[]): Value {
+  const parts = effects.map(({ inAxis, effect }) => ({ delta: deltaOf(effect, inAxis), gain: gainOf(effect, inAxis) }));
+  const [{ delta, gain }] = parts;
+  if (parts.length === 1 && gain !== null) return mul(gain, delta === null ? weight : add(weight, delta));
+  const changes = parts.map(({ delta, gain }) => {
+    if (gain === null) return delta!;
+    const more = mul(sub(gain, 1), weight);
+    return delta === null ? more : add(more, mul(gain, delta));
+  });
+  return add(weight, changes.reduce((a, b) => add(a, b)));
+}
+
+/** The weight again: gains of one adapter are of different outputs, so that they may be undone at once. */
+export function uneffected(weight: Value, effects: readonly Effected[]): Value {
+  const straight = effects.reduce((value, { inAxis, effect }) => {
+    const gain = gainOf(effect, inAxis);
+    return gain === null ? value : div(value, gain);
+  }, weight);
+  const deltas = effects.flatMap(({ inAxis, effect }) => deltaOf(effect, inAxis) ?? []);
+  return deltas.length === 0 ? straight : sub(straight, deltas.reduce((a, b) => add(a, b)));
 }

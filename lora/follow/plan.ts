@@ -1,85 +1,68 @@
-import { formatAval } from "../../core/aval.ts";
 import { OptionError } from "../../core/errors.ts";
 import type { Module } from "./analyse.ts";
-import type { LoraOptions, Match } from "../options.ts";
-import { checkPattern, isBelow, layerOf, patternValue, selectModules, type Selector } from "../targets.ts";
+import { sizesOf } from "./effect.ts";
+import type { Adapted, Method, Outline, Site } from "../methods/method.ts";
+import type { Match, TuneOptions } from "../options.ts";
+import { isBelow, layerOf, selectModules, type Selector } from "../targets.ts";
 
-/** An adapted module with its options settled. */
-export interface Adapted extends Module {
-  readonly match: Match;
-  /** Where only one use of a tied weight is adapted: the path at which the other name gets a leaf of its own. */
-  readonly split: string | null;
-  /** Which of the two paths this change belongs to. */
-  readonly into: string;
-  /** What is trained here. */
-  readonly parts: readonly ("A" | "B" | "magnitude" | "biasB")[];
+/** What a method trains of a module, and what it tells of it. */
+interface Resolved {
+  readonly trained: Site["trained"];
+  readonly match?: Partial<Match>;
 }
 
-/** The modules that the options name, each with its rank and scaling. With `anyRank` r may exceed a matrix's sides. */
-export function plan(modules: readonly Module[], options: LoraOptions<any>, anyRank = false): Adapted[] {
-  const { rankPattern = {}, alphaPattern = {}, tie = "use" } = options;
-  const chosen = choose(modules, options);
-  checkPattern("rankPattern", rankPattern, chosen);
-  checkPattern("alphaPattern", alphaPattern, chosen);
+/**
+ * The sites of a method at chosen modules.
+ *
+ * @param settle what is trained of a module whose inputs, and outputs that are meant, are so many
+ * @throws {OptionError} where a module can't be adapted
+ */
+export function adaptedSites(
+  method: Method,
+  { modules }: Outline,
+  chosen: readonly Module[],
+  { tie = "use" }: TuneOptions<any>,
+  settle: (module: Module, sizes: { readonly in: number; readonly out: number }) => Resolved,
+): Adapted[] {
   const taken = new Set<string>();
   return chosen.flatMap((m): Adapted[] => {
     if (m.refusal !== null) throw new OptionError(`"${m.path}" can't be adapted: ${m.refusal}`);
-    // With every use adapted by one pair, the second name of a weight is the same target.
+    // With every use adapted as one, the second name of a weight is the same target.
     const name = `${m.leaf} ${m.part?.name}`;
     if (tie === "all" && taken.has(name)) return [];
     taken.add(name);
-    const tied = tie === "use" && m.only !== null;
     const alias = modules.find((other) => other.leaf === m.leaf && other.only === "product")?.path;
-    const split = tied ? `${alias}.weight` : null;
+    const split = tie === "use" && m.only !== null ? `${alias}.weight` : null;
+    const { trained, match } = settle(m, sizesOf(m));
     return [{
       ...m,
+      method,
       only: tie === "all" ? null : m.only,
       split,
-      into: tied && m.only === "product" ? split! : m.leafPath,
-      ...settle(m, options, anyRank),
+      into: split !== null && m.only === "product" ? split : m.leafPath,
+      trained,
+      match: {
+        path: m.path,
+        method: method.name,
+        kind: m.kind,
+        ...{ r: 0, alpha: 0, scaling: 1 },
+        ...match,
+        shape: m.aval.shape,
+        layout: m.inAxis === 0 ? "in,out" : "out,in",
+        trainable: counted(trained),
+        ...(m.part !== null && { part: m.part }),
+      },
     }];
   });
 }
 
-/** A module's rank, scaling and parts. */
-function settle(m: Module, options: LoraOptions<any>, anyRank: boolean): Pick<Adapted, "match" | "parts"> {
-  const { rankPattern = {}, alphaPattern = {}, rslora = false, dora = false, loraBias = false } = options;
-  const r = patternValue(rankPattern, m) ?? options.r;
-  const alpha = patternValue(alphaPattern, m) ?? options.alpha;
-  const { shape } = m.aval;
-  const sizes = { in: shape[m.inAxis], out: m.part === null ? shape[1 - m.inAxis] : m.part.end - m.part.start };
-  const most = anyRank ? Infinity : Math.min(sizes.in, sizes.out);
-  if (!Number.isInteger(r) || r < 1 || r > most) {
-    throw new OptionError(
-      `r is ${r}, but "${m.path}" is ${formatAval(m.aval)}: it takes a whole number from 1 to ${most}`,
-    );
-  }
-  if (!Number.isFinite(alpha)) throw new OptionError(`alpha is ${alpha}, but it must be a number (for "${m.path}")`);
-  if (loraBias && m.kind === "embedding") {
-    throw new OptionError(`loraBias on "${m.path}": rows that are looked up have no bias; leave it out of the targets`);
-  }
-  if (loraBias && dora) throw new OptionError("loraBias and dora exclude each other: leave one out");
-  const vectors = Number(dora) + Number(loraBias);
-  return {
-    match: {
-      path: m.path,
-      kind: m.kind,
-      r,
-      alpha,
-      scaling: alpha / (rslora ? Math.sqrt(r) : r),
-      shape,
-      layout: m.inAxis === 0 ? "in,out" : "out,in",
-      trainable: r * (sizes.in + sizes.out) + vectors * sizes.out,
-      ...(rslora && { rslora: true as const }),
-      ...(dora && { dora: true as const }),
-      ...(m.part !== null && { part: m.part }),
-    },
-    parts: ["A", "B", ...(dora ? ["magnitude" as const] : []), ...(loraBias ? ["biasB" as const] : [])],
-  };
+/** How many numbers are trained at a site. */
+export function counted(trained: Site["trained"]): number {
+  return Object.values(trained).reduce((sum, shape) => sum + shape.reduce((n, d) => n * d, 1), 0);
 }
 
 /** What `targets`, `exclude` and `layers` leave of the modules. An expression does not mean what is trained in full. */
-function choose(modules: readonly Module[], options: LoraOptions<any>): Module[] {
+export function choose(modules: readonly Module[], options: TuneOptions<any>): Module[] {
   const { exclude, layers, layersPattern, modulesToSave = [] } = options;
   let chosen = selectModules(options.targets as Selector, modules);
   const narrow = (why: string, keep: (m: Module) => boolean) => {
@@ -114,13 +97,4 @@ function choose(modules: readonly Module[], options: LoraOptions<any>): Module[]
   const twice = chosen.find((m) => m.part !== null && whole.has(m.part.of));
   if (twice) throw new OptionError(`targets names "${twice.part!.of}" in whole and its part "${twice.path}": name one`);
   return chosen;
-}
-
-/** The same module with another rank, and the alpha that keeps the scaling. */
-export function ranked(m: Adapted, r: number, scaling: number): Adapted {
-  const { shape, part } = m.match;
-  const outputs = part === undefined ? shape[1 - m.inAxis] : part.end - part.start;
-  const alpha = scaling * (m.match.rslora ? Math.sqrt(r) : r);
-  const trainable = r * (shape[m.inAxis] + outputs);
-  return { ...m, match: { ...m.match, r, alpha, scaling, trainable } };
 }

@@ -153,9 +153,9 @@ class Walk {
     });
     if (changes.length === 0) return;
     const base = this.#base(out);
-    const [{ delta, gain }] = changes;
-    if (changes.length === 1 && gain !== undefined && out.dtype === "f32") {
-      this.#env.set(out, mul(gain, add(base, delta)));
+    const [{ delta, gain, whole }] = changes;
+    if (changes.length === 1 && out.dtype === "f32" && (gain ?? whole) !== undefined) {
+      this.#env.set(out, whole ?? mul(gain!, delta === undefined ? base : add(base, delta)));
       return;
     }
     const sum = changes.map((one) => additive(one, base)).reduce((a, b) => add(a, b));
@@ -165,6 +165,10 @@ class Walk {
 }
 
 /** What is added to y so that it becomes gain ⊙ (y + delta): changes of several adapters are independent, and add up. */
-function additive({ delta, gain }: Change, y: Value): Value {
-  return gain === undefined ? delta : add(mul(sub(gain, 1), convert(y, "f32")), mul(gain, delta));
+function additive({ delta, gain, whole }: Change, y: Value): Value {
+  const wide = convert(y, "f32");
+  if (whole !== undefined) return sub(whole, wide);
+  if (gain === undefined) return delta!;
+  const more = mul(sub(gain, 1), wide);
+  return delta === undefined ? more : add(more, mul(gain, delta));
 }

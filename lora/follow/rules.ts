@@ -23,7 +23,7 @@ export interface Side {
 
 /** A weight's change: two factors that together have every axis of the value, and what multiplies base and change. */
 export interface Factors {
-  readonly pair: readonly [Side, Side];
+  readonly pair?: readonly [Side, Side];
   /** One number for each place along some axes: DoRA's magnitude over the norm. Its r axis has size 1. */
   readonly gain?: Side;
   /** What is added along the result's axes of the weight, where there is no gain. Its r axis has size 1. */
@@ -42,9 +42,11 @@ type ViewRule = (factors: Factors, node: Node) => (Factors | null)[];
 
 /** What a use's output y becomes: gain ⊙ (y + delta), all f32 and of y's shape. */
 export interface Change {
-  readonly delta: Value;
+  readonly delta?: Value;
   readonly gain?: Value;
-  /** Which of the two factors the input met. */
+  /** What it becomes as a whole, where that is no more work than a delta. */
+  readonly whole?: Value;
+  /** Which of the two factors the input met; 0 where there is no pair. */
   readonly inSide: 0 | 1;
 }
 
@@ -58,8 +60,9 @@ type UseRule = (
 ) => Change | null;
 
 const lead = (side: Side) => side.r === "first" ? 1 : 0;
-const each = ({ pair: [a, b], gain, bias }: Factors, f: (side: Side) => Side): Factors => ({
-  pair: [f(a), f(b)],
+const sidesOf = ({ pair, gain, bias }: Factors) => [...pair ?? [], gain, bias].filter((side) => side !== undefined);
+const each = ({ pair, gain, bias }: Factors, f: (side: Side) => Side): Factors => ({
+  ...(pair && { pair: [f(pair[0]), f(pair[1])] as const }),
   ...(gain && { gain: f(gain) }),
   ...(bias && { bias: f(bias) }),
 });
@@ -107,8 +110,9 @@ function runsOf(from: readonly number[], to: readonly number[]): { from: number[
 const reshapeRule: ViewRule = (factors, node) => {
   const [from, to] = [node.inputs[0].shape, node.outs[0].shape];
   const runs = runsOf(from, to);
-  const sideOf = (axis: number) => factors.pair.findIndex((side) => side.axes.includes(axis));
-  if (runs.some((run) => new Set(run.from.map(sideOf)).size > 1)) return [null];
+  const apart = (run: { from: number[] }, { axes }: Side) =>
+    new Set(run.from.map((axis) => axes.includes(axis))).size > 1;
+  if (runs.some((run) => sidesOf(factors).some((side) => apart(run, side)))) return [null];
   const reshaped = each(factors, (side) => {
     const mine = runs.filter((run) => side.axes.includes(run.from[0]));
     const axes = mine.flatMap((run) => run.to);
@@ -211,9 +215,9 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
       return c >= 0 ? `c${c}` : b >= 0 ? `b${b}` : `${side}:${axis}`;
     })
   );
-  const named = factors.pair.map((side) => nameSide(side, names[operand]));
+  const named = factors.pair?.map((side) => nameSide(side, names[operand]));
   const contracted = names[operand].filter((n) => n.startsWith("c"));
-  const met = named.map((side) => contracted.filter((n) => side.axes.includes(n)).length);
+  const met = named?.map((side) => contracted.filter((n) => side.axes.includes(n)).length) ?? [contracted.length, 0];
   if (met[0] + met[1] < contracted.length || met[0] + met[1] === 0) return null;
   const inSide = met[0] > 0 ? 0 : 1;
 
@@ -224,34 +228,37 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
   const dropped = drop ? dropout(x, drop.key, drop.rate) : x;
   // The factors stand where the weight stood, so that nothing has to be transposed back.
   const swap = operand === 0;
-  const lowRank = (input: Value) => {
+  const lowRank = named && ((input: Value) => {
     const narrow = product({ value: input, axes: names[1 - operand] }, named[inSide], new Set(batched), swap);
     const wide = product({ ...narrow, value: mul(narrow.value, scaling) }, named[1 - inSide], new Set(result), swap);
     return arrange(wide, result, shape);
-  };
+  });
   if (factors.bias !== undefined) {
     const bias = nameVector(factors.bias, names[operand]);
     if (!bias.axes.every((n) => result.includes(n))) return null;
-    return { delta: add(lowRank(dropped), arrange(bias, result, shape)), inSide };
+    return { delta: add(lowRank!(dropped), arrange(bias, result, shape)), inSide };
   }
-  if (factors.gain === undefined) return { delta: lowRank(dropped), inSide };
+  if (factors.gain === undefined) return { delta: lowRank!(dropped), inSide };
 
   const base = (input: Value) =>
     dot(...(swap ? [inputs[0], input] : [input, inputs[1]]) as [Value, Value], node.params);
   const gain = nameVector(factors.gain, names[operand]);
   if (!gain.axes.some((n) => n.startsWith("c"))) {
     const over = arrange(gain, result, shape);
+    if (lowRank === undefined) return { gain: over, inSide };
     if (!drop) return { delta: lowRank(x), gain: over, inSide };
     // Only what the adapter adds is dropped: y + (g - 1) ⊙ x'·W + g ⊙ s·(x'·U)·V.
     return { delta: add(mul(sub(over, 1), base(dropped)), mul(over, lowRank(dropped))), inSide };
   }
   if (gain.axes.some((n) => !names[1 - operand].includes(n))) return null;
   const over = arrange(gain, names[1 - operand], x.shape);
+  if (lowRank === undefined) return { whole: base(mul(over, x)), inSide };
   return { delta: add(base(mul(sub(over, 1), dropped)), lowRank(mul(over, dropped))), inSide };
 };
 
 /** Rows of W + s·U·V: rows of U, times V. The table's first axis must be all of one factor. */
 const gatherRule: UseRule = ({ pair, gain }, operand, inputs, { outs }, { scaling }) => {
+  if (pair === undefined) return null;
   const inSide = pair.findIndex((side) => side.axes.length === 1 && side.axes[0] === 0);
   if (operand !== 0 || inSide < 0) return null;
   const [rows, across] = [pair[inSide], inOrder(pair[1 - inSide])];
@@ -297,6 +304,7 @@ const asColumns = (side: Side) => side.r === "last" ? side.value : transpose(sid
 
 /** The norms that DoRA keeps of a weight, when another adapter changes that weight too. */
 const squaredNormRule: UseRule = ({ pair, gain }, _, [weight], { params: { axis } }, { scaling }) => {
+  if (pair === undefined) return null;
   const inSide = pair.findIndex((side) => side.axes.length === 1 && side.axes[0] === axis);
   if (inSide < 0 || pair[1 - inSide].axes.length !== 1) return null;
   const sides = { inner: asRows(pair[inSide]), outer: asColumns(pair[1 - inSide]), scaling };

@@ -11,9 +11,9 @@ import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, div, mul, sqrt } from "../../core/ops/elementwise.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { concat, pad, slice, transpose } from "../../core/ops/structure.ts";
-import { deltaOf, effectOf } from "../../lora/follow/effect.ts";
+import { deltaOf } from "../../lora/follow/effect.ts";
 import type { AdapterEntry, Trainable } from "../../lora/mod.ts";
-import type { Adapted } from "../../lora/follow/plan.ts";
+import type { Adapted } from "../../lora/methods/method.ts";
 import { mergeRatio, unmergeAll, unmergeRatio, type Wrong } from "../laws/merge_property.ts";
 import {
   makeSubject,
@@ -70,7 +70,7 @@ const byFormula = (formula: (of: { m: Adapted; weight: Value; entry: AdapterEntr
   });
 
 const delta = ({ m, weight, entry }: { m: Adapted; weight: Value; entry: AdapterEntry }) =>
-  deltaOf(effectOf(m, entry, weight), m.inAxis);
+  deltaOf(m.method.effect!(m, entry, weight, {}), m.inAxis)!;
 const f32 = (x: Value) => convert(x, "f32");
 const along = (m: Adapted, gain: Value) => reshape(gain, m.inAxis === 0 ? [1, -1] : [-1, 1]);
 
@@ -159,8 +159,8 @@ const faults: Record<string, Fault> = {
   },
   "the magnitude multiplies the base and not the change": {
     wrong: byFormula((of) => {
-      const { gain } = effectOf(of.m, of.entry, of.weight);
-      return add(mul(along(of.m, gain!), f32(of.weight)), delta(of));
+      const { gain } = of.m.method.effect!(of.m, of.entry, of.weight, {});
+      return add(mul(along(of.m, gain!.value), f32(of.weight)), delta(of));
     }),
     variants: ["DoRA", "embeddings with DoRA"],
   },

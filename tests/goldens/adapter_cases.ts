@@ -10,8 +10,7 @@ import type { Saved } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import { loadAdapter } from "../../formats/adapter.ts";
-import { type LeafName, partOf } from "../../formats/adapter_fit.ts";
-import { formatAdapterKey } from "../../formats/peft/keys.ts";
+import { formatAdapterKey, partOf } from "../../formats/peft/keys.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf, checkBatches } from "./model_cases.ts";
@@ -22,20 +21,21 @@ const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
 export function adapted(model: Model<any, any, any> & { hubName(path: string): string }, folder: string) {
   // A golden says itself which weights a PiSSA adapter belongs to.
   const tuned = loadAdapter(folder, model, { residual: true });
+  const [{ method }] = tuned.plan.adapted;
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   /** PEFT's key of one leaf of a module. */
-  const keyOf = (path: string, leaf: LeafName) => {
+  const keyOf = (path: string, leaf: string) => {
     const traits = { embedding: kinds.get(path) === "embedding", adapted: kinds.has(path) };
-    return formatAdapterKey(model.hubName(path), partOf(leaf, traits));
+    return formatAdapterKey(model.hubName(path), partOf(method, leaf, traits));
   };
   return { tuned, trainable: tuned.trainable as any, keyOf };
 }
 
 /** Leaves of an adapter, by PEFT's keys. */
-export function byKey(tree: any, keyOf: (path: string, leaf: LeafName) => string): Map<string, HostTensor> {
+export function byKey(tree: any, keyOf: (path: string, leaf: string) => string): Map<string, HostTensor> {
   return new Map(
     Object.entries<any>(tree).flatMap(([path, entry]) =>
-      Object.entries<any>(entry).map(([leaf, tensor]) => [keyOf(path, leaf as LeafName), tensor] as const)
+      Object.entries<any>(entry).map(([leaf, tensor]) => [keyOf(path, leaf), tensor] as const)
     ),
   );
 }

@@ -4,7 +4,7 @@ import { causalLoss } from "../../core/nn/loss.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
-import { combine, pissa, pissaToLora, together } from "../../lora/mod.ts";
+import { combine, pissa, type PissaOptions, pissaToLora, together } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { moduleNames } from "../../formats/peft/describe.ts";
 import { readAdapter } from "../../formats/peft/files.ts";
@@ -87,7 +87,7 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
     ...adapterOptions(files, fitAdapter(files, moduleNames(model))),
     ...(niter && { niter: Number(niter) }),
   };
-  const tuned = await pissa<any, any, any>(model, runtime, options);
+  const tuned = await pissa<any, any, any>(model, runtime, options as unknown as PissaOptions<any>);
   const start: Record<string, { A: HostTensor; B: HostTensor }> = await runtime.read(tuned.trainable);
   const residual = golden.tensors("residual.safetensors");
   const frozen = flatten<HostTensor>(await runtime.read(tuned.frozen), (x) => (x as HostTensor)?.data !== undefined);

@@ -7,9 +7,9 @@ import { asValue } from "../../core/ops/constant.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
-import { gainError, gamma, mergeBound, roundoff } from "../../lora/bound.ts";
+import { gamma, mergeBound, roundoff } from "../../lora/bound.ts";
 import { leafOf } from "../../lora/follow/edit.ts";
-import { deltaOf, effectOf } from "../../lora/follow/effect.ts";
+import { deltaOf } from "../../lora/follow/effect.ts";
 import type { Trainable } from "../../lora/mod.ts";
 import { evaluateTerms, fromHost, type OracleTensor } from "../../testing/oracle.ts";
 import type { OpenRuntime } from "../runtimes.ts";
@@ -82,16 +82,21 @@ export async function mergeRatio(
   return { ratio, alarm };
 }
 
-/** By how much of itself a gain of DoRA may differ between two computations: the most of any output of any layer. */
+/** By how much of itself a gain that is computed may differ between two computations: the most of any output of any layer. */
 function gainShare(subject: MergeSubject): number {
-  const doras = subject.layers.map((layer, i) => ({ i, dora: layer.over(subject.model).matched.some((m) => m.dora) }));
-  return doras.filter((x) => x.dora).reduce((sum, { i }) => {
+  const gains = subject.layers.map((layer, i) => ({
+    i,
+    gains: layer.over(subject.model).plan.adapted.some((m) => m.method.gainError !== undefined),
+  }));
+  return gains.filter((x) => x.gains).reduce((sum, { i }) => {
     const found = terms(
       (values: Trainable[], frozen: Params) => {
         const { tuned } = stack(subject, values);
         const outer = tuned.slice(i + 1).reduceRight((p, one, j) => one.merge(values[i + 1 + j], p), frozen);
         const { leaves, paths } = flatten<any>(outer);
-        return tuned[i].plan.adapted.map((m) => gainError(m, values[i][m.path], asValue(leaves[leafOf(paths, m)])));
+        return tuned[i].plan.adapted.map((m) =>
+          m.method.gainError!(m, values[i][m.path], asValue(leaves[leafOf(paths, m)]))
+        );
       },
       valuesOf(subject),
       subject.frozen,
@@ -152,10 +157,10 @@ function deltaTerms(subject: MergeSubject, paths: readonly string[]): (Float64Ar
   tuned.forEach(({ plan: { adapted } }, i) => {
     for (const m of adapted) {
       const at = paths.indexOf(m.leafPath);
-      const [{ terms: own }] = terms((entry) => {
-        const { magnitude: _, ...pair } = entry;
-        return [mul(deltaOf(effectOf(m, pair, newInput(m.aval)), m.inAxis), 1)];
-      }, subject.layers[i].trainable[m.path]);
+      const [{ terms: own }] = terms(
+        (entry) => [mul(deltaOf(m.method.effect!(m, entry, newInput(m.aval), {}), m.inAxis)!, 1)],
+        subject.layers[i].trainable[m.path],
+      );
       sums[at] = sums[at] === null ? own : sums[at]!.map((x, j) => x + own[j]);
     }
   });

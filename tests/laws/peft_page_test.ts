@@ -1,6 +1,8 @@
 /** docs/peft.md keeps to what there is: options by their names, tests that exist. */
 import { assert } from "@std/assert";
-import { optionNames, refusedInits, refusedOptions } from "../../lora/check_options.ts";
+import { optionsOf, refusedOptions } from "../../lora/check_options.ts";
+import { methods } from "../../lora/methods/mod.ts";
+import { starts } from "../../lora/methods/starts.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
 
 const root = `${import.meta.dirname}/../..`;
@@ -10,9 +12,10 @@ const rows = table.split("\n").filter((line) => line.startsWith("| ")).slice(1).
   !line.startsWith("| -")
 );
 
-Deno.test("every option of lora has its row in docs/peft.md, under PEFT's name", () => {
-  for (const [name, peft] of Object.entries(optionNames)) {
-    if (peft === "") continue; // PEFT draws from the process's own state
+Deno.test("every option of every method has its row in docs/peft.md, under PEFT's name", () => {
+  const options = Object.values(methods).flatMap((method) => Object.entries(optionsOf(method)));
+  for (const [name, { peft }] of options) {
+    if (peft === null) continue; // PEFT draws from the process's own state
     const row = rows.find((row) => row.split("|")[1].includes(peft));
     assert(row !== undefined, `no row for ${peft}`);
     assert(
@@ -34,7 +37,7 @@ Deno.test("every row names a golden case or a test that is there", () => {
 });
 
 Deno.test("what is refused by name is documented", () => {
-  for (const name of [...Object.keys(refusedInits), ...Object.keys(refusedOptions)]) {
+  for (const name of [...starts.map((start) => start.name), ...Object.keys(refusedOptions)]) {
     const part = name.replace(/_config$|_core$|_group_size$/, "").replace("qalora", "use_qalora").replace(
       "use_use_",
       "use_",

@@ -1,0 +1,175 @@
+/** What a parameter-efficient method is: a value that the engine in `follow/`, merging and the readers of files ask. */
+import type { Leaf } from "../../core/model.ts";
+import type { Value } from "../../core/ir/graph.ts";
+import type { HostTensor, Operand } from "../../core/tensor.ts";
+import type { FlatTree } from "../../core/tree.ts";
+import type { Matrix } from "ml-matrix";
+import type { Module } from "../follow/analyse.ts";
+import type { AdapterEntry, Match, Saved } from "../options.ts";
+
+/** A place of a model where a method trains something. A method may keep more in its own sites. */
+export interface Site {
+  readonly method: Method;
+  /** Its key in `trainable`, and the module's path in Hugging Face's class. */
+  readonly path: string;
+  readonly hub: string;
+  /** The leaf of the parameters that is meant. */
+  readonly leafPath: string;
+  /** Where what becomes of it goes: another path where one use of a tied weight is meant. */
+  readonly into: string;
+  /** Where only one use of a tied weight is meant: the path at which the other name gets a leaf of its own. */
+  readonly split: string | null;
+  /** What is trained here, f32: its names and their shapes. */
+  readonly trained: Readonly<Record<string, readonly number[]>>;
+}
+
+/** A place whose weight is followed to its uses. */
+export interface WeightSite extends Site, Module {}
+
+/** A module that `targets` names. */
+export interface Adapted extends WeightSite {
+  /** What a program is told of it. */
+  readonly match: Match;
+}
+
+/** A leaf, or rows of one, that is trained itself. */
+export interface Edit extends Site {
+  /** What a program is told of it. */
+  readonly saved: Saved;
+}
+
+/**
+ * What becomes of a weight W that is followed: gain ⊙ (W + s·B·A). Nothing of the weight's size is made for it until it is
+ * merged.
+ */
+export interface Effect {
+  /** A f32[r, in], B f32[out, r]. */
+  readonly pair?: { readonly A: Value; readonly B: Value; readonly scaling: Operand };
+  /** One factor for each output of the weight, or each input: f32[out], f32[in]. */
+  readonly gain?: { readonly of: "out" | "in"; readonly value: Value };
+}
+
+/** What becomes of a module's bias b: scale ⊙ b + add, both f32[out]. Without a bias `add` is added to what the module gives. */
+export interface BiasEffect {
+  readonly scale?: Value;
+  readonly add?: Value;
+}
+
+/** What merging wrote over at a site, by name. @throws {OptionError} where it was not kept */
+export type Lost = (name: string) => Leaf;
+
+/** In what circumstances an effect is asked for. */
+export interface EffectContext {
+  /** f32[]: how strongly the adapter acts. */
+  readonly adapterWeight?: Operand;
+  /** Where the weight is a merged one. */
+  readonly lost?: Lost;
+}
+
+/** A model as the methods see it when they choose their sites. */
+export interface Outline {
+  readonly params: FlatTree<Leaf>;
+  readonly modules: readonly Module[];
+  /** The sites of the methods that were asked before. */
+  readonly taken: readonly Site[];
+  /** A rank may exceed the sides of its matrix. */
+  readonly anyRank: boolean;
+  hubName(path: string): string;
+}
+
+/** What a value of PEFT's configuration must be, as its error says it; or the texts that it may be. */
+export type ValueKind =
+  | "a positive integer"
+  | "a number"
+  | "a number from 0 to less than 1"
+  | "true or false"
+  | "a list of names or null"
+  | "a list of names or one pattern"
+  | "a name or a list of names"
+  | "a layer or a list of layers"
+  | "a list of token ids, or lists by the embedding's name"
+  | "patterns with positive integers"
+  | "patterns with numbers"
+  | readonly string[];
+
+/** An option beside PEFT's key for the same. */
+export interface OptionKey {
+  /** PEFT's name, or null where it has none. */
+  readonly peft: string | null;
+  /** What PEFT's value must be, where it is read, and the one that a file means by leaving it out. */
+  readonly file?: { readonly is: ValueKind; readonly default: unknown };
+  /** PEFT's key for what a pattern (`rank_pattern`) is the exception of. */
+  readonly patternOf?: string;
+  /** Whether older versions of PEFT don't know the key: it is written only where it says something. */
+  readonly recent?: true;
+}
+
+/** How the key of something trained ends in PEFT's file of tensors. */
+export interface PartKey {
+  /** The name in `trainable`. */
+  readonly leaf: string;
+  readonly ending: string;
+  /** Where this ending is used in place of the plain one: on tables that are looked up, or on modules that are also adapted. */
+  readonly on?: "embedding" | "adapted";
+  /** Only there where an option asks for it. */
+  readonly optional?: true;
+}
+
+/** How one weight's values are taken apart into what is trained and what is left, on the host. */
+export interface Start {
+  /** As PEFT's init_lora_weights has it. */
+  readonly name: string;
+  /**
+   * First values, such that W = rest + their change.
+   *
+   * @param weight [out, in]; becomes the rest
+   * @param key what may be drawn from
+   */
+  take(weight: Matrix, site: Adapted, key: readonly [number, number]): Readonly<Record<string, HostTensor>>;
+}
+
+/**
+ * One method. A weight that it changes is either followed to its uses (`effect`) or replaced by another leaf (`replace`); a
+ * method that has both is followed while it is trained and put in place when it is merged.
+ */
+export interface Method<S extends Site = Site, O extends object = object> {
+  /** As the literature calls it: `lora`, `dora`. */
+  readonly name: string;
+  /** The option that chooses it among the methods of the same `peftType`: `dora`. */
+  readonly switch?: string;
+  /** Its options, in PEFT's words. */
+  readonly options: Readonly<Record<string, OptionKey>>;
+  /** PEFT's peft_type, of a method with files of its own; others are trained beside one. */
+  readonly peftType?: string;
+  /** The keys of what it trains. */
+  readonly keys: readonly PartKey[];
+  /** Keys of PEFT's configuration of it that say nothing of what is computed. */
+  readonly silent?: readonly string[];
+
+  /** Where it trains what. @throws {OptionError} for options that these modules can't take */
+  sites(outline: Outline, options: O): readonly S[];
+  /** The values of a site before the first step, which leave the function as it is (unless the options say otherwise). */
+  first(site: S, weight: Leaf, draw: { readonly index: number; readonly options: O }): Readonly<Record<string, Leaf>>;
+  /** First values that follow from the others and the weight. */
+  derived?(site: S, entry: AdapterEntry, weight: Leaf): Readonly<Record<string, Leaf>>;
+  /** How values may start otherwise, where that takes a part out of the weights. */
+  readonly start?: Start;
+
+  /** Whether its effect is made of the weight's values, so that the change of one weight is not that of another. */
+  readonly readsWeight?: true;
+  /** What becomes of the weight at its uses. */
+  effect?(site: S, entry: AdapterEntry, weight: Value, context: EffectContext): Effect;
+  /** What becomes of the module's bias. */
+  bias?(site: S, entry: AdapterEntry, context: EffectContext): BiasEffect | null;
+  /** By how much of itself a gain may differ between two computations, f32[out]; nothing where it is data. */
+  gainError?(site: S, entry: AdapterEntry, weight: Value): Value;
+  /** The leaf that stands in place of the base's, f32. */
+  replace?(site: S, entry: AdapterEntry, leaf: Leaf): Value;
+  /** What merging writes over and `effect` or `restore` needs again. */
+  lost?(site: S, entry: AdapterEntry, leaf: Leaf, context: EffectContext): Readonly<Record<string, Leaf>>;
+  /** The base's leaf out of one that was replaced. */
+  restore?(site: S, leaf: Leaf, lost: Lost): Leaf;
+
+  /** What PEFT's configuration says of these sites, beside modules that are adapted: the keys of its own options. */
+  config(sites: readonly S[], adapted: readonly Adapted[]): Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,27 @@
+/** The methods: each is a file here and a line in this list. */
+import { method as dora } from "./dora.ts";
+import { method as pissa } from "./pissa.ts";
+import { method as biases } from "./biases.ts";
+import { method as lora } from "./lora.ts";
+import type { Adapted, Edit, Method } from "./method.ts";
+import { method as modules } from "./modules.ts";
+import { method as tokens } from "./tokens.ts";
+
+/** What adapts the modules that `targets` names: one of these. */
+export const methods = { lora, dora, pissa } as const;
+
+/** What is trained of the model itself beside any of them, in the order in which they are asked. */
+export const besides: readonly Method<Edit>[] = [modules, biases, tokens];
+
+const all: readonly Method<Adapted>[] = Object.values(methods);
+
+/** The methods that share a method's files. */
+export function familyOf({ peftType }: Method): readonly Method<Adapted>[] {
+  return all.filter((m) => m.peftType === peftType);
+}
+
+/** The method of a family that the options switch on, or the first. */
+export function chosenBy(family: readonly Method<Adapted>[], options: object): Method<Adapted> {
+  const switched = (m: Method) => m.switch !== undefined && (options as Record<string, unknown>)[m.switch] === true;
+  return family.find(switched) ?? family[0];
+}
