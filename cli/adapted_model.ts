@@ -19,7 +19,7 @@ export const adaptedOptions = {
   anyBase: anyBaseOption,
 } as const satisfies OptionTable;
 
-/** What is open until the command is done. */
+/** Everything that stays open until the command is done. */
 export interface AdaptedModel extends Disposable {
   readonly device: OpenedDevice;
   readonly basePath: string;

@@ -36,7 +36,7 @@ export function adapterFormat(path: string): AdapterFormat {
   return pathKind(path) === "folder" && isMlxAdapter(path) ? "mlx" : "peft";
 }
 
-/** Where the base of an adapter is: the model that is given, else the one that the adapter names. */
+/** The path of an adapter's base: the given model, or else the one that the adapter names. */
 export function basePath(path: string, model: string | undefined): string {
   const named = model ?? namedBase(path);
   if (named !== null) return named;
@@ -113,7 +113,7 @@ export async function outlineBase(
   return anyLoader(opened.config).outline(opened, options);
 }
 
-/** Keys that say nothing of an adapter, and values that are as good as none. */
+/** Keys that say nothing about an adapter, and values that count as absent. */
 const dull = ["peft_type", "peft_version", "inference_mode", "auto_mapping", "revision"];
 const usual: Readonly<Record<string, unknown>> = {
   init_lora_weights: true,
@@ -121,7 +121,7 @@ const usual: Readonly<Record<string, unknown>> = {
   qalora_group_size: 16,
 };
 
-/** What an adapter's configuration says that is not as in most, r and alpha first. */
+/** The unusual parts of an adapter's configuration, r and alpha first. */
 export function notableOptions(
   { config: { r, lora_alpha, ...rest } }: Pick<AdapterFiles, "config">,
 ): [string, unknown][] {

@@ -1,4 +1,4 @@
-/** What `lowrank train` trains: an adapter, new or one that is there, or all of the model. */
+/** What `lowrank train` trains: a new adapter, an existing one, or the whole model. */
 import { OptionError } from "../core/errors.ts";
 import { formatBytes, formatCount } from "../core/host/format.ts";
 import type { Value } from "../core/ir/graph.ts";

@@ -1,4 +1,4 @@
-/** What every command of the command line is, and how it reads its arguments and speaks. */
+/** The interface of every command, and how commands read their arguments and write their output. */
 import { parseArgs } from "@std/cli/parse-args";
 import { OptionError } from "../core/errors.ts";
 import {
@@ -23,7 +23,7 @@ export interface Command {
   run(args: string[], terminal: Terminal): Promise<void>;
 }
 
-/** Where a command speaks. Standard output is for what was asked for, standard error for all else. */
+/** Where a command writes. Standard output is for results, standard error for everything else. */
 export interface Terminal {
   /** `--json`: the result is one JSON object. */
   readonly json: boolean;

@@ -30,7 +30,7 @@ export function openRows(
   return data;
 }
 
-/** What `read` gives; where it finds a bad row, the sentence says how such rows are left out. */
+/** The result of `read`; if it finds a bad row, the error says how to skip such rows. */
 export function withSkipHint<T>(read: () => T): T {
   try {
     return read();

@@ -44,7 +44,7 @@ import {
 import { openRows, rowsOf, warnSkipped, withSkipHint } from "./open_data.ts";
 import { isClassifier, openDeviceFor, outlineModelFor } from "./open_model.ts";
 
-/** What only a command line has: not part of a configuration. */
+/** Options of the command line alone, not part of a configuration. */
 const ownOptions = {
   config: {
     kind: "text",

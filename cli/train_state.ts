@@ -93,7 +93,7 @@ export function keepCheckpoints(
   };
 }
 
-/** Where a run can be gone on with, after one that could not write all that it wanted to. */
+/** Where a run can be resumed from, after one that could not write everything. */
 function describeNewest(store: CheckpointStore, out: string): string {
   const newest = store.steps().at(-1);
   if (newest === undefined) return `No checkpoint is in ${out}/checkpoints, so nothing can continue from there.`;

@@ -1,4 +1,4 @@
-/** What `lowrank train` plans and tells of a run: the memory that it takes, its surroundings, its report. */
+/** What `lowrank train` plans and reports: the memory that a run takes, its environment, its report. */
 import project from "../deno.json" with { type: "json" };
 import { LowrankError } from "../core/errors.ts";
 import type { OpenedDevice } from "../kernels/device/open.ts";
@@ -74,7 +74,7 @@ function subsets<T>(items: readonly T[]): T[][] {
   return all.slice(1).sort((a, b) => a.length - b.length);
 }
 
-/** What a run's metrics and report say of where it ran. */
+/** The environment of a run, for its metrics and report. */
 export function describeSurroundings(
   model: PredictiveModel,
   data: string,

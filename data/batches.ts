@@ -18,7 +18,7 @@ export interface BatchPlan {
   readonly pack: boolean;
 }
 
-/** Where batches go on, as JSON: a place in the order of rows, and what was taken from there but not used yet. */
+/** Where batches continue, as JSON: a position in the order of rows, and rows that were taken but not used yet. */
 export interface Cursor {
   /** Rows taken since the run began. */
   readonly position: number;

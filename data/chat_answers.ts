@@ -1,4 +1,4 @@
-/** Where a chat's answers stand in the text that the model's template writes of it. */
+/** Finds the assistant's answers in the text that a model's template makes of a chat. */
 import { DataError } from "../core/errors.ts";
 import type { ChatOptions, Message, Tokenizer } from "../models/load/tokenizer.ts";
 

@@ -1,4 +1,4 @@
-/** What a file of data gives: examples by their index, held in memory or read when they are needed. */
+/** An opened data file: examples by index, held in memory or read when they are needed. */
 import type { EncodeRowOptions, Example } from "./encode.ts";
 
 /** Examples by their index. `undefined` is a row that can't be used and is left out. An array is one. */
@@ -54,7 +54,7 @@ export interface DataOptions extends EncodeRowOptions {
 /** What reading a file finds, before it is a {@link DataSet}. */
 export type FoundData = Pick<DataSet, "length" | "at" | "format" | "classes" | "unused" | "hash">;
 
-/** Makes something of a row: undefined where the row is bad and is to be left out. */
+/** Converts a row: undefined if the row is bad and is to be skipped. */
 export type Attempt = <T>(make: () => T) => T | undefined;
 
 /** Examples in memory. */

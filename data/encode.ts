@@ -5,7 +5,7 @@ import type { Tokenizer } from "../models/load/tokenizer.ts";
 import { answersIn } from "./chat_answers.ts";
 import type { Row } from "./rows.ts";
 
-/** What reading data needs of a tokenizer. */
+/** The part of a tokenizer that reading data needs. */
 export type TextTokenizer = Pick<Tokenizer, "encode" | "encodeWithOffsets" | "writeChat" | "eosId">;
 
 /**
@@ -97,7 +97,7 @@ export interface Batch {
   readonly tokens: number;
 }
 
-/** What rows without an example hold: one token, since attention needs something to see, and no label. */
+/** The contents of unused rows of a batch: one token, since attention needs something to see, and no label. */
 const nothing: Example = { ids: [0], labels: [ignoredLabel] };
 
 /**

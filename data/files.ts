@@ -26,7 +26,7 @@ export interface Splits {
   readonly besides?: string;
 }
 
-/** What the files of a folder may be called, besides what this project calls them. */
+/** Other usual names for the files of a data folder. */
 const splitNames = {
   train: ["train", "training"],
   valid: ["valid", "validation", "val", "dev", "eval", "evaluation"],

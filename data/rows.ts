@@ -12,7 +12,7 @@ export type Row =
   | Chat
   | { readonly text: string; readonly label: string };
 
-/** What kind of row it is, as a person calls it. */
+/** The kind of row, as shown to people. */
 export type RowKind = "text" | "prompt and completion" | "chat" | "text and label";
 
 /** A row of a file that can't be used. */

@@ -34,7 +34,7 @@ import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, t
 import { computed } from "./computed.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
 
-/** What an adapter's files say beside the adapter itself. */
+/** What an adapter's files record besides the adapter itself. */
 export interface SaveOptions {
   /** The adapter's values: those that `train` returned, or `tuned.trainable` of an adapter that was read. */
   readonly trainable: Trainable;
@@ -56,7 +56,7 @@ export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
   readonly notes: readonly string[];
 }
 
-/** What of an adapter's files is kept, so that it is saved again as it was. */
+/** What is kept of an adapter's files, so that it can be saved again unchanged. */
 export interface AdapterOrigin {
   /** `adapter_config.json` as it was. */
   readonly config: Readonly<Record<string, unknown>>;

@@ -132,7 +132,7 @@ export function wrappedCopies(tensors: readonly AdapterTensor[]): Map<AdapterTen
   );
 }
 
-/** What a module would be called in this file. */
+/** A module's name in this file. */
 function spelled({ path, module }: FittedModule, other: string, hub: string): string {
   if (module.endsWith(path)) return module.slice(0, module.length - path.length) + other;
   return path.endsWith(module) ? other.slice(path.length - module.length) : hub;

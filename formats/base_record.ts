@@ -10,7 +10,7 @@ import { sha256OfFile } from "../models/load/files/file_hash.ts";
 import { openModelFiles } from "../models/load/model_files.ts";
 import type { FromFiles } from "../models/load/loader.ts";
 
-/** What is recorded of a base model. */
+/** What is recorded about a base model. */
 export interface BaseRecord {
   /** What it was called: a folder, a file or a hub name. */
   readonly name: string;
@@ -24,7 +24,7 @@ export interface BaseRecord {
   readonly quantization: string;
 }
 
-/** What is known of a model that came from files. */
+/** What is known about a model that was read from files. */
 type Described = Pick<FromFiles, "path" | "config"> & { readonly params: unknown };
 
 /** Whether a model came from files that are still there; one that was fetched into memory has none. */
@@ -60,7 +60,7 @@ function storageOf({ path, config, params }: Described): Pick<BaseRecord, "store
   return { stored: type, dtype, quantization: quantized ? dtype : "none" };
 }
 
-/** What a person should know who merges an adapter of a quantised base into it, or null where it is not quantised. */
+/** A note for whoever merges an adapter into a quantised base; null if the base is not quantised. */
 export function describeDequantized(model: Described): string | null {
   const { stored, quantization } = storageOf(model);
   if (quantization === "none" && /^B?F\d+$/.test(stored)) return null;

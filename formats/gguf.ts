@@ -16,7 +16,7 @@ import { filesFromPairs, refuseTied, type ScaledPair, scaledPairs, times, transp
 import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite } from "./host_tensors.ts";
 
-/** What a module is to a GGUF file: its tensor there, and how that one's rows lie. */
+/** A module in a GGUF file: its tensor there, and the order of that tensor's rows. */
 interface Place {
   readonly tensor: string;
   readonly layout: GgufLayout;
@@ -24,7 +24,7 @@ interface Place {
 
 /** llama.cpp's architecture of a Hugging Face model type, where they differ. */
 const architectureOf: Readonly<Record<string, string>> = { mistral: "llama" };
-/** What Hugging Face's class with a head puts before the paths of modules. */
+/** The prefix of module paths in Hugging Face's class with a head. */
 const classPrefix: Readonly<Record<string, string>> = { gpt2: "transformer." };
 
 /**

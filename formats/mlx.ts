@@ -158,7 +158,7 @@ function peftPath(name: string, { modelType }: ModelConfig): string {
   return bare === "lm_head" ? bare : `${modelType === "gpt2" ? "transformer" : "model"}.${bare}`;
 }
 
-/** What mlx-lm finds a module by: its path inside its layer, or the whole one of what is in no layer. */
+/** The key by which mlx-lm finds a module: its path inside its layer, or the whole path outside layers. */
 function keyOf(path: string): string {
   return path.replace(/^model\.(layers|h)\.\d+\./, "");
 }

@@ -7,7 +7,7 @@ import { type Active, biasOf, editTree, keptAt, leafOf, storedType, unbiased, wi
 import { type Effected, effected, uneffected, widened } from "./follow/effect.ts";
 import type { Lost, Site } from "./methods/method.ts";
 
-/** What merging writes over, by path: norms of DoRA, and leaves, biases and rows that were replaced. */
+/** What merging overwrites, by path: norms of DoRA, and leaves, biases and rows that were replaced. */
 export type Overwritten = Readonly<Record<string, Readonly<Record<string, Leaf>>>>;
 
 /** What adapters do to one leaf: where it comes from, what it is another name of, and each effect. */

@@ -1,4 +1,4 @@
-/** What models of text read, checked: every input beside the ids is named when it does not fit them. */
+/** The inputs of text models, checked: an input that does not match the ids is named. */
 import { formatAval, sameShape } from "../core/aval.ts";
 import { DataError, ShapeError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";

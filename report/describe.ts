@@ -1,4 +1,4 @@
-/** What a training program tells a person, as text. */
+/** Descriptions for people, as text. */
 import { sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";

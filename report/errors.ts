@@ -40,7 +40,7 @@ export function describeLost(reason: string): string {
   return `error: the result can't be written to standard output: ${reason}.`;
 }
 
-/** What {@link reportErrors} prints of an error, and the exit code. */
+/** What {@link reportErrors} prints for an error, and the exit code. */
 export function describeError(error: unknown, debug: boolean): { text: string; code: number } {
   if (error instanceof Interrupted) return { text: error.message, code: EXIT_INTERRUPTED };
   if (error instanceof LowrankError) {
@@ -82,7 +82,7 @@ export class Interrupted extends Error {
   override name = "Interrupted";
 }
 
-/** What asks a process to end: Ctrl-C, the system that shuts down, the terminal that is closed. Windows has the first. */
+/** Signals that ask a process to end: Ctrl-C, system shutdown, a closed terminal. Windows has only the first. */
 const endSignals = (): readonly Deno.Signal[] =>
   Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM", "SIGHUP"];
 

@@ -12,7 +12,7 @@ export const figure = (n: number | null | undefined) => {
 /** The most states of a prompt's answer that are shown openly. */
 const maxShown = 8;
 
-/** What the model made of each prompt as the run went on. */
+/** The model's continuations of each prompt over the run. */
 export function samples({ samples }: RunHistory): Html | null {
   if (samples.length === 0) return null;
   const prompts = samples[0].samples.map(({ prompt }) => prompt);

@@ -59,7 +59,7 @@ function targetNames(model: Model<any, any, any>, paths: readonly string[]): str
   return exact ? [...names].sort() : paths.map(hubNameOf(model));
 }
 
-/** A module's name in Hugging Face's class: the path itself where a model says nothing of it. */
+/** A module's name in Hugging Face's class: by default the path itself. */
 export function hubNameOf(model: Model<any, any, any>): (path: string) => string {
   return (path) => model.hubName?.(path) ?? path;
 }

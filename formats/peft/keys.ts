@@ -5,7 +5,7 @@ import { besides, familyOf } from "../../lora/methods/mod.ts";
 /** The base's own weight, saved beside the adapter of an embedding. */
 export const baseWeight: PartKey = { leaf: "base", ending: ".base_layer.weight" };
 
-/** What every key begins with: the names of PEFT's two wrappers. */
+/** The prefix of every key: the names of PEFT's two wrappers. */
 export const wrapper = "base_model.model.";
 
 /** The keys in files of a method, the longest endings first. */

@@ -1,4 +1,4 @@
-/** What an `adapter_config.json` says that the file's tensors on the given base would not compute. */
+/** Keys of an `adapter_config.json` whose effect the file's tensors on the given base would not have. */
 import { FileError } from "../../core/errors.ts";
 import { refusedOptions } from "../../lora/check_options.ts";
 import type { Method } from "../../lora/methods/method.ts";

@@ -25,7 +25,7 @@ export interface Module extends ModuleName {
   readonly inAxis: 0 | 1;
   /** The module's bias among the paths of the parameters, if it has one. */
   readonly bias: string | null;
-  /** Where only some of its outputs are meant: their name and where they begin and end. */
+  /** If only some of its outputs are meant: their name, and where they begin and end. */
   readonly part: { readonly of: string; readonly name: string; readonly start: number; readonly end: number } | null;
   /** Whether its rows are looked up by an input of the model as it is: tokens by their ids. */
   readonly byInput: boolean;

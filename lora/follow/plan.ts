@@ -61,7 +61,7 @@ export function counted(trained: Site["trained"]): number {
   return Object.values(trained).reduce((sum, shape) => sum + shape.reduce((n, d) => n * d, 1), 0);
 }
 
-/** What `targets`, `exclude` and `layers` leave of the modules. An expression does not mean what is trained in full. */
+/** The modules that `targets`, `exclude` and `layers` select. An expression never selects modules that are trained in full. */
 export function choose(modules: readonly Module[], options: TuneOptions<any>): Module[] {
   const { exclude, layers, layersPattern, modulesToSave = [] } = options;
   let chosen = selectModules(options.targets as Selector, modules);

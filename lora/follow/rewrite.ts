@@ -16,7 +16,7 @@ export interface Followed {
   refuse(primitive: string): void;
 }
 
-/** What is known of a value beside its base: the weights it is a view of, or a change that is still to be added. */
+/** What is known about a value besides its base: the weights it is a view of, or a change that is still to be added. */
 type SideState = { readonly weights: readonly Followed[] } | { readonly delta: Value };
 
 /**

@@ -191,7 +191,7 @@ export function makeBert(config: BertConfig, params: BertParams): EncoderModel<B
   };
 }
 
-/** What every BERT file may hold beside an encoder: a buffer, and the heads of pretraining. */
+/** What a BERT file may hold besides the encoder: a buffer, and the pretraining heads. */
 export const beside: readonly RegExp[] = [/\.?embeddings\.position_ids$/, /^cls\./];
 
 /** Old files call a norm's scale gamma and its shift beta. */

@@ -1,6 +1,6 @@
 /** Less memory for a longer backward pass: of each block only the input is kept. */
 
-/** What can be computed by blocks. */
+/** A model that can be computed block by block. */
 interface ByBlocks {
   readonly apply: unknown;
   readonly applyByBlocks: unknown;

@@ -50,7 +50,7 @@ export function makeBertClassifier(
   };
 }
 
-/** What a file has where it is a classifier's. */
+/** What a classifier's file has in addition. */
 export const headName = "classifier.weight";
 
 /** How a classifier is loaded. */

@@ -14,7 +14,7 @@ import { checkpoint } from "../../core/transforms/checkpoint.ts";
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
 export type Attend = (q: Value, k: Value, v: Value) => Value;
 
-/** What one architecture says of itself. D is its width. */
+/** The description of one architecture. D is its width. */
 export interface Architecture<P> {
   readonly name: string;
   readonly sizes: LanguageModelSizes;

@@ -1,4 +1,4 @@
-/** What a Llama, Mistral, Qwen2 or Qwen3 says of itself, and in what the four differ. */
+/** The configuration of Llama, Mistral, Qwen2 and Qwen3, and how the four differ. */
 import { FileError } from "../../core/errors.ts";
 import { oneOf } from "./layers.ts";
 import { type ModelConfig, ropeFrequencies } from "../load/config.ts";

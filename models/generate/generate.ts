@@ -82,7 +82,7 @@ export type TokenStream = (
   options: GenerateOptions,
 ) => AsyncGenerator<TokenEvent, void, void>;
 
-/** What of a language model generation needs. */
+/** The part of a language model that generation needs. */
 export type Steps<P = any> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
 
 // Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
@@ -105,7 +105,7 @@ export function cacheBytes(model: Steps, prompts: readonly (readonly number[])[]
   return model.cacheAvals(prompts.length, length).reduce((sum, { k, v }) => sum + bytes(k) + bytes(v), 0);
 }
 
-/** What goes from step to step. */
+/** What is passed from step to step. */
 interface State {
   readonly cache: any;
   readonly index: Value;

@@ -69,7 +69,7 @@ export function samplingNumbers(options: SamplingOptions): SamplingNumbers {
   };
 }
 
-/** What of {@link SamplingOptions} a program computes with: numbers outside, values while it is traced. */
+/** The part of {@link SamplingOptions} that a program computes with: numbers outside, values during tracing. */
 export type SamplingNumbers = Partial<Record<"repetitionPenalty" | "temperature" | "topK" | "topP" | "minP", Operand>>;
 
 /** The score of a token that can't be drawn. */

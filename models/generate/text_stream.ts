@@ -1,4 +1,4 @@
-/** From tokens to text while they are made: whole characters only, and nothing of a stop string. */
+/** Streams tokens as text: whole characters only, and nothing of a stop string. */
 import { OptionError } from "../../core/errors.ts";
 import type { Finish, GenerateOptions, TokenStream } from "./generate.ts";
 import type { Tokenizer } from "../load/tokenizer.ts";
@@ -13,7 +13,7 @@ export interface TextOptions extends Omit<GenerateOptions, "isComplete"> {
   readonly stop?: readonly string[];
 }
 
-/** What a decoder puts in place of bytes that are no whole character yet. */
+/** What a decoder puts in place of an incomplete character. */
 const incomplete = "\uFFFD";
 
 /** Text as it grows: what may be shown, and what has to wait for the tokens after it. */

@@ -23,7 +23,7 @@ import { checkWeights, renameWeights, type WeightSource } from "./weights.ts";
 export type WeightDType = "f32" | "f16" | "bf16" | "packed";
 const weightDTypes: readonly WeightDType[] = ["f32", "f16", "bf16", "packed"];
 
-/** Where a model is to live, and how its weights are held. */
+/** The device for a model, and how its weights are held. */
 export interface LoadOptions extends HubOptions {
   /** The device, as `openDevice` returns it. */
   readonly device: TensorHome;
@@ -37,7 +37,7 @@ export interface LoadOptions extends HubOptions {
   readonly onProgress?: (held: number, total: number) => void;
 }
 
-/** What a model read from files has beside the model itself. Disposing of it frees its weights. */
+/** What a model read from files has besides the model itself. Disposing of it frees its weights. */
 export interface FromFiles extends Disposable {
   /** Where it came from. */
   readonly path: string;
@@ -55,7 +55,7 @@ export type Loaded<M> = M & FromFiles;
 /** A language model with its weights on a device. */
 export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles {}
 
-/** What a loader needs to know of one architecture. */
+/** What a loader needs to know about one architecture. */
 export interface ArchitectureFiles<M, O = LoadOptions> {
   readonly modelType: string;
   /** Refuses a configuration that can't be built: known before there are weights. */

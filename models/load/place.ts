@@ -1,4 +1,4 @@
-/** Where a model may be: on the disk, on the hub, at a web address, or in memory. */
+/** The places a model can be loaded from: the disk, the hub, a web address, or memory. */
 import { FileError } from "../../core/errors.ts";
 import { longestText } from "./files/byte_source.ts";
 import type { ModelConfig } from "./config.ts";

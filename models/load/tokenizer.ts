@@ -260,7 +260,7 @@ function contextOf(before: readonly number[], textOf: (ids: readonly number[]) =
   return textOf(before) === "" ? [] : before;
 }
 
-/** What a tokenizer.json says, made ready. */
+/** A tokenizer.json, ready to use. */
 function readPipeline(file: TokenizerFiles["tokenizer"]) {
   const vocabulary = readVocabulary(file.model);
   // A token that the vocabulary has keeps its id there.

@@ -4,7 +4,7 @@ import type { PackedType } from "../../core/packed/blocks.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 
-/** What a weight file says of one tensor. */
+/** A weight file's description of one tensor. */
 export interface WeightEntry extends Aval {
   /** What `read` returns when it is asked for no dtype: the stored one where there is such a {@link DType}. */
   readonly dtype: DType;

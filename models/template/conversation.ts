@@ -10,7 +10,7 @@ interface Turn {
   readonly [key: string]: unknown;
 }
 
-/** What a template is given. */
+/** The input of a template. */
 export interface Conversation {
   readonly messages: readonly Turn[];
   readonly tools: readonly unknown[] | null;
@@ -38,7 +38,7 @@ export function writeConversation(template: ChatTemplate, source: string, given:
   return writeParts(template, given) ?? template({ ...given, messages: messages.map(joinParts) });
 }
 
-/** What a template makes of contents in parts; null where it does not know them and would print or refuse them as they are. */
+/** How a template writes contents that are lists of parts; null if it does not support them and would print or refuse them. */
 function writeParts(template: ChatTemplate, given: Conversation): Written | null {
   let written;
   try {

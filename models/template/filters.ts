@@ -22,7 +22,7 @@ import {
   type Value,
 } from "./values.ts";
 
-/** What filters need of the one who runs the template. */
+/** What filters need from the interpreter. */
 export interface Context {
   attribute(value: Value, name: string): Value;
   filter(name: string, value: Value, args: Arguments): Value;

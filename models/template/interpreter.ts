@@ -70,7 +70,7 @@ class Output {
   }
 }
 
-/** What a template wrote, and which parts of it the assistant says, as far as the template marks them. */
+/** The output of a template, and which parts of it are the assistant's, as far as the template marks them. */
 export interface Written {
   readonly text: string;
   readonly generated: readonly { readonly start: number; readonly end: number }[];
@@ -331,7 +331,7 @@ const constants = new Map<string, Value>([
   ...[["true", true], ["True", true], ["false", false], ["False", false], ["none", null], ["None", null]],
 ] as [string, Value][]);
 
-/** What a loop's body knows of it. */
+/** The `loop` variable inside a loop. */
 function loopAt(items: readonly Value[], i: number, changed: { last?: Tuple }): Attributes {
   const { length } = items;
   const known: Readonly<Record<string, Value>> = {

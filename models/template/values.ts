@@ -1,6 +1,6 @@
 /** The values of a template: Python's, since templates are written for it. Text, true, false and null are their own. */
 
-/** What a template can't do: its sentence becomes part of another. */
+/** An error of a template; its message becomes part of another. */
 export class TemplateError extends Error {
   override name = "TemplateError";
 }
@@ -10,7 +10,7 @@ export class Float {
   constructor(readonly value: number) {}
 }
 
-/** What is not there: empty where it is printed or walked, an error where anything is asked of it. */
+/** Jinja's undefined: empty when printed or iterated, an error on any other use. */
 export class Undefined {
   constructor(readonly name: string) {}
 
@@ -60,7 +60,7 @@ export type Value =
   | readonly Value[]
   | ReadonlyMap<Value, Value>;
 
-/** What JSON, or an object of this language, is as a value. */
+/** A JavaScript object as a template's value. */
 export function toValue(given: unknown): Value {
   if (given === undefined) return new Undefined("a value");
   if (given instanceof Float) return given;
@@ -103,7 +103,7 @@ export function needNumber(value: Value | undefined, what: string): number {
   throw new TemplateError(`${what} takes a number, not ${value === undefined ? "nothing" : kindOf(value)}`);
 }
 
-/** What a person calls the kind of a value. */
+/** The kind of a value, for messages. */
 export function kindOf(value: Value): string {
   if (value === null) return "None";
   if (value instanceof Undefined) return "undefined";
@@ -167,7 +167,7 @@ function compareText(a: string, b: string): number {
   return at < y.length ? x[at].codePointAt(0)! - y[at].codePointAt(0)! : 1;
 }
 
-/** What a loop goes over: the items of a sequence, the keys of a mapping, the characters of a text. */
+/** What a loop iterates over: the items of a sequence, the keys of a mapping, the characters of a string. */
 export function itemsOf(value: Value): readonly Value[] {
   if (isList(value)) return value;
   if (value instanceof Tuple) return value.items;

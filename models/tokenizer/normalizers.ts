@@ -1,4 +1,4 @@
-/** What is done to a text before it is split: `normalizer` of a tokenizer.json (tokenizers, `normalizers`). */
+/** How a text is normalised before it is split: `normalizer` of a tokenizer.json (tokenizers, `normalizers`). */
 import { toByteCharacters } from "./byte_level.ts";
 import { charsmap } from "./charsmap.ts";
 import { type Json, part, parts, unknownKind } from "./json.ts";

@@ -4,7 +4,7 @@ import { type Json, part, parts, unknownKind } from "./json.ts";
 /** A special token, or one of the texts. */
 export type Place = ({ readonly ids: readonly number[] } | { readonly text: 0 | 1 }) & { readonly type: number };
 
-/** What stands around one text, and around two. */
+/** The special tokens around one text, and around a pair. */
 export interface Frame {
   readonly single: readonly Place[];
   readonly pair: readonly Place[];

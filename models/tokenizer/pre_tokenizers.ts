@@ -9,7 +9,7 @@ export type PreTokenizer = (pieces: Iterable<TrackedText>) => Iterable<TrackedTe
 
 type Split = (piece: TrackedText) => Iterable<TrackedText>;
 
-/** What becomes of what a text is split at (tokenizers, `SplitDelimiterBehavior`). */
+/** What happens to the delimiters that a text is split at (tokenizers, `SplitDelimiterBehavior`). */
 type Behavior = "Removed" | "Isolated" | "MergedWithPrevious" | "MergedWithNext" | "Contiguous";
 
 /** GPT-2's split (`encoder.py`). */

@@ -65,7 +65,7 @@ function kindOf(model: Json): Kind {
   );
 }
 
-/** What the package makes of a model. */
+/** The package's result for a model. */
 function packaged(model: Json): any {
   const nothing = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
   return new Package({ ...nothing, model }, {}).model;

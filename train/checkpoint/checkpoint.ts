@@ -15,7 +15,7 @@ import { memoryBytes, pathKind, readJsonObject } from "../../models/load/files/b
 import { encodeSafetensors, openSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import type { Snapshot } from "./snapshot.ts";
 
-/** What a run is of: nested plain values. Two runs of one identity compute the same. */
+/** What defines a run, as nested plain values. Two runs with the same identity compute the same. */
 export type RunIdentity = Readonly<Record<string, unknown>>;
 
 /** Where checkpoints are kept, and which. */

@@ -1,8 +1,8 @@
-/** What tells one file from another. Apart from the readers of files, which also run in pages: those have no such hash. */
+/** Hashes of files. Apart from the file readers, which also run in web pages, where this hash is not available. */
 import { createHash } from "node:crypto";
 import { openBytes } from "./byte_source.ts";
 
-/** What was hashed, by path: weights of gigabytes are asked about several times. */
+/** Known hashes, by path: gigabytes of weights are asked about several times. */
 const known = new Map<string, { readonly changed: string; readonly hash: string }>();
 
 /** The SHA-256 of a file in hexadecimal, as `sha256sum` prints it. Throws a {@link FileError} when it can't be read. */
@@ -15,7 +15,7 @@ export function sha256OfFile(path: string): string {
   return hash;
 }
 
-/** What changes where a file's bytes do; null where that is not known. */
+/** A value that changes when a file's bytes do; null where that is not known. */
 function changeOf(path: string): string | null {
   try {
     const { size, mtime, ctime, ino } = Deno.statSync(path);

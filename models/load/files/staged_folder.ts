@@ -12,7 +12,7 @@ import {
 } from "./atomic_file.ts";
 import { pathKind, readJsonObject } from "./byte_source.ts";
 
-/** Where new files of a folder are written before any takes its place. What was not committed is gone when it is disposed of. */
+/** Where a folder's new files are written before any of them replaces an old one. Disposing of it discards what was not committed. */
 export interface Staging extends Disposable {
   /** The folder to write them into, by {@link writeFlushed}. */
   readonly path: string;
@@ -25,7 +25,7 @@ export interface Staging extends Disposable {
   commit(key: string, isStale?: (name: string) => boolean): void;
 }
 
-/** What is whole and on its way into place, and what is to be done for it. */
+/** A complete set of files on its way into place, and the remaining work. */
 const waiting = ".new", planName = "plan.json";
 
 /** Up to this size a file that stays as it is is noticed. */

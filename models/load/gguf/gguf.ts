@@ -18,7 +18,7 @@ export interface GgufTensor {
   readonly bytes: number;
 }
 
-/** What a GGUF file says before its data. */
+/** The header of a GGUF file. */
 export interface GgufHeader {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;

@@ -14,7 +14,7 @@ interface Rule {
 const same = (to: string): Rule => ({ to, layout: "same" });
 const transposed = (to: string): Rule => ({ to, layout: "transposed" });
 
-/** What Qwen has in common with Llama: all but the order of the rows of q and k, which it keeps. */
+/** Qwen is like Llama, except that it keeps the order of the rows of q and k. */
 const blockRules = {
   token_embd: same("model.embed_tokens"),
   output_norm: same("model.norm"),

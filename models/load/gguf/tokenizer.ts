@@ -50,7 +50,7 @@ export function ggufSpecialIds(source: Metadata): GgufSpecialIds {
   };
 }
 
-/** What a person should know of a tokenizer that is rebuilt: what the file leaves out. */
+/** Notes on a rebuilt tokenizer: what the file leaves out. */
 export function ggufTokenizerNotes(source: Metadata): string[] {
   const key = keyOf(source);
   const kind = key("model");

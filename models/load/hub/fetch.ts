@@ -123,7 +123,7 @@ export function answersOnly(access: HubAccess): typeof fetch {
   };
 }
 
-/** What comes of an action in time; a failure of the network is a {@link NetworkError}. */
+/** The result of an action, with a time limit; a failure of the network is a {@link NetworkError}. */
 export async function inTime<T>(seconds: number, action: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;

@@ -112,7 +112,7 @@ export function hubPlaces(env: (name: HubVariable) => string | undefined): Pick<
   return { endpoint: env("HF_ENDPOINT") || undefined, cache: env("HF_HUB_CACHE") || `${base}/hub` };
 }
 
-/** What the environment says; a sentence where it may not be asked. */
+/** An environment variable; an error if it may not be read. */
 function readSettings(place: string): Settings {
   try {
     const env = (name: HubVariable) => Deno.env.get(name) || undefined;
@@ -141,10 +141,10 @@ function cachedSnapshot(repository: string, revision: string): string | undefine
   return pathKind(snapshot) === "folder" ? snapshot : undefined;
 }
 
-/** A file as the hub lists it; nothing of it is checked but that it has a name. */
+/** A file as the hub lists it; only its name has been checked. */
 type Listed = Pick<HubFile, "path">;
 
-/** What belongs to a model or an adapter: configuration, tokenizer, and the weights in one format. */
+/** The files that belong to a model or an adapter: configuration, tokenizer, and the weights in one format. */
 function choose(place: string, files: readonly Listed[], file?: string): readonly Listed[] {
   if (file) {
     const found = files.filter(({ path }) => path === file);
@@ -176,7 +176,7 @@ interface Request extends Settings {
   readonly cached: string | undefined;
 }
 
-/** What the hub and the network answer, as sentences. */
+/** Errors of the hub and the network, as sentences. */
 async function explained<T>(place: string, request: Request, action: () => Promise<T>): Promise<T> {
   try {
     return await action();

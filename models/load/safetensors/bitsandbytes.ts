@@ -9,7 +9,7 @@ import { parseJsonObject } from "../files/byte_source.ts";
 import { narrowInto } from "../convert.ts";
 import { destination, type WeightEntry, type WeightSource } from "../weights.ts";
 
-/** What the file says of one packed weight. */
+/** The file's description of one packed weight. */
 interface State {
   readonly name: string;
   readonly type: "nf4" | "fp4";

@@ -11,7 +11,7 @@ export interface SafetensorsEntry {
   readonly end: number;
 }
 
-/** What a safetensors file says before its data. */
+/** The header of a safetensors file. */
 export interface SafetensorsHeader {
   readonly metadata: Readonly<Record<string, string>>;
   readonly entries: ReadonlyMap<string, SafetensorsEntry>;
@@ -98,7 +98,7 @@ const entryFields = ["dtype", "shape", "data_offsets"];
 /** The reference reader counts in 64 bits, and refuses what overflows. */
 const tooMany = 1n << 64n;
 
-/** What a tensor's entry says, whether or not that can be. */
+/** A tensor's entry as written, not yet checked. */
 interface Fields {
   readonly dtype: string;
   readonly shape: readonly bigint[];
