@@ -61,9 +61,12 @@ async function runCommand(args: readonly string[], output: Output): Promise<numb
     const [name, ...rest] = helped ? words.slice(1) : words;
     if (name === undefined) {
       const text = await describeCommands();
-      if (!helped && !switches.has("--help")) throw new UsageError(`no command is given\n\n${text}`);
-      output.print(text);
-      return 0;
+      if (helped || switches.has("--help")) {
+        output.print(text);
+        return 0;
+      }
+      output.warn(hint(`error: no command is given\n\n${text}\n${usageHint(called)}`));
+      return EXIT_USAGE;
     }
     if (!Object.hasOwn(commands, name)) {
       const near = nearest(name, Object.keys(commands));

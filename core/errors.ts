@@ -5,6 +5,15 @@
 export class LowrankError extends Error {
   /** The name that JavaScript prints. */
   override name = "LowrankError";
+
+  /**
+   * @param message the sentence: ends of lines, which a name in a file may have, become spaces, and a long one, which quotes
+   * a long value, loses its middle
+   */
+  constructor(message: string, options?: ErrorOptions) {
+    const line = message.replace(/\s*[\r\n]+\s*/g, " ");
+    super(line.length > 2000 ? `${line.slice(0, 1000)} … ${line.slice(-800)}` : line, options);
+  }
 }
 
 /** Shapes or dtypes that do not fit the operation. */

@@ -6,38 +6,12 @@ import { readAdapter } from "../../formats/peft/files.ts";
 import { checkpointStore } from "../../train/checkpoint/checkpoint.ts";
 import { attackFolder, isInstalled, trainArgs } from "./command.ts";
 import { startHub, weights } from "./hub_server.ts";
+import { calls, callsOn } from "./traced_calls.ts";
 
 const ignore = Deno.build.os !== "linux" || !isInstalled("strace");
 
-/** Not `close`: where that fails, for files it is ignored and for folders Rust's library ends the process. */
-const calls = ["openat", "write", "fsync", "rename", "mkdir", "unlink", "unlinkat", "getdents64", "ftruncate"];
 const errors = ["EDQUOT", "EIO", "ESTALE", "EMFILE", "ENOSPC", "EROFS", "EACCES"];
 const steps = ["--steps", "3", "--save-every", "1", "--keep", "1", "--overwrite"];
-
-/** One call of a run: the how-manieth of its name in its thread, and what it is for. */
-interface Call {
-  readonly name: string;
-  readonly nth: number;
-  readonly role: string;
-}
-
-/** The calls that the run's own thread makes on its folder, in a run that nothing disturbs. */
-function callsOn(folder: string, log: string): Call[] {
-  const main = log.split("\n").find((line) => line.includes(folder))!.split(" ")[0];
-  const counts = new Map<string, number>();
-  const found: Call[] = [];
-  for (const line of log.split("\n")) {
-    const [, thread, name] = line.match(/^(\d+) +(\w+)\(/) ?? [];
-    if (thread !== main) continue;
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-    const at = line.indexOf(folder);
-    if (at < 0 || !calls.includes(name)) continue;
-    const path = line.slice(at + folder.length).match(/^[^">]*/)![0];
-    const role = `${name} ${path.replace(/[0-9a-f]{12}/g, "…").replace(/\d+/g, "#")}`;
-    found.push({ name, nth: counts.get(name)!, role });
-  }
-  return found;
-}
 
 Deno.test(
   { name: "every call of a save fails once", ignore },

@@ -2,6 +2,7 @@
 import { DataError, FileError } from "../../core/errors.ts";
 import { explainOsError } from "../../core/host/os_error.ts";
 import { refuseLink } from "../../models/load/files/atomic_file.ts";
+import { openBytes, pathKind } from "../../models/load/files/byte_source.ts";
 import type { Evaluation } from "../evaluate.ts";
 import type { StepLine } from "./watch.ts";
 
@@ -136,15 +137,15 @@ export function readMetrics(path: string): RunHistory {
 }
 
 function readText(path: string): string {
-  try {
-    const { isFile, isDirectory } = Deno.statSync(path);
-    if (!isFile && !isDirectory) throw new Error("it is a device or a pipe, not a file"); // which might never end
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    const remedy = error instanceof Deno.errors.NotFound ? "; train writes it into the folder of the adapter" : "";
-    throw new FileError(`Cannot read metrics from ${path}: ${(error as Error).message}${remedy}.`);
+  if (pathKind(path) === null) {
+    throw new FileError(
+      `Cannot read metrics from ${path}: there is no such file; train writes it into the folder of the adapter.`,
+    );
   }
+  using source = openBytes(path);
+  const bytes = new Uint8Array(source.size);
+  source.read(0, bytes);
+  return new TextDecoder().decode(bytes);
 }
 
 /** {@link readMetrics} of a text; `path` is for messages. */
