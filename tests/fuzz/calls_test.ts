@@ -1,6 +1,6 @@
 /**
  * Calls of the system that fail, drawn at random, several in one run that saves: it is one sentence or goes on, and what it
- * leaves is whole. `deno task test:fuzz` draws anew each time, a hundredth of its number; without a number a few, always the
+ * leaves is whole. `deno task test:fuzz` draws anew each time, one in 250 of its number; without a number a few, always the
  * same. Skipped where strace is missing.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -12,7 +12,7 @@ import { attackFolder, isInstalled, trainArgs } from "../attack/command.ts";
 import { calls, callsOn } from "../attack/traced_calls.ts";
 
 const wanted = Deno.args[0] === undefined ? null : Number(Deno.args[0]);
-const runs = wanted === null ? 4 : Math.ceil(wanted / 100);
+const runs = wanted === null ? 4 : Math.ceil(wanted / 250);
 
 const ignore = Deno.build.os !== "linux" || !isInstalled("strace");
 if (ignore) console.log("calls of the system are not made to fail here: that needs Linux and strace");
