@@ -4,9 +4,10 @@ import { explainOsError } from "../../../core/host/os_error.ts";
 /**
  * Writes a file so that its path holds either the old bytes or all of the new ones: under a name of its own in the same
  * folder, flushed to the disk, then renamed over it. Makes the folder where it is missing. A link at the path is replaced, and
- * not followed. Throws a {@link FileError} that says why where it can't be written; nothing is left of it then.
+ * not followed; a device is refused. Throws a {@link FileError} that says why where it can't be written; nothing is left of it then.
  */
 export function writeFileAtomic(path: string, parts: Iterable<Uint8Array>): void {
+  refuseDevice(path);
   const folder = folderOf(path);
   const temporary = `${folder}/${temporaryName()}`;
   sweep(folder);
@@ -17,6 +18,18 @@ export function writeFileAtomic(path: string, parts: Iterable<Uint8Array>): void
     removeIfPossible(temporary);
     throw error;
   }
+}
+
+/** Refuses what is neither a file nor a link to be replaced: nobody wants `/dev/full` to become a file. */
+function refuseDevice(path: string): void {
+  let found: Deno.FileInfo;
+  try {
+    found = Deno.lstatSync(path);
+  } catch {
+    return; // it is not there, or writing says why
+  }
+  if (found.isFile || found.isSymlink || found.isDirectory) return;
+  throw new FileError(`${path} can't be written: it is a device, a pipe or a socket; choose another name.`);
 }
 
 /**
