@@ -7,7 +7,6 @@
 export { type Aval, formatAval } from "./core/aval.ts";
 export type { DType, HostArray } from "./core/dtype.ts";
 export type { PackedType } from "./core/packed/blocks.ts";
-export type { Runtime } from "./core/runtime.ts";
 export { DataError, DeviceError, FileError, LowrankError, OptionError, ShapeError } from "./core/errors.ts";
 export { type Graph, newInput, Value } from "./core/ir/graph.ts";
 export { printGraph } from "./core/ir/print.ts";
@@ -75,21 +74,41 @@ export { dropout, foldIn, randomBits, randomNormal, randomUniform } from "./core
 export { argmax, cumsum, mean, reduceMax } from "./core/ops/reduce.ts";
 export { concat, iota, pad, slice, split, transpose } from "./core/ops/structure.ts";
 export { randomKey } from "./core/random.ts";
-export { type HostTensor, type Nested, type Operand, Tensor, tensor, type TensorHome, upload } from "./core/tensor.ts";
+export {
+  type HostTensor,
+  type Nested,
+  type Operand,
+  type ScalarTensor,
+  Tensor,
+  tensor,
+  type TensorHome,
+  upload,
+} from "./core/tensor.ts";
 export { checkpoint } from "./core/transforms/checkpoint.ts";
 export { type CustomRule, customVjp } from "./core/transforms/custom_vjp.ts";
-export { grad, type GradOptions, valueAndGrad } from "./core/transforms/grad.ts";
+export { grad, type Gradients, type GradOptions, valueAndGrad } from "./core/transforms/grad.ts";
 export { roundActivations } from "./core/transforms/round_activations.ts";
 export { sumOver } from "./core/transforms/sum_over.ts";
 export { vmap, type VmapOptions } from "./core/transforms/vmap.ts";
 export { flatten, type FlatTree, mapTree } from "./core/tree.ts";
+export type {
+  Arguments,
+  Given,
+  HostTree,
+  Scalar,
+  ScalarOperand,
+  Tensors,
+  Values,
+  WithLeaves,
+} from "./core/tree_types.ts";
 export type { Device } from "./kernels/device/device.ts";
 export type { DeviceBuffer } from "./kernels/device/executable.ts";
 export type { BlasOptions, CpuOptions } from "./kernels/device/cpu/cpu.ts";
 export { type DeviceChoice, type DeviceOptions, openDevice, type OpenedDevice } from "./kernels/device/open.ts";
 export type { WebGpuOptions } from "./kernels/device/webgpu/webgpu.ts";
 export { explain, type ExplainOptions } from "./kernels/explain/explain.ts";
-export { evaluate, jit, type JitOptions, read } from "./kernels/runtime/jit.ts";
+export { jit, type JitOptions } from "./kernels/runtime/jit.ts";
+export { evaluate, read } from "./kernels/runtime/read.ts";
 export type { EncodedType } from "./core/packed/encode.ts";
 export { describeQuantization, quantize, type QuantizeOptions } from "./kernels/runtime/quantize.ts";
 export { profile } from "./kernels/runtime/profile.ts";

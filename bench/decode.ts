@@ -10,7 +10,6 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
 import { type Activations, tokenStream } from "../models/generate/generate.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import type { LoadedModel, WeightDType } from "../models/load/loader.ts";
@@ -33,7 +32,7 @@ using device = await openCpu({
   blas: false,
 });
 using model = await loadModel(path, { device, dtype: flags.dtype as WeightDType }) as LoadedModel;
-const stream = tokenStream(model, { jit, read });
+const stream = tokenStream(model);
 const prompt = Array.from({ length: 32 }, (_, i) => 1 + (i * 37) % 40000);
 
 /** Milliseconds of `tokens` tokens after the first, which ends the prompt. */

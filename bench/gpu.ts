@@ -11,11 +11,12 @@ import { parseArgs } from "node:util";
 import { LowrankError } from "../core/errors.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { reduceSum } from "../core/ops/broadcast.ts";
-import { type Operand, type Tensor, upload } from "../core/tensor.ts";
+import { type HostTensor, type Operand, type Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { openAdapter, type WebGpuDevice } from "../kernels/device/webgpu/webgpu.ts";
 import { findAdapter } from "../kernels/device/webgpu/adapter.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { median, row } from "./alternate.ts";
 import { type Contender, startContender } from "./contender.ts";
 import { askPython, driverMisses, pythonMisses } from "./gpu_facts.ts";
@@ -203,7 +204,7 @@ async function products(device: WebGpuDevice, shape: string, torch: Contender | 
 
 /** Compares some numbers of a LoRA linear with sums in f64, within the bound on the rounding of such sums: a wrong kernel has no speed. */
 async function check(y: Tensor, [x, a, b, w]: readonly Float32Array[], [m, k, n, r]: readonly number[]): Promise<void> {
-  const { data } = await read(y, { release: true });
+  const { data } = await read(y, { release: true }) as HostTensor;
   const unit = 2 ** -24 * (k + r + 4);
   for (let at = 0; at < m * n; at += Math.ceil(m * n / 64) + 1) {
     const [row, column] = [Math.floor(at / n), at % n];
@@ -229,7 +230,7 @@ function timer(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fuse
     const began = performance.now();
     for (let i = 1; i < calls; i++) release(compiled(...args));
     const last = compiled(...args);
-    await read(sum(flatten<Tensor>(last).leaves.at(-1)), { release: true });
+    await read(sum(flatten<Tensor>(last).leaves.at(-1)!), { release: true });
     release(last);
     return (performance.now() - began) / calls;
   };

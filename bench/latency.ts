@@ -26,6 +26,7 @@ import { lora } from "../lora/lora.ts";
 import type { Gpt2Params } from "../models/families/gpt2.ts";
 import { besideFirst, quartiles, row, sampleOf, warmUp } from "./alternate.ts";
 import { randomIds, randomModel } from "./training.ts";
+import type { Trainable } from "../lora/mod.ts";
 
 const { values: flags } = parseArgs({
   args: Deno.args,
@@ -87,15 +88,17 @@ function adapted(targets: readonly string[]) {
   return { tuned, trainable };
 }
 const attentionOnly = adapted(["c_attn"]), all = adapted(["c_attn", "c_proj", "c_fc"]);
-const merged = jit((t, p) => all.tuned.merge(t, p))(all.trainable, params) as Gpt2Params;
+const merged = jit((t: Trainable, p: Gpt2Params) => all.tuned.merge(t, p) as Gpt2Params)(all.trainable, params);
 
-const base = jit((p, ids) => trunk(p, ids));
+const base = jit((p: Gpt2Params, ids: Operand) => trunk(p, ids));
 const unmerged = ({ tuned, trainable }: typeof all) => {
-  const f = jit((t, p, inputIds) => tuned.apply(t, p, { inputIds } as never));
+  const f = jit((t: Trainable, p: Gpt2Params, inputIds: Operand) => tuned.apply(t, p, { inputIds } as never));
   return () => f(trainable, params, ids);
 };
-const withLayers = jit((p, ids, layers) => trunk(p, ids, layers));
-const lastLogits = jit((p, x) =>
+const withLayers = jit((p: Gpt2Params, ids: Operand, layers: readonly (readonly Bottleneck[])[]) =>
+  trunk(p, ids, layers)
+);
+const lastLogits = jit((p: Gpt2Params, x: Operand) =>
   matmul(slice(x, 1, tokens - 1, tokens), convert(p.wte.weight, "f32"), { transposeB: true })
 );
 

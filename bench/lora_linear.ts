@@ -15,6 +15,7 @@ import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { lora } from "../lora/lora.ts";
 import { alternate, row, sampleOf, timesFor, warmUp } from "./alternate.ts";
+import type { Trainable } from "../lora/mod.ts";
 
 const device = await openCpu();
 const shapes = [[128, 576, 1536, 8], [128, 768, 768, 8], [512, 768, 768, 8], [512, 768, 2304, 8], [
@@ -40,18 +41,21 @@ for (const [m, k, n, r] of shapes) {
     apply: (p: { linear: { weight: Operand } }, input: { x: Operand }) => matmul(input.x, p.linear.weight),
     sample: { x: newInput({ shape: [1, k], dtype: "f32" }) },
   };
-  const tuned = lora(model as never, { r, alpha: 16, targets: ["linear"] as never });
+  const tuned = lora(model, { r, alpha: 16, targets: ["linear"] });
   const release = (tree: unknown) => flatten(tree).leaves.forEach((t) => (t as { dispose(): void }).dispose());
 
-  const apply = model.apply as (p: unknown, x: unknown) => never;
-  const frozen = jit((p, x) => apply(p, { x }));
-  const adapted = jit((t, p, x) => tuned.apply(t, p, { x } as never));
+  const { apply } = model;
+  type Params = typeof model.params;
+  const frozen = jit((p: Params, x: Operand) => apply(p, { x }));
+  const adapted = jit((t: Trainable, p: Params, x: Operand) => tuned.apply(t, p, { x }));
   const forward = [() => release(frozen(model.params, x)), () => release(adapted(tuned.trainable, model.params, x))];
 
-  const loss = (y: never, ct: Operand) => reduceSum(mul(y, ct));
-  const frozenBack = jit((p, x, ct) => valueAndGrad((x) => loss(apply(p, { x }), ct))(x));
-  const adaptedBack = jit((t, p, x, ct) =>
-    valueAndGrad((t, x) => loss(tuned.apply(t, p, { x } as never) as never, ct), { argnums: [0, 1] })(t, x)
+  const loss = (y: Operand, ct: Operand) => reduceSum(mul(y, ct));
+  const frozenBack = jit((p: Params, x: Operand, ct: Operand) =>
+    valueAndGrad((x: Operand) => loss(apply(p, { x }), ct))(x)
+  );
+  const adaptedBack = jit((t: Trainable, p: Params, x: Operand, ct: Operand) =>
+    valueAndGrad((t: Trainable, x: Operand) => loss(tuned.apply(t, p, { x }), ct), { argnums: [0, 1] })(t, x)
   );
   const both = [
     () => release(frozenBack(model.params, x, ct)),

@@ -17,7 +17,7 @@ export const lora = (x: Operand, a: Operand, b: Operand, w: Operand) =>
 export const withGradients = (x: Operand, a: Operand, b: Operand, w: Operand, ct: Operand) => {
   const loss = (x: Operand, a: Operand, b: Operand) => {
     const y = lora(x, a, b, w);
-    return [reduceSum(mul(y, ct)), y];
+    return [reduceSum(mul(y, ct)), y] as const;
   };
   const [[, y], grads] = valueAndGrad(loss, { argnums: [0, 1, 2], hasAux: true })(x, a, b);
   return [y, ...grads];

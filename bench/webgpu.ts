@@ -18,7 +18,8 @@ import { build } from "../kernels/runtime/compile.ts";
 import { bytesOf } from "../kernels/explain/describe.ts";
 import type { DeviceBuffer } from "../kernels/device/executable.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { median, quartiles, row } from "./alternate.ts";
 import { lora, release, withGradients } from "./lora_work.ts";
 import { type LoraShape, openPeers, type Runner } from "./webgpu_peers.ts";
@@ -43,7 +44,7 @@ function runner(f: (...args: Operand[]) => unknown, args: readonly Tensor[], fus
   return async (calls: number): Promise<void> => {
     for (let i = 1; i < calls; i++) release(compiled(...args));
     const last = compiled(...args);
-    const one = jit((y: Operand) => reduceSum(y))(flatten<Tensor>(last).leaves.at(-1));
+    const one = jit((y: Operand) => reduceSum(y))(flatten<Tensor>(last).leaves.at(-1)!);
     await read(one, { release: true });
     release(last);
   };

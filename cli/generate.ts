@@ -1,6 +1,5 @@
 /** `lowrank generate`: continues a text, with or without an adapter. */
 import { OptionError } from "../core/errors.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
 import { describeQuantization } from "../kernels/runtime/quantize.ts";
 import { roundedTypes } from "../core/transforms/round_activations.ts";
 import { activationTypes, tokenStream } from "../models/generate/generate.ts";
@@ -100,7 +99,7 @@ export const command: Command = {
       })
       : tokenizer.encode(system ? `${system}\n${text}` : text, { addSpecialTokens: "before" });
     const sampling = { temperature, topK, topP, minP, repetitionPenalty, seed };
-    const stream = tokenStream(steps, { jit, read });
+    const stream = tokenStream(steps);
     const wanted = { ...sampling, params, tokenizer, stop, activations, maxNewTokens: maxTokens };
     const made = await streamText(stream, prompt, wanted, terminal);
     terminal.say(describeText(made, wanted));

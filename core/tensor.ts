@@ -26,13 +26,18 @@ export interface TensorHome {
   /** Memory of at least this many bytes. */
   allocate(bytes: number): unknown;
   /** Copies host data into the start of it. */
-  write(buffer: any, data: HostArray): void;
+  write(buffer: unknown, data: HostArray): void;
   /** Gives it back. */
-  free(buffer: any): void;
+  free(buffer: unknown): void;
   /** Copies buffers to the host once everything queued has run. */
-  read?(requests: readonly { buffer: any; dtype: DType; size: number }[]): Promise<HostArray[]>;
+  read?(requests: readonly { buffer: unknown; dtype: DType; size: number }[]): Promise<HostArray[]>;
+  /** Compiles functions for tensors that live here: what is typed in `core/runtime.ts`. */
+  jit?(
+    f: (...args: never[]) => unknown,
+    options?: { readonly donate?: readonly number[] },
+  ): (...args: never[]) => unknown;
   /** The first `size` elements in place, on a device whose memory is the host's. */
-  view?(buffer: any, dtype: DType, size: number): HostArray;
+  view?(buffer: unknown, dtype: DType, size: number): HostArray;
 }
 
 /**
@@ -111,6 +116,9 @@ export class Tensor implements Disposable {
   }
 }
 
+/** A {@link Tensor} that is known to have rank 0: `read` gives a number for it. */
+export type ScalarTensor = Tensor & { readonly shape: readonly [] };
+
 refusePrimitives(
   Tensor,
   () =>
@@ -120,6 +128,23 @@ refusePrimitives(
 const unreachable = new FinalizationRegistry<{ home: TensorHome; buffer: unknown }>(({ home, buffer }) =>
   home.free(buffer)
 );
+
+/**
+ * The contents of tensors as they are at the call, after all that was queued: one wait for those of one device.
+ *
+ * @throws {LowrankError} when a tensor holds no data any more
+ */
+export async function readTensors(tensors: readonly Tensor[]): Promise<HostTensor[]> {
+  const contents = new Map<Tensor, HostTensor>();
+  // All copies are queued before anything is waited for: whatever is done to the tensors afterwards changes nothing.
+  const copies = [...new Set(tensors.map((t) => t.home))].map(async (home) => {
+    const own = tensors.filter((t) => t.home === home);
+    const arrays = await home.read!(own.map((t) => ({ buffer: t.buffer, dtype: t.dtype, size: t.size })));
+    own.forEach((t, i) => contents.set(t, { ...t.aval, data: arrays[i] }));
+  });
+  await Promise.all(copies);
+  return tensors.map((t) => contents.get(t)!);
+}
 
 /** Array contents on the host, with shape and dtype: what is read from files and from devices. */
 export interface HostTensor extends Aval {
@@ -165,6 +190,8 @@ export type Nested = number | readonly Nested[];
  *
  * @throws {ShapeError} when the lists are ragged, or hold what the dtype does not
  */
+export function tensor(home: TensorHome, values: number, dtype?: DType): ScalarTensor;
+export function tensor(home: TensorHome, values: Nested, dtype?: DType): Tensor;
 export function tensor(home: TensorHome, values: Nested, dtype: DType = "f32"): Tensor {
   const shape: number[] = [];
   for (let at: Nested | undefined = values; Array.isArray(at); at = at[0]) shape.push(at.length);

@@ -18,8 +18,8 @@ import {
   read,
   reshape,
   rmsNorm,
+  type ScalarTensor,
   sub,
-  Tensor,
   tensor,
   upload,
   type Value,
@@ -72,8 +72,11 @@ async function teach<T, F>(f: (trained: T, fixed: F, ids: Value) => Value, train
     const down = flatten<Value>(slopes).leaves;
     return { value, trained: unflatten(leaves.map((w, i) => sub(w, mul(0.1, down[i])))) };
   });
-  let value!: Tensor;
-  for (let i = 0; i < 300; i++) ({ value, trained } = turn(trained, fixed, ids));
+  let value!: ScalarTensor;
+  for (let i = 0; i < 300; i++) {
+    const next = turn(trained, fixed, ids);
+    [value, trained] = [next.value, next.trained as T];
+  }
   return { trained, loss: await read(value) };
 }
 

@@ -1,6 +1,6 @@
 // deno run --allow-read examples/two_adapters.ts
 /** One base, two skills: the program is compiled once, and swapping the adapter is another argument. */
-import { jit, lora, openDevice, read } from "@lowrank/lowrank";
+import { type HostTensor, jit, lora, openDevice, type Operand, read, type Trainable } from "@lowrank/lowrank";
 import { loadModel } from "@lowrank/lowrank/models";
 import { encodeRow, makeBatch, train, uploadBatch } from "@lowrank/lowrank/train";
 
@@ -21,9 +21,11 @@ const { inputIds } = uploadBatch(
   device,
   makeBatch([encodeRow({ text: "Good day, " }, tokenizer)], { padId: 0, bucket: 1 }),
 );
-const next = jit((adapter, base, inputIds) => tuned.apply(adapter, base, { inputIds }));
+const next = jit((adapter: Trainable, base: typeof tuned.frozen, inputIds: Operand) =>
+  tuned.apply(adapter, base, { inputIds })
+);
 for (const [name, adapter] of Object.entries(skills)) {
-  const logits = await read(next(adapter, tuned.frozen, inputIds));
+  const logits = await read(next(adapter, tuned.frozen, inputIds)) as HostTensor;
   const [, length, words] = logits.shape;
   const last = logits.data.subarray((length - 2) * words, (length - 1) * words);
   console.log(`${name}: the next letter is ${JSON.stringify(tokenizer.decode([last.indexOf(Math.max(...last))]))}`);

@@ -6,7 +6,7 @@ import type { Leaf, Model } from "../core/model.ts";
 import { asNumbers } from "../core/ops/quantize.ts";
 import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { read } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { removeTree, temporaryName, writeFlushed } from "../models/load/files/atomic_file.ts";
 import { pissaToLora, type Trainable, tune, type Tuned, wholeModules } from "../lora/mod.ts";
 import { matchesWhole } from "./peft/config.ts";
@@ -71,7 +71,7 @@ export interface AdapterOrigin {
 }
 
 /** An adapted model that may have come from files. */
-export type Savable<P> = Tuned<P, any, any> & { readonly origin?: AdapterOrigin };
+export type Savable<P> = Tuned<P, unknown, unknown> & { readonly origin?: AdapterOrigin };
 
 /**
  * Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT does: PEFT's `from_pretrained` reads the folder. One
@@ -103,7 +103,7 @@ export async function adapterContents<P>(
   const base = flatten<Leaf>(given.frozen);
   const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
   const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
-  const host: { trainable: Record<string, HostEntry>; copied: HostTensor[] } = await read(onDevice);
+  const host = await read(onDevice) as { trainable: Record<string, HostEntry>; copied: HostTensor[] };
   const [{ method }] = tuned.plan.adapted;
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   const tensors = tensorsByKey([
@@ -136,7 +136,7 @@ export async function adapterContents<P>(
 }
 
 /** The same function as PEFT can say it: whole modules, on the model's own weights. */
-function wholeAndPlain<P>(tuned: Savable<P>, values: Trainable): Tuned<P, any, any> {
+function wholeAndPlain<P>(tuned: Savable<P>, values: Trainable): Tuned<P, unknown, unknown> {
   const plain = isResidual(tuned) ? pissaToLora(tuned, values) : { ...tuned, trainable: values };
   const inParts = plain.matched.some(({ part }) => part !== undefined);
   return inParts ? wholeModules(plain, plain.trainable) : plain;

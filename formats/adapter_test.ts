@@ -5,7 +5,7 @@ import type { Leaf } from "../core/model.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { evaluate, read } from "../kernels/runtime/jit.ts";
+import { evaluate, read } from "../kernels/runtime/read.ts";
 import { lora, type LoraOptions, pissa } from "../lora/mod.ts";
 import { loadModel, outlineModel } from "../models/load/load_model.ts";
 import type { LoadedModel } from "../models/load/loader.ts";
@@ -225,7 +225,7 @@ Deno.test("parts of a fused projection are saved as the whole one, with zeros be
 
 Deno.test("a PiSSA adapter is saved as the plain one that it is on the base", () =>
   withAdapter(async (folder, model, device) => {
-    const tuned = await pissa(model as any, { read }, { r: 2, alpha: 4, targets: ["c_attn"] } as any) as any;
+    const tuned = await pissa(model as any, { r: 2, alpha: 4, targets: ["c_attn"] } as any) as any;
     const trainable = filled(tuned, device);
     await saveAdapter(`${folder}/pissa`, tuned, { trainable });
     const loaded = loadAdapter(`${folder}/pissa`, model) as any;

@@ -13,10 +13,13 @@ import { escape, type HostEntry } from "./adapter_fit.ts";
 import { transposed } from "./adapter_pairs.ts";
 import { toF32 } from "./host_tensors.ts";
 
-type AnyModel = Model<any, any, any>;
+type AnyModel = Model<unknown, unknown, unknown>;
 
 /** The other name of each weight that is adapted or trained whole in every use, by the path that trains it. */
-export function tiedNames(model: AnyModel, { plan }: Pick<Tuned<any, any, any>, "plan">): Map<string, string> {
+export function tiedNames(
+  model: AnyModel,
+  { plan }: Pick<Tuned<unknown, unknown, unknown>, "plan">,
+): Map<string, string> {
   const aliases = Object.entries(model.tied ?? {});
   const names = aliases.flatMap(([alias, module]) => [[alias, module], [module, alias]] as const);
   const all = new Set(plan.adapted.filter((m) => m.only === null).map((m) => m.path));

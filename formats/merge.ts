@@ -6,12 +6,13 @@ import { reduceMax } from "../core/ops/reduce.ts";
 import { randomKey } from "../core/random.ts";
 import { type Operand, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import type { Trainable, Tuned } from "../lora/mod.ts";
 import { computed } from "./computed.ts";
 
 /** An adapted model, whatever it reads and returns. */
-export type AnyTuned<P> = Pick<Tuned<P, any, any>, "merge" | "mergeErrors" | "frozen">;
+export type AnyTuned<P> = Pick<Tuned<P, unknown, unknown>, "merge" | "mergeErrors" | "frozen">;
 
 /** How weights are merged. */
 export interface MergeOptions {
@@ -54,7 +55,7 @@ async function notFinite(merged: unknown, frozen: unknown): Promise<string[]> {
   const own = new Set<unknown>(flatten<Leaf>(frozen).leaves);
   const changed = paths.filter((_, i) => !own.has(leaves[i]));
   const flags = jit((xs: Operand[]) => xs.map((x) => reduceMax(select(isFiniteValue(convert(x, "f32")), 0, 1))));
-  const found: number[] = await read(flags(changed.map((path) => leaves[paths.indexOf(path)])), { release: true });
+  const found = await read(flags(changed.map((path) => leaves[paths.indexOf(path)])), { release: true });
   return changed.filter((_, i) => found[i] !== 0);
 }
 
@@ -65,10 +66,10 @@ async function notFinite(merged: unknown, frozen: unknown): Promise<string[]> {
  * @throws {OptionError} when it is needed and missing
  */
 export function unmergeParams<P>(
-  tuned: Pick<Tuned<P, any, any>, "unmerge">,
+  tuned: Pick<Tuned<P, unknown, unknown>, "unmerge">,
   trainable: Trainable,
   merged: P,
-  lost?: Parameters<Tuned<P, any, any>["unmerge"]>[2],
+  lost?: Parameters<Tuned<P, unknown, unknown>["unmerge"]>[2],
 ): P {
   return computed(tuned.unmerge(trainable, merged, lost));
 }
@@ -93,7 +94,7 @@ export async function checkMerge<P>(tuned: AnyTuned<P>, trainable: Trainable, me
   const { home } = flatten<Tensor>(tuned.frozen).leaves[0];
   using key = upload(home, randomKey(0));
   const errors = jit((t: Trainable, frozen: P, merged: P, key: Operand) => tuned.mergeErrors(t, frozen, merged, key));
-  const found: Record<string, Omit<MergeCheck, "path">> = await read(errors(trainable, tuned.frozen, merged, key), {
+  const found = await read(errors(trainable, tuned.frozen, merged, key), {
     release: true,
   });
   return Object.entries(found).map(([path, errors]) => ({ path, ...errors }));

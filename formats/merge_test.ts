@@ -3,7 +3,7 @@ import { DataError, FileError, OptionError } from "../core/errors.ts";
 import { type HostTensor, type Tensor, tensor } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { evaluate, read } from "../kernels/runtime/jit.ts";
+import { evaluate, read } from "../kernels/runtime/read.ts";
 import { quantize } from "../kernels/runtime/quantize.ts";
 import { lora, type LoraOptions } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";

@@ -5,7 +5,8 @@ import { FileError, OptionError } from "../core/errors.ts";
 import { asNumbers } from "../core/ops/quantize.ts";
 import type { HostTensor, Operand, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import type { Model } from "../core/model.ts";
 import type { Loaded } from "../models/load/loader.ts";
 import { writeFlushed } from "../models/load/files/atomic_file.ts";
@@ -15,7 +16,7 @@ import { stageFolder } from "../models/load/files/staged_folder.ts";
 import { isFinite, toDType } from "./host_tensors.ts";
 
 /** Any model that came from files. */
-export type AnyLoaded<P> = Loaded<Model<P, any, any>>;
+export type AnyLoaded<P> = Loaded<Model<P, unknown, unknown>>;
 
 /** How a model is written. */
 export interface SaveModelOptions<P = unknown> {
@@ -129,8 +130,8 @@ async function writeShards(folder: string, all: readonly NamedLeaf[], options: S
 
 async function contentsOf(shard: readonly NamedLeaf[], options: SaveModelOptions): Promise<Map<string, HostTensor>> {
   const packed = shard.map(({ leaf }) => leaf).filter((leaf) => !isFloat(leaf.dtype));
-  const opened: Tensor[] = packed.length === 0 ? [] : jit((xs: Operand[]) => xs.map((x) => asNumbers(x)))(packed);
-  const contents: HostTensor[] = await read(shard.map(({ leaf }) => opened[packed.indexOf(leaf)] ?? leaf));
+  const opened = packed.length === 0 ? [] : jit((xs: Operand[]) => xs.map((x) => asNumbers(x)))(packed);
+  const contents = await read(shard.map(({ leaf }) => opened[packed.indexOf(leaf)] ?? leaf)) as HostTensor[];
   for (const tensor of opened) tensor.dispose();
   return new Map(shard.map((named, i) => {
     const host = toDType(contents[i], writtenDType(named, options));
@@ -166,7 +167,7 @@ function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions):
 }
 
 /** A GGUF's configuration as config.json has it, in the old spelling of its rotary embedding beside the new one. */
-function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<any>): Record<string, unknown> {
+function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<unknown>): Record<string, unknown> {
   const rope = raw.rope_parameters as { rope_theta?: number; rope_type?: string } | undefined;
   if (rope?.rope_type === "factors") {
     throw new FileError(
@@ -181,7 +182,7 @@ function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<any>): Record<
 }
 
 /** Copies what belongs to the model; a GGUF's tokenizer is written as files. The names. */
-function writeCompanions(folder: string, model: AnyLoaded<any>): string[] {
+function writeCompanions(folder: string, model: AnyLoaded<unknown>): string[] {
   const base = model.path;
   const own = pathKind(base) === "folder" ? companions.filter((name) => pathKind(`${base}/${name}`) === "file") : [];
   for (const name of own) {

@@ -18,7 +18,7 @@ export interface Unmerged<P> {
  *
  * @example
  * ```ts ignore
- * const generate = generator(unmergedSteps(model, tuned), { jit, read });
+ * const generate = generator(unmergedSteps(model, tuned));
  * await generate({ trainable: tuned.trainable, frozen: tuned.frozen }, [prompt], { maxNewTokens: 32 });
  * ```
  */

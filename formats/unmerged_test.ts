@@ -1,6 +1,5 @@
 import { assertEquals } from "@std/assert";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
 import { generator } from "../models/generate/generate.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import { loadAdapter } from "./adapter.ts";
@@ -13,12 +12,11 @@ Deno.test("an adapter that is not merged generates what the merged model does, a
   using device = await openCpu({ threads: 1 });
   using model = await loadModel(`${cases}/gpt2-base/model`, { device });
   const tuned = loadAdapter(`${cases}/gpt2-lora-basic/adapter`, model);
-  const runtime = { jit, read };
   const options = { maxNewTokens: 6 };
   const prompts = [[5, 17, 90], [44]];
   const { trainable, frozen } = tuned;
-  const beside = await generator(unmergedSteps(model, tuned), runtime)({ trainable, frozen }, prompts, options);
-  const plain = generator(model, runtime);
+  const beside = await generator(unmergedSteps(model, tuned))({ trainable, frozen }, prompts, options);
+  const plain = generator(model);
   assertEquals(beside, await plain(mergeParams(tuned, trainable), prompts, options));
   const base = await plain(model.params, prompts, options);
   assertEquals(beside.some(({ ids }, i) => ids.join() !== base[i].ids.join()), true);

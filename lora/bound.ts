@@ -11,6 +11,7 @@ import type { Operand } from "../core/tensor.ts";
 import { widened } from "./follow/effect.ts";
 import type { Adapted } from "./methods/method.ts";
 import type { AdapterEntry } from "./options.ts";
+import type { Scalar } from "../core/tree_types.ts";
 
 /** Unit roundoff: half the gap after 1. */
 export const roundoff = { f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const;
@@ -43,11 +44,11 @@ export function mergeBound(
 /** How far a merged module is from the adapted one over random inputs, each f32[]. */
 export interface MergeError {
   /** The greatest |adapted - merged| / bound. At most 1 if merging is right. */
-  readonly ratio: Value;
+  readonly ratio: Scalar;
   /** The greatest |adapted - merged|, and the greatest bound. */
-  readonly difference: Value;
+  readonly difference: Scalar;
   /** What rounding allows. */
-  readonly bound: Value;
+  readonly bound: Scalar;
 }
 
 /** Feeds one module `rows` random inputs, adapted and merged. */

@@ -4,8 +4,7 @@ import { fromBf16, fromF16, toBf16, toF16 } from "../core/dtype.ts";
 import { OptionError } from "../core/errors.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { randomKey, threefry2x32 } from "../core/random.ts";
-import type { Runtime } from "../core/runtime.ts";
-import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { type HostTensor, readTensors, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { Matrix } from "ml-matrix";
 import { outputsOf } from "./follow/effect.ts";
@@ -32,7 +31,6 @@ export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> 
  *
  * Source: Meng, Wang and Zhang 2024, "PiSSA: Principal Singular Values and Singular Vectors Adaptation".
  *
- * @param runtime `{ read }`, which fetches the weights to the host
  * @throws {OptionError} for what `lora` refuses, and for a weight that has two names
  *
  * @example
@@ -45,26 +43,24 @@ export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> 
  *   sample: newInput({ shape: [1, 2], dtype: "f32" }),
  *   apply: (p: { up: { weight: Operand } }, x: Operand) => matmul(x, p.up.weight),
  * };
- * const tuned = await pissa(model, { read }, { r: 1, alpha: 1, targets: ["up"] });
- * console.log((await read(tuned.frozen)).up.weight.data); // 0, 0, 0, 1 but for rounding: the greatest is in A and B
+ * const tuned = await pissa(model, { r: 1, alpha: 1, targets: ["up"] });
+ * console.log(await read(tuned.frozen)); // 0, 0, 0, 1 but for rounding: the greatest is in A and B
  * ```
  */
 export async function pissa<P, I, O>(
   model: Model<P, I, O>,
-  runtime: Pick<Runtime, "read">,
   { niter, ...options }: PissaOptions<P>,
 ): Promise<Tuned<P, I, O>> {
   if (niter !== undefined && !(Number.isInteger(niter) && niter >= 0)) {
     throw new OptionError(`niter is ${niter}: it takes a whole number of iterations, or nothing for exact values`);
   }
   const method = { ...chosenBy(familyOf(methods.pissa), options), ...{ name: "pissa", start: principal(niter) } };
-  return await tuneFromWeights(model, runtime, method, { ...options, init: true });
+  return await tuneFromWeights(model, method, { ...options, init: true });
 }
 
 /** {@link tune} by a method that has a `start`. */
 export async function tuneFromWeights<P, I, O>(
   model: Model<P, I, O>,
-  { read }: Pick<Runtime, "read">,
   method: Method<Adapted> & { readonly start: Start },
   options: LoraOptions<P>,
 ): Promise<Tuned<P, I, O>> {
@@ -86,7 +82,7 @@ export async function tuneFromWeights<P, I, O>(
     if (!(weight instanceof Tensor)) {
       throw new OptionError(`${start.name} needs the values of "${modules[0].leafPath}", which is only a placeholder`);
     }
-    const host: HostTensor = await read(weight);
+    const [host] = await readTensors([weight]);
     const values = toMatrix(host, start.name);
     for (const [i, m] of modules.entries()) {
       const [high, low] = randomKey(options.seed ?? 0).data;

@@ -1,13 +1,12 @@
 /** Sentence embeddings of many texts: token ids in, vectors of length 1 out. */
 import { DataError, OptionError } from "../core/errors.ts";
 import type { EncoderModel } from "../core/model.ts";
-import type { Runtime } from "../core/runtime.ts";
-import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
-import { flatten } from "../core/tree.ts";
+import { homeOf, perCompiler } from "../core/runtime.ts";
+import { readTensors, type Tensor, upload } from "../core/tensor.ts";
 import { outsideTable } from "./token_inputs.ts";
 
 /** Embeds rows of token ids, each to f32[D], in the order in which they were given. */
-export type Embed = (params: any, rows: readonly (readonly number[])[]) => Promise<Float32Array[]>;
+export type Embed<P = unknown> = (params: P, rows: readonly (readonly number[])[]) => Promise<Float32Array[]>;
 
 // Rows are padded to multiples of this, so that few programs are compiled.
 const bucket = 16;
@@ -18,17 +17,17 @@ const bucket = 16;
  *
  * @throws {OptionError} for a batch that is no positive whole number
  */
-export function embedder(
-  model: Pick<EncoderModel<any>, "embed" | "sizes">,
-  runtime: Runtime,
+export function embedder<P>(
+  model: Pick<EncoderModel<P>, "embed" | "sizes">,
   { batch = 16 }: { readonly batch?: number } = {},
-): Embed {
+): Embed<P> {
   if (!Number.isInteger(batch) || batch < 1) {
     throw new OptionError(`can't embed ${batch} texts at a time: give a whole number of at least 1`);
   }
-  const embed = runtime.jit(model.embed);
+  const embedOn = perCompiler((jit) => jit(model.embed));
   return async (params, rows) => {
-    const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    const home = homeOf(params);
+    const embed = embedOn(home);
     rows.forEach((row, i) => {
       const outside = outsideTable(row, model.sizes.vocabSize);
       if (outside !== null) throw new DataError(`text ${i + 1} ${outside}`);
@@ -51,8 +50,8 @@ export function embedder(
       };
       using inputIds = fill((row, t) => row[t]);
       using attentionMask = fill(() => 1);
-      using made = embed(params, { inputIds, attentionMask }) as Tensor;
-      const { data, shape: [, width] }: HostTensor = await runtime.read(made);
+      using made = embed(params, { inputIds, attentionMask });
+      const [{ data, shape: [, width] }] = await readTensors([made]);
       some.forEach((row, i) => out[row] = Float32Array.from(data.slice(i * width, (i + 1) * width)));
     }
     return out;

@@ -28,14 +28,14 @@ const isContents = (x: unknown) => x instanceof Tensor || (x as OracleTensor | n
  *
  * @example
  * ```ts
- * import { mul, reduceSum, tanh } from "@lowrank/lowrank";
+ * import { mul, reduceSum, tanh, type Value } from "@lowrank/lowrank";
  * import { checkGrads, oracleTensor } from "@lowrank/lowrank/testing";
  *
- * checkGrads((x) => reduceSum(mul(x, tanh(x))), [oracleTensor([3], [0.1, -2, 1.5])], { order: 2 });
+ * checkGrads((x: Value) => reduceSum(mul(x, tanh(x))), [oracleTensor([3], [0.1, -2, 1.5])], { order: 2 });
  * ```
  */
 export function checkGrads(
-  f: (...args: any[]) => unknown,
+  f: (...args: never[]) => unknown,
   args: readonly unknown[],
   options: CheckGradsOptions = {},
 ): void {
@@ -47,7 +47,7 @@ export function checkGrads(
     x.dtype === "f32" ? fromOracle(randomTensor(x.shape, seed + 7 * i)).data : null
   );
   const weighted = (values: Value[]): Value => {
-    const outputs = flatten<Value>(f(...flat.unflatten(values) as unknown[])).leaves;
+    const outputs = flatten<Value>(f(...flat.unflatten(values) as never[])).leaves;
     const floats = outputs.filter((v) => isFloat(v.dtype));
     const parts = floats.map((v, i) => reduceSum(mul(convert(v, "f32"), randomTensor(v.shape, seed + 100 + i))));
     return parts.reduce((a, b) => add(a, b));
@@ -59,7 +59,7 @@ export function checkGrads(
       const parts = grads.flatMap((g: Value, i: number) =>
         isFloat(g.dtype) ? [reduceSum(mul(convert(g, "f32"), randomTensor(g.shape, seed + 200 + i)))] : []
       );
-      return parts.reduce((a: Value, b: Value) => add(a, b));
+      return parts.reduce((a, b) => add(a, b));
     };
     compare(slope, start, direction, "second gradient");
   }

@@ -43,7 +43,7 @@ interface Trial {
  * import { assertMergeEquivalent } from "@lowrank/lowrank/testing";
  *
  * const placeholder = (...shape: number[]) => newInput({ shape, dtype: "f32" });
- * assertMergeEquivalent((size) => {
+ * assertMergeEquivalent((size: number) => {
  *   const params = { up: { weight: placeholder(4, 3 * size) }, down: { weight: placeholder(3 * size, 2) } };
  *   const apply = (p: typeof params, x: Value) => matmul(tanh(matmul(x, p.up.weight)), p.down.weight);
  *   return { params, apply, sample: placeholder(size, 4) };
@@ -57,8 +57,8 @@ export function assertMergeEquivalent<P, I, O>(
 /** The same for a model of one size. */
 export function assertMergeEquivalent<P, I, O>(model: Model<P, I, O>, options?: MergeOptions<P>): void;
 export function assertMergeEquivalent(
-  model: Model<any, any, any> | ((size: number) => Model<any, any, any>),
-  options: MergeOptions<any> = {},
+  model: Model | ((size: number) => Model),
+  options: MergeOptions<unknown> = {},
 ): void {
   const { runs = 50, seed = 1 } = options;
   const trial = fc.record<Trial>({

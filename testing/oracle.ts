@@ -7,7 +7,7 @@ import { fromBf16, fromF16, type HostArray, hostArray, toBf16, toF16 } from "../
 import { type Graph, newInput, type Node, nodesOf, Value } from "../core/ir/graph.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { type HostTensor, Tensor, type TensorHome } from "../core/tensor.ts";
-import { flatten, isLeaf } from "../core/tree.ts";
+import { flatten, isLeaf, mapTree } from "../core/tree.ts";
 import { isPacked } from "../core/packed/blocks.ts";
 import { decodePacked } from "./packed_reference.ts";
 import { rules, termRules } from "./oracle_rules.ts";
@@ -25,6 +25,17 @@ class OracleHome implements TensorHome {
     cell.data = data;
   }
   free(): void {}
+  jit(f: (...args: any[]) => unknown): (...args: unknown[]) => unknown {
+    const isOracleTensor = (x: unknown) => (x as OracleTensor | null)?.data instanceof Float64Array;
+    return (...args) => mapTree(runOracle(f, ...args), (x: OracleTensor) => toOracle(x), isOracleTensor);
+  }
+  read(requests: readonly { buffer: Cell; dtype: Aval["dtype"]; size: number }[]): Promise<HostArray[]> {
+    return Promise.resolve(
+      requests.map(({ buffer: { data }, dtype, size }) =>
+        data instanceof Float64Array ? toHost({ shape: [size], dtype, data }).data : data
+      ),
+    );
+  }
 }
 type Cell = { data: Float64Array | HostArray };
 const home: TensorHome = new OracleHome();

@@ -1,20 +1,18 @@
 /** What golden cases and model tests run on: the oracle, and every device that is there, behind one interface. */
 import { numberOf } from "../core/dtype.ts";
 import { Value } from "../core/ir/graph.ts";
-import type { Runtime } from "../core/runtime.ts";
 import type { Tensor, TensorHome } from "../core/tensor.ts";
 import { mapTree } from "../core/tree.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { devices } from "./devices.ts";
-import {
-  evaluateOracle,
-  fromOracle,
-  type OracleTensor,
-  oracleTensor,
-  runOracle,
-  toHost,
-  toOracle,
-} from "../testing/oracle.ts";
+import { evaluateOracle, fromOracle, oracleTensor, toHost } from "../testing/oracle.ts";
+
+/** What runs functions of trees of tensors, whatever their types: `jit` and `read` of the kernels, or the oracle's. */
+export interface Runtime {
+  jit(f: (...args: any[]) => unknown, options?: { readonly donate?: readonly number[] }): (...args: any[]) => any;
+  read(tree: unknown): Promise<any>;
+}
 
 /** A runtime and the place its tensors live, until it is disposed of. */
 export interface OpenRuntime extends Runtime, Disposable {
@@ -29,13 +27,13 @@ export interface RuntimeCase {
   open(): Promise<OpenRuntime>;
 }
 
-const isOracleTensor = (x: unknown) => (x as OracleTensor | null)?.data instanceof Float64Array;
+const oracleHome = oracleTensor([], [0]).home;
 
 /** Functions traced and evaluated in float64, one value after the other. */
 export const oracleRuntime: OpenRuntime = {
-  home: oracleTensor([], [0]).home,
+  home: oracleHome,
   slow: true,
-  jit: (f) => (...args) => mapTree(runOracle(f, ...args), (x: OracleTensor) => toOracle(x), isOracleTensor),
+  jit: (f) => oracleHome.jit!(f),
   // deno-lint-ignore require-await -- a promise, as devices give one
   read: async (tree) =>
     mapTree(tree, (x) => {

@@ -10,7 +10,8 @@ import { flatten } from "../core/tree.ts";
 import { causalLoss } from "../core/nn/loss.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { type Generate, generator } from "../models/generate/generate.ts";
 import { type Gpt2Params, makeGpt2 } from "../models/families/gpt2.ts";
 import { openSafetensors, writeSafetensors } from "../models/load/safetensors/safetensors.ts";
@@ -56,7 +57,7 @@ await reportErrors(async () => {
   if (flags.resume) ({ state, step: first } = loadState(checkpoint, state, device));
   const model = makeGpt2(letterModel, params);
   const { apply } = model;
-  const generate = generator(model, { jit, read });
+  const generate = generator(model);
   const step = jit(
     makeStep(
       (params: Gpt2Params, inputIds, labels) => causalLoss(apply(params, { inputIds }), labels),
@@ -109,7 +110,7 @@ function letterBatch(step: number, size: number, seed: number): Batch {
 }
 
 /** How many unseen letters are read without a mistake. */
-async function readUnseen(params: unknown, count: number, generate: Generate): Promise<string> {
+async function readUnseen(params: Gpt2Params, count: number, generate: Generate<Gpt2Params>): Promise<string> {
   const rng = rngFrom(0x7e57);
   const rows = Array.from({ length: count }, () => letterRow(rng, "test"));
   const prompts = rows.map(({ prompt }) => tokenizer.encode(prompt));

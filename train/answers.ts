@@ -1,5 +1,4 @@
 /** Answers of a model to prompts, for measuring it. */
-import { jit, read } from "../kernels/runtime/jit.ts";
 import { generator, type Steps } from "../models/generate/generate.ts";
 import type { SamplingOptions } from "../models/generate/sampling.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
@@ -21,7 +20,7 @@ export function answerer(
   tokenizer: Tokenizer,
   { maxNewTokens, batch = 50, ...sampling }: AnswerOptions,
 ): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {
-  const generate = generator(model, { jit, read });
+  const generate = generator(model);
   return async (params, prompts) => {
     const texts: string[] = [];
     for (let at = 0; at < prompts.length; at += batch) {

@@ -4,7 +4,6 @@ import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import { generator } from "../models/generate/generate.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import type { Example } from "../data/encode.ts";
 import { evaluator } from "./evaluate.ts";
@@ -46,7 +45,7 @@ Deno.test("ids and labels that the model has no place for are refused before the
         );
       }
     }
-    const generate = generator(model, { jit, read });
+    const generate = generator(model);
     await assertRejects(
       () => generate(model.params, [[1, 257]], { maxNewTokens: 1 }),
       DataError,

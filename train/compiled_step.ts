@@ -11,9 +11,10 @@ import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { type Batch } from "../data/encode.ts";
 import type { Optimiser } from "./optimiser.ts";
-import { guardedUpdate, makeAccumulation, makeStep, type TrainState } from "./step.ts";
+import { guardedUpdate, makeAccumulation, makeStep, type StepReport, type TrainState } from "./step.ts";
 import { labelledPositions } from "./labelled_positions.ts";
 import type { Trainee } from "./trainee.ts";
+import type { Scalar, Tensors } from "../core/tree_types.ts";
 
 /** What a compiled step is made for. */
 export interface CompiledStepOptions {
@@ -28,7 +29,7 @@ export interface CompiledStepOptions {
 export type CompiledStep<P> = (
   state: TrainState<P>,
   at: { readonly step: number; readonly lr: number; readonly batches: readonly Batch[]; readonly key: Tensor },
-) => { state: TrainState<P>; report: { loss: Tensor; gradNorm: Tensor } };
+) => { state: TrainState<P>; report: Tensors<StepReport> };
 
 interface Micro {
   readonly inputs: TokenInputs & { readonly labels: Operand };
@@ -48,7 +49,7 @@ export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<Compile
     return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, { reduction: asValue(count), places });
   };
   const { first, more } = makeAccumulation(loss);
-  const finish = (state: TrainState<P>, sum: { loss: Value; grads: P }, lr: Value) =>
+  const finish = (state: TrainState<P>, sum: { loss: Scalar; grads: P }, lr: Value) =>
     guardedUpdate(state, sum.loss, sum.grads, lr, update);
   return { whole: makeStep(loss, update), first, more, finish };
 }
@@ -88,12 +89,12 @@ export function compileStep<P, F>(
     for (const { inputs, places } of micros) {
       for (const leaf of flatten<Tensor>([inputs, ...(places ? [places] : [])]).leaves) leaf.dispose();
     }
-    return done;
+    return done as ReturnType<CompiledStep<P>>;
   };
 }
 
 /** Losses summed and divided: of each next token for logits [B,T,V], of each row for a classifier's logits [B,C]. */
-function lossOf(logits: Value, labels: Operand, options: { reduction: Value; places?: Operand }): Value {
+function lossOf(logits: Value, labels: Operand, options: { reduction: Value; places?: Operand }): Scalar {
   return logits.shape.length === 3 ? causalLoss(logits, labels, options) : classificationLoss(logits, labels, options);
 }
 

@@ -8,11 +8,13 @@ import { and, convert, eq, ne } from "../core/ops/elementwise.ts";
 import { argmax } from "../core/ops/reduce.ts";
 import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { jit, read } from "../kernels/runtime/jit.ts";
+import { jit } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { type Batch, type Example, makeBatch } from "../data/encode.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { uploadBatch, uploadPlaces } from "./compiled_step.ts";
 import type { Trainee } from "./trainee.ts";
+import type { Scalar } from "../core/tree_types.ts";
 
 /** What was measured. */
 export interface Evaluation {
@@ -96,9 +98,9 @@ type LabelledInputs = TokenInputs & { readonly labels: Operand; readonly places?
 
 /** What a batch adds up to: the losses, how many tokens or rows they are of, and a classifier's right answers. */
 interface Sums {
-  readonly loss: Value;
-  readonly count: Value;
-  readonly right?: Value;
+  readonly loss: Scalar;
+  readonly count: Scalar;
+  readonly right?: Scalar;
 }
 
 /** What is compiled of an evaluation: the sums of a batch. */

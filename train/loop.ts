@@ -105,7 +105,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
   const batcher = makeBatcher(checkedRows(plan.data, trainee), plan, resume?.cursor);
-  let state: TrainState<P> = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable);
+  let state = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable) as TrainState<P>;
   if (resume) {
     const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");
     if (resume.watch !== undefined) watch?.restore?.(resume.watch, best);
@@ -203,7 +203,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
 
 /** Tensors of their own with the values of others. */
 function copyOf<T>(tree: T): T {
-  return jit((values: T) => values)(tree);
+  return jit((values: T) => values)(tree) as T;
 }
 
 /** The options with defaults, checked. */

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { DataError, OptionError } from "../core/errors.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
-import { read } from "../kernels/runtime/jit.ts";
+import { read } from "../kernels/runtime/read.ts";
 import { upload } from "../core/tensor.ts";
 import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";

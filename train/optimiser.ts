@@ -7,6 +7,7 @@ import { add, and, div, isFiniteValue, min, mul, select, sqrt, sub } from "../co
 import { asValue } from "../core/ops/constant.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
+import type { Scalar } from "../core/tree_types.ts";
 
 /** What an optimiser keeps of every parameter between steps, and what it does in a step. */
 export interface Optimiser<S = unknown> {
@@ -150,7 +151,7 @@ function zerosLike(tree: unknown): unknown {
 }
 
 /** f32[]: the length of all leaves of a tree taken as one vector. */
-export function globalNorm(tree: unknown): Value {
+export function globalNorm(tree: unknown): Scalar {
   const squares = flatten<Leaf>(tree).leaves.map((leaf) => {
     const square = mul(leaf, leaf);
     // Rows first: their sums are as many as there are rows, which is work for every thread.

@@ -1,11 +1,11 @@
 /** One training step as a pure function of its state: loss, gradients, clipping, the optimiser, and a guard. */
 import type { Leaf } from "../core/model.ts";
-import type { Value } from "../core/ir/graph.ts";
 import { valueAndGrad } from "../core/transforms/grad.ts";
 import { add } from "../core/ops/elementwise.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { allFinite, clipByGlobalNorm, globalNorm, type Optimiser, selectTree } from "./optimiser.ts";
+import type { Scalar } from "../core/tree_types.ts";
 
 /** What a step carries on to the next. */
 export interface TrainState<P, S = unknown> {
@@ -16,13 +16,13 @@ export interface TrainState<P, S = unknown> {
 /** What a step says of itself, f32[] each. */
 export interface StepReport {
   /** The loss before the update. */
-  readonly loss: Leaf;
+  readonly loss: Scalar;
   /** The gradients' global norm before clipping. */
-  readonly gradNorm: Leaf;
+  readonly gradNorm: Scalar;
 }
 
 /** A loss (f32[]) of parameters and whatever else it reads. */
-export type Loss<P> = (params: P, ...rest: any[]) => Value;
+export type Loss<P> = (params: P, ...rest: any[]) => Scalar;
 
 /** What a step does with gradients. */
 export interface UpdateOptions<S> {
@@ -37,7 +37,7 @@ export interface UpdateOptions<S> {
  */
 export function guardedUpdate<P, S>(
   state: TrainState<P, S>,
-  loss: Value,
+  loss: Scalar,
   grads: P,
   lr: Operand,
   { optimiser, clip }: UpdateOptions<S>,
@@ -63,7 +63,7 @@ export function makeStep<P, S>(
 
 /** Loss and gradients of some micro-batches. */
 export interface GradientSum<P> {
-  readonly loss: Value;
+  readonly loss: Scalar;
   readonly grads: P;
 }
 

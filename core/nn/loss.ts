@@ -10,6 +10,7 @@ import { gather } from "../ops/indexing.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { concat, iota, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
+import type { Scalar } from "../tree_types.ts";
 import { sumOver } from "../transforms/sum_over.ts";
 import { rowWise } from "./row_chunks.ts";
 
@@ -82,7 +83,7 @@ export function nextLabels(labels: Operand): Value {
 }
 
 /** f32[]: how many tokens of labels i32[B,T] {@link causalLoss} predicts. */
-export function labelledTokens(labels: Operand): Value {
+export function labelledTokens(labels: Operand): Scalar {
   return reduceSum(convert(ne(nextLabels(labels), ignoredLabel), "f32"));
 }
 
@@ -92,7 +93,7 @@ export interface CausalLossOptions {
    * `mean` (by default) divides the sum by the labelled tokens, `sum` by nothing, a count (f32[]) by itself: with
    * accumulation, that of all the micro-batches together.
    */
-  readonly reduction?: "mean" | "sum" | Value;
+  readonly reduction?: "mean" | "sum" | Operand;
   /** Rows of logits that are made at a time. By default as many as keep them under 32 MB. */
   readonly chunk?: number;
   /**
@@ -116,7 +117,7 @@ const maxLogits = 2 ** 23;
  *
  * @throws {ShapeError} when the sizes do not fit
  */
-export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Value {
+export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Scalar {
   const [x, y] = [asValue(logits), asValue(labels, "i32")];
   if (x.shape.length !== 3 || !sameShape(x.shape.slice(0, 2), y.shape)) {
     throw new ShapeError(
@@ -127,7 +128,7 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
   const sum = sumOfRows(x, nextLabels(y), options);
   const { reduction = "mean" } = options;
   if (reduction === "sum") return sum;
-  return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction);
+  return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction as Scalar);
 }
 
 /**
@@ -140,15 +141,15 @@ export function classificationLoss(
   logits: Operand,
   labels: Operand,
   { reduction = "mean" }: Pick<CausalLossOptions, "reduction"> = {},
-): Value {
+): Scalar {
   const y = asValue(labels, "i32");
   const sum = reduceSum(crossEntropyRows(logits, y));
   if (reduction === "sum") return sum;
-  return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction);
+  return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction as Scalar);
 }
 
 /** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */
-function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOptions): Value {
+function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOptions): Scalar {
   const [b, t, v] = logits.shape;
   const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
   const chosen = at(reshape(labels, [b * t]));
@@ -159,5 +160,5 @@ function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOp
   const size = chunk ?? Math.max(64, Math.floor(maxLogits / v / 64) * 64);
   return sumOver(body, { sources: rows.sources.map(at), labels: chosen }, null, {
     chunk: Math.min(size, chosen.shape[0]),
-  })[0];
+  })[0] as Scalar;
 }

@@ -5,6 +5,7 @@ import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import type { View } from "../ir/lowering.ts";
 import type { Operand } from "../tensor.ts";
+import type { Scalar } from "../tree_types.ts";
 import { axesOf, shapeOf } from "./arguments.ts";
 import { asValue, constant } from "./constant.ts";
 
@@ -163,6 +164,8 @@ function reduceRuns(prim: Primitive<Axes>, x: Value, axes: readonly number[]): V
 }
 
 /** The sum over some axes, or all. With `keep` they stay, with size 1. */
+export function reduceSum(x: Operand): Scalar;
+export function reduceSum(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function reduceSum(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   return reduceWith(reduceSumPrim, x, axes, options);
 }

@@ -7,6 +7,7 @@ import { bind1, type Primitive, Value } from "../ir/graph.ts";
 import type { ScalarOp } from "../ir/scalar_op.ts";
 import { isPacked } from "../packed/blocks.ts";
 import { type Operand, Tensor } from "../tensor.ts";
+import type { Scalar, ScalarOperand } from "../tree_types.ts";
 import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { asNumbers } from "./quantize.ts";
@@ -234,19 +235,29 @@ function align(name: string, operands: readonly Operand[]): Value[] {
   return values.map((v) => broadcastTo(v, shape));
 }
 
-const unary = (name: keyof typeof primitives) => (x: Operand): Value =>
-  bind1(primitives[name], [asValue(x, "f32", name)], null);
-const binary = (name: keyof typeof primitives) => (a: Operand, b: Operand): Value =>
-  bind1(primitives[name], align(name, [a, b]), null);
+const unary = (name: keyof typeof primitives) =>
+  ((x: Operand) => bind1(primitives[name], [asValue(x, "f32", name)], null)) as Unary;
+const binary = (name: keyof typeof primitives) =>
+  ((a: Operand, b: Operand) => bind1(primitives[name], align(name, [a, b]), null)) as Binary;
 
 /** An operation on each element, of one shape and dtype with its operand unless it says otherwise. */
-export type Unary = (x: Operand) => Value;
+export interface Unary {
+  /** Of one number. */
+  (x: ScalarOperand): Scalar;
+  /** Of each element. */
+  (x: Operand): Value;
+}
 
 /**
  * An operation on pairs of elements: shapes broadcast by NumPy's rule, dtypes must be the same, and a number takes the
  * other's. Throws a {@link ShapeError} otherwise.
  */
-export type Binary = (a: Operand, b: Operand) => Value;
+export interface Binary {
+  /** Of two numbers. */
+  (a: ScalarOperand, b: ScalarOperand): Scalar;
+  /** Of elements pair by pair. */
+  (a: Operand, b: Operand): Value;
+}
 
 /** -x. */
 export const neg: Unary = unary("neg");
@@ -334,6 +345,8 @@ export function clamp(x: Operand, low: Operand, high: Operand): Value {
  * The same numbers in another dtype: floats round to nearest; float to integer truncates, to the nearest there is where it is
  * out of range, and NaN to 0; to bool it is whether it is not 0.
  */
+export function convert(x: ScalarOperand, dtype: DType): Scalar;
+export function convert(x: Operand, dtype: DType): Value;
 export function convert(x: Operand, dtype: DType): Value {
   const value = asNumbers(x);
   return value.dtype === dtype ? value : bind1(convertPrim, [value], { dtype });

@@ -3,6 +3,7 @@ import { ShapeError } from "../errors.ts";
 import { bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { isPacked } from "../packed/blocks.ts";
 import type { Operand } from "../tensor.ts";
+import type { Scalar } from "../tree_types.ts";
 import {
   type Axes,
   broadcastTo,
@@ -60,11 +61,15 @@ export const argmaxPrim: Primitive<{ axis: number }> = {
 };
 
 /** The greatest over some axes, or all. */
+export function reduceMax(x: Operand): Scalar;
+export function reduceMax(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function reduceMax(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   return reduceWith(reduceMaxPrim, x, axes, options);
 }
 
 /** The mean over some axes, or all. */
+export function mean(x: Operand): Scalar;
+export function mean(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function mean(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   const value = asValue(x);
   const list = axesOf("mean", value.aval, axes);

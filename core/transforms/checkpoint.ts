@@ -3,6 +3,7 @@ import { barrier } from "../ops/control.ts";
 import { leafValues } from "../trace.ts";
 import { asValue } from "../ops/constant.ts";
 import { flatten } from "../tree.ts";
+import type { Arguments, Values } from "../tree_types.ts";
 import { closeOver, inferBody } from "./body.ts";
 import { vjp } from "./grad.ts";
 import { batchGraph } from "./vmap.ts";
@@ -60,16 +61,17 @@ function checkpointBody(f: (args: readonly Value[]) => readonly Value[], inputs:
  * console.log(await evaluate(grad(loss)(w, x))); // f32[2,2]; each layer is computed a second time on the way back
  * ```
  */
-export function checkpoint<F extends (...args: any[]) => unknown>(f: F): F {
-  const remembered = (...args: unknown[]) => {
+export function checkpoint<A extends readonly unknown[], R>(
+  f: (...args: A) => R,
+): (...args: Arguments<A>) => Values<R> {
+  return (...args) => {
     const flat = flatten(args);
     let unflatten!: (outputs: readonly unknown[]) => unknown;
     const outputs = checkpointBody((inputs) => {
-      const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown[]));
+      const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown as A));
       unflatten = (o) => out.unflatten(o);
       return out.leaves.map((x) => asValue(x));
     }, leafValues(args));
-    return unflatten(outputs);
+    return unflatten(outputs) as Values<R>;
   };
-  return remembered as F;
 }

@@ -4,6 +4,7 @@ import { reduceSum } from "../ops/broadcast.ts";
 import { asValue } from "../ops/constant.ts";
 import { leafValues } from "../trace.ts";
 import { flatten } from "../tree.ts";
+import type { Arguments, Values } from "../tree_types.ts";
 import { closeOver, inferBody } from "./body.ts";
 import { vmap } from "./vmap.ts";
 
@@ -87,7 +88,7 @@ export interface CustomRule<A extends unknown[], O, S> {
 export function customVjp<A extends unknown[], O, S>(
   f: (...args: A) => O,
   rule: CustomRule<A, O, S>,
-): (...args: A) => O {
+): (...args: Arguments<A>) => Values<O> {
   return (...args) => {
     const flat = flatten(args);
     let out!: ReturnType<typeof flatten<Value>>;
@@ -118,6 +119,6 @@ export function customVjp<A extends unknown[], O, S>(
         });
       },
     });
-    return out.unflatten(outputs) as O;
+    return out.unflatten(outputs) as Values<O>;
   };
 }

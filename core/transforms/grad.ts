@@ -6,8 +6,10 @@ import { constant } from "../ops/constant.ts";
 import { full } from "../ops/broadcast.ts";
 import { add, convert } from "../ops/elementwise.ts";
 import { expand } from "../passes/expand.ts";
+import type { Operand } from "../tensor.ts";
 import { leafValues, trace } from "../trace.ts";
 import { flatten } from "../tree.ts";
+import type { Arguments, Scalar, Values } from "../tree_types.ts";
 
 /** The nodes of a graph that pass a derivative on from `wrt` to their outputs. */
 export function dependents(graph: Graph, wrt: ReadonlySet<Value>): Set<Node> {
@@ -96,12 +98,17 @@ function expandForGradient(graph: Graph, roots: ReadonlySet<Value>): Graph {
 }
 
 /** Which arguments to differentiate by, and whether the function returns `[loss, aux]`. */
-export interface GradOptions {
+export interface GradOptions<N extends number | readonly number[] = number | readonly number[]> {
   /** Which arguments to differentiate by; one number, or several for a list of gradients. Default 0. */
-  readonly argnums?: number | readonly number[];
+  readonly argnums?: N;
   /** Whether `f` returns `[loss, more]`, of which `more` is passed through. Default false. */
   readonly hasAux?: boolean;
 }
+
+/** The gradients by arguments A at positions N: a tree of values like the argument, or a list of such trees. */
+export type Gradients<A extends readonly unknown[], N extends number | readonly number[]> = N extends number
+  ? Values<A[N]>
+  : { -readonly [I in keyof N]: Values<A[N[I] & number]> };
 
 /**
  * The function that returns a scalar function's value and its gradient: `[value, grad]`, or `[[value, aux], grad]` with
@@ -118,10 +125,22 @@ export interface GradOptions {
  * using device = await openDevice("cpu");
  * const sumOfSquares = (x: Value) => reduceSum(mul(x, x));
  * const [value, gradient] = await evaluate(valueAndGrad(sumOfSquares)(tensor(device, [1, 2, 3])));
- * console.log(value, gradient.data); // 14, and 2, 4, 6
+ * console.log(value, gradient); // 14, and f32[3] with the data 2, 4, 6
  * ```
  */
-export function valueAndGrad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
+export function valueAndGrad<A extends readonly unknown[], X, const N extends number | readonly number[] = 0>(
+  f: (...args: A) => readonly [Operand, X],
+  options: GradOptions<N> & { readonly hasAux: true },
+): (...args: Arguments<A>) => [[Scalar, Values<X>], Gradients<A, NoInfer<N>>];
+/** {@link valueAndGrad} of a function that returns its value alone. */
+export function valueAndGrad<A extends readonly unknown[], const N extends number | readonly number[] = 0>(
+  f: (...args: A) => Operand,
+  options?: GradOptions<N> & { readonly hasAux?: false },
+): (...args: Arguments<A>) => [Scalar, Gradients<A, NoInfer<N>>];
+export function valueAndGrad(
+  f: (...args: never[]) => unknown,
+  options: GradOptions = {},
+): (...args: never[]) => unknown {
   const { argnums = 0, hasAux = false } = options;
   const list = typeof argnums === "number" ? [argnums] : argnums;
   return (...args: unknown[]) => {
@@ -198,7 +217,16 @@ function noFloats(n: number, inputs: readonly Value[]): string {
  * console.log(await evaluate(grad(grad(cube))(tensor(device, 2)))); // 12
  * ```
  */
-export function grad(f: (...args: any[]) => any, options: GradOptions = {}): (...args: any[]) => any {
-  const both = valueAndGrad(f, options);
+export function grad<A extends readonly unknown[], const N extends number | readonly number[] = 0>(
+  f: (...args: A) => readonly [Operand, unknown],
+  options: GradOptions<N> & { readonly hasAux: true },
+): (...args: Arguments<A>) => Gradients<A, NoInfer<N>>;
+/** {@link grad} of a function that returns its value alone. */
+export function grad<A extends readonly unknown[], const N extends number | readonly number[] = 0>(
+  f: (...args: A) => Operand,
+  options?: GradOptions<N> & { readonly hasAux?: false },
+): (...args: Arguments<A>) => Gradients<A, NoInfer<N>>;
+export function grad(f: (...args: never[]) => unknown, options: GradOptions = {}): (...args: never[]) => unknown {
+  const both = valueAndGrad(f as (...args: never[]) => Operand, options as GradOptions & { readonly hasAux?: false });
   return (...args) => both(...args)[1];
 }

@@ -9,6 +9,7 @@ import { reduceMax } from "../ops/reduce.ts";
 import { packedFormats, type PackedType, packedTypes } from "../packed/blocks.ts";
 import { expand } from "../passes/expand.ts";
 import { leafValues, trace } from "../trace.ts";
+import type { Arguments, Values } from "../tree_types.ts";
 
 /** Values that share a step. */
 const block = 32;
@@ -55,8 +56,10 @@ export const roundedTypes: readonly PackedType[] = packedTypes.filter((type) => 
  * console.log(await evaluate([product(x), roundActivations(product)(x)])); // apart by less than a hundredth
  * ```
  */
-export function roundActivations<F extends (...args: any[]) => unknown>(f: F): F {
-  const transformed = (...args: unknown[]) => {
+export function roundActivations<A extends readonly unknown[], R>(
+  f: (...args: A) => R,
+): (...args: Arguments<A>) => Values<R> {
+  return (...args) => {
     const { graph, unflatten } = trace(f, args);
     // What stands in bodies is rounded, too.
     const opened = expand(graph, (node) => node.prim.rebody !== undefined);
@@ -72,9 +75,8 @@ export function roundActivations<F extends (...args: any[]) => unknown>(f: F): F
       (node, [a, b]) => node.prim === dotPrim && meetsBytes(a, b, node.params) ? [dot(round(a), b, node.params)] : null,
       { all: true },
     );
-    return unflatten(outputs);
+    return unflatten(outputs) as Values<R>;
   };
-  return transformed as F;
 }
 
 const dot = (a: Value, b: Value, dims: DotDims) => bind1(dotPrim, [a, b], dims);

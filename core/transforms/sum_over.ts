@@ -10,6 +10,7 @@ import { concat, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 import { leafValues } from "../trace.ts";
 import { flatten } from "../tree.ts";
+import type { Values } from "../tree_types.ts";
 import { closeOver, inferBody } from "./body.ts";
 import { vjp } from "./grad.ts";
 
@@ -142,7 +143,7 @@ function sumChunks(
  * ```
  */
 export function sumOver<X, C>(
-  body: (xs: X, consts: C) => Operand | readonly Operand[],
+  body: (xs: Values<X>, consts: Values<C>) => Operand | readonly Operand[],
   xs: X,
   consts: C,
   options: { readonly chunk: number },
@@ -158,8 +159,8 @@ export function sumOver<X, C>(
     throw new ShapeError(`sumOver takes rows of one length: axis 0 of xs is ${lengths.join(", ") || "absent"}`);
   }
   const f = (args: readonly Value[]) => {
-    const x = rows.unflatten(args.slice(0, rows.leaves.length)) as X;
-    const c = rest.unflatten(args.slice(rows.leaves.length)) as C;
+    const x = rows.unflatten(args.slice(0, rows.leaves.length)) as Values<X>;
+    const c = rest.unflatten(args.slice(rows.leaves.length)) as Values<C>;
     const returned = body(x, c);
     const outputs = (Array.isArray(returned) ? returned as Operand[] : [returned as Operand]).map((v) => asValue(v));
     const first = outputs[0] && formatAval(outputs[0].aval);

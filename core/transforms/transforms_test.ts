@@ -116,7 +116,7 @@ Deno.test("sumOver: chunks, a shorter last one, and the gradients of a plain sum
 Deno.test("sumOver: captures, further outputs, a second gradient", () => {
   const f = (w: any, x: any) => {
     const [loss, count] = sumOver((x: any) => [reduceSum(sin(matmul(x, w))), reduceSum(x)], x, null, { chunk: 2 });
-    return [loss, count];
+    return [loss, count] as const;
   };
   const [[, count], g] = runOracle(valueAndGrad(f, { hasAux: true }), w, x);
   assertAlmostEquals(count.data[0], [...numbers(15)].reduce((a, b) => a + b), 1e-12);

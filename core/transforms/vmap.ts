@@ -7,6 +7,7 @@ import { asValue } from "../ops/constant.ts";
 import { moveAxis } from "../ops/structure.ts";
 import { leafValues } from "../trace.ts";
 import { flatten } from "../tree.ts";
+import type { Arguments, WithLeaves } from "../tree_types.ts";
 
 /**
  * A graph over `args`, some of which have one more axis of `size` in front. What depends on none of those stays as it is,
@@ -81,9 +82,12 @@ export interface VmapOptions {
  * console.log(await evaluate(product(rows, w))); // f32[3,2], by one product
  * ```
  */
-export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapOptions = {}): F {
+export function vmap<A extends readonly unknown[], R>(
+  f: (...args: A) => R,
+  options: VmapOptions = {},
+): (...args: Arguments<A>) => WithLeaves<R, Value> {
   const { inAxes = 0 } = options;
-  const mapped = (...args: unknown[]) => {
+  return (...args) => {
     const axes = typeof inAxes === "object" && inAxes !== null ? inAxes : args.map(() => inAxes);
     if (axes.length !== args.length) {
       throw new OptionError(
@@ -111,13 +115,12 @@ export function vmap<F extends (...args: any[]) => unknown>(f: F, options: VmapO
     const inputs = values.map((v, i) =>
       newInput(leafAxes[i] === null ? v.aval : { shape: v.shape.slice(1), dtype: v.dtype }, flat.paths[i])
     );
-    const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown[]));
+    const out = flatten<Value>(f(...flat.unflatten(inputs) as unknown as A));
     const graph = { inputs, outputs: out.leaves.map((x) => asValue(x)) };
     const all = batchGraph(graph, values, leafAxes.map((a) => a !== null), size);
     const n: number = size;
     return out.unflatten(
       all.outputs.map((v, i) => all.batched[i] ? v : broadcastTo(v, [n, ...v.shape], { leading: true })),
-    );
+    ) as WithLeaves<R, Value>;
   };
-  return mapped as F;
 }

@@ -1,7 +1,6 @@
 /** Adapters whose start changed the base's weights, as PiSSA's does, as plain ones for the base as it was. */
 import { FileError } from "../../core/errors.ts";
 import type { Model } from "../../core/model.ts";
-import { read } from "../../kernels/runtime/jit.ts";
 import { pissa, type PissaOptions, pissaToLora, type Tuned } from "../../lora/mod.ts";
 import { adapterContents, uploadAdapter } from "../adapter.ts";
 import { moduleNames } from "./describe.ts";
@@ -18,7 +17,7 @@ import { changedBase, refuseChangedBase } from "./methods.ts";
  */
 export async function plainFromPissa<P>(
   adapter: AdapterFiles,
-  model: Model<P, any, any>,
+  model: Model<P, unknown, unknown>,
   initial?: string,
 ): Promise<AdapterContents> {
   const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
@@ -37,12 +36,12 @@ export async function plainFromPissa<P>(
   }
   const trained = uploadAdapter(adapter, model, { residual: true });
   // Only where it started from is asked of this: what the first values were, and which modules they belong to.
-  let started: Tuned<P, any, any>;
+  let started: Tuned<P, unknown, unknown>;
   if (initial !== undefined) {
     started = { ...trained, trainable: uploadAdapter(readAdapter(initial), model, { residual: true }).trainable };
   } else {
     const options = adapterOptions(adapter, fitAdapter(adapter, moduleNames(model)));
-    started = await pissa<any, any, any>(model, { read }, options as unknown as PissaOptions<any>);
+    started = await pissa<any, any, any>(model, options as unknown as PissaOptions<any>);
   }
   const plain = pissaToLora(started, trained.trainable);
   return await adapterContents({ ...plain, frozen: model.params }, {

@@ -1,5 +1,6 @@
 /** What a back end offers: buffers and programs. Nothing above this line knows WebAssembly from WebGPU. */
 import type { DType, HostArray } from "../../core/dtype.ts";
+import type { Jit } from "../../core/runtime.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
 import type { DeviceBuffer, Executable } from "./executable.ts";
@@ -13,6 +14,8 @@ export interface Device extends Disposable {
   readonly description: string;
   /** @ignore What jitted functions have compiled here. */
   readonly programs: ProgramCache;
+  /** @ignore What compiles functions for rooms that may not know the kernels. */
+  readonly jit: Jit;
   /** @ignore About the bytes that the kernels of all programs take. */
   readonly kernelBytes: number;
   /** The most bytes that all buffers together may take, where that is known beforehand. */

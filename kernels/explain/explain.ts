@@ -10,6 +10,7 @@ import { type Launches, printSummary } from "./summary.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
 import { emitWgsl } from "../wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
+import type { Arguments } from "../../core/tree_types.ts";
 
 /** What {@link explain} shows. */
 export interface ExplainOptions {
@@ -25,7 +26,10 @@ export interface ExplainOptions {
  * each kernel's WGSL. Nothing runs; arguments only give the avals, and may be values or tensors. {@link profile} gives
  * the same page with times.
  */
-export function explain(f: (...args: any[]) => unknown, options: ExplainOptions = {}): (...args: unknown[]) => string {
+export function explain<A extends readonly unknown[]>(
+  f: (...args: A) => unknown,
+  options: ExplainOptions = {},
+): (...args: Arguments<A>) => string {
   const { tile = gpuTile, brief } = options;
   return (...args) => printPage(build(trace(f, args).graph), { tileOf: () => tile, brief });
 }

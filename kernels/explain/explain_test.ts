@@ -39,19 +39,19 @@ Deno.test("what two kernels share is printed once, with a reference", () => {
 Deno.test("a profile has the time of each kernel and its share, on a device with a clock", async () => {
   using cpu = await openCpu();
   const here = upload(cpu, { shape: [16, 32], dtype: "f32", data: new Float32Array(512) });
-  const { message } = await assertRejects(() => profile((x) => tanh(x))(here), DeviceError);
+  const { message } = await assertRejects(() => profile((x: Value) => tanh(x))(here), DeviceError);
   assertMatch(message, /^cpu .* does not time kernels: profile on a device that has timestamp queries$/);
-  await assertRejects(() => profile((x) => tanh(x))(x), DeviceError, "upload every argument");
+  await assertRejects(() => profile((x: Value) => tanh(x))(x), DeviceError, "upload every argument");
 
   const found = await findAdapter();
   if ("missing" in found) return console.log(`  skipped: ${found.missing}`);
   if (!found.adapter.features.has("timestamp-query")) return console.log("  skipped: this adapter has no clock");
   using gpu = await openWebGpu({ tune: false });
-  const tensors = [16, 32].map((rows) =>
+  const [a, b] = [16, 32].map((rows) =>
     upload(gpu, { shape: [rows, 32], dtype: "f32", data: new Float32Array(rows * 32) })
   );
   const held = gpu.memory.current;
-  const page = await profile(layers)(...tensors);
+  const page = await profile(layers)(a, b);
   assertEquals(gpu.memory.current, held, "all that was made for it is freed");
   const shares = [...page.matchAll(/ (\d+\.\d{3}) +(\d+\.\d) +[\d.,]*$/gm)].map(([, ms, share]) => [+ms, +share]);
   assertEquals(shares.length, 3 + 1);

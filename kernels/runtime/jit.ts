@@ -1,5 +1,5 @@
 import { type Aval, formatAval, sizeOf } from "../../core/aval.ts";
-import { numberOf, storageBytes } from "../../core/dtype.ts";
+import { storageBytes } from "../../core/dtype.ts";
 import { DeviceError, OptionError } from "../../core/errors.ts";
 import { exactText, Identities } from "../../core/identity.ts";
 import { type Graph, inputPrim, nodesOf, Value } from "../../core/ir/graph.ts";
@@ -7,17 +7,16 @@ import { graphKey } from "../../core/ir/key.ts";
 import { warn as toStderr } from "../../core/host/output.ts";
 import { checkInputs } from "../../core/ir/verify.ts";
 import { asValue } from "../../core/ops/constant.ts";
-import { type HostTensor, Tensor, tensorPrim } from "../../core/tensor.ts";
+import { Tensor } from "../../core/tensor.ts";
 import { avalOf, trace } from "../../core/trace.ts";
 import { flatten, type FlatTree } from "../../core/tree.ts";
+import type { Arguments, Tensors } from "../../core/tree_types.ts";
 import { buildOptimised, capturesOf, optimise } from "./compile.ts";
-import { openCpu } from "../device/cpu/cpu.ts";
 import type { Device } from "../device/device.ts";
-import type { DeviceBuffer } from "../device/executable.ts";
 import { type Compiled, launch, type Leaf } from "./launch.ts";
 
 /** How a function is compiled. */
-export interface JitOptions {
+export interface JitOptions<S extends readonly number[] = readonly number[]> {
   /**
    * Positions of arguments whose tensors end with the call: their memory is reused for results. No tensor of theirs may be
    * given twice, in another argument or be mentioned by the function.
@@ -28,7 +27,7 @@ export interface JitOptions {
    * to, a function, an object) and is compiled again for each. Primitives are compared by type and value, all else by which
    * object it is.
    */
-  readonly static?: readonly number[];
+  readonly static?: S;
   /** Where a call runs that neither is given a tensor nor mentions one; others run where their tensors are. */
   readonly device?: Device;
   /** False makes each node a kernel of its own, to see what fusion brings. Default true. */
@@ -46,7 +45,7 @@ export interface JitOptions {
 /** Structures of arguments that one function remembers: more than this are most likely new ones at every call. */
 const maxKinds = 1000;
 
-const none: readonly unknown[] = [];
+const none: readonly never[] = [];
 
 /**
  * The function compiled: it runs where the tensors among its arguments live and returns tensors at once, without waiting.
@@ -58,8 +57,12 @@ const none: readonly unknown[] = [];
  * @throws {DeviceError} when no argument is a tensor, or two live on different devices
  * @throws {OptionError} when a position is both donated and static, or a donated tensor is used by another argument too
  */
-export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions = {}): (...args: any[]) => any {
-  const { donate = [], static: fixed = [], fuse = true, rematerialise, warn = toStderr } = options;
+export function jit<A extends readonly unknown[], R, const S extends readonly number[] = []>(
+  f: (...args: A) => R,
+  options: JitOptions<S> = {},
+): (...args: Arguments<A, S[number]>) => Tensors<R> {
+  const { donate = [], static: fixed = none as readonly number[], fuse = true, rematerialise, warn = toStderr } =
+    options;
   checkPositions(donate, fixed);
   const ids = new Identities();
   const kinds = new Map<string, Kind>();
@@ -76,7 +79,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   const whole = (args: unknown, statics: readonly unknown[]) =>
     (args as unknown[]).map((arg, i) => fixed.includes(i) ? statics[fixed.indexOf(i)] : arg);
   const compile = (args: readonly unknown[], statics: readonly unknown[], given: Device | undefined): Compiled => {
-    const traced = trace(fixed.length === 0 ? f : (...inputs) => f(...whole(inputs, statics)), args);
+    const traced = trace(fixed.length === 0 ? f : (...inputs) => f(...whole(inputs, statics) as unknown as A), args);
     checkInputs(traced.graph, f.name || undefined);
     const device = given ?? homeOf(traced.graph, f.name, options.device);
     const donated = donatedLeaves(args, donate);
@@ -94,8 +97,8 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
   };
   // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
   let last: Call | null = null;
-  return (...args: unknown[]) => {
-    let statics = none;
+  const call = (...args: unknown[]) => {
+    let statics: readonly unknown[] = none;
     if (fixed.length > 0) {
       statics = fixed.map((at) => args[at]);
       args = args.map((arg, i) => fixed.includes(i) ? undefined : arg);
@@ -131,6 +134,7 @@ export function jit<F extends (...args: any[]) => any>(f: F, options: JitOptions
       for (const t of made) t.dispose();
     }
   };
+  return call as (...args: Arguments<A, S[number]>) => Tensors<R>;
 }
 
 /** A structure and avals of arguments, and what was compiled for them. */
@@ -179,7 +183,7 @@ function inline(f: (...args: any[]) => unknown, args: readonly unknown[]): unkno
  * The tree with its values computed, which are made of tensors only: what an argument starts as may be such a value. It
  * comes taken apart, since that takes a while for a model's parameters. The tensors `made` for it are to be ended.
  */
-function computed<T>(
+export function computed<T>(
   tree: T,
   taken: FlatTree<Leaf | Value> = flatten<Leaf | Value>(tree),
 ): { readonly tree: T; readonly flat: FlatTree<Leaf>; readonly made: readonly Tensor[] } {
@@ -269,48 +273,4 @@ function manyPrograms(name: string, kinds: ReadonlyMap<string, Kind>, latest: Ki
   return `${
     name || "a jitted function"
   } has been compiled 8 times: ${detail}. Pad to few shapes, or pass the varying part as data`;
-}
-
-/**
- * The contents of every tensor in a tree as they are at the call, after all that was queued: one wait for the whole tree.
- * Tensors of rank 0 become numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
- */
-export async function read(tree: unknown, options: { release?: boolean } = {}): Promise<any> {
-  const constants = flatten<Leaf | Value>(tree).leaves.some((x) => x instanceof Value) && !homed(tree);
-  if (constants) return await evaluate(tree);
-  const { tree: whole, made } = computed(tree);
-  const flat = flatten<unknown>(whole, (x) => x instanceof Tensor);
-  const tensors = flat.leaves as Tensor[];
-  const contents = new Map<Tensor, HostTensor>();
-  // All copies are queued before anything is waited for: whatever is done to the tensors afterwards changes nothing.
-  const copies = [...new Set(tensors.map((t) => t.home as Device))].map(async (home) => {
-    const own = tensors.filter((t) => t.home === home);
-    const requests = own.map((t) => ({ buffer: t.buffer as DeviceBuffer, dtype: t.dtype, size: t.size }));
-    const arrays = await home.read(requests);
-    own.forEach((t, i) => contents.set(t, { ...t.aval, data: arrays[i] }));
-  });
-  for (const t of options.release ? new Set(tensors) : made) t.dispose();
-  await Promise.all(copies);
-  return flat.unflatten(tensors.map((t) => {
-    const host = contents.get(t)!;
-    return host.shape.length === 0 ? numberOf(host.dtype, host.data[0]) : host;
-  }));
-}
-
-/**
- * Computes a tree of values and reads it: on the device of the tensors that they are made of. What is made of none, such as
- * `full([2], 1)`, belongs to no device and is computed on `device`, by default on the processor.
- */
-export async function evaluate(tree: unknown, options: { readonly device?: Device } = {}): Promise<any> {
-  if (options.device !== undefined || homed(tree)) {
-    return await read(jit(() => tree, options)(), { release: true });
-  }
-  using device = await openCpu({ threads: 1, blas: false });
-  return await read(jit(() => tree, { device })(), { release: true });
-}
-
-/** Whether a tree mentions a tensor. */
-function homed(tree: unknown): boolean {
-  const values = flatten<Leaf | Value>(tree).leaves.map((x) => asValue(x));
-  return nodesOf(values).some((node) => node.prim === tensorPrim);
 }

@@ -9,6 +9,7 @@ import { build } from "./compile.ts";
 import type { Device } from "../device/device.ts";
 import type { DeviceBuffer } from "../device/executable.ts";
 import { type ExplainOptions, printPage } from "../explain/explain.ts";
+import type { Arguments } from "../../core/tree_types.ts";
 
 /**
  * The page of {@link explain} after two runs, with the time that each kernel took in the second, by the device's own clock.
@@ -16,10 +17,10 @@ import { type ExplainOptions, printPage } from "../explain/explain.ts";
  *
  * @throws {DeviceError} when no argument is a tensor, or the device can't measure
  */
-export function profile(
-  f: (...args: any[]) => unknown,
+export function profile<A extends readonly unknown[]>(
+  f: (...args: A) => unknown,
   options: Pick<ExplainOptions, "brief"> = {},
-): (...args: unknown[]) => Promise<string> {
+): (...args: Arguments<A>) => Promise<string> {
   return async (...args) => {
     const built = build(trace(f, args).graph);
     const leaves = [...flatten<unknown>(args).leaves, ...built.captured];

@@ -7,9 +7,10 @@ import { asNumbers } from "../../core/ops/quantize.ts";
 import { convert } from "../../core/ops/elementwise.ts";
 import { isPacked, packedFormats, type PackedType } from "../../core/packed/blocks.ts";
 import { type EncodedType, encodedTypes, encodePacked } from "../../core/packed/encode.ts";
-import { type HostTensor, Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, type Operand, Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { jit, read } from "./jit.ts";
+import { jit } from "./jit.ts";
+import { read } from "./read.ts";
 
 /** What parameters are quantised to, and which are not. */
 export interface QuantizeOptions {
@@ -72,7 +73,7 @@ export async function quantize<P>(params: P, { type, skip = [], release = false 
         `${type}: skip it, or quantize to nf4`,
     );
   });
-  const widen = jit((x) => convert(asNumbers(x), "f32"));
+  const widen = jit((x: Operand) => convert(asNumbers(x), "f32"));
   const packed: Tensor[] = [];
   for (const [i, leaf] of leaves.entries()) {
     if (!chosen[i]) {
@@ -80,7 +81,7 @@ export async function quantize<P>(params: P, { type, skip = [], release = false 
       continue;
     }
     const plain = leaf.dtype === "f32";
-    const { data }: HostTensor = await read(plain ? leaf : widen(leaf), { release: !plain });
+    const { data } = await read(plain ? leaf : widen(leaf), { release: !plain }) as HostTensor;
     packed.push(upload(leaf.home, { shape: leaf.shape, dtype: type, data: encodePacked(type, data as Float32Array) }));
     if (release) leaf.dispose();
   }

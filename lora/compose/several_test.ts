@@ -256,7 +256,7 @@ for (const dtype of ["f32", "bf16", "f16"] as const) {
   for (const options of [{}, { niter: 8 }, { rslora: true }, { targets: ["up[a,c]"] as const, r: 1 }, { dora: true }]) {
     Deno.test(`PiSSA starts at the model and converts to a plain adapter: ${dtype}, ${JSON.stringify(options)}`, async () => {
       const base = rounded(dtype);
-      const tuned = await pissa(base, oracleRuntime, { r: 2, alpha: 3, targets: ["up"], ...options });
+      const tuned = await pissa(base, { r: 2, alpha: 3, targets: ["up"], ...options });
       const apply = (tuned: any, t: any, frozen: any) =>
         run((t: any, p: any, x: any) => tuned.apply(t, p, x), t, frozen, x);
       const roundoff = { f32: 2 ** -24, bf16: 2 ** -8, f16: 2 ** -11 }[dtype];
@@ -277,8 +277,8 @@ for (const dtype of ["f32", "bf16", "f16"] as const) {
 }
 
 Deno.test("PiSSA takes the greatest singular values out of the weight", async () => {
-  const tuned = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"] });
-  const close = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"], niter: 30 });
+  const tuned = await pissa(model, { r: 2, alpha: 3, targets: ["up"] });
+  const close = await pissa(model, { r: 2, alpha: 3, targets: ["up"], niter: 30 });
   const norm = (frozen: any) => run((p: any) => reduceSum(mul(p.up.weight, p.up.weight)), frozen).data[0];
   assert(norm(tuned.frozen) < norm(model.params));
   // By Eckart and Young no approximation of rank 2 leaves less; many iterations come to the same.
@@ -288,7 +288,7 @@ Deno.test("PiSSA takes the greatest singular values out of the weight", async ()
 Deno.test("PiSSA refuses what it can't do", async () => {
   const rejected = async (options: object) =>
     (await assertRejects(
-      () => pissa(model, oracleRuntime, { r: 1, alpha: 1, targets: ["up"], ...options }),
+      () => pissa(model, { r: 1, alpha: 1, targets: ["up"], ...options }),
       OptionError,
     )).message;
   assertStringIncludes(await rejected({ niter: -1 }), "niter is -1");
@@ -304,7 +304,7 @@ Deno.test("an adapter that is already there may have more ranks than its matrix 
 });
 
 Deno.test("a lora over a PiSSA stands on what is left of the weights", async () => {
-  const first = await pissa(model, oracleRuntime, { r: 2, alpha: 3, targets: ["up"] });
+  const first = await pissa(model, { r: 2, alpha: 3, targets: ["up"] });
   const t1 = randomised(first.trainable, 3);
   const over = lora(first.with(t1), { r: 1, alpha: 2, targets: ["up", "down"] });
   const t2 = randomised(over.trainable, 8);

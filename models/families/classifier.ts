@@ -107,7 +107,10 @@ export const bertClassifier: Loader<
 });
 
 /** Loads a text classifier, or makes one of an encoder: see {@link bertClassifier}. */
-export function loadClassifier(path: string, options: ClassifierOptions): Promise<Loaded<ClassifierModel<any>>> {
+export function loadClassifier(
+  path: string,
+  options: ClassifierOptions,
+): Promise<Loaded<ClassifierModel>> {
   return bertClassifier.load(path, options);
 }
 

@@ -9,11 +9,12 @@ import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build } from "../../kernels/runtime/compile.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/lora.ts";
 import { oracleRuntime as runtime } from "../../tests/runtimes.ts";
 import { checkpointBlocks } from "./checkpoint_blocks.ts";
-import { loadClassifier } from "./classifier.ts";
+import { type BertClassifierParams, loadClassifier } from "./classifier.ts";
 import { outlineClassifier } from "../load/load_model.ts";
 
 const cases = `${import.meta.dirname}/../../tests/goldens/cases`;
@@ -29,7 +30,7 @@ Deno.test("an encoder becomes a classifier with a fresh head, drawn from the see
     assertEquals(model.fresh, ["classifier"]);
     assertEquals(model.config.raw.id2label, { "0": "no", "1": "yes" });
     assertEquals(model.config.raw.architectures, ["BertForSequenceClassification"]);
-    return await runtime.read(model.params.classifier.weight);
+    return await runtime.read((model.params as BertClassifierParams).classifier.weight);
   };
   const drawn = await head();
   assertEquals(drawn.shape, [2, 48]);

@@ -1,15 +1,15 @@
 /** Generation for a batch of prompts, token by token, over a cache of keys and values that stays on the device. */
 import { type Aval, sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
-import type { LanguageModel } from "../../core/model.ts";
+import type { Cache, LanguageModel } from "../../core/model.ts";
 import { DataError, LowrankError, OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import { broadcastTo, full, reshape } from "../../core/ops/broadcast.ts";
 import { add, ge, max, select, sub } from "../../core/ops/elementwise.ts";
 import { iota } from "../../core/ops/structure.ts";
 import { randomKey } from "../../core/random.ts";
-import type { Runtime } from "../../core/runtime.ts";
-import { type HostTensor, Tensor, upload } from "../../core/tensor.ts";
+import { homeOf, perCompiler } from "../../core/runtime.ts";
+import { readTensors, type Tensor, upload } from "../../core/tensor.ts";
 import { roundActivations } from "../../core/transforms/round_activations.ts";
 import { flatten } from "../../core/tree.ts";
 import {
@@ -22,6 +22,7 @@ import {
   type SamplingOptions,
 } from "./sampling.ts";
 import { outsideTable } from "../token_inputs.ts";
+import type { Tensors } from "../../core/tree_types.ts";
 
 /** What is generated, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -71,19 +72,21 @@ export interface TokenEvent {
 }
 
 /** Continues prompts (token ids) with a model's parameters. Logits that are not finite are a LowrankError. */
-export type Generate = (params: any, prompts: readonly (readonly number[])[], options: GenerateOptions) => Promise<
-  Generated[]
->;
+export type Generate<P = unknown> = (
+  params: P,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions,
+) => Promise<Generated[]>;
 
 /** The same, token by token as they are made. */
-export type TokenStream = (
-  params: any,
+export type TokenStream<P = unknown> = (
+  params: P,
   prompts: readonly (readonly number[])[],
   options: GenerateOptions,
 ) => AsyncGenerator<TokenEvent, void, void>;
 
 /** The part of a language model that generation needs. */
-export type Steps<P = any> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
+export type Steps<P = unknown> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
 
 // Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
 const chunks = { short: 32, long: 128 } as const;
@@ -99,7 +102,11 @@ function placesOf(prompts: readonly (readonly number[])[], maxNewTokens: number,
 }
 
 /** The bytes of the cache while prompts are continued. */
-export function cacheBytes(model: Steps, prompts: readonly (readonly number[])[], maxNewTokens: number): number {
+export function cacheBytes(
+  model: Pick<Steps, "sizes" | "cacheAvals">,
+  prompts: readonly (readonly number[])[],
+  maxNewTokens: number,
+): number {
   const { length } = placesOf(prompts, maxNewTokens, model.sizes);
   const bytes = ({ dtype, shape }: Aval) => storageBytes(dtype, sizeOf(shape));
   return model.cacheAvals(prompts.length, length).reduce((sum, { k, v }) => sum + bytes(k) + bytes(v), 0);
@@ -107,7 +114,7 @@ export function cacheBytes(model: Steps, prompts: readonly (readonly number[])[]
 
 /** What is passed from step to step. */
 interface State {
-  readonly cache: any;
+  readonly cache: Cache;
   readonly index: Value;
   /** How often each token was seen, where repetition is penalised. */
   readonly seen?: Value;
@@ -123,10 +130,10 @@ interface Fixed {
  * Makes the token stream of a model. Its programs are compiled on first use and kept: one for a chunk of the prompts and one for
  * a single token, for each batch, cache length and set of sampling options; their numbers are data.
  */
-export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
+export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
   const { vocabSize } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
-  const advance = (params: any, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
+  const advance = (params: P, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
     const { cache, index } = state;
     const [b, t] = ids.shape;
     const length = cache[0].k.shape[1];
@@ -141,23 +148,28 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
     const token = sampleToken(out.logits, numbers, key ? drawKey(key, next) : null, seen ?? null);
     return { token: reshape(token, [b, 1]), state: { cache: out.cache, index: next, ...(seen && { seen }) } };
   };
-  const makers = new Map<string, (pads: Tensor) => any>();
-  const emptyState = (length: number, penalised: boolean, pads: Tensor) => {
-    const kind = `${length} ${penalised}`;
-    const make = makers.get(kind) ?? runtime.jit((pads: Value) => ({
-      cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({ k: full(k.shape, 0), v: full(v.shape, 0) })),
-      index: full([], 0, "i32"),
-      ...(penalised && { seen: full([pads.shape[0], vocabSize], 0) }),
-    }));
-    makers.set(kind, make);
-    return make(pads);
-  };
-  // Two functions of one meaning, so that what warns of many programs counts each by itself.
-  const programs = (f: typeof advance) => ({
-    prefill: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
-    decode: runtime.jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+  const compile = perCompiler((jit) => {
+    const makers = new Map<string, (pads: Tensor) => Tensors<State>>();
+    const emptyState = (length: number, penalised: boolean, pads: Tensor) => {
+      const kind = `${length} ${penalised}`;
+      const make = makers.get(kind) ?? jit((pads: Value): State => ({
+        cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({
+          k: full(k.shape, 0),
+          v: full(v.shape, 0),
+        })),
+        index: full([], 0, "i32"),
+        ...(penalised && { seen: full([pads.shape[0], vocabSize], 0) }),
+      }));
+      makers.set(kind, make);
+      return make(pads);
+    };
+    // Two functions of one meaning, so that what warns of many programs counts each by itself.
+    const programs = (f: typeof advance) => ({
+      prefill: jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+      decode: jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
+    });
+    return { emptyState, f32: programs(advance), int8: programs(roundActivations(advance) as typeof advance) };
   });
-  const compiled = { f32: programs(advance), int8: programs(roundActivations(advance)) };
 
   return async function* (params, prompts, options) {
     const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
@@ -165,12 +177,12 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
     if (!activationTypes.includes(activations)) {
       throw new OptionError(`activations is "${activations}": choose ${activationTypes.join(" or ")}`);
     }
-    const { prefill, decode } = compiled[activations];
     const numbers = samplingNumbers(options);
     if (prompts.length === 0) return;
     const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
 
-    const { home } = flatten(params).leaves.find((x) => x instanceof Tensor) as Tensor;
+    const home = homeOf(params);
+    const { emptyState, [activations]: { prefill, decode } } = compile(home);
     const readEvery = options.readEvery ?? (home.kind === "webgpu" ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
@@ -196,7 +208,7 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
           if (++count < rounds) ({ token, state } = decode(params, token, state, fixed, numbers));
         }
         const last = count === rounds;
-        const group = await runtime.read(made) as HostTensor[];
+        const group = await readTensors(made);
         for (const tensor of made.splice(0)) if (tensor !== token) tensor.dispose();
         for (const [i, { data }] of group.entries()) {
           for (const [row, state] of rows.entries()) {
@@ -219,8 +231,8 @@ export function tokenStream(model: Steps, runtime: Runtime): TokenStream {
 }
 
 /** Makes the generator of a model: the tokens of {@link tokenStream}, all at once. */
-export function generator(model: Steps, runtime: Runtime): Generate {
-  const stream = tokenStream(model, runtime);
+export function generator<P>(model: Steps<P>): Generate<P> {
+  const stream = tokenStream(model);
   return async (params, prompts, options) => {
     const rows = prompts.map((): { ids: number[]; finish: Finish } => ({ ids: [], finish: "length" }));
     for await (const { row, id, finish } of stream(params, prompts, options)) {

@@ -16,7 +16,7 @@ const ints = (shape: number[], data: number[]) =>
 // The windows of the last two are shorter than what is generated from.
 for (const id of ["gpt2-base", "llama-untied", "mistral-base", "qwen2-base"]) {
   const model = await loadModel(`${cases}/${id}/model`, { device: runtime.home });
-  const generate = generator(model, runtime);
+  const generate = generator(model);
   const prompts = [[5, 17, 89], [44], Array.from({ length: 40 }, (_, i) => (i * 7) % 90)];
 
   /** The next token by the whole sequence, without a cache. */

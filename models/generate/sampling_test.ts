@@ -104,7 +104,7 @@ Deno.test("one seed gives one text on every device, in groups of any size; anoth
     using model = await loadModel(`${import.meta.dirname}/../../tests/goldens/cases/gpt2-base/model`, {
       device: runtime.home,
     });
-    const stream = tokenStream(model, runtime);
+    const stream = tokenStream(model);
     const text = async (extra: object) => {
       const ids: (number | null)[][] = [[], []];
       for await (const { row, id } of stream(model.params, prompts, { ...options, ...extra })) ids[row].push(id);
@@ -122,7 +122,7 @@ Deno.test("a reader may leave a stream at any token", async () => {
   const model = await loadModel(`${import.meta.dirname}/../../tests/goldens/cases/gpt2-base/model`, {
     device: runtime.home,
   });
-  const stream = tokenStream(model, runtime);
+  const stream = tokenStream(model);
   for await (const { id } of stream(model.params, [[1, 2]], { maxNewTokens: 5 })) {
     assert(id !== null);
     break;

@@ -86,7 +86,7 @@ export class DecodeStream {
  *
  * @example
  * ```ts ignore
- * const stream = tokenStream(model, { jit, read });
+ * const stream = tokenStream(model);
  * const options = { params: model.params, tokenizer, maxNewTokens: 64 };
  * for await (const piece of generateText(stream, tokenizer.encode("Once"), options)) {
  *   Deno.stdout.writeSync(new TextEncoder().encode(piece));

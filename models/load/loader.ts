@@ -3,10 +3,10 @@ import { sizeOf } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
 import { DeviceError, FileError, OptionError } from "../../core/errors.ts";
 import { formatBytes } from "../../core/host/format.ts";
-import { newInput } from "../../core/ir/graph.ts";
+import { newInput, type Value } from "../../core/ir/graph.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { packedGgufTypes } from "./gguf/packed.ts";
-import type { Model } from "../../core/model.ts";
+import type { Model, TokenInputs } from "../../core/model.ts";
 import { type HostTensor, type TensorHome, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import type { Tensor } from "../../core/tensor.ts";
@@ -76,7 +76,11 @@ export interface ArchitectureFiles<M, O = LoadOptions> {
 }
 
 /** Loads models of one architecture with parameters P. */
-export interface Loader<P, M extends Model<P, any, any> = LayeredModel<P>, O extends LoadOptions = LoadOptions> {
+export interface Loader<
+  P,
+  M extends Model<P, TokenInputs, Value> = LayeredModel<P>,
+  O extends LoadOptions = LoadOptions,
+> {
   /** The architecture, as configurations name it. */
   readonly modelType: string;
   /**
@@ -105,7 +109,7 @@ export interface Outlined<M> extends Disposable {
 }
 
 /** The loader of one architecture. */
-export function loaderOf<P, M extends Model<P, any, any>, O extends LoadOptions>(
+export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends LoadOptions>(
   { modelType, check, rename, read }: ArchitectureFiles<M, O>,
 ): Loader<P, M, O> {
   const checkWhole = (config: ModelConfig) => {

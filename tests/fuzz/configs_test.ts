@@ -7,7 +7,6 @@ import { assert } from "@std/assert";
 import fc from "fast-check";
 import { LowrankError } from "../../core/errors.ts";
 import { openDevice } from "../../kernels/device/open.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
 import { tokenStream } from "../../models/generate/generate.ts";
 import { loadAnyModel, loadModel } from "../../models/load/load_model.ts";
 import { loadAdapter } from "../../formats/adapter.ts";
@@ -48,7 +47,7 @@ async function generate(path: string, text?: string): Promise<void> {
   using model = await loadModel(path, { device });
   const prompt = text === undefined ? [1, 2, 3] : model.tokenizer().encode(text);
   const ids: number[] = [];
-  for await (const { id } of tokenStream(model, { jit, read })(model.params, [prompt], { maxNewTokens: 2 })) {
+  for await (const { id } of tokenStream(model)(model.params, [prompt], { maxNewTokens: 2 })) {
     if (id !== null) ids.push(id);
   }
   if (text !== undefined) assert(typeof model.tokenizer().decode(ids) === "string");

@@ -87,7 +87,7 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
     ...adapterOptions(files, fitAdapter(files, moduleNames(model))),
     ...(niter && { niter: Number(niter) }),
   };
-  const tuned = await pissa<any, any, any>(model, runtime, options as unknown as PissaOptions<any>);
+  const tuned = await pissa<any, any, any>(model, options as unknown as PissaOptions<any>);
   const start: Record<string, { A: HostTensor; B: HostTensor }> = await runtime.read(tuned.trainable);
   const residual = golden.tensors("residual.safetensors");
   const frozen = flatten<HostTensor>(await runtime.read(tuned.frozen), (x) => (x as HostTensor)?.data !== undefined);

@@ -70,7 +70,7 @@ export async function runBaseCase(golden: GoldenCase, runtime: OpenRuntime): Pro
   await checkBatches(golden, io, model.apply, model.params, runtime);
   await checkHiddenStates(golden, io, model, runtime);
   if (golden.has("grads.safetensors")) await checkGradients(golden, io, model, runtime);
-  if (io.has("greedy.ids")) await checkGreedy(golden, io, model, runtime);
+  if (io.has("greedy.ids")) await checkGreedy(golden, io, model);
   if (golden.has("model_hub_layout.safetensors")) await checkHubLayout(golden, io, runtime);
   if (golden.has("model.gguf")) await checkGguf(golden, io, runtime);
   if (golden.has("config_legacy.json")) checkLegacyConfig(golden, model);
@@ -111,17 +111,12 @@ async function checkGradients(
   });
 }
 
-async function checkGreedy(
-  golden: GoldenCase,
-  io: Map<string, HostTensor>,
-  model: LayeredModel<any>,
-  runtime: OpenRuntime,
-) {
+async function checkGreedy(golden: GoldenCase, io: Map<string, HostTensor>, model: LayeredModel<any>) {
   const rows = ({ shape: [count, length], data }: HostTensor) =>
     Array.from({ length: count }, (_, i) => [...data.subarray(i * length, (i + 1) * length)]);
   const [prompts, expected] = [rows(io.get("greedy.prompt")!), rows(io.get("greedy.ids")!)];
   const maxNewTokens = expected[0].length - prompts[0].length;
-  const made = await generator(model, runtime)(model.params, prompts, { maxNewTokens });
+  const made = await generator(model)(model.params, prompts, { maxNewTokens });
   assertEquals(made.map(({ ids }, i) => [...prompts[i], ...ids]), expected, golden.id);
 }
 

@@ -1,7 +1,7 @@
 /** `train()` itself along the golden runs of PyTorch and PEFT: losses, norms and rates of every step, and the end. */
 import { assertEquals } from "@std/assert";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { Examples } from "../../data/data_set.ts";
 import { train } from "../../train/loop.ts";

@@ -5,10 +5,11 @@ import type { Value } from "../../core/ir/graph.ts";
 import { broadcastTo, reduceSum } from "../../core/ops/broadcast.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
-import { tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, tensor, upload } from "../../core/tensor.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import type { WebGpuDevice } from "../../kernels/device/webgpu/webgpu.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 import { faulty } from "../../testing/faulty_device.ts";
 
@@ -55,7 +56,7 @@ function witnesses(home: Device) {
     using x = tensor(home, [[1, 2], [3, 4]]);
     using w = tensor(home, [[1, 1], [0, 2]]);
     const { sum, scaled } = await read({ sum: f(x, w), scaled: g(x, 3) }, { release: true });
-    return [sum, ...scaled.data];
+    return [sum, ...(scaled as HostTensor).data];
   };
 }
 const want = [40, 6, 9, 12, 15];
@@ -85,7 +86,7 @@ for (const device of devices) {
       out: [matmul(x, x), reduceSum(matmul(x, x))],
     }), { donate: [0] });
     const fresh = () => ({ m: tensor(home, [1, 2]), v: tensor(home, [[1, 0], [0, 1]]) });
-    const values = async (tree: unknown) => {
+    const values = async (tree: any) => {
       const { state, out } = await read(tree, { release: true });
       return [...state.m.data, ...state.v.data, ...out[0].data, out[1]];
     };
@@ -136,7 +137,7 @@ for (const device of devices) {
     home.gpu.createShaderModule = compile;
     // What stood in the way may be over: the next use tries again.
     await use().catch(() => {});
-    assertEquals([...(await use()).data], [5, 10, 15]);
+    assertEquals([...(await use() as HostTensor).data], [5, 10, 15]);
     x.dispose();
     assertEquals(await before(), want);
     assertEquals(home.memory.current, held);

@@ -3,8 +3,9 @@ import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { constant } from "../../core/ops/constant.ts";
 import { add, bitcast, convert, mul } from "../../core/ops/elementwise.ts";
-import { tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { type HostTensor, tensor, upload } from "../../core/tensor.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 import { runtimes } from "../runtimes.ts";
 import type { Value } from "../../core/ir/graph.ts";
@@ -36,7 +37,7 @@ for (const { name, open } of devices) {
         const got = await read(jit(f)(zero), { release: true });
         // A device may flush what is subnormal.
         const normal = list.map((x) => Math.abs(x) < 2 ** -126 && x !== 0 ? 0 : x);
-        got.forEach(({ data: [have] }: { data: Uint32Array }, i: number) => {
+        (got as HostTensor[]).forEach(({ data: [have] }, i) => {
           const wanted = [bits(list[i]), ...(normal[i] === list[i] ? [] : [bits(0), bits(-0)])];
           assertEquals(wanted.includes(have), true, `${list[i]} became the bits ${have}`);
         });
@@ -52,7 +53,7 @@ for (const { name, open } of devices) {
     await fc.assert(
       fc.asyncProperty(whole, whole, async (a, b) => {
         const f = (zero: Value) => add(mul(constant(a, "i32"), constant(b, "i32")), zero);
-        assertEquals((await read(jit(f)(zero), { release: true })).data[0], Math.imul(a, b));
+        assertEquals((await read(jit(f)(zero), { release: true }) as HostTensor).data[0], Math.imul(a, b));
       }),
       { numRuns: name.startsWith("webgpu") ? 20 : 100 },
     );

@@ -4,7 +4,8 @@ import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
 import { type Tensor, tensor } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 
 /** Ways to give one tensor twice, and what the sentence names. */

@@ -6,8 +6,9 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DeviceError, OptionError } from "../../core/errors.ts";
-import { type Tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { type HostTensor, type Tensor, upload } from "../../core/tensor.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 import { faulty } from "../../testing/faulty_device.ts";
 import {
@@ -19,6 +20,7 @@ import {
   type RandomProgram,
   traced,
 } from "../../testing/random_programs.ts";
+import type { Value } from "../../core/ir/graph.ts";
 
 const call = fc.record({
   program: fc.nat(2),
@@ -52,13 +54,13 @@ for (const device of devices) {
       fc.asyncProperty(pool, fc.array(call, { minLength: 2, maxLength: 10 }), async (pool, calls) => {
         const wants = pool.map(expected);
         fc.pre(wants.every((want) => want !== null));
-        const functions = new Map<string, ReturnType<typeof jit>>();
+        const functions = new Map<string, ReturnType<typeof jit<Value[], readonly Value[]>>>();
         for (const { program: at, device, donated, event } of calls) {
           const [program, want, { home, faults, live }] = [pool[at], wants[at]!, homes[device]];
           const { positions, shared } = donation(program, donated);
           const name = `${at} ${positions}`;
           const f = functions.get(name) ??
-            jit((...inputs) => traced(program)(inputs), { donate: positions, warn: () => {} });
+            jit((...inputs: Value[]) => traced(program)(inputs), { donate: positions, warn: () => {} });
           functions.set(name, f);
           const own = aliases(program);
           const made: Tensor[] = hostInputs(program).map((host, i) => own[i] === i ? upload(home, host) : null!);
@@ -89,7 +91,7 @@ for (const device of devices) {
                 continue;
               }
             }
-            const wrong = difference(got, want);
+            const wrong = difference(got as (HostTensor | number)[], want);
             if (wrong !== null) throw new Error(wrong);
             assert(inputs.every((t, i) => t.alive !== positions.includes(i)));
           } finally {

@@ -11,7 +11,8 @@ import { CpuMemory } from "../../kernels/device/cpu/memory.ts";
 import { reservedBytes } from "../../kernels/device/cpu/walk.ts";
 import { CpuThreads } from "../../kernels/device/cpu/threads.ts";
 import { openWebGpu } from "../../kernels/device/webgpu/webgpu.ts";
-import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { supportsRelaxedSimd } from "../../kernels/wasm/probe.ts";
 import { devices, withoutWebGpu } from "../devices.ts";
 

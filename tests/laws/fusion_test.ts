@@ -4,7 +4,8 @@
  */
 import fc from "fast-check";
 import { upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 import { aliases, difference, expected, hostInputs, programs, traced } from "../../testing/random_programs.ts";
 

@@ -8,7 +8,8 @@ import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
 import { tensor } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 
@@ -35,8 +36,10 @@ const programs: Readonly<Record<string, (x: Value) => Value>> = {
   "a chain": chain(many),
   "a chain under a sum": (x) => reduceSum(chain(many)(x)),
   "a chain in a concat and a pad": (x) => pad(concat([chain(many)(x), x], 0), [1], [1]),
-  "the gradient of a chain": grad((x: Value) => reduceSum(mul(chain(many / 2)(x), x))),
-  "the gradient of a checkpointed chain": grad((x: Value) => reduceSum(mul(checkpoint(chain(many / 4))(x), x))),
+  "the gradient of a chain": grad((x: Value) => reduceSum(mul(chain(many / 2)(x) as Value, x))),
+  "the gradient of a checkpointed chain": grad((x: Value) =>
+    reduceSum(mul(checkpoint(chain(many / 4))(x) as Value, x))
+  ),
   "a mapped chain": (x) => vmap(chain(many / 2))(x),
   "values side by side": wide(2_000),
 };

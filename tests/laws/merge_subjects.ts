@@ -195,7 +195,7 @@ export async function makeSubject(drawn: MergeTrial, variant = "plain"): Promise
 async function principal(model: Toy, options: LoraOptions<any>, frozen: Params, moved: Trainable) {
   const params = mapTree<HostTensor, Leaf>(frozen, (x) => upload(oracleRuntime.home, x), isHost);
   const { init: _, ...rest } = options;
-  const started = await pissa({ ...model, params }, oracleRuntime, rest);
+  const started = await pissa({ ...model, params }, rest);
   const [start, residual] = await oracleRuntime.read([started.trainable, started.frozen]);
   const leaves = flatten<HostTensor>(moved, isHost).leaves;
   const flat = flatten<HostTensor>(start, isHost);

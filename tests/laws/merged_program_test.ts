@@ -1,13 +1,14 @@
 /** A merged model costs nothing: it runs the very program of the base. */
 import { assertEquals } from "@std/assert";
-import { upload } from "../../core/tensor.ts";
+import { type Operand, upload } from "../../core/tensor.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import type { Tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { jit } from "../../kernels/runtime/jit.ts";
 import { lora } from "../../lora/lora.ts";
-import { gpt2Config, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
+import { gpt2Config, type Gpt2Params, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
 import { parseConfig } from "../../models/load/config.ts";
+import type { Trainable } from "../../lora/mod.ts";
 
 Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", async () => {
   using device = await openCpu({ threads: 1, blas: false });
@@ -30,15 +31,19 @@ Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", 
   const model = makeGpt2(config, params as never);
   const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "c_fc"] });
   const trainable = mapTree(tuned.trainable, (leaf) => values((leaf as Tensor).shape)) as typeof tuned.trainable;
-  const merged = jit((t, p) => tuned.merge(t, p))(trainable, model.params);
+  const merged = jit((t: Trainable, p: Gpt2Params) => tuned.merge(t, p))(trainable, model.params);
   const inputIds = upload(device, { shape: [1, 8], dtype: "i32", data: Int32Array.from([1, 2, 3, 4, 5, 6, 7, 8]) });
 
   // Two functions, of which the second is traced with the merged tree.
   programs.length = 0;
-  const base = jit((p, ids) => model.apply(p, { inputIds: ids }))(model.params, inputIds);
-  const after = jit((p, ids) => model.apply(p, { inputIds: ids }))(merged, inputIds);
+  const base = jit((p: Gpt2Params, ids: Operand) => model.apply(p, { inputIds: ids }))(model.params, inputIds);
+  const after = jit((p: Gpt2Params, ids: Operand) => model.apply(p, { inputIds: ids }))(merged, inputIds);
   assertEquals(programs.length, 1, "both run one program of the device");
-  const adapted = jit((t, p, ids) => tuned.apply(t, p, { inputIds: ids }))(trainable, model.params, inputIds);
+  const adapted = jit((t: Trainable, p: Gpt2Params, ids: Operand) => tuned.apply(t, p, { inputIds: ids }))(
+    trainable,
+    model.params,
+    inputIds,
+  );
   assertEquals(programs.length, 2);
   assertEquals(programs[1] === programs[0], false, "the unmerged model has work of its own");
   for (const leaf of flatten<Tensor>([trainable, merged, model.params, inputIds, base, after, adapted]).leaves) {

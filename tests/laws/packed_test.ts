@@ -11,13 +11,14 @@ import { reduceSum } from "../../core/ops/broadcast.ts";
 import { dequantize } from "../../core/ops/quantize.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { encodedTypes, encodePacked } from "../../core/packed/encode.ts";
-import { type Operand, type Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, type Operand, type Tensor, upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { grad, valueAndGrad } from "../../core/transforms/grad.ts";
 import { build } from "../../kernels/runtime/compile.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { describeQuantization, quantize } from "../../kernels/runtime/quantize.ts";
 import { gamma } from "../../lora/bound.ts";
 import { lora } from "../../lora/lora.ts";
@@ -63,7 +64,7 @@ async function both(device: Device) {
       { weight: upload(device, { shape, dtype: "q8_0", data: encodePacked("q8_0", data) }) },
     ]),
   ) as any;
-  const plain = jit((p) => ({
+  const plain = jit((p: any) => ({
     table: { weight: dequantize(p.table.weight) },
     up: { weight: dequantize(p.up.weight) },
     down: { weight: dequantize(p.down.weight) },
@@ -148,8 +149,8 @@ Deno.test("quantize packs matrices, skips what is named, and gives values back n
     assertEquals(packed.layer.weight.dtype, type);
     assert(packed.embed.weight === params.embed.weight && packed.layer.bias === params.layer.bias);
     assertEquals(describeQuantization(packed), { [type]: 32 * 64 });
-    const { data } = await evaluate(dequantize(packed.layer.weight));
-    const { data: want } = await read(params.layer.weight);
+    const { data } = await evaluate(dequantize(packed.layer.weight)) as HostTensor;
+    const { data: want } = await read(params.layer.weight) as HostTensor;
     const most = Math.max(...want.map(Math.abs));
     // Half a step of the widest block, of 2·most at most, and the rounding of f16 scales.
     data.forEach((x: number, i: number) => assert(Math.abs(x - want[i]) <= 2 * worst[type] * most + 2 ** -10 * most));
@@ -168,12 +169,12 @@ Deno.test("quantize says what it can't do", async () => {
   await assertRejects(() => quantize(params, { type: "nf4", skip: ["laier"] }), OptionError, 'did you mean "layer"?');
   await assertRejects(() => quantize(params, { type: "q8_0" }), OptionError, "rows of 10 are no whole blocks of 32");
   const { layer } = await quantize(params, { type: "nf4" });
-  assertEquals((await evaluate(dequantize(layer.weight))).shape, [4, 10]);
+  assertEquals((await evaluate(dequantize(layer.weight)) as HostTensor).shape, [4, 10]);
 });
 
 Deno.test("random words of every type survive the trip to a device and back", async () => {
   using device = await openCpu({ threads: 1 });
   const data = randomPacked("q6_k", 512, 4);
   const tensor = upload(device, { shape: [2, 256], dtype: "q6_k", data });
-  assertEquals((await read(tensor)).data, data);
+  assertEquals((await read(tensor) as HostTensor).data, data);
 });

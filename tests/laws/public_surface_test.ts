@@ -15,6 +15,21 @@ async function surfaceOf(file: string): Promise<string[]> {
 }
 
 const entries = Object.entries(config.exports);
+/** The places in what an entry point exports, members and helper types too, that are of the type `any`. */
+async function anysOf(file: string): Promise<string[]> {
+  const args = ["doc", "--json", "--import-map=offline.json", file];
+  const { stdout } = await new Deno.Command("deno", { args }).output();
+  const found: string[] = [];
+  const walk = (x: unknown, way: readonly string[]) => {
+    if (x === null || typeof x !== "object") return;
+    const { kind, value } = x as { kind?: unknown; value?: unknown };
+    if (kind === "keyword" && value === "any") found.push(way.join("."));
+    for (const [key, item] of Object.entries(x)) walk(item, [...way, (item as { name?: string } | null)?.name ?? key]);
+  };
+  walk(JSON.parse(new TextDecoder().decode(stdout)).nodes, []);
+  return found;
+}
+
 const surfaces = await Promise.all(entries.map(([, file]) => surfaceOf(file)));
 
 Deno.test("the public surface is as recorded", async () => {
@@ -26,6 +41,17 @@ Deno.test("the public surface is as recorded", async () => {
     (await Deno.readTextFile(golden)).replaceAll("\r\n", "\n"),
     "if meant: run with UPDATE_SNAPSHOTS=1",
   );
+});
+
+Deno.test("no exported type is any, nor has one within", async () => {
+  for (const [, file] of entries) assertEquals(await anysOf(file), [], file);
+  const own = await Deno.makeTempFile({ suffix: ".ts" });
+  try {
+    await Deno.writeTextFile(own, "export interface Box { readonly content: readonly any[] }");
+    assertEquals((await anysOf(own)).length, 1, "one would be found");
+  } finally {
+    await Deno.remove(own);
+  }
 });
 
 /** The parameters of a function's signature, or none. */

@@ -2,8 +2,9 @@
 import { assertEquals } from "@std/assert";
 import type { Value } from "../../core/ir/graph.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
-import { tensor, upload } from "../../core/tensor.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { type HostTensor, tensor, upload } from "../../core/tensor.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 
 for (const device of devices) {
@@ -21,7 +22,7 @@ for (const device of devices) {
     assertEquals(params.alive, false, "released at the call");
     const overwritten = tensor(home, [9, 9]);
     const want = [[1, 2], [3, 5], [7, 11], [15, 23], [31, 47], [31, 47]];
-    assertEquals((await Promise.all(reads)).map((x) => [...x.data]), want);
+    assertEquals((await Promise.all(reads)).map((x) => [...(x as HostTensor).data]), want);
     const disposed = tensor(home, [4, 5]);
     const last = read([disposed, add(disposed, 1)]);
     disposed.dispose();

@@ -16,7 +16,8 @@ import { trace } from "../../core/trace.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { build } from "../../kernels/runtime/compile.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { devices } from "../devices.ts";
 
 const [rows, width] = [12, 16];

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { findBlas } from "../../kernels/device/cpu/blas.ts";
 import { type CpuOptions, openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { quantize } from "../../kernels/runtime/quantize.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";

@@ -5,7 +5,7 @@ import { OptionError } from "../../core/errors.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { packedLayout, type PackedType, packedTypes } from "../../core/packed/blocks.ts";
-import { type Operand, type Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, type Operand, type Tensor, upload } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { roundActivations } from "../../core/transforms/round_activations.ts";
@@ -14,7 +14,8 @@ import { build } from "../../kernels/runtime/compile.ts";
 import { describeKernel } from "../../kernels/explain/describe.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
 import type { Kernel } from "../../kernels/ir/kernel.ts";
 import { gamma } from "../../lora/bound.ts";
 import { generator } from "../../models/generate/generate.ts";
@@ -65,7 +66,7 @@ for (const { name, open } of devices) {
       const [m, k, n] = size;
       const run = jit(roundActivations(product));
       const out = run(upload2(device, "f32", [m, k], x), upload2(device, type, [n, k], words));
-      const { data } = await read(out);
+      const { data } = await read(out) as HostTensor;
       const { want, bound } = expected(type, size, x, words);
       want.forEach((y, i) => {
         const apart = Math.abs(data[i] - y);
@@ -167,8 +168,8 @@ Deno.test("only products with packed rows of whole codes are rounded; gradients 
   assertEquals(await slope(roundActivations(product)), await slope(product));
   const rows = upload2(device, "f32", [3, 1, 256], rowsOf(3, 256));
   const each = vmap(roundActivations((x: Operand) => product(x, w)));
-  const { data } = await evaluate(each(rows));
-  const { data: whole3 } = await evaluate(roundActivations(product)(rows, w));
+  const { data } = await evaluate(each(rows)) as HostTensor;
+  const { data: whole3 } = await evaluate(roundActivations(product)(rows, w)) as HostTensor;
   assertEquals(data, whole3);
 });
 
@@ -179,12 +180,14 @@ Deno.test("a text of rounded activations is that of the whole rounded graph with
     for (const type of ["Q4_1", "Q8_0"]) {
       const file = `tests/goldens/cases/llama-gguf/llama-${type}.gguf`;
       using model = await loadModel(file, { device, dtype: "packed" }) as LoadedModel;
-      const generate = generator(model, { jit, read });
+      const generate = generator(model);
       const [made] = await generate(model.params, [prompt], { maxNewTokens: 6, activations: "int8" });
       const ids = [...prompt];
       for (const token of made.ids) {
         const inputIds = upload(device, { shape: [1, ids.length], dtype: "i32", data: Int32Array.from(ids) });
-        const { data, shape: [, t, v] } = await evaluate(roundActivations(model.apply)(model.params, { inputIds }));
+        const { data, shape: [, t, v] } = await evaluate(
+          roundActivations(model.apply)(model.params, { inputIds }),
+        ) as HostTensor;
         const last = data.subarray((t - 1) * v);
         assertEquals(token, last.indexOf(Math.max(...last)), `${name} ${type}`);
         ids.push(token);
@@ -196,7 +199,7 @@ Deno.test("a text of rounded activations is that of the whole rounded graph with
 Deno.test("activations of an unknown type are refused", async () => {
   using device = await openCpu({ threads: 1 });
   using model = await loadModel("tests/goldens/cases/llama-gguf/llama-Q8_0.gguf", { device }) as LoadedModel;
-  const generate = generator(model, { jit, read });
+  const generate = generator(model);
   const options = { maxNewTokens: 1, activations: "int4" as never };
   await assertRejects(() => generate(model.params, [[1]], options), OptionError, "choose f32 or int8");
 });
@@ -208,10 +211,10 @@ Deno.test("what is not finite makes the products of its row not a number", async
       const x = rowsOf(2, 256);
       x[70] = bad;
       const w = upload2(device, type, [8, 256], randomPacked(type, 2048, 2));
-      const { data } = await evaluate(roundActivations(product)(upload2(device, "f32", [2, 256], x), w));
+      const { data } = await evaluate(roundActivations(product)(upload2(device, "f32", [2, 256], x), w)) as HostTensor;
       assertEquals([...data].map(Number.isNaN), Array.from({ length: 16 }, (_, i) => i < 8), `${type} ${bad}`);
       const block = upload2(device, "f32", [1, 256], new Float32Array(256).fill(bad, 64, 96));
-      const { data: none } = await evaluate(roundActivations(product)(block, w));
+      const { data: none } = await evaluate(roundActivations(product)(block, w)) as HostTensor;
       assertEquals([...none].map(Number.isNaN), new Array(8).fill(true), `${type} a block of ${bad}`);
     }
   }

@@ -5,11 +5,13 @@ import { matmul } from "../../core/ops/contract.ts";
 import { tanh } from "../../core/ops/elementwise.ts";
 import { type HostTensor, type Operand, Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/lora.ts";
 import { devices } from "../devices.ts";
 import { fromOracle, toHost } from "../../testing/oracle.ts";
 import { randomTensor } from "../../testing/toy_models.ts";
+import type { Trainable } from "../../lora/mod.ts";
 
 const width = 256;
 
@@ -38,9 +40,9 @@ for (const { name, open } of devices) {
       )
     );
     const x = onDevice([4, width], 9);
-    const run = jit((t, p, x) => tuned.apply(t, p, x));
+    const run = jit((t: Trainable, p: typeof model.params, x: Operand) => tuned.apply(t, p, x));
     const [first, second] = tasks.map((task) => run(task, tuned.frozen, x));
-    const results: HostTensor[] = await read([first, second]);
+    const results = await read([first, second]) as HostTensor[];
     assertEquals(compiled, 1);
     assert(results[0].data.some((v, i) => v !== results[1].data[i]), "the tasks give different results");
     assert(flatten(tuned.frozen).leaves.every((leaf, i) => leaf === flatten(model.params).leaves[i]));

@@ -100,7 +100,7 @@ Deno.test("a LoRA linear is 2 dispatches forward and 4 backward, and makes nothi
   const both = (t: any, f: any, x: any, dy: any) => {
     const pulled = ({ t, x }: any) => {
       const y = tuned.apply(t, f, x);
-      return [reduceSum(mul(y, dy)), y];
+      return [reduceSum(mul(y, dy)), y] as const;
     };
     const [[, y], grads] = valueAndGrad(pulled, { hasAux: true })({ t, x });
     return [y, grads];

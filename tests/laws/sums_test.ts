@@ -12,7 +12,8 @@ import { mean } from "../../core/ops/reduce.ts";
 import { upload } from "../../core/tensor.ts";
 import { grad } from "../../core/transforms/grad.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { gamma } from "../../lora/bound.ts";
 import { runtimes } from "../runtimes.ts";
 

@@ -1,7 +1,6 @@
 /** Types are tested by compiling: a line under @ts-expect-error must not. */
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
-import type { Runtime } from "../../core/runtime.ts";
 import type { BertClassifierParams } from "../../models/families/classifier.ts";
 import type { Gpt2Params } from "../../models/families/gpt2.ts";
 import type { LlamaParams } from "../../models/families/llama.ts";
@@ -51,7 +50,6 @@ Deno.test("the options are typed through lora itself", () => {
   const compiles = (
     model: Model<Gpt2Params, unknown, Value>,
     any: Model<unknown, unknown, Value>,
-    runtime: Runtime,
     inputs: unknown,
   ) => {
     lora(model, options);
@@ -81,9 +79,9 @@ Deno.test("the options are typed through lora itself", () => {
     lora(model, { ...plain, use_dora: true });
     // @ts-expect-error layers are numbers
     lora(model, { ...plain, layers: ["h.0"] });
-    pissa(model, runtime, { ...plain, niter: 4, dora: true });
+    pissa(model, { ...plain, niter: 4, dora: true });
     // @ts-expect-error how PiSSA starts is not to be chosen
-    pissa(model, runtime, { ...plain, init: "gaussian" });
+    pissa(model, { ...plain, init: "gaussian" });
     const both = together({ formal: lora(model, plain), brief: lora(model, plain) });
     both.apply(both.trainable, both.frozen, inputs, { weights: { formal: 0.5 } });
     both.apply({ brief: both.trainable.brief }, both.frozen, inputs);

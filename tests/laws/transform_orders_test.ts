@@ -15,7 +15,8 @@ import { grad, valueAndGrad } from "../../core/transforms/grad.ts";
 import { roundActivations } from "../../core/transforms/round_activations.ts";
 import { sumOver } from "../../core/transforms/sum_over.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import { evaluate, jit, read } from "../../kernels/runtime/jit.ts";
+import { jit } from "../../kernels/runtime/jit.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { devices } from "../devices.ts";
 import { oracleTensor, runOracle } from "../../testing/oracle.ts";
@@ -39,7 +40,7 @@ const tuned = lora(model, { r: 1, alpha: 1, targets: ["lin"] });
 
 /** Each transform, and what it means. */
 const transforms: Readonly<Record<string, { readonly made: Transform; readonly means: Transform }>> = {
-  jit: { made: (f) => jit(f), means: same },
+  jit: { made: (f) => jit(f) as unknown as F, means: same },
   checkpoint: { made: (f) => checkpoint(f), means: same },
   roundActivations: { made: (f) => roundActivations(f as never) as unknown as F, means: same },
   customVjp: {

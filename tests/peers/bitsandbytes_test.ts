@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { evaluate } from "../../kernels/runtime/jit.ts";
+import { evaluate } from "../../kernels/runtime/read.ts";
 import { llama } from "../../models/families/llama.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 

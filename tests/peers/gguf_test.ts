@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { evaluate } from "../../kernels/runtime/jit.ts";
+import { evaluate } from "../../kernels/runtime/read.ts";
 import { ggufKeys } from "../../models/load/gguf/keys.ts";
 import { preTokenizers } from "../../models/load/gguf/pre_tokenizers.ts";
 import { openGguf } from "../../models/load/gguf/source.ts";

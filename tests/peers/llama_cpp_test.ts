@@ -4,7 +4,7 @@ import { type HostTensor, type Tensor, tensor, upload } from "../../core/tensor.
 import { mapTree } from "../../core/tree.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { evaluate } from "../../kernels/runtime/jit.ts";
+import { evaluate } from "../../kernels/runtime/read.ts";
 import { lora, type Trainable } from "../../lora/mod.ts";
 import { llama } from "../../models/families/llama.ts";
 import { loadModel } from "../../models/load/load_model.ts";

@@ -2,7 +2,7 @@
 import { assert } from "@std/assert";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { evaluate } from "../../kernels/runtime/jit.ts";
+import { evaluate } from "../../kernels/runtime/read.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { loadAdapter, uploadAdapter } from "../../formats/adapter.ts";
 import { readAdapter } from "../../formats/peft/files.ts";

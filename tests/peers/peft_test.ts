@@ -5,7 +5,7 @@ import { type HostTensor, type Tensor, tensor, upload } from "../../core/tensor.
 import { mapTree } from "../../core/tree.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { evaluate, read } from "../../kernels/runtime/jit.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { lora, pissa, type Tuned } from "../../lora/mod.ts";
 import { llama } from "../../models/families/llama.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
@@ -171,7 +171,7 @@ peer("PEFT gives our logits with adapters of our own, of every option", async (f
     });
   }
   await withBase("gpt2-base", async (model, device) => {
-    const tuned = await pissa<any, any, any>(model, { read }, { r: 4, alpha: 8, targets: ["c_attn"] });
+    const tuned = await pissa<any, any, any>(model, { r: 4, alpha: 8, targets: ["c_attn"] });
     const values = await moved(tuned, device);
     await saveAdapter(`${folder}/pissa`, tuned, { trainable: values });
     const logits = await logitsOf((x) => tuned.apply(values, tuned.frozen, x), "gpt2-base", device);

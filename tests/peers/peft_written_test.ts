@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { evaluate } from "../../kernels/runtime/jit.ts";
+import { evaluate } from "../../kernels/runtime/read.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { loadAdapter } from "../../formats/adapter.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";

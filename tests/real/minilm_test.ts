@@ -47,7 +47,7 @@ for (const { name, open } of runtimes.filter(({ name }) => name !== "the oracle"
     // From texts, in batches of other lengths.
     const tokenizer = model.tokenizer();
     const rows = golden.json("tokens.json").sentences.map(({ text }: { text: string }) => tokenizer.encode(text));
-    const made = await embedder(model, runtime, { batch: 3 })(model.params, rows);
+    const made = await embedder(model, { batch: 3 })(model.params, rows);
     assertApart(
       "embeddings of texts",
       { ...embeddings, data: Float32Array.from(made.flatMap((x) => [...x])) },

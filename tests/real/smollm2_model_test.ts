@@ -44,7 +44,7 @@ real("SmolLM2 on the cpu: logits, hidden states and greedy words", "real-smollm2
   const last = golden.tensors("last.safetensors");
   for (const [i, { ids }] of prompts.entries()) await checkLast(ids, `p${i}`, last, model, runtime);
 
-  const generate = generator(model, runtime);
+  const generate = generator(model);
   const made = await generate(model.params, prompts.map((p: any) => p.ids), { maxNewTokens: 32 });
   prompts.forEach(({ greedy_ids, greedy_top2_gaps }: any, i: number) => {
     // From a step whose two best are nearer than rounding on, either may be taken.

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import type { Tensor } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";

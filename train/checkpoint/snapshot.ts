@@ -3,7 +3,7 @@ import { formatAval, sameShape } from "../../core/aval.ts";
 import { FileError } from "../../core/errors.ts";
 import { type HostTensor, type Tensor, type TensorHome, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import type { Cursor } from "../../data/batches.ts";
 
 /** All that a run needs to go on as if it had never stopped. */

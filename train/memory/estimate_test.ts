@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DeviceError } from "../../core/errors.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { checkpointBlocks } from "../../models/families/checkpoint_blocks.ts";
 import { loadModel } from "../../models/load/load_model.ts";

@@ -1,6 +1,6 @@
 /** Losses read back in groups: on a GPU one wait takes 10 ms in Deno whatever is read, so short steps share it. */
-import type { Tensor } from "../../core/tensor.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import type { ScalarTensor } from "../../core/tensor.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import type { StepLine } from "./watch.ts";
 
 /** Most steps that share a wait, so that a run that went wrong is noticed soon. */
@@ -17,7 +17,7 @@ export interface GroupedReads {
   /** Groups that are being read. */
   readonly waiting: number;
   /** One more step. A group is read once it is full: as many steps as take some 40 ms, by the time of those before. */
-  add(line: Begun, report: { readonly loss: Tensor; readonly gradNorm: Tensor }): void;
+  add(line: Begun, report: { readonly loss: ScalarTensor; readonly gradNorm: ScalarTensor }): void;
   /** Reads the group that is open, full or not. */
   close(): void;
   /** The lines of the oldest group, once they are here. */
@@ -29,7 +29,7 @@ export interface GroupedReads {
 /** Groups of at most `most` steps. */
 export function groupReads(most: number, now: () => number = () => performance.now()): GroupedReads {
   const underWay: Promise<StepLine[]>[] = [];
-  let open: { line: Begun; report: { readonly loss: Tensor; readonly gradNorm: Tensor } }[] = [];
+  let open: { line: Begun; report: { readonly loss: ScalarTensor; readonly gradNorm: ScalarTensor } }[] = [];
   let size = 1;
   let last = now();
   const close = () => {

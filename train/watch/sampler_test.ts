@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";

@@ -94,7 +94,7 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
   const dispose = () => best && flatten<Tensor>(best.params).leaves.forEach((leaf) => leaf.dispose());
   const keep = (step: number, loss: number, params: P) => {
     dispose();
-    best = { step, loss, params: copy(params) };
+    best = { step, loss, params: copy(params) as P };
   };
   const note = (event: MetricsEvent) => metrics?.write(event);
 

@@ -12,6 +12,7 @@ import { type CpuKernel, CpuKernels } from "./kernels.ts";
 import { CpuMemory } from "./memory.ts";
 import { CpuThreads } from "./threads.ts";
 import { reservedBytes, stepWords, words } from "./walk.ts";
+import { jit } from "../../runtime/jit.ts";
 import type { Device } from "../device.ts";
 import { type DeviceBuffer, type Executable, RunError } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
@@ -115,6 +116,7 @@ export class CpuDevice implements Device {
   readonly maxOperands = 16;
   readonly roundedRows = maxGemvRows;
   readonly programs: ProgramCache = new ProgramCache(this);
+  readonly jit: typeof jit = jit;
   /** The BLAS that large products go to: `OpenBLAS 0.3.21`. Null where WebAssembly computes them all. */
   readonly blas: string | null;
   readonly #memory: CpuMemory;

@@ -3,8 +3,9 @@ import { Worker } from "node:worker_threads";
 import { DeviceError } from "../../../core/errors.ts";
 import { add } from "../../../core/ops/elementwise.ts";
 import type { Value } from "../../../core/ir/graph.ts";
-import { upload } from "../../../core/tensor.ts";
-import { jit, read } from "../../runtime/jit.ts";
+import { type HostTensor, upload } from "../../../core/tensor.ts";
+import { jit } from "../../runtime/jit.ts";
+import { read } from "../../runtime/read.ts";
 import { supportsRelaxedSimd } from "../../wasm/probe.ts";
 import { CpuDevice } from "./cpu.ts";
 import { CpuMemory } from "./memory.ts";
@@ -44,7 +45,7 @@ Deno.test("a worker that takes work and dies is given up, and the device compute
   assertEquals([device.threads, /, 1 thread[;)]/.test(device.description)], [1, true]);
   assertEquals(device.memory.current, held);
   for (let i = 0; i < 3; i++) {
-    const { data } = await read(f(x), { release: true });
+    const { data } = await read(f(x), { release: true }) as HostTensor;
     assert(data.every((value: number) => value === 3));
   }
 });

@@ -4,6 +4,7 @@ import type { Kernel, Program } from "../../ir/kernel.ts";
 import { gpuTile, type TileConfig } from "../../wgsl/tile.ts";
 import { tileOf, withinWindow } from "../../wgsl/tile_table.ts";
 import { Arena } from "../arena.ts";
+import { jit } from "../../runtime/jit.ts";
 import type { Device } from "../device.ts";
 import type { DeviceBuffer, Executable } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
@@ -53,6 +54,7 @@ export class WebGpuDevice implements Device {
   readonly pipelines: Pipelines;
   readonly arena: Arena<WebGpuBuffer>;
   readonly programs: ProgramCache = new ProgramCache(this);
+  readonly jit: typeof jit = jit;
   readonly #reclaimer: Reclaimer = new Reclaimer(this);
   readonly #found: FoundAdapter;
   #tiles: Tiles = { table: { default: gpuTile, classes: {} }, origin: "" };
