@@ -9,6 +9,7 @@ import { command as inspect } from "./inspect.ts";
 import { openSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { command as merge } from "./merge.ts";
 import { command as verify } from "./verify.ts";
+import { inFolder } from "../tests/folder.ts";
 
 const cases = `${import.meta.dirname}/../tests/goldens/cases`;
 const cpu = ["--device", "cpu", "--threads", "1"];
@@ -25,15 +26,6 @@ async function run(command: Command, ...args: string[]): Promise<{ text: string;
   };
   await command.run(args, terminal);
   return found;
-}
-
-async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await body(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
 }
 
 Deno.test("inspect tells a model's tree, and what targets match, without reading a weight", async () => {

@@ -6,6 +6,7 @@ import type { Example, TextTokenizer } from "./encode.ts";
 import { findSplits, openData } from "./files.ts";
 import { labelsOf } from "./jsonl.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
+import { inFolder } from "../tests/folder.ts";
 
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = makeTokenizer({
@@ -20,8 +21,7 @@ type Content = string | Uint8Array<ArrayBuffer>;
 
 /** Opens files that are written for this, and looks at the first. */
 function withFiles<T>(files: Record<string, Content>, use: (folder: string) => T): T {
-  const folder = Deno.makeTempDirSync();
-  try {
+  return inFolder((folder) => {
     for (const [name, content] of Object.entries(files)) {
       Deno.writeFileSync(
         `${folder}/${name}`,
@@ -29,9 +29,7 @@ function withFiles<T>(files: Record<string, Content>, use: (folder: string) => T
       );
     }
     return use(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  });
 }
 
 function load<T>(name: string, content: Content, use: (data: DataSet) => T, options: Partial<DataOptions> = {}): T {

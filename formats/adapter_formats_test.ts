@@ -10,6 +10,7 @@ import { type AdapterFiles, readAdapter } from "./peft/files.ts";
 import { readGgufAdapter, writeGgufAdapter } from "./gguf.ts";
 import { isMlxAdapter, readMlxAdapter, writeMlxAdapter } from "./mlx.ts";
 import { scaledPairs } from "./adapter_pairs.ts";
+import { inFolder } from "../tests/folder.ts";
 
 const goldens = `${import.meta.dirname}/../tests/goldens/cases`;
 const golden = (id: string) => readAdapter(`${goldens}/${id}/adapter`);
@@ -18,15 +19,6 @@ const configOf = (base: string, changes: Record<string, unknown> = {}) => {
   return parseConfig({ ...JSON.parse(Deno.readTextFileSync(path)), ...changes }, path);
 };
 const [gpt2, llama] = [configOf("gpt2-base"), configOf("llama-base")];
-
-function inFolder(body: (folder: string) => void): void {
-  const folder = Deno.makeTempDirSync();
-  try {
-    body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
 
 /** Each module's change s·B·A as one flat list, by module. */
 function changes(adapter: AdapterFiles): Map<string, number[]> {

@@ -12,16 +12,14 @@ import { encodeRow, type Example } from "../data/encode.ts";
 import { train, type TrainOptions } from "./loop.ts";
 import { checkMerge, mergeParams } from "../formats/merge.ts";
 import { saveModel } from "../formats/save_model.ts";
+import { inFolder } from "../tests/folder.ts";
 
 /** A tiny model with an adapter, and rows to learn from, in a folder of its own. */
-async function withTinyModel<T>(threads: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>) {
-  const folder = await Deno.makeTempDir();
-  try {
+function withTinyModel<T>(threads: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>) {
+  return inFolder(async (folder) => {
     using device = await openCpu({ threads });
     return await use(await makeTiny(folder, device));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
 }
 
 async function makeTiny(folder: string, device: Device) {

@@ -5,6 +5,7 @@ import type { HostTensor } from "../../core/tensor.ts";
 import { pairConfig } from "../../lora/methods/lora.ts";
 import { adapterScaling, makeAdapterConfig, parseAdapterConfig, selects } from "./config.ts";
 import { type AdapterContents, adapterNames, readAdapter, writeAdapter } from "./files.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 function tensor(rows: number, columns: number, first = 1): HostTensor {
   return {
@@ -23,19 +24,12 @@ function contents(first = 1, alpha = 16): AdapterContents {
   return { config, tensors: new Map([[a, tensor(2, 4, first)], [b, tensor(12, 2)]]) };
 }
 
-function inFolder(body: (folder: string) => void): void {
-  const folder = Deno.makeTempDirSync();
-  try {
-    body(`${folder}/adapter`);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
+const inAdapter = <T>(use: (folder: string) => T) => inFolder((folder) => use(`${folder}/adapter`));
 
 const names = (folder: string) => [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
 
 Deno.test("an adapter is read back as it was written, in the dtypes that it had, with the same bytes each time", () =>
-  inFolder((folder) => {
+  inAdapter((folder) => {
     const { config, tensors } = contents();
     const half: HostTensor = { shape: [2], dtype: "bf16", data: new Uint16Array([0x3f80, 0x4000]) };
     tensors instanceof Map && tensors.set("base_model.model.transformer.ln_f.weight", half);
@@ -111,7 +105,7 @@ Deno.test("a configuration keeps keys that are not used, has PEFT's defaults, an
 });
 
 Deno.test("a folder without an adapter, keys of something else, and a pickle are refused", () =>
-  inFolder((folder) => {
+  inAdapter((folder) => {
     assertThrows(() => readAdapter(folder), FileError, "There is no adapter at");
     Deno.mkdirSync(folder);
     assertThrows(() => readAdapter(folder), FileError, "has no adapter_config.json");
@@ -128,7 +122,7 @@ Deno.test("a folder without an adapter, keys of something else, and a pickle are
   }));
 
 Deno.test("adapters in folders below are named", () =>
-  inFolder((folder) => {
+  inAdapter((folder) => {
     writeAdapter(`${folder}/two`, contents());
     writeAdapter(`${folder}/one`, contents());
     assertEquals(adapterNames(folder), ["one", "two"]);
@@ -136,7 +130,7 @@ Deno.test("adapters in folders below are named", () =>
   }));
 
 Deno.test("values that are not finite are refused and the good adapter stays", () =>
-  inFolder((folder) => {
+  inAdapter((folder) => {
     writeAdapter(folder, contents());
     const [a] = keys("h.0.attn.c_attn");
     const nan = { ...tensor(2, 4), data: new Float32Array(8).fill(NaN) };
@@ -152,7 +146,7 @@ Deno.test("values that are not finite are refused and the good adapter stays", (
   }));
 
 Deno.test("cut short at any point, a save leaves one whole adapter, the old or the new", () =>
-  inFolder((folder) => {
+  inAdapter((folder) => {
     const [older, newer] = [contents(), contents(100, 32)];
     for (let calls = 0, done = false; !done; calls++) {
       writeAdapter(folder, older);

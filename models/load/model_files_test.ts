@@ -5,19 +5,17 @@ import { f32Tensor, makeGguf } from "../../testing/make_gguf.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "../../data/byte_tokenizer.ts";
 import { openModelFiles } from "./model_files.ts";
 import { writeSafetensors } from "./safetensors/safetensors.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 const known = ["gpt2", "llama"];
 
-function inFolder(body: (folder: string, write: (name: string, content: unknown) => void) => void): void {
-  const folder = Deno.makeTempDirSync();
-  try {
-    body(folder, (name, content) => {
+function withFiles(use: (folder: string, write: (name: string, content: unknown) => void) => void): void {
+  inFolder((folder) =>
+    use(folder, (name, content) => {
       if (content instanceof Uint8Array) Deno.writeFileSync(`${folder}/${name}`, content);
       else Deno.writeTextFileSync(`${folder}/${name}`, typeof content === "string" ? content : JSON.stringify(content));
-    });
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+    })
+  );
 }
 
 const tensor = (...values: number[]): HostTensor => ({
@@ -27,7 +25,7 @@ const tensor = (...values: number[]): HostTensor => ({
 });
 
 Deno.test("a folder is opened, its tokenizer on demand", () =>
-  inFolder((folder, write) => {
+  withFiles((folder, write) => {
     write("config.json", { model_type: "gpt2", n_embd: 3 });
     writeSafetensors(`${folder}/model.safetensors`, new Map([["wte", tensor(1, 2, 3)]]));
     using files = openModelFiles(`${folder}/`, known);
@@ -40,7 +38,7 @@ Deno.test("a folder is opened, its tokenizer on demand", () =>
   }));
 
 Deno.test("shards are one source, and what they disagree on is listed", () =>
-  inFolder((folder, write) => {
+  withFiles((folder, write) => {
     write("config.json", { model_type: "llama" });
     writeSafetensors(`${folder}/model-1.safetensors`, new Map([["a", tensor(1)]]));
     writeSafetensors(`${folder}/model-2.safetensors`, new Map([["b", tensor(2)], ["c", tensor(3)]]));
@@ -63,7 +61,7 @@ Deno.test("shards are one source, and what they disagree on is listed", () =>
   }));
 
 Deno.test("a path that is no model is refused with the remedy", () =>
-  inFolder((folder, write) => {
+  withFiles((folder, write) => {
     const refused = (path: string, sentence: string) =>
       assertThrows(() => openModelFiles(path, known), FileError, sentence);
     refused(`${folder}/none`, "There is no model at");
@@ -110,7 +108,7 @@ function ggufWithTokenizer(pre: string): Uint8Array<ArrayBuffer> {
 }
 
 Deno.test("a GGUF file brings its own tokenizer, unless one lies beside it", () =>
-  inFolder((folder, write) => {
+  withFiles((folder, write) => {
     write("m.gguf", ggufWithTokenizer("smollm"));
     using files = openModelFiles(`${folder}/m.gguf`, known);
     assertEquals(files.config.integer("vocab_size"), 259);
@@ -124,7 +122,7 @@ Deno.test("a GGUF file brings its own tokenizer, unless one lies beside it", () 
   }));
 
 Deno.test("a GGUF's rule of splitting decides what merges, and which characters are composed first", () =>
-  inFolder((folder, write) => {
+  withFiles((folder, write) => {
     const encode = (pre: string, text: string) => {
       write(`${pre}.gguf`, ggufWithTokenizer(pre));
       using files = openModelFiles(`${folder}/${pre}.gguf`, known);

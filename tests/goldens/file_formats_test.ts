@@ -13,6 +13,7 @@ import { checkGgufWeights } from "./file_cases.ts";
 import { casesUnder, type GoldenCase } from "./golden_case.ts";
 import { reasonToSkip } from "./kinds.ts";
 import { notBuilt } from "./not_built.ts";
+import { inFolder } from "../folder.ts";
 
 const folder = Deno.args[0] ?? `${import.meta.dirname}/cases`;
 const isCase = pathKind(`${folder}/case.json`) !== null;
@@ -29,7 +30,7 @@ for (const golden of [...casesUnder(folder), ...real]) {
   for (const adapter of adaptersUnder(golden.folder)) {
     const name = `${golden.id}${adapter.slice(golden.folder.length)}`;
     Deno.test(`${name}: read and written, the same bytes`, () =>
-      inFolder((copy) => {
+      inAdapter((copy) => {
         const { raw, tensors, metadata } = readAdapter(adapter);
         writeAdapter(copy, { config: raw, tensors: tensorsByKey(tensors), metadata });
         assertSameAdapter(copy, adapter);
@@ -37,7 +38,7 @@ for (const golden of [...casesUnder(folder), ...real]) {
     const base = baseOf(golden, adapter);
     if (base === null || reasonToSkip(golden) !== null) continue;
     Deno.test(`${name}: put on its model and saved, the same bytes`, () =>
-      inFolder(async (copy) => {
+      inAdapter(async (copy) => {
         using device = await openCpu();
         using model = await open(base, device);
         const loaded = loadAdapter(adapter, model, { residual: true });
@@ -75,11 +76,4 @@ function assertSameAdapter(copy: string, adapter: string): void {
   assertEquals(config(copy), config(adapter));
 }
 
-async function inFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(`${folder}/adapter`);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
-}
+const inAdapter = <T>(use: (folder: string) => T) => inFolder((folder) => use(`${folder}/adapter`));

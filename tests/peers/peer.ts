@@ -1,6 +1,7 @@
 /** Real tools to compare with: a Python that has them, in .cache/peers, which `deno task test:peers` brings by pip. */
 import { assert } from "@std/assert";
 import { pathKind } from "../../models/load/files/byte_source.ts";
+import { inFolder } from "../folder.ts";
 
 /** The Python of the tools. */
 const python = ".cache/peers/bin/python";
@@ -14,14 +15,7 @@ export function peer(name: string, body: (folder: string) => Promise<void>, need
   Deno.test({
     name: reason === null ? name : `${name}: skipped, ${reason}`,
     ignore: reason !== null,
-    fn: async () => {
-      const folder = await Deno.makeTempDir();
-      try {
-        await body(folder);
-      } finally {
-        await Deno.remove(folder, { recursive: true });
-      }
-    },
+    fn: () => inFolder(body),
   });
 }
 

@@ -4,6 +4,7 @@ import { FileError, OptionError } from "../../core/errors.ts";
 import { writeFlushed } from "../../models/load/files/atomic_file.ts";
 import { type CheckpointOptions, checkpointStore, differencesOf } from "./checkpoint.ts";
 import type { Snapshot } from "./snapshot.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 function snapshotOf(step: number): Snapshot {
   return {
@@ -19,15 +20,6 @@ function snapshotOf(step: number): Snapshot {
 }
 
 const identity = { data: { rows: 3, sha256: "ab" }, lr: 0.01 };
-
-async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** The user id that this process writes files as. */
 function ownerOfNewFiles(): number | null {

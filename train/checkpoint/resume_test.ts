@@ -13,19 +13,14 @@ import { encodeRow } from "../../data/encode.ts";
 import { train, type TrainOptions } from "../loop.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { StepLine } from "../watch/watch.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 /** The tiny model with an adapter, and rows of many lengths. */
-async function withTiny<T>(
-  dropout: number,
-  use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>,
-): Promise<T> {
-  const folder = await Deno.makeTempDir();
-  try {
+function withTiny<T>(dropout: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>): Promise<T> {
+  return inFolder(async (folder) => {
     using device = await openCpu({ threads: 1 });
     return await use(await makeTiny(folder, device, dropout));
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
 }
 
 async function makeTiny(folder: string, device: Awaited<ReturnType<typeof openCpu>>, dropout: number) {

@@ -3,15 +3,13 @@ import { FileError, OptionError } from "../../core/errors.ts";
 import { fixedOptions, readConfig, resolveConfig, type TrainConfig, trainOptions, writeConfig } from "./config.ts";
 import { withOptions } from "../../tools/write_options_table.ts";
 import { describeOptions, type OptionTable, resolveOptions } from "./option_table.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 function withConfig<T>(text: string, use: (path: string) => T): T {
-  const folder = Deno.makeTempDirSync();
-  try {
+  return inFolder((folder) => {
     Deno.writeTextFileSync(`${folder}/run.yaml`, text);
     return use(`${folder}/run.yaml`);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+  });
 }
 
 const read = (text: string) => withConfig(text, readConfig);

@@ -17,6 +17,7 @@ import type { MetricsEvent } from "./metrics.ts";
 import type { Optimiser } from "../optimiser.ts";
 import { rngFrom } from "../../data/rng.ts";
 import { type WatchOptions, watchRun } from "./watch_run.ts";
+import { inFolder } from "../../tests/folder.ts";
 
 type Tiny = Awaited<ReturnType<typeof makeTiny>>;
 
@@ -35,15 +36,12 @@ async function makeTiny(folder: string) {
   return { device, model, tuned, options, kept: rows.slice(12), evaluate: evaluator(tuned, rows.slice(12)) };
 }
 
-async function withTiny(use: (tiny: Tiny) => Promise<void>) {
-  const folder = await Deno.makeTempDir();
-  try {
+function withTiny(use: (tiny: Tiny) => Promise<void>) {
+  return inFolder(async (folder) => {
     const tiny = await makeTiny(folder);
     using _ = tiny.device;
     await use(tiny);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  });
 }
 
 /** Trains under a watch whose metrics are kept. */
