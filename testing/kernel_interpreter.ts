@@ -64,7 +64,7 @@ class Point {
     readonly root: Expr | null = null,
     readonly results: readonly number[] = [],
   ) {
-    this.#order = walk([...rootsOf(stores), ...(root ? [root] : [])]);
+    this.#order = [...walk([...rootsOf(stores), ...(root ? [root] : [])])];
     this.#order.forEach((expr, i) => this.#slots.set(expr, i));
     this.#values = new Float64Array(this.#order.length);
   }

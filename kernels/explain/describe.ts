@@ -63,7 +63,7 @@ export function bytesOf(kernel: Kernel): number {
 /** Distinct scalar operations of some expressions. */
 function scalarOps(exprs: readonly Expr[]): number {
   const counts = (e: Expr) => e.kind === "op" && e.type === "f32" && e.op !== "convert";
-  return walk(exprs).filter(counts).length;
+  return [...walk(exprs)].filter(counts).length;
 }
 
 /** A plan as text: each step with the memory of its operands. */

@@ -63,24 +63,26 @@ export function rootsOf<O>(stores: readonly Store<O>[]): Expr<O>[] {
 }
 
 /** Each expression under some, once, after those that it reads. */
-export function walk<O>(roots: readonly Expr<O>[]): Expr<O>[] {
-  const seen = new Set<Expr<O>>(), order: Expr<O>[] = [];
+export function walk<O>(roots: Iterable<Expr<O>>): Set<Expr<O>> {
+  const met = new Set<Expr<O>>();
   const visit = (expr: Expr<O>) => {
-    if (seen.has(expr)) return;
-    seen.add(expr);
-    childrenOf(expr).forEach(visit);
-    order.push(expr);
+    if (met.has(expr)) return;
+    for (const child of childrenOf(expr)) visit(child);
+    met.add(expr);
   };
-  roots.forEach(visit);
-  return order;
+  for (const root of roots) visit(root);
+  return met;
 }
 
 /** How often each expression under `roots` is read, roots once more; in the order of {@link walk}. */
 export function countUses<O>(roots: readonly Expr<O>[]): Map<Expr<O>, number> {
-  const uses = new Map(walk(roots).map((expr) => [expr, 0]));
+  const uses = new Map<Expr<O>, number>();
   const use = (expr: Expr<O>) => uses.set(expr, uses.get(expr)! + 1);
+  for (const expr of walk(roots)) {
+    uses.set(expr, 0);
+    childrenOf(expr).forEach(use);
+  }
   roots.forEach(use);
-  for (const expr of uses.keys()) childrenOf(expr).forEach(use);
   return uses;
 }
 
@@ -92,7 +94,10 @@ export interface Access<O = number> {
 
 /** Every load among the expressions and every store. */
 export function accessesOf<O>(exprs: Iterable<Expr<O>>, stores: readonly Store<O>[]): Access<O>[] {
-  return [...[...exprs].filter((expr) => expr.kind === "load"), ...stores];
+  const found: Access<O>[] = [];
+  for (const expr of exprs) if (expr.kind === "load") found.push(expr);
+  found.push(...stores);
+  return found;
 }
 
 /** Which axes expressions vary along, as sets of bits; `results` are those of results. Each is looked at once. */
@@ -154,28 +159,30 @@ export class Rewriter<A = number, B = A> {
   }
 
   #rebuild(expr: Expr<A>): Expr<B> {
+    // Written out and not spread: objects of one kind that are made in one way are read fastest.
     switch (expr.kind) {
       case "op":
+        return { kind: "op", type: expr.type, op: expr.op, args: expr.args.map((arg) => this.expr(arg)) };
       case "threefry":
-        return { ...expr, args: expr.args.map((arg) => this.expr(arg)) };
-      case "load":
+        return { kind: "threefry", type: "u32", lane: expr.lane, args: expr.args.map((arg) => this.expr(arg)) };
+      case "load": {
+        const { type, operand, index } = expr;
         return this.rules.leaf?.(expr) ??
-          { ...expr, operand: this.rules.operand(expr.operand, "read"), index: this.index(expr.index) };
+          { kind: "load", type, operand: this.rules.operand(operand, "read"), index: this.index(index) };
+      }
       default:
         return this.rules.leaf?.(expr) ?? expr;
     }
   }
 
-  index({ offset, strides, dynamic }: Index<A>): Index<B> {
-    return {
-      offset,
-      strides: this.rules.strides?.(strides) ?? strides,
-      ...(dynamic && { dynamic: dynamic.map(({ value, stride }) => ({ value: this.expr(value), stride })) }),
-    };
+  index({ offset, strides: old, dynamic }: Index<A>): Index<B> {
+    const strides = this.rules.strides?.(old) ?? old;
+    if (!dynamic) return { offset, strides };
+    return { offset, strides, dynamic: dynamic.map(({ value, stride }) => ({ value: this.expr(value), stride })) };
   }
 
   store({ operand, index, value }: Store<A>): Store<B> {
-    const made = { value: this.expr(value), index: this.index(index) };
-    return { ...made, operand: this.rules.operand(operand, "write") };
+    const made = this.expr(value), at = this.index(index);
+    return { operand: this.rules.operand(operand, "write"), index: at, value: made };
   }
 }

@@ -18,7 +18,7 @@ const element: Expr = { kind: "load", type: "f32", operand: 0, index: { offset: 
 const chain = doubled(element, levels);
 
 Deno.test("a walk meets each expression once, after what it reads", () => {
-  const order = walk([chain, chain]);
+  const order = [...walk([chain, chain])];
   assertEquals(order.length, levels + 1);
   order.forEach((e, i) => assert(childrenOf(e).every((child) => order.indexOf(child) < i)));
   assertEquals([...countUses([chain, chain]).values()], new Array(levels + 1).fill(2));
@@ -27,7 +27,7 @@ Deno.test("a walk meets each expression once, after what it reads", () => {
 
 Deno.test("what is rebuilt shares what was shared", () => {
   const to = new Rewriter({ operand: (o) => o + 3, strides: ([a, b]) => [b, a, 7] });
-  const order = walk([to.expr(chain)]);
+  const order = [...walk([to.expr(chain)])];
   assertEquals(order.length, levels + 1);
   assertEquals(order[0], { ...element, operand: 3, index: { offset: 0, strides: [0, 1, 7] } });
 });

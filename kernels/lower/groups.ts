@@ -7,7 +7,7 @@ import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
-import { constOf, type Expr, opOf, type Store, walk } from "../ir/expr.ts";
+import { childrenOf, constOf, type Expr, opOf, type Store } from "../ir/expr.ts";
 import { maxFused } from "../ir/kernel.ts";
 import type { Context } from "./context.ts";
 import { type Contraction, launchContract } from "./contract.ts";
@@ -25,6 +25,7 @@ export interface Group {
 
 export class Groups {
   readonly #of = new Map<Value, Group>();
+  readonly #buffers = new Map<Expr<Memory>, ReadonlySet<Buffer>>();
   /** `most` buffers may be bound by one kernel. */
   constructor(readonly ctx: Context, readonly most: number) {}
 
@@ -134,7 +135,7 @@ export class Groups {
       const expr = this.#operation(node, v, (x) => group.exprs.get(x) ?? this.expr(x));
       // Reading other values may have launched what this group was waiting for, never the group itself.
       group.exprs.set(v, expr);
-      if (!this.ctx.writtenBefore(buffersOf([expr]), group.at)) group.at = this.ctx.nextPlace();
+      if (!this.ctx.writtenBefore(this.#buffersOf(expr), group.at)) group.at = this.ctx.nextPlace();
     }
     this.#of.set(v, group);
     if (this.#width(group, (n) => this.#mayJoin(n, group)) > this.most) this.#split(group, node);
@@ -205,11 +206,28 @@ export class Groups {
   /** How many buffers the group's kernel would bind if it were launched now. */
   #width(group: Group, ignore?: (n: Node) => boolean): number {
     const exports = this.#exports(group, ignore);
-    const buffers = buffersOf((ignore ? [...group.exprs.keys()] : exports).map((v) => group.exprs.get(v)!));
+    const buffers = new Set<Buffer>();
+    for (const v of ignore ? group.exprs.keys() : exports) {
+      for (const b of this.#buffersOf(group.exprs.get(v)!)) buffers.add(b);
+    }
     for (const { a, b } of group.contraction?.segments ?? []) {
       for (const r of [a, b]) if (isBuffer(r.base)) buffers.add(r.base);
     }
     return buffers.size + exports.length;
+  }
+
+  /** The buffers that an expression reads; each expression is looked at once. */
+  #buffersOf(expr: Expr<Memory>): ReadonlySet<Buffer> {
+    const known = this.#buffers.get(expr);
+    if (known) return known;
+    const parts = childrenOf(expr).map((child) => this.#buffersOf(child));
+    let found = parts[0];
+    if (parts.length !== 1 || expr.kind === "load") {
+      const own = expr.kind === "load" && expr.operand !== "counter" ? [expr.operand] : [];
+      found = new Set([...own, ...parts.flatMap((part) => [...part])]);
+    }
+    this.#buffers.set(expr, found);
+    return found;
   }
 
   /** The group without its newest member is launched; the member starts a new one. */
@@ -278,8 +296,4 @@ function windowed(
 /** An index limited to [0, most]. */
 export function clamp(value: Expr<Memory>, most: number): Expr<Memory> {
   return opOf("max", "i32", opOf("min", "i32", value, constOf("i32", most)), constOf("i32", 0));
-}
-
-function buffersOf(exprs: readonly Expr<Memory>[]): Set<Buffer> {
-  return new Set(walk(exprs).flatMap((e) => e.kind === "load" && e.operand !== "counter" ? [e.operand] : []));
 }

@@ -73,7 +73,7 @@ function partsOf({ rows, cols }: RowKernel): number {
 
 /** The expression over [...rows, part, column of the part], or null where it is no function of windows on operands. */
 function withParts(root: Expr, column: number, size: number): Expr | null {
-  const parts = walk([root]).every((e) =>
+  const parts = [...walk([root])].every((e) =>
     e.kind === "load" ? !e.index.dynamic?.length : e.kind === "axis" ? e.axis !== column : e.kind !== "result"
   );
   const strides = (old: readonly number[]) => {

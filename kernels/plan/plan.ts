@@ -148,7 +148,7 @@ function readOnlyWhere(kernel: Stores, operand: number, store: Store): boolean {
   const phases = kernel.kind === "row" ? kernel.phases : [kernel];
   const written = phases.findIndex((p) => p.kind !== "reduce" && p.stores.includes(store));
   return phases.every((phase, p) =>
-    walk(phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores)).every((e) =>
+    [...walk(phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores))].every((e) =>
       e.kind !== "load" || e.operand !== operand || (p <= written && sameIndex(e.index, store.index))
     )
   );

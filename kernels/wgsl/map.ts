@@ -13,7 +13,7 @@ import type { TileConfig } from "./tile.ts";
  */
 export function emitMap(kernel: MapKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
   const { shape, stores, operands } = kernel;
-  const exprs = walk(rootsOf(stores));
+  const exprs = [...walk(rootsOf(stores))];
   const accesses = accessesOf(exprs, stores);
   const total = sizeOf(shape);
   const last = shape.length - 1;

@@ -65,7 +65,7 @@ function isShiftedExp(expr: Expr, x: Expr, phase: number): boolean {
 
 /** The numbers of the phases whose results an expression reads. */
 export function resultsOf(root: Expr): Set<number> {
-  return new Set(walk([root]).flatMap((e) => e.kind === "result" ? [e.phase] : []));
+  return new Set([...walk([root])].flatMap((e) => e.kind === "result" ? [e.phase] : []));
 }
 
 const op = (name: "add" | "sub" | "mul" | "div", ...args: Expr[]) => opOf<number>(name, "f32", ...args);
