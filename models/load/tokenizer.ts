@@ -3,6 +3,7 @@ import { readChatTemplate } from "../template/chat_template.ts";
 import { writeConversation } from "../template/conversation.ts";
 import { findAddedTokens, readAddedTokens } from "../tokenizer/added_tokens.ts";
 import { readDecoder } from "../tokenizer/decoders.ts";
+import { refuseGrowth } from "../tokenizer/growth.ts";
 import { readNormalizer } from "../tokenizer/normalizers.ts";
 import { readFrame } from "../tokenizer/post_processor.ts";
 import { readPreTokenizer } from "../tokenizer/pre_tokenizers.ts";
@@ -262,6 +263,7 @@ function contextOf(before: readonly number[], textOf: (ids: readonly number[]) =
 
 /** A tokenizer.json, ready to use. */
 function readPipeline(file: TokenizerFiles["tokenizer"]) {
+  for (const name of ["normalizer", "pre_tokenizer", "decoder"]) refuseGrowth(file[name], `its ${name}`);
   const vocabulary = readVocabulary(file.model);
   // A token that the vocabulary has keeps its id there.
   const added = readAddedTokens(file.added_tokens).map((token) => ({

@@ -103,11 +103,14 @@ export function parseJsonObject(text: string, path: string): Record<string, unkn
 /** The most lists and objects in each other: what walks a value calls itself for each. */
 const deepestJson = 200;
 
-/** How many brackets are open at once at most. */
+/** How many brackets are open at once at most. Character by character: a pattern would run out of stack in a long string. */
 function depthOf(text: string): number {
-  let depth = 0, most = 0;
-  for (const [mark] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {
-    if (mark === "[" || mark === "{") most = Math.max(most, ++depth);
+  let depth = 0, most = 0, quoted = false;
+  for (let i = 0; i < text.length; i++) {
+    const mark = text[i];
+    if (mark === '"') quoted = !quoted;
+    else if (quoted) i += mark === "\\" ? 1 : 0;
+    else if (mark === "[" || mark === "{") most = Math.max(most, ++depth);
     else if (mark === "]" || mark === "}") depth--;
   }
   return most;

@@ -32,3 +32,11 @@ Deno.test("JSON is read to a depth that no model's file reaches; brackets in tex
   const text = '[{"\\\\'.repeat(1000);
   assertEquals(parseJsonObject(JSON.stringify({ text }), "f"), { text });
 });
+
+Deno.test("brackets count outside of strings alone, and a string may be long", () => {
+  const long = "x".repeat(2e7), brackets = "[".repeat(300);
+  for (const text of [long, brackets, `\\"${brackets}`, `\\\\`, `${"\\\\".repeat(1e6)}\\"${brackets}`]) {
+    assertEquals(parseJsonObject(`{"a":"${text}"}`, "a.json"), { a: JSON.parse(`"${text}"`) });
+  }
+  assertThrows(() => parseJsonObject(`{"a\\"":${brackets}`, "a.json"), FileError, "nests 301 lists and objects");
+});
