@@ -37,7 +37,7 @@ export interface Batcher {
 }
 
 /** The beginning of the data. */
-export const startCursor: Cursor = { position: 0, used: 0, open: [] };
+const startCursor: Cursor = { position: 0, used: 0, open: [] };
 
 /**
  * Batches from a cursor on: the same ones that a run from the beginning would have had there. Every epoch has every example

@@ -5,7 +5,7 @@ import type { Method, OptionKey } from "./methods/method.ts";
 import { startNamed } from "./methods/starts.ts";
 
 /** Options of every method, and PEFT's keys for them. */
-export const commonOptions: Readonly<Record<string, OptionKey>> = {
+const commonOptions: Readonly<Record<string, OptionKey>> = {
   targets: { peft: "target_modules", file: { is: "a list of names or one pattern", default: null } },
   exclude: { peft: "exclude_modules", file: { is: "a list of names or one pattern", default: null } },
   layers: { peft: "layers_to_transform", file: { is: "a layer or a list of layers", default: null } },

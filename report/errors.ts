@@ -7,9 +7,9 @@ import { openOutput, type Output, warn } from "../core/host/output.ts";
 /** The exit code after an error that the library raised on purpose. */
 export const EXIT_ERROR = 1;
 /** The exit code after any other error, which is a bug (EX_SOFTWARE of sysexits). */
-export const EXIT_BUG = 70;
+const EXIT_BUG = 70;
 /** The exit code after Ctrl-C (128 + SIGINT). */
-export const EXIT_INTERRUPTED = 130;
+const EXIT_INTERRUPTED = 130;
 
 /**
  * Runs a command and ends the process where it fails. A {@link LowrankError} is one sentence on standard error and exit code

@@ -204,7 +204,7 @@ export const bitcastPrim: Primitive<{ dtype: DType }> = {
 };
 
 /** The shape that operands broadcast to by NumPy's rule: aligned at the end, an axis of 1 stretches. */
-export function broadcastShape(name: string, shapes: readonly (readonly number[])[]): number[] {
+function broadcastShape(name: string, shapes: readonly (readonly number[])[]): number[] {
   const rank = Math.max(...shapes.map((s) => s.length));
   return Array.from({ length: rank }, (_, axis) => {
     let size = 1;

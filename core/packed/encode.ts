@@ -98,7 +98,7 @@ export function quantizeScales(
  * 256 values from -1 to 1 that are denser near 0: seven decades, each with twice as many steps as the one before it. Source:
  * Dettmers 2016, "8-Bit Approximations for Parallelism in Deep Learning"; the construction of bitsandbytes.
  */
-export function dynamicMap(): Float32Array {
+function dynamicMap(): Float32Array {
   const values = [0, 1];
   for (let decade = 0; decade < 7; decade++) {
     const steps = 2 ** decade, scale = Math.fround(10 ** (decade - 6));

@@ -7,7 +7,7 @@ import { convertPrim, primitives } from "../ops/elementwise.ts";
 import { transpose, transposePrim } from "../ops/structure.ts";
 
 /** The number that stands in every place of a value, or null. */
-export function constantOf(v: Value): number | null {
+function constantOf(v: Value): number | null {
   while (v.node.prim === broadcastPrim || v.node.prim === reshapePrim || v.node.prim === transposePrim) {
     v = v.node.inputs[0];
   }

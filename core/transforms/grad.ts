@@ -12,7 +12,7 @@ import { flatten } from "../tree.ts";
 import type { Arguments, Scalar, Values } from "../tree_types.ts";
 
 /** The nodes of a graph that pass a derivative on from `wrt` to their outputs. */
-export function dependents(graph: Graph, wrt: ReadonlySet<Value>): Set<Node> {
+function dependents(graph: Graph, wrt: ReadonlySet<Value>): Set<Node> {
   const found = new Set<Node>();
   for (const node of nodesOf(graph.outputs)) {
     const reached = node.inputs.some((v) => wrt.has(v) || found.has(v.node));

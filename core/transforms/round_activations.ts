@@ -18,7 +18,7 @@ const block = 32;
  * f32[…, K] in blocks of 32 along the last axis, each value to the nearest of 255 multiples of a step: the greatest magnitude
  * of its block / 127. Halves go up; blocks of less than 1e-30 become zeros; what is not finite makes its block NaN.
  */
-export const roundToBytesPrim: Primitive<null> = defineComposite<null>({
+const roundToBytesPrim: Primitive<null> = defineComposite<null>({
   name: "roundToBytes",
   define: ([x]) => {
     const blocks = reshape(x, [...x.shape.slice(0, -1), x.shape.at(-1)! / block, block]);

@@ -156,7 +156,7 @@ export function makeAdapterConfig(
  * A module's alpha: that of the first pattern that matches its path, else `lora_alpha`. A module may go by several paths, the
  * file's spelling and the class's own; the first of them that a pattern matches counts.
  */
-export function alphaOf(config: AdapterConfig, ...names: readonly string[]): number {
+function alphaOf(config: AdapterConfig, ...names: readonly string[]): number {
   return patterned(config, "alpha_pattern", { of: "lora_alpha", names });
 }
 

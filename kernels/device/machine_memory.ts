@@ -16,7 +16,7 @@ export async function machineMemory(): Promise<number> {
 }
 
 /** Whether the machine's memory may be looked at. Asking the user would stop a run that needs no answer. */
-export function mayReadMachine(): boolean {
+function mayReadMachine(): boolean {
   if (typeof Deno === "undefined") return false;
   return Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";
 }

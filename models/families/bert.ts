@@ -174,7 +174,7 @@ function meanOfTokens(states: Value, inputs: TokenInputs): Value {
 }
 
 /** A BERT encoder over parameters that are already there. */
-export function makeBert(config: BertConfig, params: BertParams): EncoderModel<BertParams> {
+function makeBert(config: BertConfig, params: BertParams): EncoderModel<BertParams> {
   const hiddenStates = (params: BertParams, inputs: TokenInputs) => bertStates(config, params, inputs);
   const last = (params: BertParams, inputs: TokenInputs) => hiddenStates(params, inputs)[config.layers];
   return {

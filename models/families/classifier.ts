@@ -26,7 +26,7 @@ export interface BertClassifierParams extends BertParams {
 }
 
 /** A BERT classifier over parameters that are already there. */
-export function makeBertClassifier(
+function makeBertClassifier(
   config: BertConfig,
   labels: readonly string[],
   params: BertClassifierParams,

@@ -39,7 +39,7 @@ export function repr(value: Value): string {
 }
 
 /** A float's shortest digits; from 1e16 on and below 1e-4 with an exponent. */
-export function printFloat(value: number): string {
+function printFloat(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
   if (Object.is(value, -0)) return "-0.0";
@@ -79,7 +79,7 @@ export interface JsonStyle {
 }
 
 /** `json.dumps(value)`, with characters as they are. */
-export function toJson(value: Value, style: JsonStyle = {}): string {
+export function toJson(value: Value, style: JsonStyle): string {
   const { indent = null, separators = null, sort_keys: sorts = false, ensure_ascii: ascii = false } = style;
   const step = indent === null
     ? null

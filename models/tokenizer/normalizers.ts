@@ -43,7 +43,7 @@ const makers: Readonly<Record<string, (config: Json) => Normalizer>> = {
 };
 
 /** The normaliser that a file describes; none changes nothing. */
-export function makeNormalizer(config: Json | null): Normalizer {
+function makeNormalizer(config: Json | null): Normalizer {
   if (config === null) return (text) => text;
   const make = Object.hasOwn(makers, String(config.type)) ? makers[String(config.type)] : undefined;
   return make ? make(config) : unknownKind("normalizer", config, Object.keys(makers));

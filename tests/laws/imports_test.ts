@@ -61,3 +61,18 @@ Deno.test(`no file has more than ${mostLines} lines`, () => {
   );
   assertEquals(long, []);
 });
+
+Deno.test("what a file exports is imported by another", () => {
+  const others = ["tests/", "tools/", "bench/", "examples/", "docs/recipes/", "denops/"].flatMap((folder) => [
+    ...filesUnder(folder),
+  ]);
+  const users = new Map(
+    [...files, ...others, "train.ts", "demo.ts"].map((file) => [file, new Set(textOf(file).match(/\w+/g))]),
+  );
+  const unused = sources.filter((file) => !entries.includes(file)).flatMap((file) =>
+    [...textOf(file).matchAll(/^export (?:async )?(?:function\*?|const|class) (\w+)/gm)]
+      .filter(([, name]) => ![...users].some(([other, words]) => other !== file && words.has(name)))
+      .map(([, name]) => `${file}: ${name}`)
+  );
+  assertEquals(unused, []);
+});

@@ -175,14 +175,17 @@ export type TrainConfig = Resolved<typeof trainOptions>;
  * @throws {FileError} where the file can't be read
  * @throws {OptionError} naming the line of an unknown key or a value that an option does not take
  */
-export function readConfig(path: string, table: OptionTable = trainOptions): GivenConfig {
+export function readConfig(path: string): GivenConfig {
   const text = readText(path);
   const values = parseYaml(text, path);
+  const table: OptionTable = trainOptions;
   const config: Record<string, unknown> = {};
   for (const [written, value] of Object.entries(values)) {
     const place = `${path} line ${lineOf(text, written)}`;
     const name = tableName(table, written);
-    if (name === null) throw new OptionError(`${place}: there is no option ${written}${suggestion(table, written)}`);
+    if (name === null) {
+      throw new OptionError(`${place}: there is no option ${written}${suggestion(table, written)}`);
+    }
     if (value !== null) config[name] = checkValue(table[name], value, `${place}: ${written}`);
   }
   return config as GivenConfig;
