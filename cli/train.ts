@@ -255,7 +255,7 @@ async function trainTo(out: string, ...[trainee, options]: Parameters<typeof tra
   } catch (error) {
     if (!(error instanceof BadRow)) throw error;
     throw new DataError(
-      `${error.message} The run until then is kept: lowrank train --resume --skip-bad-rows --out ${out} continues without ` +
+      `${error.message} The run so far is kept: lowrank train --resume --skip-bad-rows --out ${out} continues without ` +
         "such rows.",
     );
   }

@@ -116,7 +116,7 @@ function taker(examples: Examples, seed: number, position: number) {
         const example = examples.at(index);
         if (example !== undefined) return { index, example };
         if (++unusable === length) {
-          throw new DataError(`none of the ${length} rows can be used: all were left out as bad.`);
+          throw new DataError(`none of the ${length} rows can be used: all were skipped as bad.`);
         }
       }
       return null;

@@ -234,7 +234,7 @@ function parseEvent(line: string, place: string): MetricsEvent {
   try {
     value = JSON.parse(line);
   } catch (error) {
-    throw new DataError(`${place} is not JSON (${(error as Error).message}): take the line out.`);
+    throw new DataError(`${place} is not JSON (${(error as Error).message}): remove the line.`);
   }
   const event = isRecord(value) ? value.event : undefined;
   if (!isRecord(value) || !isText(event) || !Object.hasOwn(required, event)) {
