@@ -145,9 +145,10 @@ function modulesOf(adapter: AdapterFiles): string[] {
 /** Refuses ranks that no dimension of the file's own tensors reaches, before first values of that size are made. */
 function checkRanks({ path, config }: AdapterFiles, modules: readonly FittedModule[]): void {
   const wrong = modules.flatMap(({ module, hub, tensors }) => {
-    const rank = rankOf(config, module, hub);
     const pair = [tensors.get("A"), tensors.get("B")].flatMap((t) => t === undefined ? [] : [t]);
-    if (pair.length === 0 || pair.some(({ tensor }) => tensor.shape.some((d) => d >= rank))) return [];
+    if (pair.length === 0) return [];
+    const rank = rankOf(config, module, hub);
+    if (pair.some(({ tensor }) => tensor.shape.some((d) => d >= rank))) return [];
     return [`${pair[0].key} is [${pair[0].tensor.shape}], and its rank is to be ${rank}`];
   });
   if (wrong.length === 0) return;

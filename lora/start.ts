@@ -59,7 +59,7 @@ export async function pissa<P, I, O>(
 }
 
 /** {@link tune} by a method that has a `start`. */
-async function tuneFromWeights<P, I, O>(
+export async function tuneFromWeights<P, I, O>(
   model: Model<P, I, O>,
   method: Method<Adapted> & { readonly start: Start },
   options: LoraOptions<P>,

@@ -32,10 +32,10 @@ export function describeModel(model: { architecture: string; params: unknown }):
 /** One line for each kind of adapted module: `h.*.attn.c_attn  192 x 576  r 8  alpha 16  (4)`. */
 export function describeMatches(matched: readonly Match[]): string[] {
   const kinds = new Map<string, number>();
-  for (const { path, shape, r, alpha } of matched) {
-    const kind = `${path.replace(/\.\d+(?=\.|$)/g, ".*").padEnd(28)} ${
-      shape.join(" x ").padEnd(12)
-    } r ${r}  alpha ${alpha}`;
+  for (const { path, method, shape, r, alpha } of matched) {
+    const kind = `${path.replace(/\.\d+(?=\.|$)/g, ".*").padEnd(28)} ${shape.join(" x ").padEnd(12)} ${
+      r === 0 ? method : `r ${r}  alpha ${alpha}`
+    }`;
     kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
   }
   return [...kinds].map(([kind, n]) => n === 1 ? kind : `${kind}  (${n} layers)`);

@@ -91,7 +91,7 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
     throw new FileError(
       `${path} is of the peft_type ${
         JSON.stringify(file.peft_type)
-      }, and only ${known} is read: choose a LoRA adapter, or ` +
+      }, and only ${known} are read: choose one of these, or ` +
         `merge this one with PEFT (merge_and_unload) where its method can be.`,
     );
   }
@@ -142,13 +142,13 @@ export function makeAdapterConfig(
   { peftType, targets, tieAll, baseModel, taskType = "CAUSAL_LM" }: AdapterConfigOptions,
 ): Record<string, unknown> {
   return {
-    ...own,
     base_model_name_or_path: baseModel,
     inference_mode: true,
     peft_type: peftType,
     target_modules: targets,
     task_type: taskType,
     ...(tieAll && { ensure_weight_tying: true }),
+    ...own,
   };
 }
 

@@ -28,12 +28,14 @@ export function describeTuned(
   const { adapted, edits } = plan;
   const [{ method }] = adapted;
   const tied = tiedNames(model, { plan });
+  const targets = adapted.flatMap(({ path }) => [path, ...(tied.has(path) ? [tied.get(path)!] : [])]);
+  const spell = speller(model, targets), named = [...new Set(targets.map(spell))];
   const groups = Map.groupBy([...adapted, ...edits], (site) => site.method);
-  const own = Object.assign({}, ...[...groups].map(([method, sites]) => method.config(sites, adapted)));
+  const own = Object.assign({}, ...[...groups].map(([method, sites]) => method.config(sites, { adapted, spell })));
   const dropped = method.options.dropout?.peft;
   return makeAdapterConfig({ ...own, ...(dropped && { [dropped]: dropout }) }, {
     peftType: method.peftType!,
-    targets: targetNames(model, adapted.flatMap(({ path }) => [path, ...(tied.has(path) ? [tied.get(path)!] : [])])),
+    targets: spell === lastName ? named.sort() : named,
     tieAll: tied.size > 0,
     baseModel,
     taskType: taskOf(model, edits.some(({ path, saved }) => saved.by === "modulesToSave" && path === "classifier")),
@@ -49,14 +51,14 @@ function taskOf(model: object, trainsHead: boolean): AdapterConfigOptions["taskT
 
 const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);
 
-/** Modules as PEFT's target_modules: last names, or whole paths where those would mean more modules. */
-function targetNames(model: Model<any, any, any>, paths: readonly string[]): string[] {
+/** Modules as PEFT's target_modules: by their last names, or by whole paths where those would mean more modules. */
+function speller(model: Model<any, any, any>, paths: readonly string[]): (path: string) => string {
   const names = new Set(paths.map(lastName));
   const chosen = new Set(paths);
   const exact = moduleNames(model).every(({ path, matrix }) =>
     !matrix || !names.has(lastName(path)) || chosen.has(path)
   );
-  return exact ? [...names].sort() : paths.map(hubNameOf(model));
+  return exact ? lastName : hubNameOf(model);
 }
 
 /** A module's name in Hugging Face's class: by default the path itself. */

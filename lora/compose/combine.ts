@@ -64,7 +64,7 @@ const ways: Readonly<Record<"cat" | "linear", Combine>> = {
  * its scaling is 1. `"cat"` is exact: the ranks add up, and the change is Σ wᵢ·sᵢ·Bᵢ·Aᵢ. `"linear"` keeps the rank, which
  * must be the same: it adds √(wᵢ·sᵢ)·Aᵢ and √(wᵢ·sᵢ)·Bᵢ each, so that the change has cross terms and is not that sum.
  *
- * @throws {OptionError} for adapters of different models, or with more than A and B
+ * @throws {OptionError} for adapters of different models, or with other values than A and B
  */
 export function combine<P, I, O>(
   adapters: readonly Weighted<P, I, O>[],
@@ -87,7 +87,7 @@ export function combine<P, I, O>(
       throw new OptionError(
         `"${
           more[0].path
-        }" trains more than A and B, of which there is no weighted sum: use together, or merge one first`,
+        }" trains other values than A and B, of which there is no weighted sum: use together, or merge one first`,
       );
     }
     for (const m of tuned.plan.adapted) {

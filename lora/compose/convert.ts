@@ -56,7 +56,7 @@ export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainabl
     }
     if (!isPair(m)) {
       throw new OptionError(
-        `"${path}" has more than A and B for parts of its outputs, which a file of PEFT's can't express`,
+        `"${path}" has other values than A and B for parts of its outputs, which a file of PEFT's can't express`,
       );
     }
     const alike = parts.every((p) => p.match.scaling === m.match.scaling);

@@ -160,8 +160,8 @@ Deno.test("what has no weighted sum is refused", () => {
     message(() => combine(with_({ r: 1 }), "linear")),
     '"up" has the ranks 2 and 1: "linear" adds A to A',
   );
-  assertStringIncludes(message(() => combine(with_({ dora: true }), "cat")), '"up" trains more than A and B');
-  assertStringIncludes(message(() => combine(with_({ bias: "all" }), "cat")), "trains more than A and B");
+  assertStringIncludes(message(() => combine(with_({ dora: true }), "cat")), '"up" trains other values than A and B');
+  assertStringIncludes(message(() => combine(with_({ bias: "all" }), "cat")), "trains other values than A and B");
   assertStringIncludes(message(() => combine(with_({}), "svd" as any)), 'combine by "svd" is not known');
 });
 

@@ -17,7 +17,7 @@ export const method: Method<Edit, TuneOptions<any>> = {
     );
     return leafSites(method, "bias", outline, names);
   },
-  config: (sites, adapted) => {
+  config: (sites, { adapted }) => {
     const paths = new Set(adapted.map(({ path }) => path));
     return { bias: sites.every(({ path }) => paths.has(path)) ? "lora_only" : "all" };
   },

@@ -70,5 +70,5 @@ export const method: Method<Adapted, LoraOptions<any>> = {
     return pad(mul(div(mul(terms, terms), mul(norms, norms)), rounding), [start], [of - end]);
   },
   lost: (site, entry, weight, { adapterWeight }) => ({ norms: normsOf(site, entry, asValue(weight), adapterWeight) }),
-  config: (sites, adapted) => ({ ...lora.config(sites, adapted), use_dora: true }),
+  config: (sites, beside) => ({ ...lora.config(sites, beside), use_dora: true }),
 };

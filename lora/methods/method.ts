@@ -115,6 +115,14 @@ export interface PartKey {
   readonly optional?: true;
 }
 
+/** What else a configuration says. */
+export interface ConfigContext {
+  /** The modules that are adapted. */
+  readonly adapted: readonly Adapted[];
+  /** A module as `target_modules` names it. */
+  spell(path: string): string;
+}
+
 /** How one weight's values are taken apart into what is trained and what is left, on the host. */
 export interface Start {
   /** As PEFT's init_lora_weights has it. */
@@ -171,5 +179,5 @@ export interface Method<S extends Site = Site, O extends object = object> {
   restore?(site: S, leaf: Leaf, lost: Lost): Leaf;
 
   /** What PEFT's configuration says of these sites, beside modules that are adapted: the keys of its own options. */
-  config(sites: readonly S[], adapted: readonly Adapted[]): Readonly<Record<string, unknown>>;
+  config(sites: readonly S[], beside: ConfigContext): Readonly<Record<string, unknown>>;
 }

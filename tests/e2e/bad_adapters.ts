@@ -102,8 +102,9 @@ export const adapterFiles = [
   {
     name: "An adapter of another kind",
     args: verify,
-    files: adapter((_, config) => config.peft_type = "IA3"),
-    sentence: `error: ${config} is of the peft_type "IA3", and only "LORA" is read: choose a LoRA adapter, or merge ` +
+    files: adapter((_, config) => config.peft_type = "LOHA"),
+    sentence:
+      `error: ${config} is of the peft_type "LOHA", and only "LORA", "IA3" are read: choose one of these, or merge ` +
       "this one with PEFT (merge_and_unload) where its method can be.",
     code: 1,
   },
@@ -180,7 +181,7 @@ export const adapterFiles = [
     code: 1,
   },
   {
-    name: "Magnitudes that the configuration does not mention",
+    name: "Magnitudes that the configuration does not tell",
     args: verify,
     files: adapter((tensors) => tensors.set(key("A").replace("lora_A.weight", "lora_magnitude_vector"), zeros(48))),
     sentence: `error: ${weights} does not fit …Unexpected (1): …c_attn.lora_magnitude_vector. …`,

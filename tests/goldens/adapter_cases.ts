@@ -111,6 +111,7 @@ function checkCounts(golden: GoldenCase, model: LoadedModel, tuned: any, trainab
     0,
   );
   assertEquals(count(trainable) + count(model.params) - inPlace, all_params);
+  if (scaling === undefined) return; // a method without one
   const found = tuned.matched.map((m: any) => [`base_model.model.${model.hubName(m.path)}`, m.scaling]);
   assertEquals(found.sort(), scaling.toSorted());
 }

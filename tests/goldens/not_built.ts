@@ -1,5 +1,6 @@
 /** What golden cases may ask for that is not supported yet, by name. A case that needs anything else that is not here fails. */
 import { pathKind } from "../../models/load/files/byte_source.ts";
+import { methods } from "../../lora/mod.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
 /** Architectures, as config.json names them. */
@@ -12,11 +13,11 @@ const architectures = [
 const ropeTypes = ["dynamic", "yarn", "longrope"];
 /** Heads on BERT. */
 const heads = ["BertForMaskedLM", "BertForTokenClassification"];
-/** Methods, as PEFT names them. */
-const methods = [
+/** Methods, as PEFT names them, but for those that are. */
+const unsupported = [
   ...["ADALORA", "IA3", "LOHA", "LOKR", "MISS", "OFT", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "SHIRA"],
   ...["TRAINABLE_TOKENS", "VERA"],
-];
+].filter((type) => !Object.values(methods).some(({ peftType }) => peftType === type));
 /** Keys of LoRA's configuration that mean another method. */
 const loraKeys = ["alora_invocation_tokens", "layer_replication", "target_parameters"];
 /** Ways for LoRA to start. */
@@ -59,7 +60,7 @@ export function notBuilt(golden: GoldenCase): string | null {
     ["the architecture", architectures, [config?.model_type]],
     ["rotary embeddings of the type", ropeTypes, [rope]],
     ["the head", heads, [config?.architectures?.[0]]],
-    ["the method", methods, adapters.map((a) => a.peft_type)],
+    ["the method", unsupported, adapters.map((a) => a.peft_type)],
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
     ["the start", starts, [info.init_lora_weights]],
     ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],

@@ -122,7 +122,7 @@ export async function unmergeRatio(runtime: OpenRuntime, subject: MergeSubject, 
   const base = flatten<HostTensor>(subject.frozen, isHost);
   const [after, between] = [weights, mergedWeights].map((tree) => flatten<HostTensor>(tree, isHost));
   if (after.paths.join() !== base.paths.join()) return Infinity;
-  const deltas = deltaTerms(subject, base.paths);
+  const { deltas, hasGain } = deltaTerms(subject, base.paths);
   const { r, k } = subject.trial;
   let worst = 0;
   base.leaves.forEach(({ data }, i) => {
@@ -132,7 +132,7 @@ export async function unmergeRatio(runtime: OpenRuntime, subject: MergeSubject, 
       const delta = deltas[i]?.[j] ?? 0;
       const whole = Math.abs(w) + delta;
       const bound = roundoff.f32 * (Math.abs(w) + Math.abs(through[j])) * subject.layers.length +
-        2 * gamma(2 * r + 10) * delta + (gain > 0 ? (gain + 2 * gamma(k + 10)) * whole : 0);
+        2 * gamma(2 * r + 10) * delta + (hasGain ? (gain + 2 * gamma(k + 10)) * whole : 0);
       worst = Math.max(worst, apart === 0 ? 0 : apart / bound);
     });
   });
@@ -147,24 +147,30 @@ export function unmergeAll(tuned: readonly ToyTuned[], values: readonly Trainabl
   }, merged);
 }
 
-/** Σ|terms| of every change of every leaf, or null where nothing is added to one. */
-function deltaTerms(subject: MergeSubject, paths: readonly string[]): (Float64Array | null)[] {
+/** Σ|terms| of every change of every leaf, or null where nothing is added to one; and whether anything is multiplied. */
+function deltaTerms(
+  subject: MergeSubject,
+  paths: readonly string[],
+): { deltas: (Float64Array | null)[]; hasGain: boolean } {
   const { tuned } = stack(
     subject,
     valuesOf(subject).map((t) => mapTree(t, (x: any) => newInput(x), isHost) as Trainable),
   );
-  const sums: (Float64Array | null)[] = paths.map(() => null);
+  const deltas: (Float64Array | null)[] = paths.map(() => null);
+  let hasGain = false;
   tuned.forEach(({ plan: { adapted } }, i) => {
     for (const m of adapted) {
       const at = paths.indexOf(m.leafPath);
-      const [{ terms: own }] = terms(
-        (entry) => [mul(deltaOf(m.method.effect!(m, entry, newInput(m.aval), {}), m.inAxis)!, 1)],
-        subject.layers[i].trainable[m.path],
-      );
-      sums[at] = sums[at] === null ? own : sums[at]!.map((x, j) => x + own[j]);
+      const [sum] = terms((entry) => {
+        const effect = m.method.effect!(m, entry, newInput(m.aval), {});
+        hasGain ||= effect.gain !== undefined;
+        const delta = deltaOf(effect, m.inAxis);
+        return delta === null ? [] : [mul(delta, 1)];
+      }, subject.layers[i].trainable[m.path]);
+      if (sum !== undefined) deltas[at] = deltas[at]?.map((x, j) => x + sum.terms[j]) ?? sum.terms;
     }
   });
-  return sums;
+  return { deltas, hasGain };
 }
 
 async function hostList(runtime: OpenRuntime, tensors: unknown): Promise<OracleTensor[]> {

@@ -9,7 +9,10 @@ import { gather } from "../../core/ops/indexing.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
-import { lora, type LoraOptions, pissa, type Trainable, type Tuned } from "../../lora/mod.ts";
+import { type LoraOptions, type Method, methods, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import { optionsOf } from "../../lora/check_options.ts";
+import { chosenBy, familyOf } from "../../lora/methods/mod.ts";
+import { tuneFromWeights } from "../../lora/start.ts";
 import fc from "fast-check";
 import { convertTo } from "../../testing/oracle_scalar.ts";
 import { toHost } from "../../testing/oracle.ts";
@@ -128,7 +131,40 @@ function table({ rows, k, n, dtype }: MergeTrial): Toy {
 interface Variant {
   readonly model: (trial: MergeTrial) => Toy;
   readonly adapters: (trial: MergeTrial) => readonly Partial<LoraOptions<any>>[];
-  readonly pissa?: true;
+  /** The method: by default the one of LoRA's that the options switch on. */
+  readonly method?: Method<any, any>;
+}
+
+/**
+ * Options of a method by what each of them takes: small numbers, its own switch, and the modules that `names` has.
+ */
+export function optionsLike(
+  { options, switch: own }: Method<any, any>,
+  { targets, whole, table }: {
+    readonly targets: readonly string[];
+    readonly whole?: string;
+    readonly table?: string;
+  },
+): Record<string, unknown> {
+  const likely: Record<string, unknown> = {
+    "a positive integer": 2,
+    "a number": 3,
+    "a list of names or null": whole && [whole],
+    "a list of names or one pattern": targets.slice(1),
+    "a list of token ids, or lists by the embedding's name": table && { [table]: [3, 1] },
+  };
+  const found = Object.entries(options).map(([name, { file }]) => {
+    const is = file?.is;
+    return [name, name === own ? true : typeof is === "object" ? is[1] : likely[is ?? ""]] as const;
+  });
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined));
+}
+
+/** A method of the list as a variant. */
+export function methodVariant(method: Method<any, any>): Variant {
+  const options = Object.entries(optionsLike(method, { targets: ["q", "k"] }));
+  // What a trial draws is the trial's.
+  return { model: linears, adapters: (t) => [Object.fromEntries(options.filter(([name]) => !(name in t)))], method };
 }
 
 const half = ({ n, r }: MergeTrial) =>
@@ -147,7 +183,7 @@ export const variants: Readonly<Record<string, Variant>> = {
   "slices with DoRA": { model: linears, adapters: (trial) => [{ ...half(trial), dora: true }] },
   "two adapters": of(linears, {}, { r: 1, alpha: 7, targets: ["q"] }),
   "an adapter over DoRA": of(linears, { dora: true }, { r: 1, alpha: 7 }),
-  PiSSA: { ...of(linears, { targets: ["q"] }), pissa: true },
+  PiSSA: { ...of(linears, { targets: ["q"] }), method: methods.pissa },
   embeddings: of(table, { targets: ["q"] }),
   "embeddings with DoRA": of(table, { targets: ["q"], dora: true }),
   "tied, both uses": of(table, { targets: ["q", "k"] }),
@@ -156,10 +192,11 @@ export const variants: Readonly<Record<string, Variant>> = {
 };
 
 /** Random weights, and adapters whose B is not zero and whose change is of the weights' own size. */
-export async function makeSubject(drawn: MergeTrial, variant = "plain"): Promise<MergeSubject> {
-  const { model: make, adapters, pissa: startsByPissa } = variants[variant];
+export async function makeSubject(drawn: MergeTrial, of: string | Variant = "plain"): Promise<MergeSubject> {
+  const { model: make, adapters, method } = typeof of === "string" ? variants[of] : of;
+  const variant = typeof of === "string" ? of : of.method!.name;
   // What PiSSA leaves of a weight is stored as the weight was, so it takes none that is packed.
-  const trial = startsByPissa && isPacked(drawn.dtype) ? { ...drawn, dtype: "f32" as const } : drawn;
+  const trial = method?.start && isPacked(drawn.dtype) ? { ...drawn, dtype: "f32" as const } : drawn;
   const { r, alpha, rslora, seed } = trial;
   const model = make(trial);
   const { k: vocabulary } = trial;
@@ -173,8 +210,11 @@ export async function makeSubject(drawn: MergeTrial, variant = "plain"): Promise
   const x = fill(model.sample) as MergeSubject["x"];
   const layers: Layer[] = [];
   for (const extra of adapters(trial)) {
-    const options = { r, alpha, targets: ["q", "k"], rslora, ...extra } as LoraOptions<any>;
-    const over = (below: Toy): ToyTuned => lora(below, options);
+    const own = method ?? chosenBy(familyOf(methods.lora), extra);
+    const known = optionsOf(own);
+    const drawn = Object.entries({ r, alpha, rslora }).filter(([name]) => name in known);
+    const options = { ...Object.fromEntries(drawn), targets: ["q", "k"], ...extra };
+    const over = (below: Toy): ToyTuned => tune(below, own, options);
     const { matched, trainable } = over(model);
     const size = (path: string) => {
       const m = matched.find((m) => path === `${m.path}.B` || path === `${m.path}.biasB`);
@@ -185,17 +225,22 @@ export async function makeSubject(drawn: MergeTrial, variant = "plain"): Promise
       // A magnitude is a length: away from zero, as norms are.
       return path.endsWith("magnitude") ? { ...drawn, data: drawn.data.map((x) => 0.5 + Math.abs(x)) } : drawn;
     }) as unknown as Trainable;
-    if (startsByPissa) ({ frozen, values } = await principal(model, options, frozen, values));
+    if (own.start) {
+      ({ frozen, values } = await begun(model, { ...own, start: own.start }, { options, frozen, moved: values }));
+    }
     layers.push({ over, trainable: values });
   }
   return { variant, trial, model, layers, frozen, x };
 }
 
-/** The residual weights of PiSSA, and an adapter that has moved from its start. */
-async function principal(model: Toy, options: LoraOptions<any>, frozen: Params, moved: Trainable) {
+/** What a start leaves of the weights, and an adapter that has moved from there. */
+async function begun(
+  model: Toy,
+  method: Parameters<typeof tuneFromWeights>[1],
+  { options, frozen, moved }: { readonly options: any; readonly frozen: Params; readonly moved: Trainable },
+) {
   const params = mapTree<HostTensor, Leaf>(frozen, (x) => upload(oracleRuntime.home, x), isHost);
-  const { init: _, ...rest } = options;
-  const started = await pissa({ ...model, params }, rest);
+  const started = await tuneFromWeights({ ...model, params }, method, options);
   const [start, residual] = await oracleRuntime.read([started.trainable, started.frozen]);
   const leaves = flatten<HostTensor>(moved, isHost).leaves;
   const flat = flatten<HostTensor>(start, isHost);

@@ -1,0 +1,249 @@
+/** What every method must be, generated from the list in lora/methods/mod.ts: a new one there is tried by all of this. */
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { sizeOf } from "../../core/aval.ts";
+import { newInput, nodesOf, rebuild, type Value } from "../../core/ir/graph.ts";
+import type { Leaf, Model } from "../../core/model.ts";
+import { reduceSum } from "../../core/ops/broadcast.ts";
+import { asValue } from "../../core/ops/constant.ts";
+import { matmul } from "../../core/ops/contract.ts";
+import { stopGradientPrim } from "../../core/ops/control.ts";
+import { add, mul, tanh } from "../../core/ops/elementwise.ts";
+import { gather } from "../../core/ops/indexing.ts";
+import { type Tensor, upload } from "../../core/tensor.ts";
+import { trace } from "../../core/trace.ts";
+import { valueAndGrad } from "../../core/transforms/grad.ts";
+import { vmap } from "../../core/transforms/vmap.ts";
+import { flatten, mapTree } from "../../core/tree.ts";
+import { loadAdapter, saveAdapter } from "../../formats/adapter.ts";
+import { build } from "../../kernels/runtime/compile.ts";
+import { roundoff } from "../../lora/bound.ts";
+import { type Method, methods, stackAdapters, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import { besides } from "../../lora/methods/mod.ts";
+import { tuneFromWeights } from "../../lora/start.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { checkGrads } from "../../testing/check_grads.ts";
+import { evaluateOracle, fromOracle, type OracleTensor, runOracle, toHost, toOracle } from "../../testing/oracle.ts";
+import { randomised, randomTensor, toyModel } from "../../testing/toy_models.ts";
+import { runtimes } from "../runtimes.ts";
+import { mergeRatio, unmergeRatio } from "./merge_property.ts";
+import { makeSubject, methodVariant, optionsLike, trials } from "./merge_subjects.ts";
+
+/** Modules of one model, as options name them. */
+interface Names {
+  readonly targets: readonly string[];
+  /** What is trained in full, and whose rows are trained, where an option asks for such. */
+  readonly whole: string;
+  readonly table: string;
+}
+
+/** Every method with options: those beside another stand beside LoRA, with each option that they have. */
+const cases: readonly { readonly name: string; readonly method: Method<any, any>; options(names: Names): any }[] = [
+  ...Object.entries(methods).map(([name, method]) => ({
+    name,
+    method,
+    options: (names: Names) => ({ ...optionsLike(method, names), targets: names.targets }),
+  })),
+  ...besides.map((beside) => ({
+    name: beside.name,
+    method: methods.lora,
+    options: (names: Names) => ({
+      ...optionsLike(methods.lora, names),
+      ...optionsLike(beside, names),
+      targets: names.targets,
+    }),
+  })),
+];
+
+type Linear = { weight: Leaf; bias: Leaf };
+const linear = (shape: readonly number[], outputs: number, seed: number): Linear => ({
+  weight: randomTensor(shape, seed),
+  bias: randomTensor([outputs], seed + 50),
+});
+
+/** Rows of a table through products in both layouts. */
+const toy = toyModel(
+  {
+    wte: { weight: randomTensor([7, 4], 1) as Leaf },
+    up: linear([4, 6], 6, 2),
+    down: linear([4, 6], 4, 3),
+    head: linear([4, 5], 5, 4),
+  },
+  (p, ids) => {
+    const h = tanh(add(matmul(gather(p.wte.weight, ids), p.up.weight), p.up.bias));
+    const y = tanh(add(matmul(h, p.down.weight, { transposeB: true }), p.down.bias));
+    return add(matmul(y, p.head.weight), p.head.bias);
+  },
+  { shape: [3], dtype: "i32" },
+) as Model<any, any, Value>;
+const names: Names = { targets: ["up", "down"], whole: "head", table: "wte" };
+const ids = { shape: [3], dtype: "i32" as const, data: Float64Array.of(1, 3, 1) };
+
+/** The model tuned, by whatever its method needs to start. */
+async function tuned(model: Model<any, any, any>, method: Method<any, any>, options: any) {
+  return method.start === undefined
+    ? tune(model, method, options)
+    : await tuneFromWeights(model, { ...method, start: method.start }, options) as Tuned<any, any, any>;
+}
+
+/** Apart by no more than 2^10 roundings of float64, which is more than any sum here has. */
+function assertSame(a: OracleTensor, b: OracleTensor): void {
+  assertEquals(a.shape, b.shape);
+  const scale = Math.max(...b.data.map(Math.abs));
+  a.data.forEach((v, i) => assert(Math.abs(v - b.data[i]) <= 2 ** -43 * scale, `${v} and ${b.data[i]} at ${i}`));
+}
+
+/** A function in which what stands behind stopGradient keeps the values that it has for `args`. */
+function held(f: (...args: any[]) => Value, args: readonly unknown[]): (...args: any[]) => Value {
+  const { graph } = trace(f, args as any);
+  const stopped = nodesOf(graph.outputs).filter(({ prim }) => prim === stopGradientPrim);
+  const data = flatten<Tensor>(args).leaves.map((x) => fromOracle(x));
+  const values = evaluateOracle({ inputs: graph.inputs, outputs: stopped.map(({ outs }) => outs[0]) }, data);
+  const constants = new Map(stopped.map((node, i) => [node, asValue(toOracle(values[i]))]));
+  return (...args) => {
+    const given = flatten<Value>(args).leaves.map((x) => asValue(x));
+    return rebuild(graph, given, (node) => constants.has(node) ? [constants.get(node)!] : null)[0];
+  };
+}
+
+for (const { name, method, options } of cases) {
+  Deno.test(`${name}: its initial values leave the function as it is`, async () => {
+    const one = await tuned(toy, method, options(names));
+    const run = (t: any, f: any, x: any) => one.apply(t, f, x);
+    const [adapted, base] = [runOracle(run, one.trainable, one.frozen, ids), runOracle(toy.apply, toy.params, ids)];
+    if (method.start === undefined) return assertSame(adapted, base);
+    // What is left of a weight was rounded once to f32: the weight, put together again, is as near as that.
+    const merged = flatten<OracleTensor>(
+      runOracle((t: any, f: any) => one.merge(t, f), one.trainable, one.frozen),
+      isOracle,
+    );
+    const rest = flatten<Tensor>(one.frozen).leaves.map((x) => fromOracle(x));
+    flatten<Tensor>(toy.params).leaves.forEach((leaf, i) =>
+      fromOracle(leaf).data.forEach((w, j) => {
+        const apart = Math.abs(merged.leaves[i].data[j] - w);
+        assert(apart <= roundoff.f32 * Math.abs(rest[i].data[j]) + 2 ** -43, `${apart} at ${merged.paths[i]}`);
+      })
+    );
+  });
+
+  Deno.test(`${name}: what it trains changes the function, and merged it is the same function`, async () => {
+    const one = await tuned(toy, method, options(names));
+    const t = randomised(one.trainable, 5);
+    const adapted = runOracle((t: any, f: any, x: any) => one.apply(t, f, x), t, one.frozen, ids);
+    const base: OracleTensor = runOracle(toy.apply, toy.params, ids);
+    assert(adapted.data.some((x: number, i: number) => Math.abs(x - base.data[i]) > 0.01), "it changes nothing");
+    const merged = runOracle((t: any, f: any, x: any) => toy.apply(one.merge(t, f), x), t, one.frozen, ids);
+    assertSame(merged, adapted);
+  });
+
+  Deno.test(`${name}: gradients are those of its own differences`, async () => {
+    const one = await tuned(toy, method, options(names));
+    const t = randomised(one.trainable, 6);
+    const loss = (t: any) => {
+      const y = one.apply(t, one.frozen, toOracle(ids));
+      return reduceSum(mul(y, y));
+    };
+    checkGrads(held(loss, [t]), [t]);
+    // What checkGrads compares is the graph with constants; the gradient of the function itself is the same.
+    const [own, other] = [loss, held(loss, [t])].map((f) => runOracle((t: any) => valueAndGrad(f)(t)[1], t));
+    flatten<OracleTensor>(own, isOracle).leaves.forEach((leaf, i) =>
+      assertSame(leaf, flatten<OracleTensor>(other, isOracle).leaves[i])
+    );
+  });
+
+  Deno.test(`${name}: several at once by vmap are each alone`, async () => {
+    const one = await tuned(toy, method, options(names));
+    const all = [7, 8, 9].map((seed) => randomised(one.trainable, seed));
+    const run = (t: any, x: any) => one.apply(t, one.frozen, x);
+    const together = runOracle(
+      (ts: any[], x: any) => {
+        const x3 = [x, x, x].map((x) => asValue(x));
+        return vmap((t: any) => run(t, x3[0]))(stackAdapters(ts));
+      },
+      all,
+      ids,
+    );
+    all.forEach((t, i) => {
+      const alone: OracleTensor = runOracle(run, t, ids);
+      const size = sizeOf(alone.shape);
+      assertSame({ ...alone, data: together.data.slice(i * size, (i + 1) * size) }, alone);
+    });
+  });
+
+  Deno.test(`${name}: saved, loaded and saved again it is the same bytes`, async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      using device = await runtimes[1].open();
+      using model = await loadModel(`${import.meta.dirname}/../goldens/cases/gpt2-base/model`, { device: device.home });
+      const own: Names = { targets: ["c_attn", "mlp.c_proj"], whole: "ln_f", table: "wte" };
+      const one = await tuned(model as any, method, options(own));
+      const put = (x: Tensor) => upload(device.home, toHost(fromOracle(x)));
+      const trainable = mapTree(randomised(one.trainable, 3, 0.1), put) as Trainable;
+      await saveAdapter(`${folder}/a`, one, { trainable });
+      const again = loadAdapter<any, any, any>(`${folder}/a`, model as any);
+      await saveAdapter(`${folder}/b`, again, { trainable: again.trainable });
+      for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
+        assertEquals(Deno.readFileSync(`${folder}/b/${file}`), Deno.readFileSync(`${folder}/a/${file}`), file);
+      }
+      if (one.frozen === model.params as unknown) {
+        assertEquals(again.matched, one.matched);
+        assertEquals(await device.read(again.trainable), await device.read(trainable));
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+
+  Deno.test(`${name}: no step of training holds a tensor of the weight's size`, () => {
+    const place = (shape: number[], dtype: "f32" | "i32" = "f32") => newInput({ shape, dtype });
+    const [rows, width, outputs] = [2, 192, 256];
+    const wide: Model<any, any, Value> = {
+      params: {
+        wte: { weight: place([outputs, width]) },
+        up: { weight: place([width, outputs]), bias: place([outputs]) },
+        norm: { weight: place([outputs]) },
+      },
+      sample: place([rows], "i32"),
+      apply: (p, ids) => mul(add(matmul(gather(p.wte.weight, ids), p.up.weight), p.up.bias), asValue(p.norm.weight)),
+    };
+    const one = tune(wide, method, options({ targets: ["up"], whole: "norm", table: "wte" }));
+    const loss = (t: any, f: any, x: any) => {
+      const y = one.apply(t, f, x);
+      return reduceSum(mul(y, y));
+    };
+    const { program } = build(trace(valueAndGrad(loss), [one.trainable, one.frozen, wide.sample]).graph);
+    const bytes = 4 * width * outputs;
+    assert(program.arenaBytes < bytes, `${program.arenaBytes} bytes at once, and the weight has ${bytes}`);
+  });
+}
+
+const isOracle = (x: unknown) => (x as OracleTensor | null)?.data instanceof Float64Array;
+
+for (const { name, open } of runtimes) {
+  for (const [title, method] of Object.entries(methods)) {
+    const variant = methodVariant(method);
+    const numRuns = name.startsWith("webgpu") ? 1 : 8;
+
+    Deno.test(`${name}, ${title}: adapted and merged differ by no more than rounding can make them`, async () => {
+      using runtime = await open();
+      await fc.assert(
+        fc.asyncProperty(trials, async (trial) => {
+          const { ratio } = await mergeRatio(runtime, await makeSubject(trial, variant));
+          assert(ratio <= 1, `${ratio} times the bound`);
+        }),
+        { numRuns, seed: 5 },
+      );
+    });
+
+    Deno.test(`${name}, ${title}: merged and unmerged again, a weight is what it was within rounding`, async () => {
+      using runtime = await open();
+      await fc.assert(
+        fc.asyncProperty(trials.filter((t) => t.dtype === "f32"), async (trial) => {
+          const ratio = await unmergeRatio(runtime, await makeSubject(trial, variant));
+          assert(ratio <= 1, `${ratio} times the bound`);
+        }),
+        { numRuns, seed: 6 },
+      );
+    });
+  }
+}
