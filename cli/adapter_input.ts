@@ -12,8 +12,10 @@ import { type AdapterFiles, readAdapter } from "../formats/peft/files.ts";
 import { readGgufAdapter } from "../formats/gguf.ts";
 import { isMlxAdapter, readMlxAdapter } from "../formats/mlx.ts";
 import { trainOptions } from "../train/options/config.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
+import { classification } from "../train/objectives/classification.ts";
 import type { Terminal } from "./command.ts";
-import { readLabels } from "./open_model.ts";
+import { type Purpose, readLabels } from "./open_model.ts";
 
 /** Whether another base is taken than the one that an adapter was trained on. */
 export const anyBaseOption = trainOptions.anyBase;
@@ -96,6 +98,13 @@ export function labelsOfAdapter(path: string): readonly string[] | null {
   const head = tensors.find(({ module, part }) => part.ending === ".weight" && matchesWhole("classifier", module));
   if (head === undefined && config.task_type !== "SEQ_CLS") return null;
   return Array.from({ length: head?.tensor.shape[0] ?? 0 }, (_, i) => `LABEL_${i}`);
+}
+
+/** What an adapter is for. */
+export function purposeOfAdapter(path: string): Purpose {
+  const labels = labelsOfAdapter(path);
+  const classes = readLabels(path) ?? undefined;
+  return labels === null ? { objective: causalLM } : { objective: classification, classes, labels };
 }
 
 /** Opens the base of an adapter without reading its weights: as a classifier where the adapter is for one. */

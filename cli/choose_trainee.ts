@@ -12,7 +12,7 @@ import { writtenName } from "../train/options/option_table.ts";
 import { describeMatches, describeTrainable, sizeOfTree } from "../report/describe.ts";
 import { type Trainee, wholeModel } from "../train/trainee.ts";
 import { type Terminal, UsageError } from "./command.ts";
-import { isClassifier, type PredictiveModel } from "./open_model.ts";
+import type { PredictiveModel } from "./open_model.ts";
 
 /** Options that are about an adapter that is there. */
 const ofOld = ["adapter", "anyBase"] as const;
@@ -62,7 +62,7 @@ function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel,
   const { r, alpha, dropout, rslora, dora, seed } = config;
   const all = config.targets.length === 1 && config.targets[0] === "all-linear";
   // A new head knows nothing: it is trained whole.
-  const heads = isClassifier(model) ? model.fresh : [];
+  const heads = model.fresh ?? [];
   const saved = [...new Set([...config.modulesToSave ?? [], ...heads])];
   return lora<any, TokenInputs, Value>(any, {
     ...{ r, alpha, dropout, rslora, dora, seed },

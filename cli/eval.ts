@@ -6,22 +6,16 @@ import type { Model, TokenInputs } from "../core/model.ts";
 import { loadAdapter, type LoadedAdapter } from "../formats/adapter.ts";
 import { trainOptions } from "../train/options/config.ts";
 import { findSplits } from "../data/files.ts";
-import { labelsOf } from "../data/jsonl.ts";
 import { evaluator } from "../train/evaluate.ts";
+import { objectiveOfRows } from "../train/objectives/mod.ts";
+import { writeMeasure } from "../train/objectives/objective.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
-import { anyBaseOption, labelsOfAdapter, logAdapter, namedBase } from "./adapter_input.ts";
+import { anyBaseOption, logAdapter, namedBase, purposeOfAdapter } from "./adapter_input.ts";
 import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, type Terminal } from "./command.ts";
 import { openRows, rowsOf } from "./open_data.ts";
-import {
-  isClassifier,
-  modelOptions,
-  openDeviceFor,
-  outlineModelFor,
-  type PredictiveModel,
-  readLabels,
-} from "./open_model.ts";
+import { modelOptions, openDeviceFor, outlineModelFor, type PredictiveModel } from "./open_model.ts";
 
 const table = {
   ...modelOptions,
@@ -63,23 +57,21 @@ async function measure(
   const adapter = await downloadAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
-  const own = adapter && readLabels(adapter);
-  const others = adapter ? labelsOfAdapter(adapter) : labelsOf(path);
-  const labels = own ? { classes: own } : { labels: others ?? undefined };
+  const purpose = adapter ? purposeOfAdapter(adapter) : objectiveOfRows(path);
+  const { objective } = purpose;
   using device = await openDeviceFor(options, terminal);
-  using opened = await outlineModelFor({ ...options, model: named }, { device, ...labels, terminal });
+  using opened = await outlineModelFor({ ...options, model: named }, purpose, device, terminal);
   const { outline } = opened;
-  if (isClassifier(outline) && outline.fresh.length > 0 && !adapter) {
+  if (outline.fresh?.length && !adapter) {
     throw new OptionError(`${named} has no trained classifying head to measure: give the --adapter that has one.`);
   }
   const tokenizer = outline.tokenizer();
   const context = outline.sizes.contextLength;
-  const classes = isClassifier(outline) ? outline.labels : undefined;
   using data = openRows(
     "rows",
     path,
     tokenizer,
-    { ...options, context, classes, tableRows: outline.sizes.vocabSize },
+    { ...options, objective, context, classes: outline.labels, tableRows: outline.sizes.vocabSize },
     terminal,
   );
   const traineeOf = (model: PredictiveModel): Trainee<unknown, unknown> => {
@@ -91,7 +83,9 @@ async function measure(
   using model = await opened.load();
   const trainee = traineeOf(model);
   const padId = tokenizer.padId ?? 0;
-  const found = await evaluator(trainee, rowsOf(data), { batch, context: seq ?? context, padId })(trainee.trainable);
+  const found = await evaluator(trainee, rowsOf(data), { objective, batch, context: seq ?? context, padId })(
+    trainee.trainable,
+  );
   if (!Number.isFinite(found.loss)) {
     throw new LowrankError(
       `The loss on ${path} is not finite: the weights${
@@ -101,12 +95,11 @@ async function measure(
     );
   }
   const lines = [
-    `loss        ${found.loss.toFixed(4)}`,
-    found.perplexity !== undefined && `perplexity  ${found.perplexity.toFixed(3)}`,
-    found.accuracy !== undefined && `accuracy    ${(100 * found.accuracy).toFixed(2)} %`,
-    `over        ${formatCount(found.count)} ${classes ? "rows" : "tokens"}`,
+    ["loss", found.loss.toFixed(4)],
+    ...objective.measures.map((m) => [m.name, writeMeasure(m, found, 2, (x) => x.toFixed(3))]),
+    ["over", `${formatCount(found.count)} ${objective.unit}`],
   ];
-  terminal.print(lines.filter(Boolean).join("\n"));
+  terminal.print(lines.map(([name, value]) => `${name.padEnd(11)} ${value}`).join("\n"));
   terminal.result({ data: path, ...found });
 }
 

@@ -9,11 +9,12 @@ import { mergeParams } from "../formats/merge.ts";
 import { type OptionTable, resolveOptions } from "../train/options/option_table.ts";
 import { Interrupted } from "../report/errors.ts";
 import { unmergedSteps } from "../formats/unmerged.ts";
-import { anyBaseOption, labelsOfAdapter, logAdapter, namedBase } from "./adapter_input.ts";
+import { anyBaseOption, logAdapter, namedBase, purposeOfAdapter } from "./adapter_input.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
 import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
-import { isClassifier, modelOptions, openDeviceFor, outlineModelFor } from "./open_model.ts";
+import { modelOptions, openDeviceFor, outlineModelFor } from "./open_model.ts";
 
 const table = {
   ...modelOptions,
@@ -67,21 +68,19 @@ export const command: Command = {
     const { temperature, topK, topP, minP, repetitionPenalty, seed, stop, activations, ...open } = others;
     if (rest.length === 0) throw new UsageError("no text is given: put it at the end, in quotes");
     const text = rest[0] === "-" ? await new Response(Deno.stdin.readable).text() : rest[0];
-    if (adapter && labelsOfAdapter(adapter)) {
+    const purpose = adapter ? purposeOfAdapter(adapter) : { objective: causalLM };
+    if (!purpose.objective.prompt) {
       throw new OptionError(
-        `the adapter in ${adapter} is for a classifier, which generates nothing: use lowrank eval.`,
+        `the adapter in ${adapter} is for ${purpose.objective.learner}, which generates nothing: use lowrank eval.`,
       );
     }
     const path = open.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
     using device = await openDeviceFor(open, terminal);
-    using opened = await outlineModelFor({ ...open, model: path }, { device, terminal });
+    using opened = await outlineModelFor({ ...open, model: path }, purpose, device, terminal);
     const { outline } = opened;
-    if (isClassifier(outline)) {
-      throw new OptionError(`${path} is a classifier, which generates nothing: use lowrank eval.`);
-    }
     const tokenizer = outline.tokenizer();
     // What does not fit is reported before the weights are read.
-    if (adapter) logAdapter(adapter, loadAdapter(adapter, outline, { anyBase }), terminal);
+    if (adapter) logAdapter(adapter, loadAdapter(adapter, outline as LoadedModel<any>, { anyBase }), terminal);
     using model = await opened.load() as LoadedModel<any>;
     const tuned = adapter && loadAdapter(adapter, model, { anyBase });
     const packed = describeQuantization(model.params);

@@ -3,9 +3,9 @@ import { DataError } from "../core/errors.ts";
 import { countOf, formatCount } from "../core/host/format.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 import type { Example } from "../data/encode.ts";
-import { openData } from "../data/files.ts";
-import type { DataOptions, DataSet } from "../data/data_set.ts";
+import type { DataSet } from "../data/data_set.ts";
 import { BadRow } from "../data/rows.ts";
+import { openData, type OpenDataOptions } from "../train/objectives/mod.ts";
 import type { Terminal } from "./command.ts";
 
 /** Opens a file of rows and says what it holds. `role` is a word for it: `train`. */
@@ -13,7 +13,7 @@ export function openRows(
   role: string,
   path: string,
   tokenizer: Tokenizer,
-  options: DataOptions,
+  options: OpenDataOptions,
   terminal: Terminal,
 ): DataSet {
   const data = withSkipHint(() => openData(path, tokenizer, options));

@@ -5,12 +5,13 @@ import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
 import { openModel } from "../models/load/place.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
 import { outlineClassifier, outlineModel } from "../models/load/load_model.ts";
-import type { Outlined } from "../models/load/loader.ts";
+import type { LoadOptions, Outlined } from "../models/load/loader.ts";
 import { type AnyModel, bertClassifier, type Loaded, type LoadedModel, type WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { describeModel } from "../report/describe.ts";
 import { trainOptions } from "../train/options/config.ts";
+import type { Objective } from "../train/objectives/objective.ts";
 import type { Given, OptionTable } from "../train/options/option_table.ts";
 import { downloadProgress } from "./download.ts";
 import type { Terminal } from "./command.ts";
@@ -46,38 +47,46 @@ export async function openDeviceFor(
   return opened;
 }
 
-/** How the model is opened that a command names. */
-export interface OpenModelOptions {
-  readonly device: OpenedDevice;
+/** What a model is opened for. */
+export interface Purpose {
+  readonly objective: Objective;
   /** The labels of the rows, for a classifier: those of a new head where the model has none. */
   readonly labels?: readonly string[];
   /** The classes that an adapter was trained for, in their order. */
   readonly classes?: readonly string[];
   /** What a new head is drawn from. */
   readonly seed?: number;
-  readonly terminal: Terminal;
 }
 
+/** How a model is opened for each task. */
+const openers: Readonly<
+  Record<Objective["task"], (path: string, options: LoadOptions & Omit<Purpose, "objective">) => Promise<OutlinedModel>>
+> = {
+  CAUSAL_LM: outlineModel,
+  SEQ_CLS: async (path, { classes, ...options }) =>
+    classes
+      ? bertClassifier.outline(await openModel(path, [bertClassifier.modelType], options), {
+        ...options,
+        labels: classes,
+      })
+      : await outlineClassifier(path, options),
+};
+
 /**
- * Opens the model that is named, as a classifier where there are labels or classes, and says what it is. Its weights are
- * read when that is asked for, so that a slip elsewhere is found before.
+ * Opens the model that is named, as its objective needs it, and says what it is. Its weights are read when that is asked for, so
+ * that a slip elsewhere is found before.
  */
 export async function outlineModelFor(
   { model: path, dtype }: Given<typeof modelOptions>,
-  { device, labels, classes, seed, terminal }: OpenModelOptions,
+  { objective, ...purpose }: Purpose,
+  device: OpenedDevice,
+  terminal: Terminal,
 ): Promise<OutlinedModel> {
   if (path === undefined) {
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
   const options = { device, dtype: dtype as WeightDType | undefined, ...downloadProgress(path, terminal) };
-  const opened: OutlinedModel = classes
-    ? bertClassifier.outline(await openModel(path, [bertClassifier.modelType], options), {
-      ...options,
-      labels: classes,
-    })
-    : labels
-    ? await outlineClassifier(path, { ...options, labels, seed })
-    : await outlineModel(path, options);
+  const opened = await openers[objective.task](path, { ...options, ...purpose });
   logModel(path, opened.outline, terminal);
   return opened;
 }
@@ -102,9 +111,4 @@ export function readLabels(folder: string): readonly string[] | null {
   const { labels } = readJsonObject(path);
   if (Array.isArray(labels) && labels.every((label) => typeof label === "string")) return labels;
   throw new FileError(`${path} has no list of names under "labels": train the classifier again.`);
-}
-
-/** Whether a model is a classifier. */
-export function isClassifier(model: PredictiveModel): model is Loaded<ClassifierModel<any>> {
-  return "labels" in model;
 }

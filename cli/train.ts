@@ -1,6 +1,7 @@
 /** `lowrank train`: fine-tunes a model on a file or folder of rows, with checkpoints that a run can be taken up from. */
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Trainable } from "../lora/mod.ts";
+import type { LoadedModel } from "../models/mod.ts";
 import { pathKind } from "../models/load/files/byte_source.ts";
 import { checkWritable, saveAdapter } from "../formats/adapter.ts";
 import { recordBase } from "../formats/base_record.ts";
@@ -15,9 +16,9 @@ import {
   writeConfig,
 } from "../train/options/config.ts";
 import { findSplits } from "../data/files.ts";
-import { labelsOf } from "../data/jsonl.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { train } from "../train/loop.ts";
+import { objectiveOfRows } from "../train/objectives/mod.ts";
 import { lockFolder } from "../train/checkpoint/folder_lock.ts";
 import { metricsFile, openMetrics } from "../train/watch/metrics.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
@@ -42,7 +43,7 @@ import {
   tolerantMetrics,
 } from "./train_state.ts";
 import { openRows, rowsOf, warnSkipped, withSkipHint } from "./open_data.ts";
-import { isClassifier, openDeviceFor, outlineModelFor } from "./open_model.ts";
+import { openDeviceFor, outlineModelFor } from "./open_model.ts";
 
 /** Options of the command line alone, not part of a configuration. */
 const ownOptions = {
@@ -108,11 +109,12 @@ async function runTraining(
   if (config.data === undefined) throw new OptionError("no data is named: give --data with a file or a folder");
   const splits = findSplits(config.data);
   refuseOtherRun(out, { resume, overwrite });
-  const labels = labelsOf(splits.train);
+  const purpose = objectiveOfRows(splits.train);
+  const { objective } = purpose;
   using device = await openDeviceFor(config, terminal);
   const begun = { ...config, adapter: await downloadAdapter(config.adapter, terminal) };
   // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.
-  using opened = await outlineModelFor(config, { device, labels: labels ?? undefined, seed: config.seed, terminal });
+  using opened = await outlineModelFor(config, { ...purpose, seed: config.seed }, device, terminal);
   if (splits.besides !== undefined) {
     terminal.warn(`note: ${splits.besides} is not used: give the folder as --data to evaluate on it`);
   }
@@ -120,19 +122,20 @@ async function runTraining(
   const planned = chooseTrainee(outline, begun);
   const tokenizer = outline.tokenizer();
   const context = outline.sizes.contextLength;
-  const classes = isClassifier(outline) ? outline.labels : undefined;
-  const reading = { ...config, context, classes, tableRows: outline.sizes.vocabSize };
+  const reading = { ...config, objective, context, classes: outline.labels, tableRows: outline.sizes.vocabSize };
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);
   describeTrainee(outline, planned.tuned, terminal);
   const padId = tokenizer.padId ?? 0;
-  const batching = { batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
-  const lengths = withSkipHint(() => planLengths(data, { ...config, context }));
+  const batching = { objective, batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
+  const lengths = withSkipHint(() => planLengths(data, { ...config, objective, context }));
   const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
   const optimiser = chooseOptimiser(planned.tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
   const kept = valid && rowsOf(valid);
-  const sampled = isClassifier(outline) ? [] : (kept ?? rowsOf(data, config.samples)).slice(0, config.samples);
+  const evaluating = { objective, context, padId };
+  const promptOf = objective.prompt;
+  const prompts = promptOf ? (kept ?? rowsOf(data, config.samples)).slice(0, config.samples).map(promptOf) : [];
   const memory = planMemory({
     ...{ trainee: planned.trainee, device, terminal },
     byBlocks: !config.checkpointBlocks,
@@ -142,6 +145,7 @@ async function runTraining(
     },
     plan: {
       ...{
+        objective,
         device,
         lengths,
         optimiser,
@@ -150,9 +154,9 @@ async function runTraining(
         accumulate: config.accumulate,
         pack: config.pack,
       },
-      ...{ classes: classes !== undefined, keepBest: true },
-      evaluation: kept ? evaluationShapes(kept, { context, padId }) : undefined,
-      samples: isClassifier(outline) ? 0 : sampleBytes(outline, sampled),
+      keepBest: true,
+      evaluation: kept ? evaluationShapes(kept, evaluating) : undefined,
+      samples: sampleBytes(outline as LoadedModel, prompts),
     },
   });
   if (dryRun) {
@@ -210,18 +214,17 @@ async function runTraining(
     metrics,
     evaluateEvery: config.evaluateEvery,
     patience: config.patience,
-    evaluate: kept ? evaluator(trainee, kept, { context, padId }) : undefined,
-    sample: sampled.length > 0 && !isClassifier(model)
+    evaluate: kept ? evaluator(trainee, kept, evaluating) : undefined,
+    sample: prompts.length > 0
       ? sampler<any>({
-        model: tuned ? unmergedSteps(model, tuned) : model,
-        tokenizer,
-        rows: sampled,
+        model: tuned ? unmergedSteps(model as LoadedModel<any>, tuned) : model as LoadedModel<any>,
+        ...{ tokenizer, prompts },
         params: (trained) => tuned ? { trainable: trained, frozen: tuned.frozen } : trained,
       })
       : undefined,
     onStep: (line, speed) => bar?.update({ ...line, bytes: device.memory.current }, speed),
     onEvaluation: (step, evaluation, best) => {
-      const line = describeEvaluation(step, evaluation, best);
+      const line = describeEvaluation(step, objective, evaluation, best);
       if (bar) bar.say(line);
       else terminal.say(line);
     },
@@ -243,7 +246,16 @@ async function runTraining(
   warnSkipped(data, terminal);
   await finish(
     run,
-    { store, steps, from: snapshot?.step ?? 0, out, watch, evaluated: valid !== null, classes, writeResult },
+    {
+      store,
+      steps,
+      from: snapshot?.step ?? 0,
+      out,
+      watch,
+      evaluated: valid !== null,
+      classes: outline.labels,
+      writeResult,
+    },
     terminal,
   );
 }
@@ -255,7 +267,7 @@ async function trainTo(out: string, ...[trainee, options]: Parameters<typeof tra
   } catch (error) {
     if (!(error instanceof BadRow)) throw error;
     throw new DataError(
-      `${error.message} The run until then is kept: lowrank train --resume --skip-bad-rows --out ${out} continues without ` +
+      `${error.message} The run so far is kept: lowrank train --resume --skip-bad-rows --out ${out} continues without ` +
         "such rows.",
     );
   }

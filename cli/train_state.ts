@@ -97,7 +97,7 @@ export function keepCheckpoints(
 function describeNewest(store: CheckpointStore, out: string): string {
   const newest = store.steps().at(-1);
   if (newest === undefined) return `No checkpoint is in ${out}/checkpoints, so nothing can continue from there.`;
-  return `The last whole state is the checkpoint of step ${newest} in ${out}/checkpoints: lowrank train --resume --out ` +
+  return `The last complete state is the checkpoint of step ${newest} in ${out}/checkpoints: lowrank train --resume --out ` +
     `${out} continues from there.`;
 }
 

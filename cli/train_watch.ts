@@ -7,6 +7,7 @@ import { describeMemory, type Remedy, requireMemory, smallerBatches } from "../t
 import { estimateMemory, type MemoryEstimate, type MemoryPlan } from "../train/memory/estimate.ts";
 import type { RunFacts } from "../train/watch/metrics.ts";
 import { describeModel } from "../report/describe.ts";
+import { type Objective, writeMeasure } from "../train/objectives/objective.ts";
 import type { Trainee } from "../train/trainee.ts";
 import type { Terminal } from "./command.ts";
 import type { PredictiveModel } from "./open_model.ts";
@@ -93,11 +94,16 @@ export function describeSurroundings(
 }
 
 /** `step 100: loss on the valid rows 1.2345, perplexity 3.44, the best so far`. */
-export function describeEvaluation(step: number, { loss, perplexity, accuracy }: Evaluation, best: boolean): string {
-  const rest = accuracy === undefined
-    ? `perplexity ${perplexity!.toFixed(2)}`
-    : `accuracy ${(100 * accuracy).toFixed(2)} %`;
-  return `step ${step}: loss on the valid rows ${loss.toFixed(4)}, ${rest}${best ? ", the best so far" : ""}`;
+export function describeEvaluation(
+  step: number,
+  { measures }: Objective,
+  evaluation: Evaluation,
+  best: boolean,
+): string {
+  const rest = measures.map((measure) => `, ${measure.name} ${writeMeasure(measure, evaluation)}`).join(
+    "",
+  );
+  return `step ${step}: loss on the valid rows ${evaluation.loss.toFixed(4)}${rest}${best ? ", the best so far" : ""}`;
 }
 
 /** Writes the report of a run that is over. A failure is reported, and nothing else is lost. */

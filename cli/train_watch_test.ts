@@ -6,6 +6,7 @@ import { resolveConfig } from "../train/options/config.ts";
 import { chooseOptimiser, chooseTrainee } from "./choose_trainee.ts";
 import type { Terminal } from "./command.ts";
 import { planMemory } from "./train_watch.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
 
 const quiet = { say: () => {} } as unknown as Terminal;
 
@@ -26,6 +27,7 @@ Deno.test("a run that does not fit is answered with the cheapest change that mak
         otherwise: ({ packed, byBlocks }) =>
           traineeOf(packed ? opened.heldAs("packed") : opened.outline, byBlocks).trainee,
         plan: {
+          objective: causalLM,
           ...{ device, optimiser, clip: 1, batch: 1, accumulate: 1, lengths: [16], keepBest: true, samples: 40e3 },
         },
         device: { description: device.description, capacity },
@@ -41,7 +43,17 @@ Deno.test("a run that does not fit is answered with the cheapest change that mak
   };
   const { total } = planMemory({
     ...{ trainee, byBlocks: false, otherwise: () => null, device, terminal: quiet },
-    plan: { device, optimiser, clip: 1, batch: 1, accumulate: 1, lengths: [16], keepBest: true, samples: 40e3 },
+    plan: {
+      objective: causalLM,
+      device,
+      optimiser,
+      clip: 1,
+      batch: 1,
+      accumulate: 1,
+      lengths: [16],
+      keepBest: true,
+      samples: 40e3,
+    },
   });
   assertEquals(changeAt(total), null);
   assertEquals(changeAt(total - 1), "--samples 0");

@@ -30,6 +30,10 @@ export interface Model<P = unknown, I = unknown, O = Value> {
   readonly parts?: Readonly<Record<string, readonly string[]>>;
   /** The module path in Hugging Face's class with a language-model head: `h.0.attn` is `transformer.h.0.attn` there. */
   hubName?(path: string): string;
+  /** The names of what its outputs tell apart, in their order, where they do. */
+  readonly labels?: readonly string[];
+  /** Modules whose weights are new and not from the file: to be trained whole, beside any adapter. */
+  readonly fresh?: readonly string[];
 }
 
 /** What a language model reads. B sequences of T tokens. */

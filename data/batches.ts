@@ -1,11 +1,26 @@
 /** Which examples go into which batch: shuffled by the seed, grouped by length or packed, and resumable at any step. */
 import { DataError } from "../core/errors.ts";
-import { type Batch, type Example, makeBatch, packBatch } from "./encode.ts";
+import type { Batch, BatchSize, Example } from "./encode.ts";
 import type { Examples } from "./data_set.ts";
 import { rngFrom, shuffledIndices } from "./rng.ts";
 
+/** How examples become a batch: what making batches needs to know of an objective. */
+export interface Collator {
+  /** The tokens of an example's longest sequence. */
+  lengthOf(example: Example): number;
+  /** A batch of one example a row. */
+  collate(examples: readonly Example[], size: BatchSize): Batch;
+  /** A batch of several examples a row, where those can share one: */
+  pack?(packs: readonly (readonly Example[])[], size: BatchSize): Batch;
+  /** the sentence that says why they can't, and what to do. */
+  readonly notPacked?: string;
+  /** Why a batch is not the sum of smaller ones, where it isn't (a loss that compares its rows), and what to do. */
+  readonly notAccumulated?: string;
+}
+
 /** How examples become batches. */
 export interface BatchPlan {
+  readonly objective: Collator;
   /** Rows of a batch. */
   readonly batch: number;
   /** Batches of a step; the last step of an epoch may have fewer. */
@@ -45,15 +60,15 @@ const startCursor: Cursor = { position: 0, used: 0, open: [] };
  * `batch · accumulate` alone.
  */
 export function makeBatcher(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Batcher {
-  const { padId, lengths } = plan;
+  const { objective, padId, lengths } = plan;
   const batch = heightOf(examples, plan);
   const steps = makeSteps(examples, plan, cursor);
   const pad = (documents: readonly (readonly Example[])[]): Batch => {
-    if (plan.pack) return packBatch(documents, { padId, seq: lengths.at(-1)!, rows: batch });
+    if (plan.pack) return objective.pack!(documents, { padId, seq: lengths.at(-1)!, rows: batch });
     const rows = documents.flat();
-    const longest = Math.max(...rows.map(({ ids }) => ids.length));
+    const longest = Math.max(...rows.map(objective.lengthOf));
     const seq = lengths.find((length) => length >= longest) ?? lengths.at(-1)!;
-    return makeBatch(rows, { padId, seq, rows: batch });
+    return objective.collate(rows, { padId, seq, rows: batch });
   };
   return { next: () => slices(steps.next(), batch).map(pad), cursor: steps.cursor };
 }
@@ -70,6 +85,9 @@ interface Steps {
 }
 
 function makeSteps(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Steps {
+  const { objective: { pack, notPacked, notAccumulated }, accumulate } = plan;
+  if (plan.pack && !pack) throw new DataError(notPacked ?? "these rows can't share a row of a batch: leave pack out.");
+  if (accumulate > 1 && notAccumulated !== undefined) throw new DataError(notAccumulated);
   return plan.pack ? packer(examples, plan, cursor) : grouper(examples, plan, cursor);
 }
 
@@ -116,7 +134,7 @@ function taker(examples: Examples, seed: number, position: number) {
         const example = examples.at(index);
         if (example !== undefined) return { index, example };
         if (++unusable === length) {
-          throw new DataError(`none of the ${length} rows can be used: all were left out as bad.`);
+          throw new DataError(`none of the ${length} rows can be used: all were skipped as bad.`);
         }
       }
       return null;
@@ -131,12 +149,16 @@ const windowSteps = 16;
  * Steps of one example a row. With several lengths, the rows of a window are sorted by the least length that fits, so that
  * those of a step are of like length, and its steps are shuffled. What fills no step at an epoch's end is its last one.
  */
-function grouper(examples: Examples, { batch, accumulate, seed, lengths }: BatchPlan, cursor: Cursor): Steps {
+function grouper(
+  examples: Examples,
+  { objective, batch, accumulate, seed, lengths }: BatchPlan,
+  cursor: Cursor,
+): Steps {
   const taken = taker(examples, seed, cursor.position);
   const size = batch * accumulate;
   const most = lengths.length > 1 ? windowSteps * size : size;
-  const classOf = ({ ids }: Example) => {
-    const found = lengths.findIndex((length) => ids.length <= length);
+  const classOf = (example: Example) => {
+    const found = lengths.findIndex((length) => objective.lengthOf(example) <= length);
     return found < 0 ? lengths.length : found;
   };
   let start = cursor.position;
@@ -176,7 +198,7 @@ const openPacks = 32;
  * Best fit: an example goes into the fullest pack that has room; the fullest of all leaves when a new one is needed, and all
  * of them at an epoch's end.
  */
-function packer(examples: Examples, { batch, accumulate, seed, lengths }: BatchPlan, cursor: Cursor): Steps {
+function packer(examples: Examples, { objective, batch, accumulate, seed, lengths }: BatchPlan, cursor: Cursor): Steps {
   interface Pack {
     readonly indices: number[];
     readonly documents: Example[];
@@ -186,7 +208,11 @@ function packer(examples: Examples, { batch, accumulate, seed, lengths }: BatchP
   const taken = taker(examples, seed, cursor.position);
   let open: Pack[] = cursor.open.map((indices) => {
     const documents = indices.map((index) => examples.at(index)!);
-    return { indices: [...indices], documents, size: documents.reduce((sum, { ids }) => sum + ids.length, 0) };
+    return {
+      indices: [...indices],
+      documents,
+      size: documents.reduce((sum, document) => sum + objective.lengthOf(document), 0),
+    };
   });
   // Between two epochs nothing is open.
   if (cursor.position % examples.length > 0) taken.begin();
@@ -206,10 +232,7 @@ function packer(examples: Examples, { batch, accumulate, seed, lengths }: BatchP
       const found = taken.take();
       if (found === null) return open.length === 0 ? null : close(fullest(open)!);
       const { index, example } = found;
-      if (example.label !== undefined) {
-        throw new DataError("rows with a label can't share a row, which has one class: leave pack out.");
-      }
-      const size = example.ids.length;
+      const size = objective.lengthOf(example);
       let pack = fullest(open.filter((pack) => pack.size + size <= seq));
       let full: Example[] | null = null;
       if (pack === undefined) {
@@ -245,13 +268,18 @@ const maxSampled = 512;
  * possible. `most` is the longest that a batch may have. Of streamed examples a sample is looked at, and `most` is always
  * one of the lengths.
  */
-export function chooseLengths(examples: Examples, count: number, most: number): number[] {
+export function chooseLengths(
+  examples: Examples,
+  count: number,
+  most: number,
+  lengthOf: Collator["lengthOf"] = ({ ids }) => ids.length,
+): number[] {
   const every = examples.streamed ? Math.max(1, Math.ceil(examples.length / maxSampled)) : 1;
   const counts = new Map<number, number>();
   for (let i = 0; i < examples.length; i += every) {
-    const size = examples.at(i)?.ids.length;
-    if (size === undefined) continue;
-    const rounded = Math.min(most, Math.ceil(size / 16) * 16);
+    const example = examples.at(i);
+    if (example === undefined) continue;
+    const rounded = Math.min(most, Math.ceil(lengthOf(example) / 16) * 16);
     counts.set(rounded, (counts.get(rounded) ?? 0) + 1);
   }
   if (examples.streamed && most < Infinity) counts.set(most, counts.get(most) ?? 0);
@@ -286,9 +314,10 @@ export function countSteps(examples: Examples, plan: BatchPlan, epochs: number):
 function packedSteps(examples: Examples, plan: BatchPlan, epochs: number): number[] {
   const rows = Array.from({ length: examples.length }, (_, i) => {
     const row = examples.at(i);
-    return row && { ids: Array<number>(row.ids.length), labels: [], label: row.label };
+    return row && { ids: Array<number>(plan.objective.lengthOf(row)), labels: [] };
   });
-  const steps = makeSteps(rows as unknown as Examples, plan);
+  const objective: Collator = { ...plan.objective, lengthOf: ({ ids }) => ids.length };
+  const steps = makeSteps(rows as unknown as Examples, { ...plan, objective });
   return Array.from({ length: epochs }, (_, epoch) => {
     for (let count = 1;; count++) {
       steps.next();
@@ -300,6 +329,7 @@ function packedSteps(examples: Examples, plan: BatchPlan, epochs: number): numbe
 
 /** What decides the lengths of batches. */
 export interface LengthOptions {
+  readonly objective: Pick<Collator, "lengthOf">;
   /** The most tokens of a row. */
   readonly seq?: number;
   readonly context: number;
@@ -311,8 +341,8 @@ export interface LengthOptions {
 const packTokens = 1024;
 
 /** The lengths of batches: one, or where rows are grouped several, the last of them the longest that a row may be. */
-export function planLengths(data: Examples, { seq, context, buckets, pack }: LengthOptions): number[] {
+export function planLengths(data: Examples, { objective, seq, context, buckets, pack }: LengthOptions): number[] {
   if (seq !== undefined && (pack || buckets === 1)) return [seq];
-  const lengths = chooseLengths(data, pack ? 1 : buckets, seq ?? context);
+  const lengths = chooseLengths(data, pack ? 1 : buckets, seq ?? context, objective.lengthOf);
   return pack ? [Math.max(lengths.at(-1)!, Math.min(context, packTokens))] : lengths;
 }

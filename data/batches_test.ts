@@ -4,6 +4,8 @@ import { DataError } from "../core/errors.ts";
 import { type BatchPlan, chooseLengths, countSteps, makeBatcher, rowOrder } from "./batches.ts";
 import type { Batch, Example } from "./encode.ts";
 import { evaluationBatches } from "../train/evaluate.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
+import { classification } from "../train/objectives/classification.ts";
 
 const row = (length: number, id: number): Example => {
   const ids = Array.from({ length }, (_, i) => 1000 * id + i);
@@ -20,9 +22,9 @@ Deno.test("every epoch shows each example once, in another order", () => {
 
 /** Which examples a batch has, by their first ids. */
 const examplesOf = (batch: Batch) =>
-  [...batch.inputIds].filter((id, i) => batch.attentionMask[i] === 1 && id > 0 && id % 1000 === 0).map((id) =>
-    id / 1000
-  );
+  [...batch.columns.inputIds.data].filter((id, i) =>
+    batch.columns.attentionMask.data[i] === 1 && id > 0 && id % 1000 === 0
+  ).map((id) => id / 1000);
 
 const plans = fc.record({
   sizes: fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 60 }),
@@ -40,7 +42,7 @@ function setUp({ sizes, streamed, bad, buckets, ...given }: typeof plans extends
   const rows = sizes.map((size, i) => bad.includes(i) && sizes.length > 1 && i > 0 ? undefined : row(size, i + 1));
   const examples = { length: rows.length, at: (i: number) => rows[i], streamed };
   const lengths = given.pack ? [48] : chooseLengths(examples, buckets, 48);
-  const plan: BatchPlan = { ...given, padId: 0, lengths };
+  const plan: BatchPlan = { ...given, objective: causalLM, padId: 0, lengths };
   const usable = rows.flatMap((row, i) => row ? [i + 1] : []);
   return { rows, examples, plan, usable, lengths };
 }
@@ -124,7 +126,7 @@ Deno.test("a step of several batches has the examples of one large batch", () =>
 
 Deno.test("the steps of part of an epoch, and of data without rows", () => {
   const rows = Array.from({ length: 10 }, (_, i) => row(3, i + 1));
-  const plan = { batch: 2, accumulate: 2, seed: 0, padId: 0, lengths: [16], pack: false };
+  const plan = { objective: causalLM, batch: 2, accumulate: 2, seed: 0, padId: 0, lengths: [16], pack: false };
   assertEquals([0.1, 0.5, 1, 1.5, 2].map((epochs) => countSteps(rows, plan, epochs)), [1, 2, 3, 5, 6]);
   assertEquals([0.1, 0.5, 1, 1.5, 2].map((epochs) => countSteps(rows, { ...plan, pack: true }, epochs)), [
     1,
@@ -140,7 +142,15 @@ Deno.test("the steps of part of an epoch, and of data without rows", () => {
 
 Deno.test("without lengths to choose from, rows come in the order of the shuffle", () => {
   const rows = Array.from({ length: 7 }, (_, i) => row(3, i + 1));
-  const batcher = makeBatcher(rows, { batch: 2, accumulate: 1, seed: 5, padId: 0, lengths: [16], pack: false });
+  const batcher = makeBatcher(rows, {
+    objective: causalLM,
+    batch: 2,
+    accumulate: 1,
+    seed: 5,
+    padId: 0,
+    lengths: [16],
+    pack: false,
+  });
   const order = rowOrder(7, 5);
   for (const epoch of [0, 1, 2]) {
     const seen = Array.from({ length: 4 }, () => examplesOf(batcher.next()[0]));
@@ -150,7 +160,7 @@ Deno.test("without lengths to choose from, rows come in the order of the shuffle
 });
 
 Deno.test("rows that are left out are passed over; with nothing left that is an error", () => {
-  const plan = { batch: 2, accumulate: 1, seed: 0, padId: 0, lengths: [16], pack: false };
+  const plan = { objective: causalLM, batch: 2, accumulate: 1, seed: 0, padId: 0, lengths: [16], pack: false };
   const some = { length: 5, at: (i: number) => i % 2 ? undefined : row(2, i + 1) };
   const seen = Array.from({ length: 6 }, () => examplesOf(makeBatcher(some, plan).next()[0])).flat();
   assert(seen.every((id) => id % 2 === 1));
@@ -159,7 +169,7 @@ Deno.test("rows that are left out are passed over; with nothing left that is an 
 
 Deno.test("rows with a class are not packed", () => {
   const rows = [{ ids: [1, 2], labels: [], label: 0 }];
-  const plan = { batch: 1, accumulate: 1, seed: 0, padId: 0, lengths: [16], pack: true };
+  const plan = { objective: classification, batch: 1, accumulate: 1, seed: 0, padId: 0, lengths: [16], pack: true };
   assertThrows(() => makeBatcher(rows, plan).next(), DataError, "rows with a label can't share a row");
 });
 

@@ -3,16 +3,16 @@ import { DataError } from "../core/errors.ts";
 import { ignoredLabel } from "../core/nn/loss.ts";
 import { makeTokenizer, type Tokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
-import { encodeRow } from "./encode.ts";
 import { parseRow } from "./rows.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
 
 const bytes = (chatTemplate: string): Tokenizer =>
   makeTokenizer({ path: "bytes", tokenizer: byteTokenizerFile(), config: byteTokenizerConfig(), chatTemplate });
 
 /** What of a row's text is learned. */
 function learned(line: unknown, tokenizer: Tokenizer, learn?: "last" | "all"): string {
-  const { row } = parseRow(JSON.stringify(line), "line 1");
-  const { ids, labels } = encodeRow(row, tokenizer, { learn });
+  const { row } = parseRow(JSON.stringify(line), "line 1", [causalLM]);
+  const { ids, labels } = causalLM.encode(row, tokenizer, { learn });
   return ids.map((id, i) => labels[i] === ignoredLabel ? "" : tokenizer.decode([id])).join("");
 }
 
@@ -86,9 +86,10 @@ Deno.test("contents in parts are joined for a template of texts, and given to on
 });
 
 Deno.test("keys that nothing reads are reported", () => {
-  assertEquals(parseRow('{"text":"a","id":1,"source":"x"}', "").unused, ["id", "source"]);
+  assertEquals(parseRow('{"text":"a","id":1,"source":"x"}', "", [causalLM]).unused, ["id", "source"]);
   assertEquals(
-    parseRow('{"messages":[{"role":"assistant","content":"x"}],"tools":[],"chat_template_kwargs":{}}', "").unused,
+    parseRow('{"messages":[{"role":"assistant","content":"x"}],"tools":[],"chat_template_kwargs":{}}', "", [causalLM])
+      .unused,
     [
       "chat_template_kwargs",
     ],

@@ -1,5 +1,6 @@
 /** An opened data file: examples by index, held in memory or read when they are needed. */
 import type { EncodeRowOptions, Example } from "./encode.ts";
+import type { RowReader } from "./rows.ts";
 
 /** Examples by their index. `undefined` is a row that can't be used and is left out. An array is one. */
 export interface Examples {
@@ -31,6 +32,10 @@ export interface DataSet extends Examples, Disposable {
 
 /** How a file is read. */
 export interface DataOptions extends EncodeRowOptions {
+  /** Who may learn from its rows; those that fit several are the first's. */
+  readonly readers: readonly RowReader[];
+  /** Who is to learn from them all, if that is settled. */
+  readonly reader?: RowReader;
   /** The most tokens of a row that the model takes, */
   readonly context: number;
   /** and that are wanted, if fewer. */

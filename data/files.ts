@@ -83,7 +83,7 @@ const maxRows = 2 ** 24, maxTextLength = 2 ** 22;
  * @throws {FileError} where the file can't be read
  * @throws {DataError} naming the file and the line that can't be learned from
  */
-export function openData(path: string, tokenizer: TextTokenizer, options: DataOptions): DataSet {
+export function openFile(path: string, tokenizer: TextTokenizer, options: DataOptions): DataSet {
   if (!/\.(jsonl|txt)$/.test(path)) {
     throw new DataError(
       `Cannot read data from ${path}: its name must end in .jsonl (one row per line) or .txt (plain text)${

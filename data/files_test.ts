@@ -3,10 +3,11 @@ import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError, FileError } from "../core/errors.ts";
 import type { Example, TextTokenizer } from "./encode.ts";
-import { findSplits, openData } from "./files.ts";
-import { labelsOf } from "./jsonl.ts";
+import { findSplits } from "./files.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
 import { inFolder } from "../tests/folder.ts";
+import { classification } from "../train/objectives/classification.ts";
+import { labelsOf, openData } from "../train/objectives/mod.ts";
 
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = makeTokenizer({
@@ -305,4 +306,17 @@ Deno.test("rows whose labels can't be used are rows with labels all the same", a
   } finally {
     await Deno.remove(path);
   }
+});
+
+Deno.test("a file of other rows than its objective's is refused with the rows that it needs", () => {
+  const needed = 'a classifier needs others: give rows of {"text": …, "label": …}.';
+  withFiles({ "a.txt": "some text", "a.jsonl": '{"text":"some text"}\n' }, (folder) => {
+    for (const [path, what] of [["a.txt", "is plain text"], ["a.jsonl", "has rows of text"]]) {
+      for (const streamAbove of [undefined, 0]) {
+        const options = { context: 16, classes: ["a"], streamAbove, objective: classification };
+        const open = () => openData(`${folder}/${path}`, bytewise, options);
+        assertThrows(open, DataError, `${path} ${what}, and ${needed}`);
+      }
+    }
+  });
 });

@@ -34,24 +34,27 @@ const synonyms: Readonly<Record<string, readonly string[]>> = {
   messages: ["chat", "dialog", "dialogue", "turns"],
 };
 
-const rows =
-  'a row is {"text": …}, {"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} or {"text": …, ' +
-  '"label": …}, all of them strings; a label may be a whole number';
+/** What a row may be: the forms of all that is learned. */
+function describeForms(forms: readonly string[]): string {
+  const list = [forms.slice(0, -1).join(", "), ...forms.slice(-1)].filter((part) => part !== "").join(" or ");
+  return `a row is ${list}, all of them strings; a label may be a whole number`;
+}
 
 /** The rest of a sentence that begins with the line's place and "is": what stands there, and how it becomes a row. */
-export function describeMisfit(value: unknown): string {
+export function describeMisfit(value: unknown, forms: readonly string[]): string {
+  const rows = describeForms(forms);
   if (Array.isArray(value)) return `a list: ${onePerLine}`;
   if (typeof value !== "object" || value === null) return `${JSON.stringify(value).slice(0, 60)}: ${rows}`;
   const row = value as Json;
   const keys = Object.keys(row);
-  return `an object with the keys ${JSON.stringify(keys.slice(0, 12))}: ${remedyOf(row, keys)}`;
+  return `an object with the keys ${JSON.stringify(keys.slice(0, 12))}: ${remedyOf(row, keys, rows)}`;
 }
 
 /** How a file that is one JSON array becomes lines. */
 export const onePerLine =
   "a .jsonl file has one object per line, without brackets and commas around them (jq -c '.[]' makes them of an array)";
 
-function remedyOf(row: Json, keys: readonly string[]): string {
+function remedyOf(row: Json, keys: readonly string[], rows: string): string {
   const other = others.find(({ fits }) => fits(row));
   if (other) return other.remedy;
   const wrong = ["text", "prompt", "completion", "label", "messages"].filter((key) => has(row, key));

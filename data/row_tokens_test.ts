@@ -5,7 +5,7 @@ import { ignoredLabel } from "../core/nn/loss.ts";
 import { makeTokenizer, type Tokenizer } from "../models/load/tokenizer.ts";
 import { DecodeStream } from "../models/generate/text_stream.ts";
 import { outsideTable } from "../models/token_inputs.ts";
-import { encodeRow } from "./encode.ts";
+import { encodeRow } from "../train/objectives/mod.ts";
 
 const styles = ["llama2", "mistral", "gemma", "t5", "gpt2", "qwen", "bert-uncased", "xlm-roberta", "byte-unigram"];
 

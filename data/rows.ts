@@ -2,6 +2,7 @@
 import { DataError } from "../core/errors.ts";
 import type { Message } from "../models/load/tokenizer.ts";
 import type { Chat } from "./chat_answers.ts";
+import type { EncodeRowOptions, Example, TextTokenizer } from "./encode.ts";
 import { Float } from "../models/template/values.ts";
 import { describeMisfit, onePerLine } from "./row_hints.ts";
 
@@ -12,9 +13,6 @@ export type Row =
   | Chat
   | { readonly text: string; readonly label: string };
 
-/** The kind of row, as shown to people. */
-export type RowKind = "text" | "prompt and completion" | "chat" | "text and label";
-
 /** A row of a file that can't be used. */
 export class BadRow extends DataError {
   override name = "BadRow";
@@ -22,53 +20,101 @@ export class BadRow extends DataError {
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** Each kind by what its rows have, those with more keys first, and the keys that it uses. */
-const kinds: readonly {
-  kind: RowKind;
-  keys: readonly string[];
+/** A kind of row. */
+export interface RowFormat {
+  /** As a person calls it. */
+  readonly kind: string;
+  /** As a person writes it. */
+  readonly form: string;
+  /** The keys that it uses. */
+  readonly keys: readonly string[];
+  /** Whether numbers of its rows are told apart as Python does: 1.0 from 1. */
+  readonly keepsFloats?: boolean;
+  /** Whether an object of a file is one. */
   fits(row: Json): boolean;
-  take(row: Json, place: string): Row;
-}[] = [
-  {
-    kind: "text and label",
-    keys: ["text", "label"],
-    fits: ({ text, label }) => typeof text === "string" && (typeof label === "string" || Number.isInteger(label)),
-    take: ({ text, label }) => ({ text: text as string, label: String(label) }),
-  },
-  {
-    kind: "text",
-    keys: ["text"],
-    fits: ({ text, label }) => typeof text === "string" && label === undefined,
-    take: ({ text }) => ({ text: text as string }),
-  },
-  {
-    kind: "prompt and completion",
-    keys: ["prompt", "completion"],
-    fits: ({ prompt, completion }) => typeof prompt === "string" && typeof completion === "string",
-    take: ({ prompt, completion }) => ({ prompt: prompt as string, completion: completion as string }),
-  },
-  {
-    kind: "chat",
-    keys: ["messages", "tools", "documents"],
-    fits: ({ messages }) => isChat(messages),
-    take: (row, place) => {
-      const messages = row.messages as Message[];
-      checkContents(messages, place);
-      const lists = ["tools", "documents"].filter((key) => row[key] !== undefined && row[key] !== null);
-      for (const key of lists) {
-        if (!Array.isArray(row[key])) {
-          throw new BadRow(`${place} has ${key} that are not a list: give a list of objects, not ${typeof row[key]}.`);
-        }
+  /** The row. `place` begins the sentence where it can't be one. */
+  take(row: Json, place: string): unknown;
+}
+
+/** What a model has a place for: the ids of its embedding, and the outputs of its head. */
+export interface Bounds {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** How rows become examples: what reading data needs to know of an objective. */
+export interface RowReader {
+  /** What is to learn from its rows, as a person calls it: `a classifier`. */
+  readonly learner: string;
+  /** The rows that it learns from; where a row fits several, those of an earlier reader, and of that the first. */
+  readonly formats: readonly RowFormat[];
+  /** Tokenises a row of one of the formats. */
+  encode(row: unknown, tokenizer: TextTokenizer, options?: EncodeRowOptions): Example;
+  /** The name of the class that a row has, where rows have one: the model needs an output for each. */
+  className?(row: unknown): string;
+  /** Why no other rows may stand beside its own. */
+  readonly alone?: string;
+  /** The tokens of an example's longest sequence. */
+  lengthOf(example: Example): number;
+  /** The tokens from `start` to before `end` as an example. */
+  cut(example: Example, start: number, end: number): Example;
+  /** Why an example that is too long is not several. */
+  readonly notChunked?: string;
+  /** Whether anything can be learned from it. */
+  isLearnable(example: Example): boolean;
+  /** What is wrong with an example, as the rest of a sentence that begins with its row; or null. */
+  problem(example: Example, bounds: Bounds): string | null;
+}
+
+/** What is said of a file, described so far, whose rows are not those of the reader that is wanted. */
+export function notOf({ learner, formats }: RowReader, file: string): string {
+  return `${file}, and ${learner} needs others: give rows of ${formats.map(({ form }) => form).join(" or ")}.`;
+}
+
+/** Plain text. */
+export const textRows: RowFormat = {
+  kind: "text",
+  form: '{"text": …}',
+  keys: ["text"],
+  fits: ({ text, label }) => typeof text === "string" && label === undefined,
+  take: ({ text }) => ({ text }),
+};
+
+/** A prompt and what follows it. */
+export const promptRows: RowFormat = {
+  kind: "prompt and completion",
+  form: '{"prompt": …, "completion": …}',
+  keys: ["prompt", "completion"],
+  fits: ({ prompt, completion }) => typeof prompt === "string" && typeof completion === "string",
+  take: ({ prompt, completion }) => ({ prompt, completion }),
+};
+
+/** A chat that ends with the assistant. */
+export const chatRows: RowFormat = {
+  kind: "chat",
+  form: '{"messages": [{"role": …, "content": …}, …]}',
+  keys: ["messages", "tools", "documents"],
+  keepsFloats: true, // templates are written for Python
+  fits: ({ messages }) => isChat(messages),
+  take: (row, place) => {
+    const messages = row.messages as Message[];
+    checkContents(messages, place);
+    const lists = ["tools", "documents"].filter((key) => row[key] !== undefined && row[key] !== null);
+    for (const key of lists) {
+      if (!Array.isArray(row[key])) {
+        throw new BadRow(`${place} has ${key} that are not a list: give a list of objects, not ${typeof row[key]}.`);
       }
-      return { messages, ...Object.fromEntries(lists.map((key) => [key, row[key]])) };
-    },
+    }
+    return { messages, ...Object.fromEntries(lists.map((key) => [key, row[key]])) };
   },
-];
+};
 
 /** What a line holds. */
-export interface ParsedRow {
-  readonly row: Row;
-  readonly kind: RowKind;
+export interface ParsedRow<R extends RowReader> {
+  readonly row: unknown;
+  readonly kind: string;
+  /** Who learns from such rows. */
+  readonly reader: R;
   /** Keys that rows of this kind don't use. */
   readonly unused: readonly string[];
 }
@@ -78,7 +124,7 @@ export interface ParsedRow {
  *
  * @throws {BadRow} when it is no row
  */
-export function parseRow(source: string, place: string): ParsedRow {
+export function parseRow<R extends RowReader>(source: string, place: string, readers: readonly R[]): ParsedRow<R> {
   let value: unknown;
   try {
     value = JSON.parse(source);
@@ -87,15 +133,21 @@ export function parseRow(source: string, place: string): ParsedRow {
     throw new BadRow(`${place} is not JSON (${(error as Error).message}): fix the line or remove it.`);
   }
   const json = Object(value) as Json;
-  const found = kinds.find(({ fits }) => fits(json));
+  const known = readers.flatMap((reader) => reader.formats.map((format) => ({ reader, format })));
+  const found = known.find(({ format }) => format.fits(json));
   if (found) {
-    // Python, for which templates are written, tells 1.0 from 1; JavaScript does not.
-    const isTold = found.kind === "chat" && /\d\.0*[,\]}\s]|\d[eE]/.test(source);
-    const read = isTold ? JSON.parse(source, keepFloat) as Json : json;
-    const unused = Object.keys(json).filter((key) => !found.keys.includes(key));
-    return { row: found.take(read, place), kind: found.kind, unused };
+    const { reader, format: { kind, keys, keepsFloats, take } } = found;
+    const isTold = keepsFloats && /\d\.0*[,\]}\s]|\d[eE]/.test(source);
+    const unused = Object.keys(json).filter((key) => !keys.includes(key));
+    return { row: take(isTold ? JSON.parse(source, keepFloat) : json, place), kind, reader, unused };
   }
-  throw new BadRow(`${place} is ${describeMisfit(value)}.`);
+  throw new BadRow(`${place} is ${describeMisfit(value, formsOf(readers))}.`);
+}
+
+/** What rows there are, those first that are of the reader with most. */
+function formsOf(readers: readonly RowReader[]): string[] {
+  const sorted = readers.toSorted((a, b) => b.formats.length - a.formats.length);
+  return [...new Set(sorted.flatMap(({ formats }) => formats.map(({ form }) => form)))];
 }
 
 /** A whole number that is written with a point or an exponent, as the float that it is. */
@@ -130,7 +182,7 @@ function checkContents(messages: readonly Message[], place: string): void {
 }
 
 /** `prompt and completion`, or where a file mixes kinds `text (12) and chat (3)`. */
-export function describeKinds(counts: ReadonlyMap<RowKind, number>): string {
+export function describeKinds(counts: ReadonlyMap<string, number>): string {
   if (counts.size === 1) return [...counts.keys()][0];
   return [...counts].map(([kind, count]) => `${kind} (${count})`).join(", ");
 }

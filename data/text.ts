@@ -3,22 +3,23 @@ import { createHash } from "node:crypto";
 import { DataError } from "../core/errors.ts";
 import type { ByteSource } from "../models/load/files/byte_source.ts";
 import { outsideTable } from "../models/token_inputs.ts";
-import { encodeRow, type Example, type TextTokenizer } from "./encode.ts";
+import type { Example, TextTokenizer } from "./encode.ts";
 import { type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { linesOf, NumberList } from "./line_index.ts";
-import { decodeUtf8 } from "./rows.ts";
+import { decodeUtf8, notOf, textRows } from "./rows.ts";
 
 /** One text, tokenised whole and cut into runs of the context's length. */
 export function wholeText(
   source: ByteSource,
   tokenizer: TextTokenizer,
-  { context, seq = context, tableRows = Infinity }: DataOptions,
+  options: DataOptions,
 ): FoundData {
+  const { context, seq = context, tableRows = Infinity } = options;
   const size = Math.min(seq, context);
   const bytes = new Uint8Array(source.size);
   source.read(0, bytes);
   const text = decodeText(bytes, source.name);
-  const { ids } = encodeRow({ text }, tokenizer);
+  const { ids } = readerOf(options, source.name).encode({ text }, tokenizer);
   const outside = outsideTable(ids, tableRows);
   if (outside !== null) throw new DataError(`${source.name} ${outside}`);
   const examples: Example[] = [];
@@ -43,8 +44,10 @@ export function wholeText(
 export function indexText(
   source: ByteSource,
   tokenizer: TextTokenizer,
-  { context, seq = context, tableRows = Infinity }: DataOptions,
+  options: DataOptions,
 ): FoundData {
+  const { context, seq = context, tableRows = Infinity } = options;
+  const reader = readerOf(options, source.name);
   const hash = createHash("sha256");
   const starts = new NumberList();
   const most = Math.max(1, Math.min(seq, context) - 2); // room for tokens at the beginning and the end
@@ -63,7 +66,7 @@ export function indexText(
     source.read(start, bytes);
     const text = new TextDecoder().decode(bytes);
     const { ids } = last
-      ? encodeRow({ text }, tokenizer)
+      ? reader.encode({ text }, tokenizer)
       : { ids: tokenizer.encode(text, { addSpecialTokens: "before" }) };
     const outside = outsideTable(ids, tableRows);
     if (outside !== null) throw new DataError(`${source.name} ${outside}`);
@@ -71,6 +74,15 @@ export function indexText(
   };
   const known = { format: "plain text, in pieces", classes: [], unused: new Map() };
   return { ...known, length: starts.length, at, hash: hash.digest("hex") };
+}
+
+/** Who learns from plain text. */
+function readerOf(
+  { readers, reader = readers.find(({ formats }) => formats.includes(textRows)) }: DataOptions,
+  path: string,
+) {
+  if (reader?.formats.includes(textRows)) return reader;
+  throw new DataError(notOf(reader ?? readers[0], `${path} is plain text`));
 }
 
 /** Where a line that is too long is cut: before a space where there is one, never within a character. */

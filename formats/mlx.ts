@@ -50,7 +50,7 @@ export function isMlxAdapter(folder: string): boolean {
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
   if (!Object.hasOwn(layersOf, config.modelType)) {
     throw new FileError(
-      `${config.path} is of the architecture ${config.modelType}, and mlx-lm has only models that continue text: ` +
+      `${config.path} is of the architecture ${config.modelType}, and mlx-lm has only models that generate text: ` +
         `${Object.keys(layersOf).join(", ")}.`,
     );
   }

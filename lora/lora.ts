@@ -107,7 +107,9 @@ export function tune<P, I, O, S extends object>(
 ): Tuned<P, I, O> {
   checkOptions(options, method);
   const { dropout = 0 } = options as { readonly dropout?: number };
-  if (!(dropout >= 0 && dropout < 1)) throw new OptionError(`dropout is a share from 0 to less than 1, not ${dropout}`);
+  if (!(dropout >= 0 && dropout < 1)) {
+    throw new OptionError(`dropout is a fraction from 0 to less than 1, not ${dropout}`);
+  }
   const outline = {
     params: flatten<Leaf>(model.params),
     modules: analyse(model),

@@ -175,7 +175,7 @@ Deno.test("r, alpha, dropout: what can't be used is refused with the sentence", 
     assertEquals(message(make({ r })), `r is ${r}, but "up" is f32[4,6]: it takes a whole number from 1 to 4`);
   }
   assertStringIncludes(message(make({ alpha: NaN })), "alpha is NaN");
-  assertStringIncludes(message(make({ dropout: 1 })), "dropout is a share from 0 to less than 1, not 1");
+  assertStringIncludes(message(make({ dropout: 1 })), "dropout is a fraction from 0 to less than 1, not 1");
   assertStringIncludes(message(make({ seed: -1 })), "a seed is a whole number");
   assertStringIncludes(message(make({ rankPattern: { uq: 2 } })), 'rankPattern "uq" matches no module');
   assertStringIncludes(message(make({ rankPattern: { up: 9 } })), "r is 9");

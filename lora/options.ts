@@ -40,7 +40,7 @@ export interface LoraOptions<P = unknown> extends TuneOptions<P> {
   readonly r: number;
   /** The change is scaled by alpha / r, or by alpha / √r with `rslora`. */
   readonly alpha: number;
-  /** The share of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
+  /** The fraction of the low-rank branch's inputs that is dropped where `apply` is given a key. 0 by default. */
   readonly dropout?: number;
   /** Scale by alpha / √r. Source: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA". */
   readonly rslora?: boolean;

@@ -1,6 +1,8 @@
 /** A run as one page: curves, samples over time, adapter, configuration, environment. It needs no script and no network. */
 import { formatBytes, formatCount, formatSeconds } from "../core/host/format.ts";
 import { Html, html } from "./html.ts";
+import { objectiveOfMeasures } from "../train/objectives/mod.ts";
+import { writeMeasure } from "../train/objectives/objective.ts";
 import type { RunHistory } from "../train/watch/metrics.ts";
 import { drawFigure, type Figure, type Point } from "./plot.ts";
 import { reportStyle } from "./style.ts";
@@ -90,9 +92,10 @@ ${
       tile(
         "Best evaluation",
         figure(best.loss),
-        best.accuracy !== undefined
-          ? `accuracy ${(100 * best.accuracy).toFixed(1)} %, step ${formatCount(best.step)}`
-          : `perplexity ${figure(best.perplexity)}, step ${formatCount(best.step)}`,
+        [
+          ...objectiveOfMeasures([best]).measures.map((m) => `${m.name} ${writeMeasure(m, best, 1, figure)}`),
+          `step ${formatCount(best.step)}`,
+        ].join(", "),
       ),
     ]
   }

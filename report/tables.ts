@@ -1,6 +1,8 @@
 /** The parts of a report that are tables. */
 import { formatCount } from "../core/host/format.ts";
 import { Html, html } from "./html.ts";
+import { objectiveOfMeasures } from "../train/objectives/mod.ts";
+import { writeMeasure } from "../train/objectives/objective.ts";
 import type { AdaptedModule, RunHistory } from "../train/watch/metrics.ts";
 
 /** Loss, perplexity: four places. A loss that was not finite is null in the metrics. */
@@ -56,7 +58,7 @@ ${
 export function evaluations({ evaluations }: RunHistory): Html | null {
   if (evaluations.length === 0) return null;
   const best = evaluations.findLast((e) => e.best);
-  const accuracy = evaluations.some((e) => e.accuracy !== undefined);
+  const { measures, unit } = objectiveOfMeasures(evaluations);
   return html`
     <h2>Evaluations</h2>
     <div class="scroll">
@@ -64,9 +66,8 @@ export function evaluations({ evaluations }: RunHistory): Html | null {
         <thead>
           <tr>
             <th>step</th>
-            <th class="number">loss</th>
-            <th class="number">${accuracy ? "accuracy" : "perplexity"}</th>
-            <th class="number">${accuracy ? "rows" : "tokens"}</th>
+            <th class="number">loss</th>${measures.map(({ name }) => html`<th class="number">${name}</th>`)}
+            <th class="number">${unit}</th>
             <th></th>
           </tr>
         </thead>
@@ -74,8 +75,9 @@ export function evaluations({ evaluations }: RunHistory): Html | null {
           html`
             <tr${e === best ? new Html(' class="best"') : null}>
               <th scope="row">${formatCount(e.step)}</th>
-              <td class="number">${figure(e.loss)}</td>
-              <td class="number">${accuracy ? `${(100 * (e.accuracy ?? NaN)).toFixed(2)} %` : figure(e.perplexity)}</td>
+              <td class="number">${figure(e.loss)}</td>${measures.map((m) =>
+                html`<td class="number">${writeMeasure(m, e, 2, figure)}</td>`
+              )}
               <td class="number">${formatCount(e.count)}</td>
               <td>${e === best ? "best" : null}</td>
               </tr>

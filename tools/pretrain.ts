@@ -17,7 +17,7 @@ import { type Gpt2Params, makeGpt2 } from "../models/families/gpt2.ts";
 import { openSafetensors, writeSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../data/byte_tokenizer.ts";
-import { type Batch, encodeRow, makeBatch } from "../data/encode.ts";
+import type { Batch } from "../data/encode.ts";
 import { letterRow } from "../examples/letters/letters.ts";
 import { adamw } from "../train/optimiser.ts";
 import { progressBar } from "../train/watch/progress.ts";
@@ -26,6 +26,7 @@ import { rngFrom, shuffledIndices } from "../data/rng.ts";
 import { makeSchedule } from "../train/options/schedule.ts";
 import { makeStep } from "../train/step.ts";
 import { initialWeights, letterModel, toDevice, type Weights, writeLetterModel } from "./letters_base.ts";
+import { encodeRow, makeBatch } from "../train/objectives/mod.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -70,8 +71,8 @@ await reportErrors(async () => {
   let tokens = 0;
   for (let s = first; s < steps; s++) {
     const batch = letterBatch(s, batchSize, seed);
-    using inputIds = upload(device, { shape: batch.shape, dtype: "i32", data: batch.inputIds });
-    using labels = upload(device, { shape: batch.shape, dtype: "i32", data: batch.labels });
+    using inputIds = upload(device, batch.columns.inputIds);
+    using labels = upload(device, batch.columns.labels);
     const result = step(state, schedule(s), inputIds, labels);
     state = result.state;
     const { loss, gradNorm } = await read(result.report, { release: true });

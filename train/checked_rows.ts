@@ -1,23 +1,18 @@
 /** Rows held against the tables of the model that is to learn from them. */
 import { DataError } from "../core/errors.ts";
 import { newInput, nodesOf, type Value } from "../core/ir/graph.ts";
-import { ignoredLabel } from "../core/nn/loss.ts";
 import { gatherPrim } from "../core/ops/indexing.ts";
 import { reshapePrim } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { mapTree } from "../core/tree.ts";
 import type { Leaf } from "../core/model.ts";
-import { outsideTable } from "../models/token_inputs.ts";
 import type { Example } from "../data/encode.ts";
 import type { Examples } from "../data/data_set.ts";
+import type { Bounds } from "../data/rows.ts";
+import type { Objective } from "./objectives/objective.ts";
 import type { Trainee } from "./trainee.ts";
 
-/** How many ids a model knows: the rows of the table that it looks tokens up in, and the columns of its logits. */
-interface Bounds {
-  readonly rows: number;
-  readonly columns: number;
-}
-
+/** The rows of the table that a model looks tokens up in, and the columns of what it gives. */
 function boundsOf<P, F>({ trainable, frozen, apply }: Trainee<P, F>): Bounds {
   const inputIds = newInput({ shape: [1, 2], dtype: "i32" });
   const stand = <T>(tree: T): T => mapTree(tree, (leaf: unknown) => newInput((leaf as Leaf).aval)) as T;
@@ -33,26 +28,16 @@ function boundsOf<P, F>({ trainable, frozen, apply }: Trainee<P, F>): Bounds {
  *
  * @throws {DataError} for a row with a token id that the model has no row for, or a label that it has no column for
  */
-export function checkedRows<P, F>(data: Examples | readonly Example[], trainee: Trainee<P, F>): Examples {
-  const { rows, columns } = boundsOf(trainee);
-  const check = ({ ids, labels, label }: Example, index: number) => {
-    const outside = outsideTable(ids, rows);
-    if (outside !== null) throw new DataError(`row ${index + 1} ${outside}`);
-    const wanted = label === undefined ? labels : [label];
-    const wrong = wanted.find((id) => id !== ignoredLabel && (!Number.isInteger(id) || id < 0 || id >= columns));
-    if (wrong !== undefined) {
-      throw new DataError(
-        `row ${index + 1} has the label ${wrong}, and the model predicts ${columns}, 0 to ${columns - 1}: ` +
-          `give a label among these, or ${ignoredLabel} for a token that is not to be learned.`,
-      );
-    }
-    if (label === undefined && labels.length !== ids.length) {
-      throw new DataError(`row ${index + 1} has ${ids.length} token ids and ${labels.length} labels: give one each.`);
-    }
-  };
+export function checkedRows<P, F>(
+  data: Examples | readonly Example[],
+  trainee: Trainee<P, F>,
+  objective: Objective,
+): Examples {
+  const bounds = boundsOf(trainee);
   const at = (index: number): Example | undefined => {
     const example = data.at(index);
-    if (example !== undefined) check(example, index);
+    const problem = example && objective.problem(example, bounds);
+    if (problem) throw new DataError(`row ${index + 1} ${problem}`);
     return example;
   };
   if ("streamed" in data && data.streamed) return { length: data.length, streamed: true, at };

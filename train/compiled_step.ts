@@ -1,23 +1,22 @@
 /** A training step compiled for batches: forward, backward and update, of one batch or of several whose gradients add up. */
 import { DataError } from "../core/errors.ts";
 import type { Value } from "../core/ir/graph.ts";
-import type { TokenInputs } from "../core/model.ts";
-import { causalLoss, classificationLoss, ignoredLabel } from "../core/nn/loss.ts";
-import { asValue } from "../core/ops/constant.ts";
-import { convert } from "../core/ops/elementwise.ts";
+import { ignoredLabel } from "../core/nn/loss.ts";
+import { convert, div } from "../core/ops/elementwise.ts";
 import { foldIn } from "../core/ops/random.ts";
 import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
-import { type Batch } from "../data/encode.ts";
+import type { Batch, BatchColumns } from "../data/encode.ts";
+import type { Objective } from "./objectives/objective.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type StepReport, type TrainState } from "./step.ts";
-import { labelledPositions } from "./labelled_positions.ts";
 import type { Trainee } from "./trainee.ts";
-import type { Scalar, Tensors } from "../core/tree_types.ts";
+import type { Scalar, ScalarOperand, Tensors } from "../core/tree_types.ts";
 
 /** What a compiled step is made for. */
 export interface CompiledStepOptions {
+  readonly objective: Objective;
   readonly optimiser: Optimiser;
   readonly clip: number | null;
   readonly normalise: "tokens" | "micro";
@@ -32,21 +31,21 @@ export type CompiledStep<P> = (
 ) => { state: TrainState<P>; report: Tensors<StepReport> };
 
 interface Micro {
-  readonly inputs: TokenInputs & { readonly labels: Operand };
-  /** i32[N]: where a next token is predicted, if not everywhere. */
-  readonly places?: Operand;
-  /** What the losses of its tokens, or of a classifier's rows, are divided by. */
-  readonly count: Operand;
+  readonly columns: PlacedColumns<Operand>;
+  /** What the sum of its losses is divided by. */
+  readonly count: ScalarOperand;
   /** A number of its own for every micro-batch of the run. */
   readonly serial: Operand;
 }
 
 /** What is compiled of a step: all of it for one batch; for several the first, each further one, and the update. */
-export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<CompiledStepOptions, "optimiser" | "clip">) {
-  const loss = (params: P, frozen: F, { inputs, places, count, serial }: Micro, key: Value) => {
-    const { labels, ...rest } = inputs;
+export function stepFunctions<P, F>(
+  trainee: Trainee<P, F>,
+  { objective, ...update }: Pick<CompiledStepOptions, "objective" | "optimiser" | "clip">,
+) {
+  const loss = (params: P, frozen: F, { columns, count, serial }: Micro, key: Value) => {
     const own = foldIn(key, convert(serial, "u32"));
-    return lossOf(trainee.apply(params, frozen, rest, { key: own }), labels, { reduction: asValue(count), places });
+    return div(objective.sums((inputs) => trainee.apply(params, frozen, inputs, { key: own }), columns).loss, count);
   };
   const { first, more } = makeAccumulation(loss);
   const finish = (state: TrainState<P>, sum: { loss: Scalar; grads: P }, lr: Value) =>
@@ -57,9 +56,9 @@ export function stepFunctions<P, F>(trainee: Trainee<P, F>, update: Pick<Compile
 /** Compiles the step of a trainee, once for each length that batches have. The state is donated. */
 export function compileStep<P, F>(
   trainee: Trainee<P, F>,
-  { optimiser, clip, normalise, accumulate }: CompiledStepOptions,
+  { objective, optimiser, clip, normalise, accumulate }: CompiledStepOptions,
 ): CompiledStep<P> {
-  const functions = stepFunctions(trainee, { optimiser, clip });
+  const functions = stepFunctions(trainee, { objective, optimiser, clip });
   // Each length is a program, of which there are as many as was asked for: nothing to warn of.
   const quiet = { warn: () => {} };
   const whole = jit(functions.whole, { donate: [0], ...quiet });
@@ -67,14 +66,13 @@ export function compileStep<P, F>(
   const add = jit(functions.more, { donate: [0], ...quiet });
   const finish = jit(functions.finish, { donate: [0, 1] });
   return (state, { step, lr, batches, key }) => {
-    const counts = batches.map(countLabelled);
+    const counts = batches.map(objective.count);
     const total = counts.reduce((a, b) => a + b);
     if (total === 0) {
       throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${ignoredLabel}`);
     }
     const micros = batches.map((batch, i): Micro => ({
-      inputs: uploadBatch(key.home, batch),
-      ...uploadPlaces(key.home, batch),
+      columns: uploadPlaced(key.home, batch, objective),
       count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
       serial: step * accumulate + i,
     }));
@@ -86,55 +84,28 @@ export function compileStep<P, F>(
       for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));
       done = finish(state, sum, lr);
     }
-    for (const { inputs, places } of micros) {
-      for (const leaf of flatten<Tensor>([inputs, ...(places ? [places] : [])]).leaves) leaf.dispose();
-    }
+    for (const leaf of flatten<Tensor>(micros.map(({ columns }) => columns)).leaves) leaf.dispose();
     return done as ReturnType<CompiledStep<P>>;
   };
 }
 
-/** Losses summed and divided: of each next token for logits [B,T,V], of each row for a classifier's logits [B,C]. */
-function lossOf(logits: Value, labels: Operand, options: { reduction: Value; places?: Operand }): Scalar {
-  return logits.shape.length === 3 ? causalLoss(logits, labels, options) : classificationLoss(logits, labels, options);
-}
-
-/** How many tokens of a batch have a label, of which the first of each row is never predicted; or of a classifier, rows. */
-function countLabelled({ labels, labelShape: [, seq] }: Batch): number {
-  return labels.reduce(
-    (count, label, i) => count + (label !== ignoredLabel && (seq === undefined || i % seq > 0) ? 1 : 0),
-    0,
-  );
-}
-
-/** A batch on a device: what a model reads, and the labels for its loss. */
-export interface UploadedBatch {
-  /** i32[B,T]. */
-  readonly inputIds: Tensor;
-  /** i32[B,T]. */
-  readonly attentionMask: Tensor;
-  /** i32[B,T], of packed rows. */
-  readonly documentStart?: Tensor;
-  /** i32[B,T], or i32[B] of classes. */
-  readonly labels: Tensor;
-}
+/** A batch's columns, and the places that outputs are needed at, if not everywhere. */
+export type PlacedColumns<T> = BatchColumns<T> & { readonly places?: T };
 
 /**
- * The places of a batch that head and loss are computed at, on the device. On a GPU it is all of them: each count is a
- * program, and there each program has memory of its own.
+ * Copies a batch to a device, with the places that its loss is computed at. On a GPU it is all of them: each count is a program,
+ * and there each program has memory of its own.
  */
-export function uploadPlaces(home: TensorHome, batch: Batch): { places?: Tensor } {
-  const places = home.kind === "cpu" ? labelledPositions(batch) : undefined;
-  return places === undefined ? {} : { places: upload(home, places) };
+export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objective): PlacedColumns<Tensor> {
+  const places = home.kind === "cpu" ? objective.places?.(batch) : undefined;
+  return { ...uploadBatch(home, batch), ...(places && { places: upload(home, places) }) };
 }
 
 /** Copies a batch to a device. */
-export function uploadBatch(home: TensorHome, batch: Batch): UploadedBatch {
-  const make = (data: Int32Array, shape: readonly number[] = batch.shape) =>
-    upload(home, { shape, dtype: "i32", data });
-  return {
-    inputIds: make(batch.inputIds),
-    attentionMask: make(batch.attentionMask),
-    ...(batch.documentStart && { documentStart: make(batch.documentStart) }),
-    labels: make(batch.labels, batch.labelShape),
-  };
+export function uploadBatch(home: TensorHome, { columns }: Batch): UploadedBatch {
+  const uploaded = Object.entries(columns).map(([name, column]) => [name, upload(home, column)]);
+  return Object.fromEntries(uploaded) as UploadedBatch;
 }
+
+/** A batch on a device: what a model reads, and the labels for its loss. */
+export type UploadedBatch = BatchColumns<Tensor>;

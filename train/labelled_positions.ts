@@ -8,12 +8,11 @@ const shares = [1 / 4, 1 / 2, 3 / 4];
 
 /**
  * The places b·T + t of a batch at which the next token is predicted, i32[N]: a quarter, half or three quarters of all, the
- * first among them those with a label. undefined where more are labelled, or whole rows are.
+ * first among them those with a label. undefined where more are labelled.
  */
-export function labelledPositions({ labels, shape: [rows, seq], labelShape }: Batch): HostTensor | undefined {
+export function labelledPositions({ columns: { labels }, shape: [rows, seq] }: Batch): HostTensor | undefined {
   const all = rows * seq;
-  if (labelShape.length === 1) return undefined;
-  const isPredicted = (place: number) => (place + 1) % seq > 0 && labels[place + 1] !== ignoredLabel;
+  const isPredicted = (place: number) => (place + 1) % seq > 0 && labels.data[place + 1] !== ignoredLabel;
   const places = Int32Array.from({ length: all }, (_, place) => place);
   const labelled = places.filter(isPredicted);
   const share = shares.find((share) => labelled.length <= share * all);

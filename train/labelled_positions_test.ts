@@ -1,9 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { ignoredLabel } from "../core/nn/loss.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { makeBatch } from "../data/encode.ts";
-import { uploadPlaces } from "./compiled_step.ts";
+import { uploadPlaced } from "./compiled_step.ts";
 import { labelledPositions } from "./labelled_positions.ts";
+import { causalLM } from "./objectives/causal_lm.ts";
+import { makeBatch } from "./objectives/mod.ts";
 
 /** A row of `length` tokens of which the last `learned` are. */
 const row = (length: number, learned: number) => {
@@ -23,12 +24,10 @@ Deno.test("the places that predict a label come first, made up to a quarter, hal
   assertEquals(of([0, 0])?.data, Int32Array.of(0, 1, 2, 3));
 });
 
-Deno.test("rows with classes, and devices where each program has memory of its own, have all places", async () => {
-  const classified = makeBatch([{ ...row(8, 0), label: 1 }], { padId: 0, seq: 8 });
-  assertEquals(labelledPositions(classified), undefined);
+Deno.test("devices where each program has memory of its own have all places", async () => {
   const masked = makeBatch([row(8, 1)], { padId: 0, seq: 8 });
   using device = await openCpu({ threads: 1 });
-  using places = uploadPlaces(device, masked).places!;
-  assertEquals(places.shape, [2]);
-  assertEquals(uploadPlaces({ ...device, kind: "webgpu" } as never, masked), {});
+  assertEquals(uploadPlaced(device, masked, causalLM).places!.shape, [2]);
+  const { places } = uploadPlaced({ kind: "webgpu", allocate: () => null, write: () => {} } as never, masked, causalLM);
+  assertEquals(places, undefined);
 });

@@ -10,6 +10,8 @@ import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "../data/encode.ts";
 import type { Examples } from "../data/data_set.ts";
+import { objectiveOf } from "./objectives/mod.ts";
+import type { Objective } from "./objectives/objective.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./options/schedule.ts";
 import { groupReads, maxPerRead } from "./watch/grouped_reads.ts";
@@ -20,6 +22,8 @@ import type { StepLine, Stop, Watch } from "./watch/watch.ts";
 
 /** One training run. */
 export interface TrainOptions {
+  /** What is learned. By default what the rows are of: classification where they have a class, else causal language modelling. */
+  readonly objective?: Objective;
   /** An array, or a file opened by `openData`. */
   readonly data: Examples | readonly Example[];
   /** Updates of the parameters. */
@@ -104,7 +108,7 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const { home } = flatten([trainee.trainable, trainee.frozen]).leaves.find((x) => x instanceof Tensor) as Tensor;
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
-  const batcher = makeBatcher(checkedRows(plan.data, trainee), plan, resume?.cursor);
+  const batcher = makeBatcher(checkedRows(plan.data, trainee, plan.objective), plan, resume?.cursor);
   let state = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable) as TrainState<P>;
   if (resume) {
     const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");
@@ -224,9 +228,10 @@ function settle(options: TrainOptions) {
     throw new OptionError(`seq is ${seq}, but the model's context holds ${context} tokens`);
   }
   if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
-  const lengths = planLengths(data, { seq, context, buckets, pack });
+  const { objective = objectiveOf(data) } = options;
+  const lengths = planLengths(data, { objective, seq, context, buckets, pack });
   const lrAt = makeSchedule({ schedule: "linear", ...options });
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
-  const batches: BatchPlan = { batch: options.batch, accumulate, seed, padId, lengths, pack };
+  const batches = { objective, batch: options.batch, accumulate, seed, padId, lengths, pack } satisfies BatchPlan;
   return { ...options, ...batches, data, clip, normalise, lrAt, optimiser };
 }

@@ -8,11 +8,12 @@ import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { loadAdapter, saveAdapter } from "../formats/adapter.ts";
-import { encodeRow, type Example } from "../data/encode.ts";
+import type { Example } from "../data/encode.ts";
 import { train, type TrainOptions } from "./loop.ts";
 import { checkMerge, mergeParams } from "../formats/merge.ts";
 import { saveModel } from "../formats/save_model.ts";
 import { inFolder } from "../tests/folder.ts";
+import { encodeRow } from "./objectives/mod.ts";
 
 /** A tiny model with an adapter, and rows to learn from, in a folder of its own. */
 function withTinyModel<T>(threads: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>) {

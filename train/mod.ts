@@ -26,7 +26,7 @@ export {
 } from "../formats/peft/files.ts";
 export { readGgufAdapter, writeGgufAdapter } from "../formats/gguf.ts";
 export { readMlxAdapter, writeMlxAdapter } from "../formats/mlx.ts";
-export type { Cursor } from "../data/batches.ts";
+export type { Collator, Cursor } from "../data/batches.ts";
 export { answerer, type AnswerOptions } from "./answers.ts";
 export { type BaseRecord, recordBase } from "../formats/base_record.ts";
 export {
@@ -37,17 +37,12 @@ export {
 } from "./checkpoint/checkpoint.ts";
 export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
 export type { Chat } from "../data/chat_answers.ts";
-export {
-  type Batch,
-  encodeRow,
-  type EncodeRowOptions,
-  type Example,
-  makeBatch,
-  type TextTokenizer,
-} from "../data/encode.ts";
-export { openData } from "../data/files.ts";
-export { labelsOf } from "../data/jsonl.ts";
+export type { Batch, BatchColumns, BatchSize, EncodeRowOptions, Example, TextTokenizer } from "../data/encode.ts";
 export type { DataOptions, DataSet, Examples } from "../data/data_set.ts";
+export { encodeRow, labelsOf, makeBatch, openData, type OpenDataOptions } from "./objectives/mod.ts";
+export { causalLM } from "./objectives/causal_lm.ts";
+export { classification } from "./objectives/classification.ts";
+export type { Measure, Objective, Sums } from "./objectives/objective.ts";
 export {
   type EarlyStopping,
   earlyStopping,
@@ -102,7 +97,7 @@ export {
 } from "../report/describe.ts";
 export { onInterrupt, reportErrors } from "../report/errors.ts";
 export type { Output } from "../core/host/output.ts";
-export type { Row, RowKind } from "../data/rows.ts";
+export type { Bounds, Row, RowFormat, RowReader } from "../data/rows.ts";
 export { type AnyLoaded, saveModel, type SaveModelOptions } from "../formats/save_model.ts";
 export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./options/schedule.ts";
 export { type Trainee, wholeModel } from "./trainee.ts";

@@ -6,7 +6,7 @@ import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts"
 import { adapterContents } from "../../formats/adapter.ts";
 import type { AdapterContents } from "../../formats/peft/files.ts";
 import { answerer } from "../../train/answers.ts";
-import { encodeRow, type Example } from "../../data/encode.ts";
+import type { Example } from "../../data/encode.ts";
 import { letterPrompt } from "../letters/letters.ts";
 import { scoreAnswers } from "../letters/score.ts";
 import { train } from "../../train/loop.ts";
@@ -14,6 +14,7 @@ import { mergeParams } from "../../formats/merge.ts";
 import { sizeOfTree } from "../../report/describe.ts";
 import { lettersTask } from "../letters/tasks.ts";
 import type { Order, PairRow, Report, WorkerScope } from "./messages.ts";
+import { encodeRow } from "../../train/objectives/mod.ts";
 
 /** Letters of the test that are scored here: enough to see the difference, few enough to wait for. */
 const scored = 25;

@@ -3,13 +3,12 @@ import { DataError } from "../../core/errors.ts";
 import { countOf } from "../../core/host/format.ts";
 import type { LanguageModelSizes } from "../../core/model.ts";
 import type { Tokenizer } from "../../models/load/tokenizer.ts";
-import { encodeRow } from "../../data/encode.ts";
-import { openData } from "../../data/files.ts";
 import type { Examples } from "../../data/data_set.ts";
 import { type LetterRow, letterRow, type LetterValues } from "./letters.ts";
 import { heldOutRealLetters, realLetterRow } from "./real.ts";
 import type { TrainOptions } from "../../train/loop.ts";
 import { rngFrom } from "../../data/rng.ts";
+import { encodeRow, openData } from "../../train/objectives/mod.ts";
 
 /** How a task is best learned; all of it can be changed. */
 export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup" | "buckets">;

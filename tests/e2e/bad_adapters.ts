@@ -181,7 +181,7 @@ export const adapterFiles = [
     code: 1,
   },
   {
-    name: "Magnitudes that the configuration does not tell",
+    name: "Magnitudes that the configuration does not mention",
     args: verify,
     files: adapter((tensors) => tensors.set(key("A").replace("lora_A.weight", "lora_magnitude_vector"), zeros(48))),
     sentence: `error: ${weights} does not fit …Unexpected (1): …c_attn.lora_magnitude_vector. …`,

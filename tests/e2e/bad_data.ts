@@ -224,6 +224,17 @@ export const folders = [
     code: 1,
   },
   {
+    name: "Rows to evaluate on that are of another kind than those to learn from",
+    args: inFolder,
+    files: async (folder: string) => {
+      await dataFile("train.jsonl", '{"text":"one"}\n')(folder);
+      await dataFile("valid.jsonl", '{"text":"two","label":"b"}\n')(folder);
+    },
+    sentence:
+      'error: data/valid.jsonl has rows of text and label, and a language model needs others: give rows of {"text": …} or …',
+    code: 1,
+  },
+  {
     name: "Labels for a model that is no classifier",
     args: inFolder,
     files: dataFile("train.jsonl", '{"text":"one","label":"a"}\n{"text":"two","label":"b"}\n'),

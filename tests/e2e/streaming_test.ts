@@ -5,7 +5,7 @@ const root = new URL("../../", import.meta.url);
 /** Indexes a file, then makes batches of it; prints how much the process grew, and how far its rows were read. */
 const program = `
 import { chooseLengths, makeBatcher } from "${new URL("data/batches.ts", root).href}";
-import { openData } from "${new URL("data/files.ts", root).href}";
+import { openData } from "${new URL("train/objectives/mod.ts", root).href}";
 import { byteTokenizer } from "./tokenizer.ts";
 
 const rss = () => Deno.memoryUsage().rss;

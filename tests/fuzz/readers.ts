@@ -13,8 +13,8 @@ import { readAdapter } from "../../formats/peft/files.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "../../data/byte_tokenizer.ts";
 import { checkpointStore } from "../../train/checkpoint/checkpoint.ts";
 import { readConfig, resolveConfig } from "../../train/options/config.ts";
-import { openData } from "../../data/files.ts";
 import { parseMetrics } from "../../train/watch/metrics.ts";
+import { openData } from "../../train/objectives/mod.ts";
 
 /** A reader and a file that it reads. */
 export interface ReaderCase {

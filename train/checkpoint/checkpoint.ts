@@ -136,10 +136,10 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
         return { snapshot: { ...snapshot, best: best === step ? snapshot.tensors : found }, notes };
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
-        notes.push(`${error.message} The one before it is taken.`);
+        notes.push(`${error.message} The previous one is used.`);
       }
     }
-    if (notes.length > 0) throw new FileError(`No checkpoint in ${folder} is whole. ${notes[0]}`);
+    if (notes.length > 0) throw new FileError(`No checkpoint in ${folder} is complete. ${notes[0]}`);
     return null;
   };
 

@@ -84,7 +84,7 @@ Deno.test("a damaged checkpoint is passed over, with a sentence; a newer save re
     await store.save(snapshotOf(2), null, null);
     assertEquals(store.newest()!.snapshot.step, 2);
     for (const step of [1, 2]) await damages[0](step);
-    assertThrows(() => store.newest(), FileError, "is whole. The checkpoint");
+    assertThrows(() => store.newest(), FileError, "is complete. The checkpoint");
   }));
 
 Deno.test("another base, other data or options are refused with what differs", () =>

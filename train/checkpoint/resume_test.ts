@@ -9,11 +9,11 @@ import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
 import { checkpointStore } from "./checkpoint.ts";
-import { encodeRow } from "../../data/encode.ts";
 import { train, type TrainOptions } from "../loop.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { StepLine } from "../watch/watch.ts";
 import { inFolder } from "../../tests/folder.ts";
+import { encodeRow } from "../objectives/mod.ts";
 
 /** The tiny model with an adapter, and rows of many lengths. */
 function withTiny<T>(dropout: number, use: (tiny: Awaited<ReturnType<typeof makeTiny>>) => Promise<T>): Promise<T> {

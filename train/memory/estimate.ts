@@ -27,7 +27,7 @@ export interface MemoryEstimate {
 }
 
 /** What decides how much memory a run takes. */
-export interface MemoryPlan extends Pick<CompiledStepOptions, "optimiser" | "clip"> {
+export interface MemoryPlan extends Pick<CompiledStepOptions, "objective" | "optimiser" | "clip"> {
   readonly device: Pick<Device, "kind"> & Target;
   /** Rows of a batch. */
   readonly batch: number;
@@ -37,8 +37,6 @@ export interface MemoryPlan extends Pick<CompiledStepOptions, "optimiser" | "cli
   readonly lengths: readonly number[];
   /** Whether rows hold several documents. */
   readonly pack?: boolean;
-  /** Whether whole rows have a class. */
-  readonly classes?: boolean;
   /** Whether the best parameters are kept beside the last. */
   readonly keepBest: boolean;
   /** Rows and lengths of the batches of evaluations. */
@@ -59,8 +57,7 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   const sum = { loss: scalar(), grads: params };
 
   const stepOf = (seq: number): ProgramMemory[] => {
-    const inputs = batchInputs(plan.batch, seq, plan);
-    const micro = { inputs, count: scalar(), serial: scalar() };
+    const micro = { columns: columnsOf(plan.batch, seq, plan), count: scalar(), serial: scalar() };
     const rest = [frozen, micro, key];
     return accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0], device)] : [
       measure(first, [params, ...rest], [], device),
@@ -72,15 +69,15 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
   const { evaluation } = plan;
   if (evaluation) {
-    const inputs = batchInputs(evaluation.batch, Math.max(...evaluation.lengths), plan);
-    programs.push(measure(measureFunction(trainee), [params, frozen, inputs], [], device));
+    const columns = columnsOf(evaluation.batch, Math.max(...evaluation.lengths), plan);
+    programs.push(measure(measureFunction(trainee, plan.objective), [params, frozen, columns], [], device));
   }
 
   const arena = Math.max(...programs.map(({ arena }) => arena));
   // Gradients that add up are held from one program to the next.
   const between = accumulate > 1 ? bytesOf(params) : 0;
   const activations = arena + between + Math.max(...programs.map((program) => program.beside)) +
-    bytesOf(batchInputs(plan.batch, Math.max(...plan.lengths), plan)) * accumulate;
+    bytesOf(columnsOf(plan.batch, Math.max(...plan.lengths), plan)) * accumulate;
   const weights = bytesOf(trainee.frozen);
   const trained = bytesOf(params) * (plan.keepBest ? 3 : 2);
   const kept = bytesOf(state.optimiser);
@@ -112,15 +109,10 @@ function measure(
   };
 }
 
-/** A batch as values that stand for it: i32[batch,seq] each, a classifier's labels i32[batch]. */
-function batchInputs(batch: number, seq: number, { pack, classes }: MemoryPlan) {
-  const ids = () => newInput({ shape: [batch, seq], dtype: "i32" });
-  return {
-    inputIds: ids(),
-    attentionMask: ids(),
-    ...(pack && { documentStart: ids() }),
-    labels: classes ? newInput({ shape: [batch], dtype: "i32" }) : ids(),
-  };
+/** The columns of a batch as values that stand for them. */
+function columnsOf(rows: number, seq: number, { objective, pack }: MemoryPlan) {
+  const { columns } = objective[pack ? "pack" : "collate"]!([], { rows, seq, padId: 0 });
+  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, newInput(column)]));
 }
 
 /** The same tree with values for leaves. */

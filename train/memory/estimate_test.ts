@@ -11,6 +11,7 @@ import { evaluationBatches, evaluator } from "../evaluate.ts";
 import { train } from "../loop.ts";
 import { requireMemory, smallerBatches } from "./check.ts";
 import { estimateMemory } from "./estimate.ts";
+import { causalLM } from "../objectives/causal_lm.ts";
 import { adamw } from "../optimiser.ts";
 import { wholeModel } from "../trainee.ts";
 import { watchRun } from "../watch/watch_run.ts";
@@ -51,7 +52,7 @@ async function measured(path: string, open: typeof devices[number]["open"], c: C
   const optimiser = adamw({ weightDecay: 0 });
   const [{ shape: [rows, length] }] = evaluationBatches(data);
   const estimate = estimateMemory<any, any>(tuned as any, {
-    ...{ device, batch, accumulate, lengths: [seq], optimiser, clip: 1, keepBest: evaluated },
+    ...{ objective: causalLM, device, batch, accumulate, lengths: [seq], optimiser, clip: 1, keepBest: evaluated },
     evaluation: evaluated ? { batch: rows, lengths: [length] } : undefined,
   });
   using watch = evaluated

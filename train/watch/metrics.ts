@@ -4,6 +4,7 @@ import { explainOsError } from "../../core/host/os_error.ts";
 import { refuseLink } from "../../models/load/files/atomic_file.ts";
 import { openBytes, pathKind } from "../../models/load/files/byte_source.ts";
 import type { Evaluation } from "../evaluate.ts";
+import { objectives } from "../objectives/mod.ts";
 import type { StepLine } from "./watch.ts";
 
 /** The name of the metrics in a run's folder. */
@@ -198,8 +199,7 @@ const required: Record<string, Record<string, (value: any) => boolean>> = {
     step: Number.isInteger,
     loss: isNumber,
     count: isFinite,
-    perplexity: maybe(isNumber),
-    accuracy: maybe(isNumber),
+    ...Object.fromEntries(objectives.flatMap(({ measures }) => measures).map(({ name }) => [name, maybe(isNumber)])),
   },
   samples: {
     step: Number.isInteger,
@@ -234,7 +234,7 @@ function parseEvent(line: string, place: string): MetricsEvent {
   try {
     value = JSON.parse(line);
   } catch (error) {
-    throw new DataError(`${place} is not JSON (${(error as Error).message}): take the line out.`);
+    throw new DataError(`${place} is not JSON (${(error as Error).message}): remove the line.`);
   }
   const event = isRecord(value) ? value.event : undefined;
   if (!isRecord(value) || !isText(event) || !Object.hasOwn(required, event)) {

@@ -1,10 +1,8 @@
 /** What a model in training makes of some prompts, to be read beside each other. */
 import { LowrankError } from "../../core/errors.ts";
-import { ignoredLabel } from "../../core/nn/loss.ts";
 import { cacheBytes, type Steps } from "../../models/generate/generate.ts";
 import type { Tokenizer } from "../../models/load/tokenizer.ts";
 import { answerer } from "../answers.ts";
-import { type Example } from "../../data/encode.ts";
 import type { Sample } from "./metrics.ts";
 
 /** What samples are made of. */
@@ -12,8 +10,8 @@ export interface SamplerOptions<P> {
   /** The model in training: with an adapter beside its weights ({@link unmergedSteps}), so that nothing is held twice. */
   readonly model: Steps;
   readonly tokenizer: Tokenizer;
-  /** Rows whose prompts are continued; of a row that is learned whole, its first third. */
-  readonly rows: readonly Example[];
+  /** Token ids that are continued. */
+  readonly prompts: readonly (readonly number[])[];
   /** What `model` takes as its parameters, of the trained ones. */
   readonly params: (trained: P) => unknown;
   /** The most tokens of a continuation. Default 48. */
@@ -22,9 +20,9 @@ export interface SamplerOptions<P> {
 
 const usualLength = 48;
 
-/** The bytes that continuing rows takes beside the model: a cache. */
-export function sampleBytes(model: Steps, rows: readonly Example[]): number {
-  return rows.length === 0 ? 0 : cacheBytes(model, rows.map(promptOf), usualLength);
+/** The bytes that continuing prompts takes beside the model: a cache. */
+export function sampleBytes(model: Steps, prompts: SamplerOptions<unknown>["prompts"]): number {
+  return prompts.length === 0 ? 0 : cacheBytes(model, prompts, usualLength);
 }
 
 /**
@@ -32,9 +30,8 @@ export function sampleBytes(model: Steps, rows: readonly Example[]): number {
  * why: a run is not ended by what is only looked at.
  */
 export function sampler<P>(
-  { model, tokenizer, rows, params, maxNewTokens = usualLength }: SamplerOptions<P>,
+  { model, tokenizer, prompts, params, maxNewTokens = usualLength }: SamplerOptions<P>,
 ): (trained: P) => Promise<Sample[]> {
-  const prompts = rows.map(promptOf);
   const texts = prompts.map((ids) => tokenizer.decode(ids));
   const answer = answerer(model, tokenizer, { maxNewTokens });
   return async (trained) => {
@@ -44,10 +41,4 @@ export function sampler<P>(
     });
     return answers.map((text, i) => ({ prompt: texts[i], text }));
   };
-}
-
-/** The tokens before the first one that is learned. */
-function promptOf({ ids, labels }: Example): readonly number[] {
-  const masked = labels.findIndex((label) => label !== ignoredLabel);
-  return masked > 0 ? ids.slice(0, masked) : ids.slice(0, Math.max(1, Math.floor(ids.length / 3)));
 }

@@ -10,7 +10,7 @@ import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
-import { encodeRow, type Example } from "../../data/encode.ts";
+import type { Example } from "../../data/encode.ts";
 import { evaluator } from "../evaluate.ts";
 import { train, type TrainOptions } from "../loop.ts";
 import type { MetricsEvent } from "./metrics.ts";
@@ -18,6 +18,7 @@ import type { Optimiser } from "../optimiser.ts";
 import { rngFrom } from "../../data/rng.ts";
 import { type WatchOptions, watchRun } from "./watch_run.ts";
 import { inFolder } from "../../tests/folder.ts";
+import { encodeRow } from "../objectives/mod.ts";
 
 type Tiny = Awaited<ReturnType<typeof makeTiny>>;
 

@@ -1,0 +1,88 @@
+/** The objectives that there are, and which of them is meant where none is named. */
+import { DataError } from "../../core/errors.ts";
+import type { DataOptions, DataSet, Examples } from "../../data/data_set.ts";
+import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/encode.ts";
+import { openFile } from "../../data/files.ts";
+import { surveyRows } from "../../data/jsonl.ts";
+import type { Row } from "../../data/rows.ts";
+import { causalLM } from "./causal_lm.ts";
+import { classification } from "./classification.ts";
+import type { Objective } from "./objective.ts";
+
+/** All of them; rows and examples that fit several are those of the first. */
+export const objectives: readonly Objective[] = [classification, causalLM];
+
+/** The objective that examples are of. */
+export function objectiveOf(examples: Pick<Examples, "length" | "at">): Objective {
+  let first: Example | undefined;
+  for (let i = 0; i < examples.length && first === undefined; i++) first = examples.at(i);
+  return objectives.find((objective) => first === undefined || objective.fits(first)) ?? causalLM;
+}
+
+/**
+ * The objective that the rows of a file are of, by the first that can be used, and the classes that they name, sorted. Rows that
+ * can't be used are passed over: opening the file names them.
+ */
+export function objectiveOfRows(path: string): { readonly objective: Objective; readonly labels?: readonly string[] } {
+  const { reader: objective = causalLM, classes } = path.endsWith(".jsonl")
+    ? surveyRows(path, objectives)
+    : { classes: [] };
+  return { objective, ...(objective.className && { labels: classes }) };
+}
+
+/** The objective whose measures evaluations have. */
+export function objectiveOfMeasures(evaluations: readonly object[]): Objective {
+  const has = (name: string) => evaluations.some((evaluation) => name in evaluation);
+  return objectives.find(({ measures }) => measures.some(({ name }) => has(name))) ?? causalLM;
+}
+
+/** The labels of a .jsonl file's rows, sorted; null where they have none. */
+export function labelsOf(path: string): readonly string[] | null {
+  return objectiveOfRows(path).labels ?? null;
+}
+
+/** How a file is opened. */
+export interface OpenDataOptions extends Omit<DataOptions, "readers" | "reader"> {
+  /** What is learned from the rows. By default what they are of. */
+  readonly objective?: Objective;
+}
+
+/**
+ * Opens a file of data: `.jsonl` (one row per line) or `.txt` (one text, cut into runs of `context` tokens). Every line is
+ * parsed at once; rows of a large file are tokenised later, when they are asked for.
+ *
+ * @throws {FileError} where the file can't be read
+ * @throws {DataError} naming the file and the line that can't be learned from
+ */
+export function openData(path: string, tokenizer: TextTokenizer, { objective, ...options }: OpenDataOptions): DataSet {
+  const readers = [...new Set([...objective ? [objective] : [], ...objectives])];
+  return openFile(path, tokenizer, { ...options, readers, reader: objective });
+}
+
+/**
+ * Tokenises a row as its objective does: see {@link causalLM}, and {@link classification} for a text with a label.
+ *
+ * @throws {DataError} for a chat that does not end with the assistant, and for a class that is not among the known ones
+ */
+export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
+  const objective = objectives.find(({ formats }) => formats.some(({ fits }) => fits({ ...row })));
+  if (objective === undefined) throw new DataError(`${JSON.stringify(row)} is no row`);
+  return objective.encode(row, tokenizer, options);
+}
+
+/**
+ * Pads examples to one length: `seq`, or the longest of them rounded up to a multiple of `bucket` (few lengths, so few
+ * programs to compile). Where `rows` are more than the examples, the rest is padding.
+ *
+ * @throws {DataError} where an example is longer than `seq`.
+ */
+export function makeBatch(
+  examples: readonly Example[],
+  { padId, rows = examples.length, objective = objectiveOf(examples), ...length }:
+    & { padId: number; rows?: number; objective?: Objective }
+    & ({ seq: number } | { bucket: number }),
+): Batch {
+  const longest = Math.max(...examples.map(objective.lengthOf));
+  const seq = "seq" in length ? length.seq : Math.ceil(longest / length.bucket) * length.bucket;
+  return objective.collate(examples, { padId, seq, rows });
+}

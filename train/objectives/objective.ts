@@ -1,0 +1,68 @@
+/** What an objective is: all that the loop, evaluation, the memory estimate, the command line and the report ask of one. */
+import type { Value } from "../../core/ir/graph.ts";
+import type { TokenInputs } from "../../core/model.ts";
+import type { HostTensor, Operand } from "../../core/tensor.ts";
+import type { Scalar } from "../../core/tree_types.ts";
+import type { Collator } from "../../data/batches.ts";
+import type { Batch, BatchColumns, Example } from "../../data/encode.ts";
+import type { RowReader } from "../../data/rows.ts";
+
+/**
+ * What a run learns, as a value: how a row becomes an example (a {@link RowReader}), examples a batch (a {@link Collator}),
+ * a batch a loss, and what of it is measured. One file in `train/objectives/` and a line in its list; the laws of every objective
+ * (`tests/laws/objectives_test.ts`) are run on its `samples`.
+ *
+ * Where examples are more than one sequence (a preferred answer and another), they are a subtype of {@link Example}, and
+ * columns that are made once (a reference model's log-probabilities) are fields of it that `collate` puts into the batch.
+ * What takes settings (a temperature, a function that gives rewards) is a function that returns an objective.
+ */
+export interface Objective extends RowReader, Collator {
+  /** What a model has to be for, in PEFT's words. */
+  readonly task: "CAUSAL_LM" | "SEQ_CLS";
+  /** What its losses are means over: what {@link count} counts. */
+  readonly unit: "tokens" | "rows";
+  /** Some small rows as a file has them, of several lengths. */
+  readonly samples: readonly object[];
+  /** Whether an example is one of its own. */
+  fits(example: Example): boolean;
+  /** How many losses a batch has: what their sum is divided by, once all batches of a step are counted. */
+  count(batch: Batch): number;
+  /** i32[N]: the places b·T + t at which outputs are needed at all; undefined for everywhere. */
+  places?(batch: Batch): HostTensor | undefined;
+  /**
+   * What a batch adds up to, f32[] each: the sum of its losses, and of whatever is measured. `apply` is the model, with what is
+   * trained; the columns are those of {@link collate} or {@link pack}, and the {@link places}.
+   */
+  sums(apply: (inputs: TokenInputs) => Value, columns: BatchColumns<Operand> & { readonly places?: Operand }): Sums;
+  /** What evaluations tell beside the mean loss. */
+  readonly measures: readonly Measure[];
+  /** The beginning of an example that the model is to continue, to be read in the report; where it continues anything. */
+  prompt?(example: Example): readonly number[];
+}
+
+/** What a batch adds up to. */
+export interface Sums {
+  readonly loss: Scalar;
+  readonly [other: string]: Scalar;
+}
+
+/** Something that an evaluation tells. */
+export interface Measure {
+  /** As it is called in metrics and on the terminal. */
+  readonly name: string;
+  /** Whether it is a part of the whole, 0 to 1, which is written in per cent. */
+  readonly percent?: boolean;
+  /** From the sums over all batches, `loss` among them, and their `count`. */
+  of(sums: Readonly<Record<string, number>>): number;
+}
+
+/** A measure of an evaluation as a person reads it; `plain` writes what is no part of a whole. */
+export function writeMeasure(
+  { name, percent }: Measure,
+  evaluation: object,
+  digits = 2,
+  plain: (value: number) => string = (value) => value.toFixed(digits),
+): string {
+  const value = (evaluation as Readonly<Record<string, number | undefined>>)[name] ?? NaN;
+  return percent ? `${(100 * value).toFixed(digits)} %` : plain(value);
+}
