@@ -13,7 +13,7 @@ import { type CpuDevice, openCpu } from "../kernels/device/cpu/cpu.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { lora } from "../lora/lora.ts";
-import { llama } from "../models/families/llama.ts";
+import { llama } from "../models/mod.ts";
 import { adamw } from "../train/optimiser.ts";
 import { makeStep } from "../train/step.ts";
 import { median } from "./alternate.ts";

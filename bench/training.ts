@@ -10,9 +10,8 @@ import type { Device } from "../kernels/device/device.ts";
 import { jit, type JitOptions } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { lora } from "../lora/lora.ts";
-import { gpt2Config, gpt2Shapes, makeGpt2 } from "../models/families/gpt2.ts";
-import { llamaShapes, makeLlama } from "../models/families/llama.ts";
-import { llamaConfig } from "../models/families/llama_config.ts";
+import { gpt2 } from "../models/families/gpt2.ts";
+import { llama } from "../models/families/llama.ts";
 import { parseConfig } from "../models/load/config.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
 import { adamw } from "../train/optimiser.ts";
@@ -21,11 +20,11 @@ import { release } from "./lora_work.ts";
 
 /** A model from what its configuration file would say. */
 const gpt2Of = (sizes: { vocab_size: number; n_embd: number; n_layer: number; n_head: number }) => {
-  const config = gpt2Config(parseConfig({ model_type: "gpt2", n_positions: 1024, ...sizes }, "config.json"));
+  const config = gpt2.sizes(parseConfig({ model_type: "gpt2", n_positions: 1024, ...sizes }, "config.json"));
   return {
     vocabulary: config.vocabSize,
-    shapes: gpt2Shapes(config),
-    make: (p: unknown) => makeGpt2(config, p as never),
+    shapes: gpt2.shapes(config),
+    make: (p: unknown) => gpt2.over(config, p as never),
   };
 };
 
@@ -43,11 +42,11 @@ const smollm2Of = () => {
     rms_norm_eps: 1e-5,
     tie_word_embeddings: true,
   };
-  const config = llamaConfig(parseConfig(file, "config.json"));
+  const config = llama.sizes(parseConfig(file, "config.json"));
   return {
     vocabulary: config.vocabSize,
-    shapes: llamaShapes(config),
-    make: (p: unknown) => makeLlama(config, p as never),
+    shapes: llama.shapes(config),
+    make: (p: unknown) => llama.over(config, p as never),
   };
 };
 

@@ -2,11 +2,10 @@
 import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
-import { openModel } from "../models/load/place.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
 import { outlineClassifier, outlineModel } from "../models/load/load_model.ts";
 import type { LoadOptions, Outlined } from "../models/load/loader.ts";
-import { type AnyModel, bertClassifier, type Loaded, type LoadedModel, type WeightDType } from "../models/mod.ts";
+import type { AnyModel, Loaded, LoadedModel, WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { describeModel } from "../report/describe.ts";
@@ -63,13 +62,7 @@ const openers: Readonly<
   Record<Objective["task"], (path: string, options: LoadOptions & Omit<Purpose, "objective">) => Promise<OutlinedModel>>
 > = {
   CAUSAL_LM: outlineModel,
-  SEQ_CLS: async (path, { classes, ...options }) =>
-    classes
-      ? bertClassifier.outline(await openModel(path, [bertClassifier.modelType], options), {
-        ...options,
-        labels: classes,
-      })
-      : await outlineClassifier(path, options),
+  SEQ_CLS: outlineClassifier,
 };
 
 /**

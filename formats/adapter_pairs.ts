@@ -2,6 +2,7 @@
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import type { ModelConfig } from "../models/load/config.ts";
+import { familyOf } from "../models/families/mod.ts";
 import { listed } from "../models/load/weights.ts";
 import { methods } from "../lora/mod.ts";
 import { pairConfig } from "../lora/methods/lora.ts";
@@ -71,9 +72,10 @@ function fit({ tensor: a }: AdapterTensor, { tensor: b }: AdapterTensor): boolea
  * an adapter of the embedding would change the head, too, and one of the head belongs to no tensor that is there.
  */
 export function refuseTied({ path }: AdapterFiles, pairs: readonly ScaledPair[], config: ModelConfig): void {
-  if (!config.flag("tie_word_embeddings", config.modelType === "gpt2")) return;
+  const { tables: [table], tiedHead = false } = familyOf(config.modelType)!;
+  if (!config.flag("tie_word_embeddings", tiedHead)) return;
   const named = (name: string) => pairs.find(({ module }) => matchesWhole(name, module))?.module;
-  const embedding = named(config.modelType === "gpt2" ? "wte" : "embed_tokens"), head = named("lm_head");
+  const embedding = named(table), head = named("lm_head");
   if (embedding === undefined && head === undefined) return;
   throw new FileError(
     `${path} adapts ${embedding ?? head}, which ${

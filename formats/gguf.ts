@@ -6,11 +6,12 @@ import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { openBytes } from "../models/load/files/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { type GgufHeader, readGguf } from "../models/load/gguf/gguf.ts";
-import { type GgufLayout, ggufModules } from "../models/load/gguf/names.ts";
+import { type GgufLayout, readSizes } from "../models/families/family.ts";
+import { familyOf } from "../models/families/mod.ts";
+import { type GgufFamily, ggufModules } from "../models/load/gguf/names.ts";
 import { rotateHalfRows } from "../models/load/gguf/source.ts";
 import { encodeGguf } from "../models/load/gguf/write.ts";
 import { listed, matchName } from "../models/load/weights.ts";
-import { matchesWhole } from "./peft/config.ts";
 import type { AdapterFiles } from "./peft/files.ts";
 import { filesFromPairs, refuseTied, type ScaledPair, scaledPairs, times, transposed } from "./adapter_pairs.ts";
 import { mostFrequent } from "../lora/methods/lora.ts";
@@ -21,11 +22,6 @@ interface Place {
   readonly tensor: string;
   readonly layout: GgufLayout;
 }
-
-/** llama.cpp's architecture of a Hugging Face model type, where they differ. */
-const architectureOf: Readonly<Record<string, string>> = { mistral: "llama" };
-/** The prefix of module paths in Hugging Face's class with a head. */
-const classPrefix: Readonly<Record<string, string>> = { gpt2: "transformer." };
 
 /**
  * Writes an adapter as llama.cpp reads it (`llama-cli --lora FILE`, `Llama(lora_path=FILE)`). The file knows one alpha, and
@@ -40,7 +36,10 @@ export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: Mo
   const pairs = scaledPairs(adapter, { format: "llama.cpp's adapter format", magnitudes: false });
   const { architecture, places } = placesOf(config);
   refuseTied(adapter, pairs, config);
-  const positions = pairs.find(({ module }) => matchesWhole("wpe", module));
+  const positions = pairs.find(({ module }) => {
+    const found = matchName(module, places);
+    return found !== null && places.get(found)!.tensor === "position_embd.weight";
+  });
   if (positions !== undefined) {
     throw new FileError(
       `${adapter.path} adapts ${positions.module}, and llama.cpp applies no adapter to positions. Merge it into its base ` +
@@ -127,7 +126,7 @@ export function readGgufAdapter(path: string, config: ModelConfig): AdapterFiles
     }
     const r = A.shape[0];
     return {
-      ...{ module: (classPrefix[architecture] ?? "") + module, embedding, A, r },
+      ...{ module, embedding, A, r },
       ...{ B: inOrder(b, layout, config, "from"), scaling: alpha === 0 ? 1 : alpha / r },
     };
   });
@@ -169,22 +168,21 @@ function checkHeader(
 
 /** The modules of a model that can be adapted in llama.cpp, by their paths. */
 function placesOf(config: ModelConfig): { architecture: string; places: Map<string, Place> } {
-  const architecture = architectureOf[config.modelType] ?? config.modelType;
-  const layers = config.modelType === "gpt2" ? config.integer("n_layer") : config.integer("num_hidden_layers");
-  const modules = ggufModules(architecture, layers);
-  if (modules === null) {
+  const family = familyOf(config.modelType);
+  if (family?.gguf === undefined) {
     throw new FileError(
       `${config.path} is of the architecture ${config.modelType}, whose GGUF names are not known here.`,
     );
   }
-  return { architecture, places: modules };
+  const places = ggufModules(family as GgufFamily, config.integer(family.keys.layers));
+  return { architecture: family.gguf.name, places };
 }
 
 /** B's rows in llama.cpp's order, or back from it. */
 function inOrder(b: ScaledPair["B"], layout: GgufLayout, config: ModelConfig, way: "to" | "from"): ScaledPair["B"] {
   if (layout !== "heads" && layout !== "kvHeads") return b;
-  const heads = config.integer("num_attention_heads");
-  const own = layout === "heads" ? heads : config.integer("num_key_value_heads", heads);
+  const { heads, kvHeads } = readSizes(familyOf(config.modelType)!, config);
+  const own = layout === "heads" ? heads : kvHeads;
   const [rows, r] = b.shape;
   const rowOf = rotateHalfRows(rows, own, `a B of ${config.path}`);
   const data = new Float32Array(b.data.length);

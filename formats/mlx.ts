@@ -6,7 +6,10 @@ import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { currentPath, stageFolder } from "../models/load/files/staged_folder.ts";
+import { type Family, hubNameOf } from "../models/families/family.ts";
+import { families, familyOf } from "../models/families/mod.ts";
 import { listed } from "../models/load/weights.ts";
+import { matchesWhole } from "./peft/config.ts";
 import type { AdapterFiles } from "./peft/files.ts";
 import {
   filesFromPairs,
@@ -19,17 +22,6 @@ import {
 } from "./adapter_pairs.ts";
 import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite, toF32 } from "./host_tensors.ts";
-
-/** The architectures that both know, by the key that says how many layers there are. */
-const layersOf: Readonly<Record<string, string>> = {
-  gpt2: "n_layer",
-  ...{
-    llama: "num_hidden_layers",
-    mistral: "num_hidden_layers",
-    qwen2: "num_hidden_layers",
-    qwen3: "num_hidden_layers",
-  },
-};
 
 const weightsName = "adapters.safetensors", configName = "adapter_config.json";
 
@@ -48,12 +40,7 @@ export function isMlxAdapter(folder: string): boolean {
  * @throws {FileError} for what the format can't express, or values that are not finite
  */
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
-  if (!Object.hasOwn(layersOf, config.modelType)) {
-    throw new FileError(
-      `${config.path} is of the architecture ${config.modelType}, and mlx-lm has only models that generate text: ` +
-        `${Object.keys(layersOf).join(", ")}.`,
-    );
-  }
+  const family = mlxFamily(config);
   const given = scaledPairs(adapter, { format: "mlx-lm's adapter format", magnitudes: true });
   refuseTied(adapter, given, config);
   const rank = Math.max(...given.map(({ r }) => r)), pairs = given.map((pair) => padded(pair, rank));
@@ -66,7 +53,7 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
   const scale = mostFrequent(pairs.map(({ scaling }) => scaling).filter((s) => s !== 0).concat(1));
   const tensors = new Map<string, HostTensor>();
   for (const { module, A, B, scaling, magnitude } of pairs) {
-    const path = mlxPath(module);
+    const path = mlxPath(module, family);
     tensors.set(`${path}.lora_a`, transposed(A));
     tensors.set(`${path}.lora_b`, transposed(times(B, scaling === scale ? 1 : scaling / scale)));
     if (magnitude) tensors.set(`${path}.m`, magnitude);
@@ -76,12 +63,12 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
       throw new FileError(`${folder} is not written: ${name} would hold values that are not finite.`);
     }
   }
-  const keys = [...new Set(pairs.map(({ module }) => keyOf(mlxPath(module))))].sort();
+  const keys = [...new Set(pairs.map(({ module }) => keyOf(mlxPath(module, family))))].sort();
   const mlxConfig = {
     fine_tune_type: dora > 0 ? "dora" : "lora",
     lora_parameters: { dropout: adapter.config.lora_dropout, keys, rank, scale },
     ...(adapter.config.base_model_name_or_path !== null && { model: adapter.config.base_model_name_or_path }),
-    num_layers: config.integer(layersOf[config.modelType]),
+    num_layers: config.integer(family.keys.layers),
   };
   const contents: [string, Iterable<Uint8Array>][] = [
     [weightsName, encodeSafetensors(tensors, { ...adapter.metadata, format: "mlx" })],
@@ -99,6 +86,7 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
  * @throws {FileError} for a damaged folder, or one that was not made with LoRA or DoRA
  */
 export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFiles {
+  const family = mlxFamily(config);
   const [path, configPath] = [weightsName, configName].map((name) => currentPath(folder, name));
   const { fine_tune_type: type = "lora", lora_parameters: parameters, model } = readJsonObject(configPath);
   if (type !== "lora" && type !== "dora") {
@@ -134,7 +122,8 @@ export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFile
       );
     }
     return {
-      ...{ module: peftPath(name, config), embedding: /(^|\.)(embed_tokens|wte|wpe)$/.test(name), r: a.shape[1] },
+      ...{ module: peftPath(name, family), r: a.shape[1] },
+      embedding: family.tables.some((table) => matchesWhole(table, name)),
       ...{ A: transposed(a), B: transposed(b), scaling: scale },
       ...(type === "dora" && { magnitude: read("m") }),
     };
@@ -142,23 +131,36 @@ export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFile
   const { format: _, ...metadata } = source.metadata;
   return filesFromPairs(path, pairs, {
     baseModel: typeof model === "string" ? model : null,
-    fanInFanOut: config.modelType === "gpt2",
+    fanInFanOut: family.fanInFanOut === true,
     metadata: { format: "pt", ...metadata },
   });
 }
 
-/** mlx-lm's models hold everything but the head under `model.`, whatever Hugging Face's class does. */
-function mlxPath(module: string): string {
-  const bare = module.replace(/^(transformer|model)\./, "");
-  return bare === "lm_head" ? bare : `model.${bare}`;
+/** A family that mlx-lm has, too. */
+type MlxFamily = Family & { readonly mlx: string };
+
+function mlxFamily(config: ModelConfig): MlxFamily {
+  const family = familyOf(config.modelType);
+  if (family?.mlx === undefined) {
+    throw new FileError(
+      `${config.path} is of the architecture ${config.modelType}, and mlx-lm has only models that generate text: ` +
+        `${families.flatMap(({ mlx, modelType }) => mlx === undefined ? [] : [modelType]).join(", ")}.`,
+    );
+  }
+  return family as MlxFamily;
 }
 
-function peftPath(name: string, { modelType }: ModelConfig): string {
-  const bare = name.replace(/^model\./, "");
-  return bare === "lm_head" ? bare : `${modelType === "gpt2" ? "transformer" : "model"}.${bare}`;
+/** A module's path in mlx-lm: what Hugging Face's class puts before all but the head is another there. */
+function mlxPath(module: string, { prefix, mlx, head }: MlxFamily): string {
+  const bare = module.startsWith(prefix) ? module.slice(prefix.length) : module;
+  return hubNameOf({ prefix: mlx, head }, bare);
+}
+
+function peftPath(name: string, family: MlxFamily): string {
+  return hubNameOf(family, name.startsWith(family.mlx) ? name.slice(family.mlx.length) : name);
 }
 
 /** The key by which mlx-lm finds a module: its path inside its layer, or the whole path outside layers. */
 function keyOf(path: string): string {
-  return path.replace(/^model\.(layers|h)\.\d+\./, "");
+  return path.replace(/^(\w+\.)*?\w+\.\d+\./, "");
 }

@@ -9,6 +9,7 @@ import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import type { Model } from "../core/model.ts";
 import type { Loaded } from "../models/load/loader.ts";
+import { familyOf } from "../models/families/mod.ts";
 import { writeFlushed } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { encodeSafetensors } from "../models/load/safetensors/safetensors.ts";
@@ -35,15 +36,6 @@ const companions = [
   ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"],
   ...["vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"],
 ];
-
-/** Transformers' class of each architecture, for models whose files do not name it. */
-const classNames: Readonly<Record<string, string>> = {
-  gpt2: "GPT2LMHeadModel",
-  llama: "LlamaForCausalLM",
-  mistral: "MistralForCausalLM",
-  qwen2: "Qwen2ForCausalLM",
-  qwen3: "Qwen3ForCausalLM",
-};
 
 /**
  * Saves a model's parameters with the model's configuration and its tokenizer's files. Everything is written
@@ -147,7 +139,8 @@ async function contentsOf(shard: readonly NamedLeaf[], options: SaveModelOptions
 
 /** The base's own configuration where it has one, so that every version of its library still understands it. */
 function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions): Record<string, unknown> {
-  const { raw } = model.config;
+  const { raw, modelType } = model.config;
+  const classifier = familyOf(modelType)?.classifier;
   const isFolder = pathKind(model.path) === "folder";
   const { quantization_config: _, torch_dtype: __, ...kept } = isFolder
     ? readJsonObject(`${model.path}/config.json`)
@@ -158,7 +151,7 @@ function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions):
   const labels = Object.fromEntries(["id2label", "label2id"].filter((key) => key in raw).map((key) => [key, raw[key]]));
   return {
     ...kept,
-    ...(names.has("classifier.weight") && { ...labels, architectures: ["BertForSequenceClassification"] }),
+    ...(classifier && names.has(`${classifier.head}.weight`) && { ...labels, architectures: [classifier.className] }),
     // Merging into one use of a tied weight splits it; a file may have had a head of its own, whatever it says.
     ...((model.tied?.lm_head !== undefined || names.has("lm_head.weight")) &&
       { tie_word_embeddings: !names.has("lm_head.weight") }),
@@ -175,7 +168,7 @@ function fromGguf({ config: { raw, modelType, path } }: AnyLoaded<unknown>): Rec
     );
   }
   return {
-    architectures: classNames[modelType] === undefined ? undefined : [classNames[modelType]],
+    architectures: [familyOf(modelType)!.className],
     ...raw,
     ...(rope?.rope_theta !== undefined && { rope_theta: rope.rope_theta }),
   };

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DataError, OptionError } from "../core/errors.ts";
 import { goldenCase } from "../tests/goldens/golden_case.ts";
 import { oracleRuntime as runtime } from "../tests/runtimes.ts";
-import { bert } from "./families/bert.ts";
+import { bert } from "./mod.ts";
 import { embedder } from "./embed.ts";
 
 const golden = goldenCase(`${import.meta.dirname}/../tests/goldens/cases`, "bert-base");

@@ -4,13 +4,7 @@
  *
  * @module
  */
-export { bert, type BertLayer, type BertParams } from "./families/bert.ts";
-export {
-  bertClassifier,
-  type BertClassifierParams,
-  type ClassifierOptions,
-  loadClassifier,
-} from "./families/classifier.ts";
+export type { BertClassifierParams, BertLayer, BertParams } from "./families/bert.ts";
 export { type Embed, embedder } from "./embed.ts";
 export {
   type Activations,
@@ -24,16 +18,30 @@ export {
   type TokenStream,
   tokenStream,
 } from "./generate/generate.ts";
-export { type Conv1D, gpt2, type Gpt2Layer, type Gpt2Params } from "./families/gpt2.ts";
+export type { Conv1D, Gpt2Layer, Gpt2Params } from "./families/gpt2.ts";
 export type { LayeredModel } from "./families/language_model.ts";
 export type { LayerNormParams, Linear } from "./families/layers.ts";
-export { llama, type LlamaLayer, type LlamaParams, mistral, qwen2, qwen3 } from "./families/llama.ts";
+export type { LlamaLayer, LlamaParams } from "./families/llama.ts";
 export type { ModelConfig } from "./load/config.ts";
 export { download, type HubOptions } from "./load/hub/hub.ts";
 export type { ModelBytes } from "./load/model_files.ts";
 export { lettersBase, type ModelPlace } from "./load/place.ts";
 export type { ChatOptions, EncodeOptions, Message, Tokenizer, WrittenChat } from "./load/tokenizer.ts";
-export { type AnyModel, architectures, loadAnyModel, loadModel } from "./load/load_model.ts";
+export {
+  type AnyModel,
+  architectures,
+  bert,
+  bertClassifier,
+  type ClassifierOptions,
+  gpt2,
+  llama,
+  loadAnyModel,
+  loadClassifier,
+  loadModel,
+  mistral,
+  qwen2,
+  qwen3,
+} from "./load/load_model.ts";
 export type { FromFiles, Loaded, LoadedModel, Loader, LoadOptions, WeightDType } from "./load/loader.ts";
 export type { SamplingOptions } from "./generate/sampling.ts";
 export { generateText, type TextOptions } from "./generate/text_stream.ts";

@@ -6,7 +6,7 @@ import { matmul } from "../core/ops/contract.ts";
 import { stopGradient } from "../core/ops/control.ts";
 import { mul, tanh } from "../core/ops/elementwise.ts";
 import { customVjp } from "../core/transforms/custom_vjp.ts";
-import { type Gpt2Params, gpt2Shapes, makeGpt2 } from "../models/families/gpt2.ts";
+import { gpt2, type Gpt2Params } from "../models/families/gpt2.ts";
 import { assertAllClose, assertMergeEquivalent, checkGrads, type MergeOptions, oracleTensor } from "./mod.ts";
 
 const message = (f: () => unknown) => String(assertThrows(f));
@@ -79,6 +79,8 @@ Deno.test("assertMergeEquivalent holds for GPT-2, its tied head and its embeddin
     width: 8,
     layers: 1,
     heads: 2,
+    kvHeads: 2,
+    headDim: 4,
     innerWidth: 12,
     activation: "gelu_new",
     eps: 1e-5,
@@ -90,7 +92,7 @@ Deno.test("assertMergeEquivalent holds for GPT-2, its tied head and its embeddin
       : Array.isArray(shapes)
       ? shapes.map(asPlaceholders)
       : Object.fromEntries(Object.entries(shapes).map(([key, x]) => [key, asPlaceholders(x)]));
-  const model = makeGpt2(config, asPlaceholders(gpt2Shapes(config)));
+  const model = gpt2.over(config, asPlaceholders(gpt2.shapes(config)));
   let seen = 0;
   const variants: MergeOptions<Gpt2Params>[] = [
     { targets: ["c_attn", "c_proj", "c_fc", "wte"] },

@@ -3,7 +3,7 @@ import { sizeOf } from "../core/aval.ts";
 import { toF16 } from "../core/dtype.ts";
 import { type HostTensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { type Gpt2Config, type Gpt2Params, gpt2Shapes } from "../models/families/gpt2.ts";
+import { gpt2, type Gpt2Config, type Gpt2Params } from "../models/families/gpt2.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { writeSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../data/byte_tokenizer.ts";
@@ -16,6 +16,8 @@ export const letterModel: Gpt2Config = {
   width: 192,
   layers: 4,
   heads: 6,
+  kvHeads: 6,
+  headDim: 32,
   innerWidth: 768,
   activation: "gelu_new",
   eps: 1e-5,
@@ -48,7 +50,7 @@ export function initialWeights(config: Gpt2Config, seed: number): Weights {
 }
 
 function shapeTree(config: Gpt2Config) {
-  return flatten<number[]>(gpt2Shapes(config), (x) => Array.isArray(x) && typeof x[0] === "number");
+  return flatten<number[]>(gpt2.shapes(config), (x) => Array.isArray(x) && typeof x[0] === "number");
 }
 
 /** Normal numbers by Box and Muller's transform. */

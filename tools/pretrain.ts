@@ -13,7 +13,7 @@ import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { type Generate, generator } from "../models/generate/generate.ts";
-import { type Gpt2Params, makeGpt2 } from "../models/families/gpt2.ts";
+import { gpt2, type Gpt2Params } from "../models/families/gpt2.ts";
 import { openSafetensors, writeSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../data/byte_tokenizer.ts";
@@ -56,7 +56,7 @@ await reportErrors(async () => {
   let state = { params, optimiser: jit(optimiser.init)(params) };
   let first = 0;
   if (flags.resume) ({ state, step: first } = loadState(checkpoint, state, device));
-  const model = makeGpt2(letterModel, params);
+  const model = gpt2.over(letterModel, params);
   const { apply } = model;
   const generate = generator(model);
   const step = jit(

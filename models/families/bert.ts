@@ -10,22 +10,19 @@ import { add, convert, div, max, mul, ne, sqrt, tanh } from "../../core/ops/elem
 import { gather } from "../../core/ops/indexing.ts";
 import { iota, slice } from "../../core/ops/structure.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
+import type { ModelConfig } from "../load/config.ts";
+import { readTokenInputs } from "../token_inputs.ts";
+import { classifier } from "./classifier.ts";
+import { type Family, hubNameOf, type Names, readSizes, type StoredWeights, type TextSizes } from "./family.ts";
 import {
   type ActivationName,
   activationOf,
-  demand,
-  headWidth,
   type LayerNormParams,
   type Linear,
   linear,
   linearShapes,
-  oneOf,
   readActivation,
 } from "./layers.ts";
-import type { ModelConfig } from "../load/config.ts";
-import { matchName, type WeightSource } from "../load/weights.ts";
-import { type Loader, loaderOf } from "../load/loader.ts";
-import { readTokenInputs } from "../token_inputs.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface BertLayer {
@@ -60,39 +57,28 @@ export interface BertParams {
   readonly pooler?: { readonly dense: Linear };
 }
 
-/** The sizes of one BERT. */
-export interface BertConfig {
-  readonly vocabSize: number;
-  readonly contextLength: number;
-  readonly tokenTypes: number;
-  readonly width: number;
-  readonly layers: number;
-  readonly heads: number;
-  readonly innerWidth: number;
-  readonly activation: ActivationName;
-  readonly eps: number;
+/** The weights of a BERT with a classifying head, [labels, D]. */
+export interface BertClassifierParams extends BertParams {
+  /** The head: [labels, D]. */
+  readonly classifier: Linear;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
-export function bertConfig(config: ModelConfig): BertConfig {
-  oneOf(config, "position_embedding_type", ["absolute"], "absolute");
-  demand(config, { is_decoder: false, add_cross_attention: false });
-  headWidth(config, "hidden_size", "num_attention_heads");
+/** The sizes of one BERT. */
+export interface BertConfig extends TextSizes {
+  readonly tokenTypes: number;
+  readonly activation: ActivationName;
+}
+
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+function sizesOf(config: ModelConfig): BertConfig {
   return {
-    vocabSize: config.integer("vocab_size"),
-    contextLength: config.integer("max_position_embeddings", 512),
+    ...readSizes(names, config),
     tokenTypes: config.integer("type_vocab_size", 2),
-    width: config.integer("hidden_size"),
-    layers: config.integer("num_hidden_layers"),
-    heads: config.integer("num_attention_heads"),
-    innerWidth: config.integer("intermediate_size"),
     activation: readActivation(config, "hidden_act", "gelu"),
-    eps: config.number("layer_norm_eps", 1e-12),
   };
 }
 
-/** The shape of every weight, in the tree of {@link BertParams}. */
-export function bertShapes(config: BertConfig, hasPooler: boolean): Record<string, unknown> {
+function shapes(config: BertConfig, hasPooler: boolean): Record<string, unknown> {
   const { vocabSize, contextLength, tokenTypes, width, layers, innerWidth } = config;
   const table = (rows: number) => ({ weight: [rows, width] });
   const dense = (from: number, to: number) => linearShapes(from, to, true);
@@ -122,7 +108,7 @@ export function bertShapes(config: BertConfig, hasPooler: boolean): Record<strin
  * The embedding f32[B,T,D] and the stream after each layer. Padding is seen by no token; its own states mean nothing.
  * `byBlocks`: of each layer only its input is kept for the backward pass.
  */
-export function bertStates(config: BertConfig, params: BertParams, inputs: TokenInputs, byBlocks = false): Value[] {
+function statesOf(config: BertConfig, params: BertParams, inputs: TokenInputs, byBlocks = false): Value[] {
   const { width, heads, eps } = config;
   const { ids, seen: mask, positionIds, tokenTypeIds, documentStart } = readTokenInputs(inputs, config);
   if (documentStart !== undefined) {
@@ -153,7 +139,7 @@ export function bertStates(config: BertConfig, params: BertParams, inputs: Token
 }
 
 /** The first token's state [B,D] of states [B,T,D], through the pooler. */
-export function bertPool({ pooler }: BertParams, states: Value): Value {
+function pool({ pooler }: BertParams, states: Value): Value {
   if (pooler === undefined) {
     throw new FileError("this BERT has no pooler (its file holds no pooler.dense): use `embed`, which needs none");
   }
@@ -173,46 +159,72 @@ function meanOfTokens(states: Value, inputs: TokenInputs): Value {
   return div(mean, broadcastTo(max(length, 1e-12), [b, width]));
 }
 
-/** A BERT encoder over parameters that are already there. */
-function makeBert(config: BertConfig, params: BertParams): EncoderModel<BertParams> {
-  const hiddenStates = (params: BertParams, inputs: TokenInputs) => bertStates(config, params, inputs);
+function encoderOver(config: BertConfig, params: BertParams): EncoderModel<BertParams> {
+  const hiddenStates = (params: BertParams, inputs: TokenInputs) => statesOf(config, params, inputs);
   const last = (params: BertParams, inputs: TokenInputs) => hiddenStates(params, inputs)[config.layers];
   return {
-    architecture: "bert",
+    architecture: names.modelType,
     params,
     apply: last,
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
     tied: {},
-    hubName: (path) => path,
+    hubName: (path) => hubNameOf(names, path),
     sizes: config,
     hiddenStates,
-    pool: (params, inputs) => bertPool(params, last(params, inputs)),
+    pool: (params, inputs) => pool(params, last(params, inputs)),
     embed: (params, inputs) => meanOfTokens(last(params, inputs), inputs),
   };
 }
 
-/** What a BERT file may hold besides the encoder: a buffer, and the pretraining heads. */
-export const beside: readonly RegExp[] = [/\.?embeddings\.position_ids$/, /^cls\./];
-
-/** Old files call a norm's scale gamma and its shift beta. */
-export const modernName = (name: string): string =>
-  name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias");
-
 /** Whether a file has a pooler. */
-export const hasPooler = (source: WeightSource): boolean =>
-  matchName("pooler.dense.weight", new Set(source.names)) !== null;
+const hasPooler = (stored: StoredWeights): boolean => stored.has("pooler.dense.weight");
 
-/** How a BERT encoder is loaded: `await bert.load("path/to/all-MiniLM-L6-v2", { device })`. */
-export const bert: Loader<BertParams, EncoderModel<BertParams>> = loaderOf({
+const names: Names = {
   modelType: "bert",
-  check: bertConfig,
-  rename: modernName,
-  read: (config, source) => {
-    const sizes = bertConfig(config);
+  models: "BERT, MiniLM and other sentence encoders, and their classifiers",
+  own: "every token attends to all others; old `gamma`, `beta` and `bert.` names are read",
+  className: "BertModel",
+  prefix: "",
+  tables: ["word_embeddings", "position_embeddings", "token_type_embeddings"],
+  keys: {
+    width: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    inner: "intermediate_size",
+    context: "max_position_embeddings",
+    eps: "layer_norm_eps",
+  },
+  defaults: { context: 512, eps: 1e-12 },
+  only: { position_embedding_type: ["absolute"], is_decoder: [false], add_cross_attention: [false] },
+  // A buffer, and the heads of pretraining.
+  ignore: [/\.?embeddings\.position_ids$/, /^cls\./],
+  // Old files call a norm's scale gamma and its shift beta.
+  rename: (name) => name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias"),
+};
+
+/** BERT's encoders, and its classifiers: the pooled first token through a linear head. */
+export const bert: Family<EncoderModel<BertParams>> = {
+  ...names,
+  check: sizesOf,
+  build: (config, stored) => {
+    const sizes = sizesOf(config);
     return {
-      shapes: bertShapes(sizes, hasPooler(source)),
-      make: (params) => makeBert(sizes, params as BertParams),
-      ignore: [...beside, /^classifier\./],
+      shapes: shapes(sizes, hasPooler(stored)),
+      make: (params) => encoderOver(sizes, params),
+      ignore: [...names.ignore!, /^classifier\./],
     };
   },
-});
+  classifier: classifier<BertParams, BertConfig>({
+    ...names,
+    className: "BertForSequenceClassification",
+    prefix: "bert.",
+    sizes: sizesOf,
+    shapes: (sizes, stored) => {
+      if (hasPooler(stored)) return shapes(sizes, true);
+      throw new FileError(
+        `${stored.path} holds no pooler.dense, which a classifier needs: choose a BERT that has one.`,
+      );
+    },
+    pooled: (sizes, params, inputs, byBlocks) => pool(params, statesOf(sizes, params, inputs, byBlocks)[sizes.layers]),
+  }),
+};

@@ -3,7 +3,7 @@ import { DataError, FileError, ShapeError } from "../../core/errors.ts";
 import { newInput } from "../../core/ir/graph.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { oracleRuntime as runtime } from "../../tests/runtimes.ts";
-import { bert } from "./bert.ts";
+import { bert } from "../mod.ts";
 import { openSafetensors, writeSafetensors } from "../load/safetensors/safetensors.ts";
 import { loadAnyModel, loadModel } from "../load/load_model.ts";
 

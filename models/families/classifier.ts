@@ -1,60 +1,15 @@
-/** A text classifier: BERT's pooled first token through a linear head, in Hugging Face's layout. */
+/** Text classifiers: what an encoder gives of a whole text, through a linear head, in Hugging Face's layout. */
 import { FileError, OptionError } from "../../core/errors.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import type { ClassifierModel, TokenInputs } from "../../core/model.ts";
 import { normalAt, randomKey } from "../../core/random.ts";
 import type { HostTensor } from "../../core/tensor.ts";
-import {
-  type BertConfig,
-  bertConfig,
-  type BertParams,
-  bertPool,
-  bertShapes,
-  bertStates,
-  beside,
-  hasPooler,
-  modernName,
-} from "./bert.ts";
-import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type ModelConfig, parseConfig } from "../load/config.ts";
-import { type Loaded, type Loader, loaderOf, type LoadOptions } from "../load/loader.ts";
+import { type Family, hubNameOf, type Names, type StoredWeights, type TextSizes } from "./family.ts";
+import { type Linear, linear, linearShapes } from "./layers.ts";
 
-/** The weights of a BERT with a classifying head, [labels, D]. */
-export interface BertClassifierParams extends BertParams {
-  /** The head: [labels, D]. */
-  readonly classifier: Linear;
-}
-
-/** A BERT classifier over parameters that are already there. */
-function makeBertClassifier(
-  config: BertConfig,
-  labels: readonly string[],
-  params: BertClassifierParams,
-  fresh: readonly string[] = [],
-): ClassifierModel<BertClassifierParams> {
-  const logits = (params: BertClassifierParams, inputs: TokenInputs, byBlocks: boolean): Value => {
-    const states = bertStates(config, params, inputs, byBlocks);
-    return linear(bertPool(params, states[config.layers]), params.classifier);
-  };
-  return {
-    architecture: "bert",
-    params,
-    apply: (params, inputs) => logits(params, inputs, false),
-    applyByBlocks: (params, inputs) => logits(params, inputs, true),
-    sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
-    tied: {},
-    hubName: (path) => /^classifier(\.|$)/.test(path) ? path : `bert.${path}`,
-    sizes: config,
-    labels,
-    fresh,
-  };
-}
-
-/** What a classifier's file has in addition. */
-export const headName = "classifier.weight";
-
-/** How a classifier is loaded. */
-export interface ClassifierOptions extends LoadOptions {
+/** The head of a classifier. */
+export interface HeadOptions {
   /** The names of the labels. By default those of the file; an encoder's file has none, so that they must be given. */
   readonly labels?: readonly string[];
   /** Where the head comes from: the file, if it has one (the default), or drawn even if the file has one. */
@@ -63,55 +18,62 @@ export interface ClassifierOptions extends LoadOptions {
   readonly seed?: number;
 }
 
-/**
- * How a BERT classifier is loaded: `await bertClassifier.load("path/to/all-MiniLM-L6-v2", { device, labels: ["no", "yes"] })`.
- * Where the file has no head, or another is asked for, a new head is drawn and named in `fresh`.
- */
-export const bertClassifier: Loader<
-  BertClassifierParams,
-  ClassifierModel<BertClassifierParams>,
-  ClassifierOptions
-> = loaderOf({
-  modelType: "bert",
-  check: (config) => {
-    checkProblem(config);
-    bertConfig(config);
-  },
-  rename: modernName,
-  read: (config, source, { labels: asked, head, seed = 0 }: ClassifierOptions) => {
-    checkProblem(config);
-    const sizes = bertConfig(config);
-    if (!hasPooler(source)) {
-      throw new FileError(
-        `${source.path} holds no pooler.dense, which a classifier needs: choose a BERT that has one.`,
-      );
-    }
-    const fromFile = head !== "fresh" && source.names.includes(headName);
-    const labels = fromFile
-      ? labelsOfFile(config, source.entry("classifier.weight").shape[0], asked)
-      : newLabels(config, asked);
-    return {
-      shapes: {
-        ...bertShapes(sizes, true),
-        classifier: linearShapes(sizes.width, labels.length, true),
-      },
-      make: (params) =>
-        makeBertClassifier(sizes, labels, params as BertClassifierParams, fromFile ? [] : ["classifier"]),
-      ignore: fromFile ? beside : [...beside, /^classifier\./],
-      fresh: fromFile
-        ? new Map()
-        : freshHead(labels.length, sizes.width, config.number("initializer_range", 0.02), seed),
-      config: withLabels(config, labels),
-    };
-  },
-});
+const head = "classifier";
 
-/** Loads a text classifier, or makes one of an encoder: see {@link bertClassifier}. */
-export function loadClassifier(
-  path: string,
-  options: ClassifierOptions,
-): Promise<Loaded<ClassifierModel>> {
-  return bertClassifier.load(path, options);
+/** A classifier as a literal: its names, and what the head reads. */
+export interface ClassifierLiteral<P, C extends TextSizes> extends Omit<Names, "head"> {
+  readonly sizes: (config: ModelConfig) => C;
+  /** The shape of every weight but the head's. */
+  readonly shapes: (sizes: C, stored: StoredWeights) => Record<string, unknown>;
+  /** A vector of each text, [B,D]. `byBlocks`: of each layer only its input is kept for the backward pass. */
+  readonly pooled: (sizes: C, params: P, inputs: TokenInputs, byBlocks: boolean) => Value;
+}
+
+/** Makes a family of a literal. Where the file has no head, or another is asked for, one is drawn and named in `fresh`. */
+export function classifier<P, C extends TextSizes>(
+  literal: ClassifierLiteral<P, C>,
+): Family<ClassifierModel<P & { readonly classifier: Linear }>, HeadOptions> {
+  type Params = P & { readonly classifier: Linear };
+  const names = { ...literal, head };
+  const over = (sizes: C, labels: readonly string[], params: Params, fresh: readonly string[]) => {
+    const logits = (params: Params, inputs: TokenInputs, byBlocks: boolean): Value =>
+      linear(literal.pooled(sizes, params, inputs, byBlocks), params.classifier);
+    return {
+      architecture: literal.modelType,
+      params,
+      apply: (params: Params, inputs: TokenInputs) => logits(params, inputs, false),
+      applyByBlocks: (params: Params, inputs: TokenInputs) => logits(params, inputs, true),
+      sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
+      tied: {},
+      hubName: (path: string) => hubNameOf(names, path),
+      ...{ sizes, labels, fresh },
+    };
+  };
+  return {
+    ...names,
+    check: (config) => {
+      checkProblem(config);
+      literal.sizes(config);
+    },
+    build: (config, stored, { labels: asked, head: from, seed = 0 }) => {
+      checkProblem(config);
+      const sizes = literal.sizes(config);
+      const shapes = literal.shapes(sizes, stored);
+      const inFile = from !== "fresh" && stored.has(`${head}.weight`);
+      const labels = inFile
+        ? labelsOfFile(config, stored.shapeOf(`${head}.weight`)[0], asked)
+        : newLabels(config, asked);
+      return {
+        shapes: { ...shapes, classifier: linearShapes(sizes.width, labels.length, true) },
+        make: (params) => over(sizes, labels, params, inFile ? [] : [head]),
+        ignore: inFile ? literal.ignore ?? [] : [...literal.ignore ?? [], /^classifier\./],
+        fresh: inFile
+          ? new Map()
+          : freshHead(labels.length, sizes.width, config.number("initializer_range", 0.02), seed),
+        config: withLabels(config, literal.className, labels),
+      };
+    },
+  };
 }
 
 /** Normal numbers of the deviation that the encoder itself began with, and a bias of zeros. */
@@ -119,8 +81,8 @@ function freshHead(labels: number, width: number, deviation: number, seed: numbe
   const [high, low] = randomKey(seed).data;
   const weight = Float32Array.from({ length: labels * width }, (_, i) => deviation * normalAt([high, low], i));
   return new Map<string, HostTensor>([
-    ["classifier.weight", { shape: [labels, width], dtype: "f32", data: weight }],
-    ["classifier.bias", { shape: [labels], dtype: "f32", data: new Float32Array(labels) }],
+    [`${head}.weight`, { shape: [labels, width], dtype: "f32", data: weight }],
+    [`${head}.bias`, { shape: [labels], dtype: "f32", data: new Float32Array(labels) }],
   ]);
 }
 
@@ -164,11 +126,11 @@ function labelsOfFile(config: ModelConfig, count: number, asked: readonly string
 }
 
 /** The configuration as it would be saved with this head. */
-function withLabels(config: ModelConfig, labels: readonly string[]): ModelConfig {
+function withLabels(config: ModelConfig, className: string, labels: readonly string[]): ModelConfig {
   const id2label = Object.fromEntries(labels.map((name, i) => [String(i), name]));
   const label2id = Object.fromEntries(labels.map((name, i) => [name, i]));
   return parseConfig(
-    { ...config.raw, architectures: ["BertForSequenceClassification"], id2label, label2id },
+    { ...config.raw, architectures: [className], id2label, label2id },
     config.path,
   );
 }

@@ -14,7 +14,8 @@ import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/lora.ts";
 import { oracleRuntime as runtime } from "../../tests/runtimes.ts";
 import { checkpointBlocks } from "./checkpoint_blocks.ts";
-import { type BertClassifierParams, loadClassifier } from "./classifier.ts";
+import type { BertClassifierParams } from "./bert.ts";
+import { loadClassifier } from "../mod.ts";
 import { outlineClassifier } from "../load/load_model.ts";
 
 const cases = `${import.meta.dirname}/../../tests/goldens/cases`;

@@ -7,18 +7,8 @@ import { matmul } from "../../core/ops/contract.ts";
 import { add, convert } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { split } from "../../core/ops/structure.ts";
-import { type Architecture, languageModel, type LayeredModel } from "./language_model.ts";
-import {
-  type ActivationName,
-  activationOf,
-  demand,
-  headWidth,
-  type LayerNormParams,
-  readActivation,
-} from "./layers.ts";
-import type { ModelConfig } from "../load/config.ts";
-import { configOfWeights } from "../load/tied_head.ts";
-import { type Loader, loaderOf } from "../load/loader.ts";
+import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
+import { type ActivationName, activationOf, type LayerNormParams, readActivation } from "./layers.ts";
 
 /** A linear layer as GPT-2 stores it: weight [in, out] (Hugging Face's Conv1D), bias [out]. */
 export interface Conv1D {
@@ -55,39 +45,11 @@ export interface Gpt2Params {
 }
 
 /** The sizes of one GPT-2. */
-export interface Gpt2Config {
-  readonly vocabSize: number;
-  readonly contextLength: number;
-  readonly width: number;
-  readonly layers: number;
-  readonly heads: number;
-  readonly innerWidth: number;
+export interface Gpt2Config extends DecoderSizes {
   readonly activation: ActivationName;
-  readonly eps: number;
-  readonly tiedHead: boolean;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
-export function gpt2Config(config: ModelConfig): Gpt2Config {
-  demand(config, { scale_attn_weights: true, scale_attn_by_inverse_layer_idx: false, add_cross_attention: false });
-  headWidth(config, "n_embd", "n_head");
-  const width = config.integer("n_embd");
-  return {
-    vocabSize: config.integer("vocab_size"),
-    contextLength: config.integer("n_positions"),
-    width,
-    layers: config.integer("n_layer"),
-    heads: config.integer("n_head"),
-    innerWidth: config.integer("n_inner", 4 * width),
-    activation: readActivation(config, "activation_function", "gelu_new"),
-    eps: config.number("layer_norm_epsilon", 1e-5),
-    tiedHead: config.flag("tie_word_embeddings", true),
-  };
-}
-
-/** The shape of every weight, in the tree of {@link Gpt2Params}. */
-export function gpt2Shapes(config: Gpt2Config): unknown {
-  const { vocabSize, contextLength, width, innerWidth, layers, tiedHead } = config;
+function shapes({ vocabSize, contextLength, width, innerWidth, layers }: Gpt2Config): Record<string, unknown> {
   const linear = (from: number, to: number) => ({ weight: [from, to], bias: [to] });
   const norm = () => ({ weight: [width], bias: [width] });
   return {
@@ -100,25 +62,14 @@ export function gpt2Shapes(config: Gpt2Config): unknown {
       mlp: { c_fc: linear(width, innerWidth), c_proj: linear(innerWidth, width) },
     })),
     ln_f: norm(),
-    ...(tiedHead ? {} : { lm_head: { weight: [vocabSize, width] } }),
   };
 }
 
 const linear = (x: Value, { weight, bias }: Conv1D) => add(matmul(x, weight), convert(bias, "f32"));
 
-function architecture(config: Gpt2Config): Architecture<Gpt2Params> {
-  const { width, heads, eps } = config;
-  const headDim = width / heads;
-  const activate = activationOf(config.activation);
+function layers({ width, heads, headDim, eps, activation }: Gpt2Config): Layers<Gpt2Params> {
+  const activate = activationOf(activation);
   return {
-    name: "gpt2",
-    sizes: config,
-    layers: config.layers,
-    kvHeads: heads,
-    headDim,
-    tied: config.tiedHead ? { lm_head: "wte" } : {},
-    parts: { c_attn: ["q", "k", "v"] },
-    hubName: (path) => /^lm_head(\.|$)/.test(path) ? path : `transformer.${path}`,
     start: (params, inputIds, positions) => {
       const tokens = convert(gather(params.wte.weight, inputIds), "f32");
       const places = convert(gather(params.wpe.weight, positions), "f32");
@@ -136,28 +87,52 @@ function architecture(config: Gpt2Config): Architecture<Gpt2Params> {
       };
     },
     norm: (params, x) => layerNorm(x, params.ln_f.weight, params.ln_f.bias, eps),
-    head: (params, x) => matmul(x, (params.lm_head ?? params.wte).weight, { transposeB: true }),
   };
 }
 
-/** A GPT-2 over parameters that are already there. */
-export function makeGpt2(config: Gpt2Config, params: Gpt2Params): LayeredModel<Gpt2Params> {
-  return languageModel(architecture(config), params);
-}
-
-/** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
-export const gpt2: Loader<Gpt2Params> = loaderOf({
+/** GPT-2. */
+export const gpt2: DecoderFamily<Gpt2Params, Gpt2Config> = decoder({
   modelType: "gpt2",
-  check: gpt2Config,
-  read: (given, source) => {
-    const config = configOfWeights(given, source, { embedding: "wte.weight", tied: true });
-    const sizes = gpt2Config(config);
-    return {
-      config,
-      shapes: gpt2Shapes(sizes),
-      make: (params) => makeGpt2(sizes, params as Gpt2Params),
-      // The buffers of causal masks, which old files carry; a tied head that was written all the same.
-      ignore: [/\.attn\.(masked_)?bias$/, ...(sizes.tiedHead ? [/^lm_head\.weight$/] : [])],
-    };
+  models: "GPT-2 of every size, DistilGPT-2",
+  own: "weights of linear layers are [in, out]; tied head",
+  className: "GPT2LMHeadModel",
+  prefix: "transformer.",
+  tables: ["wte", "wpe"],
+  keys: {
+    width: "n_embd",
+    layers: "n_layer",
+    heads: "n_head",
+    inner: "n_inner",
+    context: "n_positions",
+    eps: "layer_norm_epsilon",
   },
+  defaults: { inner: 4, eps: 1e-5 },
+  only: { scale_attn_weights: [true], scale_attn_by_inverse_layer_idx: [false], add_cross_attention: [false] },
+  tiedHead: true,
+  fanInFanOut: true,
+  parts: { c_attn: ["q", "k", "v"] },
+  mlx: "model.",
+  gguf: {
+    name: "gpt2",
+    norm: "layer",
+    rotary: false,
+    outside: { token_embd: "wte", position_embd: "wpe", output_norm: "ln_f", output: "lm_head" },
+    layers: "h",
+    inside: {
+      attn_norm: "ln_1",
+      attn_qkv: ["attn.c_attn", "transposed"],
+      attn_output: ["attn.c_proj", "transposed"],
+      ffn_norm: "ln_2",
+      ffn_up: ["mlp.c_fc", "transposed"],
+      ffn_down: ["mlp.c_proj", "transposed"],
+    },
+    config: () => ({ activation_function: "gelu_new" }),
+  },
+  ignore: [/\.attn\.(masked_)?bias$/], // the buffers of causal masks, which old files carry
+  sizes: (config, sizes) => ({
+    ...sizes,
+    activation: readActivation(config, "activation_function", "gelu_new"),
+  }),
+  shapes,
+  layers,
 });

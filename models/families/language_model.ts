@@ -1,32 +1,31 @@
-/** What GPT-2 and Llama have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
-import type { Cache, LanguageModel, LanguageModelSizes, StepInputs, TokenInputs } from "../../core/model.ts";
+/** What decoders have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
+import type { Cache, LanguageModel, StepInputs, TokenInputs } from "../../core/model.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import { attention } from "../../core/nn/attention.ts";
 import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
+import { matmul } from "../../core/ops/contract.ts";
 import { add, max, ne, sub } from "../../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../../core/ops/indexing.ts";
 import { iota, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { defaultPositions, readTokenInputs } from "../token_inputs.ts";
+import type { ModelConfig } from "../load/config.ts";
+import { type Family, hubNameOf, type Names, readSizes, type TextSizes } from "./family.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
 export type Attend = (q: Value, k: Value, v: Value) => Value;
 
-/** The description of one architecture. D is its width. */
-export interface Architecture<P> {
-  readonly name: string;
-  readonly sizes: LanguageModelSizes;
-  readonly layers: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
+/** The sizes that every decoder has. */
+export interface DecoderSizes extends TextSizes {
+  readonly tiedHead: boolean;
   /** How many tokens back, itself among them, a token sees in each layer; null, or no list, where it sees all. */
   readonly windows?: readonly (number | null)[];
-  readonly tied: Readonly<Record<string, string>>;
-  readonly parts?: Readonly<Record<string, readonly string[]>>;
-  /** Hugging Face's name of a module or weight, in the class with a language-model head. */
-  hubName(path: string): string;
+}
+
+/** What a decoder computes, over its sizes. D is its width. */
+export interface Layers<P> {
   /** The stream [B,T,D] of tokens at positions [B,T] (B may be 1), and what each layer does to it. */
   start(params: P, inputIds: Value, positions: Value): {
     readonly embedded: Value;
@@ -34,8 +33,73 @@ export interface Architecture<P> {
   };
   /** The norm after the last layer. */
   norm(params: P, x: Value): Value;
-  /** Logits [B,T,V]. */
-  head(params: P, x: Value): Value;
+  /** Logits [B,T,V], where they are not just the product with the head, or with the tokens' table where that is tied. */
+  head?(params: P, x: Value): Value;
+}
+
+/** A decoder as a literal: its names, and how it is computed. */
+export interface DecoderLiteral<P, C extends DecoderSizes> extends Omit<Names, "head"> {
+  readonly tiedHead: boolean;
+  /** Names of the equal parts of fused projections, as in {@link LanguageModel.parts}. */
+  readonly parts?: Readonly<Record<string, readonly string[]>>;
+  /** What the configuration says beside sizes. */
+  readonly sizes: (config: ModelConfig, common: DecoderSizes) => C;
+  /** The shape of every weight but the head's, in the tree of P. */
+  readonly shapes: (sizes: C) => Record<string, unknown>;
+  readonly layers: (sizes: C) => Layers<P>;
+}
+
+/** A decoder's family. */
+export interface DecoderFamily<P = any, C extends DecoderSizes = any> extends Family<LayeredModel<P>> {
+  /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+  sizes(config: ModelConfig): C;
+  /** The shape of every weight, in the tree of P. */
+  shapes(sizes: C): unknown;
+  /** A model over parameters that are already there. */
+  over(sizes: C, params: P): LayeredModel<P>;
+}
+
+/** Makes a family of a literal. */
+export function decoder<P, C extends DecoderSizes>(literal: DecoderLiteral<P, C>): DecoderFamily<P, C> {
+  const names = { ...literal, head: "lm_head" };
+  const [embedding] = literal.tables;
+  const sizes = (config: ModelConfig): C =>
+    literal.sizes(config, {
+      ...readSizes(names, config),
+      tiedHead: config.flag("tie_word_embeddings", literal.tiedHead),
+    });
+  const shapes = (c: C) => ({
+    ...literal.shapes(c),
+    ...(c.tiedHead ? {} : { lm_head: { weight: [c.vocabSize, c.width] } }),
+  });
+  const over = (c: C, params: P): LayeredModel<P> => {
+    const layers = literal.layers(c);
+    const head = (params: any, x: Value) =>
+      matmul(x, (params.lm_head ?? params[embedding]).weight, { transposeB: true });
+    return languageModel({ head, ...layers }, c, {
+      architecture: literal.modelType,
+      params,
+      tied: c.tiedHead ? { lm_head: embedding } : {},
+      parts: literal.parts,
+      hubName: (path) => hubNameOf(names, path),
+    });
+  };
+  return {
+    ...names,
+    sizes,
+    shapes,
+    over,
+    check: sizes,
+    build: (config) => {
+      const c = sizes(config);
+      return {
+        shapes: shapes(c),
+        make: (params) => over(c, params),
+        // A tied head that was written all the same.
+        ignore: [...literal.ignore ?? [], ...(c.tiedHead ? [/^lm_head\.weight$/] : [])],
+      };
+    },
+  };
 }
 
 /** A language model over parameters of its architecture. */
@@ -46,28 +110,31 @@ export interface LayeredModel<P> extends LanguageModel<P> {
   applyByBlocks(params: P, inputs: TokenInputs): Value;
 }
 
-/** Makes a model of an architecture and parameters for it. */
-export function languageModel<P>(architecture: Architecture<P>, params: P): LayeredModel<P> {
-  const { layers, kvHeads, headDim, windows, name, sizes, tied, parts } = architecture;
+function languageModel<P>(
+  { start, norm, head }: Required<Layers<P>>,
+  sizes: DecoderSizes,
+  named: Pick<LayeredModel<P>, "architecture" | "params" | "tied" | "parts" | "hubName">,
+): LayeredModel<P> {
+  const { layers, kvHeads, headDim, windows } = sizes;
 
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const given = readTokenInputs(inputs, sizes);
     const { ids, seen: mask, documentStart } = given;
-    const { embedded, layer } = architecture.start(params, ids, given.positionIds ?? defaultPositions(given));
+    const { embedded, layer } = start(params, ids, given.positionIds ?? defaultPositions(given));
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
       const first = firstKeys(ids, 0, windows?.[i] ?? null, documentStart);
       const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask, first, causal: true }));
       states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
-    states[layers] = architecture.norm(params, states[layers]);
+    states[layers] = norm(params, states[layers]);
     return states;
   };
 
   const step = (params: P, inputs: StepInputs): { logits: Value; cache: Cache } => {
     const ids = asValue(inputs.inputIds);
     const mask = ne(inputs.mask, 0);
-    const { embedded, layer } = architecture.start(params, ids, asValue(inputs.positionIds));
+    const { embedded, layer } = start(params, ids, asValue(inputs.positionIds));
     const cache: { k: Value; v: Value }[] = [];
     let x = embedded;
     for (let i = 0; i < layers; i++) {
@@ -83,18 +150,14 @@ export function languageModel<P>(architecture: Architecture<P>, params: P): Laye
     }
     const [b, t] = ids.shape;
     const last = slice(x, 1, t - 1, t);
-    return { logits: reshape(architecture.head(params, architecture.norm(params, last)), [b, sizes.vocabSize]), cache };
+    return { logits: reshape(head(params, norm(params, last)), [b, sizes.vocabSize]), cache };
   };
 
   return {
-    architecture: name,
-    params,
-    apply: (params, inputs) => architecture.head(params, hiddenStates(params, inputs)[layers]),
-    applyByBlocks: (params, inputs) => architecture.head(params, hiddenStates(params, inputs, true)[layers]),
+    ...named,
+    apply: (params, inputs) => head(params, hiddenStates(params, inputs)[layers]),
+    applyByBlocks: (params, inputs) => head(params, hiddenStates(params, inputs, true)[layers]),
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
-    tied,
-    parts,
-    hubName: (path) => architecture.hubName(path),
     sizes,
     hiddenStates: (params, inputs) => hiddenStates(params, inputs),
     step,

@@ -61,12 +61,3 @@ export function demand(config: ModelConfig, expected: Readonly<Record<string, bo
     }
   }
 }
-
-/** How many values each head has. Throws a {@link FileError} where the heads do not divide the width. */
-export function headWidth(config: ModelConfig, widthKey: string, headsKey: string): number {
-  const [width, heads] = [config.integer(widthKey), config.integer(headsKey)];
-  if (width % heads === 0) return width / heads;
-  throw new FileError(
-    `${config.path} says ${widthKey} is ${width} and ${headsKey} ${heads}: heads must divide the width.`,
-  );
-}

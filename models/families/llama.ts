@@ -1,18 +1,17 @@
-/** Llama and its like (SmolLM2, Mistral, Qwen2, Qwen3, …), in Hugging Face's layout: see llama_config.ts for their differences. */
+/** Llama and its like (SmolLM2, Mistral, Qwen2, Qwen3), in Hugging Face's layout: one block, and a literal each. */
+import { FileError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import { swiglu } from "../../core/nn/activation.ts";
 import { rmsNorm } from "../../core/nn/norm.ts";
 import { rope, ropeAngles } from "../../core/nn/rope.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
-import { matmul } from "../../core/ops/contract.ts";
 import { add, convert } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
-import { configOfWeights } from "../load/tied_head.ts";
+import { type ModelConfig, ropeFrequencies } from "../load/config.ts";
+import type { GgufModule, GgufNames } from "./family.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
-import { type Architecture, languageModel, type LayeredModel } from "./language_model.ts";
-import { type LlamaConfig, llamaConfig, type LlamaType } from "./llama_config.ts";
-import { type Loader, loaderOf } from "../load/loader.ts";
+import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
 
 /** One block. D is the width, F the feed-forward width, Q = heads · headDim, K = kvHeads · headDim. */
 export interface LlamaLayer {
@@ -46,9 +45,20 @@ export interface LlamaParams {
   readonly lm_head?: { readonly weight: Leaf };
 }
 
-/** The shape of every weight, in the tree of {@link LlamaParams}. */
-export function llamaShapes(config: LlamaConfig): unknown {
-  const { vocabSize, width, layers, innerWidth, tiedHead, biases, headDim, headNorms } = config;
+/** The sizes of one Llama or of its like. */
+export interface LlamaConfig extends DecoderSizes {
+  /** Radians per token, [headDim / 2]. */
+  readonly inverseFrequencies: ArrayLike<number>;
+  /** Whether there are biases in: queries, keys and values; what attention gives; the feed-forward layers. */
+  readonly biases: { readonly qkv: boolean; readonly out: boolean; readonly mlp: boolean };
+  /** Whether queries and keys are normed head by head before they are rotated. */
+  readonly headNorms: boolean;
+  /** How many tokens back, itself among them, a token sees in each layer; null where it sees all. */
+  readonly windows: readonly (number | null)[];
+}
+
+function shapes(config: LlamaConfig): Record<string, unknown> {
+  const { vocabSize, width, layers, innerWidth, biases, headDim, headNorms } = config;
   const [queries, keys] = [config.heads * headDim, config.kvHeads * headDim];
   return {
     embed_tokens: { weight: [vocabSize, width] },
@@ -69,23 +79,13 @@ export function llamaShapes(config: LlamaConfig): unknown {
       },
     })),
     norm: { weight: [width] },
-    ...(tiedHead ? {} : { lm_head: { weight: [vocabSize, width] } }),
   };
 }
 
-function architecture(config: LlamaConfig, name: LlamaType): Architecture<LlamaParams> {
-  const { heads, kvHeads, headDim, eps } = config;
+function layers({ heads, kvHeads, headDim, eps, inverseFrequencies }: LlamaConfig): Layers<LlamaParams> {
   return {
-    name,
-    sizes: config,
-    layers: config.layers,
-    kvHeads,
-    headDim,
-    windows: config.windows,
-    tied: config.tiedHead ? { lm_head: "embed_tokens" } : {},
-    hubName: (path) => /^lm_head(\.|$)/.test(path) ? path : `model.${path}`,
     start: (params, inputIds, positions) => {
-      const angles = ropeAngles(positions, config.inverseFrequencies);
+      const angles = ropeAngles(positions, inverseFrequencies);
       return {
         embedded: convert(gather(params.embed_tokens.weight, inputIds), "f32"),
         layer: (i, x, attend) => {
@@ -104,41 +104,186 @@ function architecture(config: LlamaConfig, name: LlamaType): Architecture<LlamaP
       };
     },
     norm: (params, x) => rmsNorm(x, params.norm.weight, eps),
-    head: (params, x) => matmul(x, (params.lm_head ?? params.embed_tokens).weight, { transposeB: true }),
   };
 }
 
-/** A Llama, Mistral, Qwen2 or Qwen3 over parameters that are already there. */
-export function makeLlama(
-  config: LlamaConfig,
-  params: LlamaParams,
-  name: LlamaType = "llama",
-): LayeredModel<LlamaParams> {
-  return languageModel(architecture(config, name), params);
+const everywhere = <T>(layers: number, value: T): readonly T[] => Array.from({ length: layers }, () => value);
+
+/** llama.cpp's names, in a file of an architecture that keeps the order of the rows of q and k. */
+const gguf = {
+  norm: "rms",
+  rotary: true,
+  outside: { token_embd: "embed_tokens", output_norm: "norm", output: "lm_head" },
+  layers: "layers",
+  inside: {
+    attn_norm: "input_layernorm",
+    attn_q: "self_attn.q_proj",
+    attn_k: "self_attn.k_proj",
+    attn_v: "self_attn.v_proj",
+    attn_output: "self_attn.o_proj",
+    ffn_norm: "post_attention_layernorm",
+    ffn_gate: "mlp.gate_proj",
+    ffn_up: "mlp.up_proj",
+    ffn_down: "mlp.down_proj",
+  } as Record<string, GgufModule>,
+  config: ({ has }) => ({
+    hidden_act: "silu",
+    attention_bias: has("blk.0.attn_q.bias"),
+    mlp_bias: has("blk.0.ffn_up.bias"),
+  }),
+} as const satisfies Omit<GgufNames, "name">;
+
+/** The same in the order of llama.cpp's own rotation. */
+const ggufOfLlama: GgufNames = {
+  ...gguf,
+  name: "llama",
+  inside: { ...gguf.inside, attn_q: ["self_attn.q_proj", "heads"], attn_k: ["self_attn.k_proj", "kvHeads"] },
+  ignore: ["rope_freqs.weight"],
+};
+
+/** What all of them have in common. */
+const common = {
+  prefix: "model.",
+  tables: ["embed_tokens"],
+  keys: {
+    width: "hidden_size",
+    layers: "num_hidden_layers",
+    heads: "num_attention_heads",
+    kvHeads: "num_key_value_heads",
+    headDim: "head_dim",
+    inner: "intermediate_size",
+    context: "max_position_embeddings",
+    eps: "rms_norm_eps",
+  },
+  only: { hidden_act: ["silu"] },
+  tiedHead: false,
+  mlx: "model.",
+  ignore: [/rotary_emb\.inv_freq$/], // buffers of old files
+  shapes,
+  layers,
+} as const;
+
+const windowed = { use_sliding_window: true, sliding_window: 5, max_window_layers: 1 };
+
+/** Touvron et al. 2023, "LLaMA". */
+export const llama: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+  ...common,
+  modelType: "llama",
+  models: "Llama 1 to 3.2, SmolLM, SmolLM2, TinyLlama",
+  own: "rope scaling `linear` and `llama3`, optional biases",
+  className: "LlamaForCausalLM",
+  defaults: { context: 2048, eps: 1e-6 },
+  gguf: ggufOfLlama,
+  example: { attention_bias: true, mlp_bias: true, tie_word_embeddings: true },
+  sizes: (config, sizes) => {
+    const attention = config.flag("attention_bias", false);
+    return {
+      ...sizes,
+      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+      biases: { qkv: attention, out: attention, mlp: config.flag("mlp_bias", false) },
+      headNorms: false,
+      windows: everywhere(sizes.layers, null),
+    };
+  },
+});
+
+/** Jiang et al. 2023, "Mistral 7B". */
+export const mistral: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+  ...common,
+  modelType: "mistral",
+  models: "Mistral 7B and similar models",
+  own: "a sliding window in every layer, if `sliding_window` says so",
+  className: "MistralForCausalLM",
+  defaults: { context: 131_072, eps: 1e-6 },
+  gguf: ggufOfLlama,
+  example: { sliding_window: 5 },
+  sizes: (config, sizes) => {
+    refuseMixedLayers(config);
+    const window = config.raw.sliding_window === null ? null : config.integer("sliding_window", 4096);
+    return {
+      ...sizes,
+      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+      biases: { qkv: false, out: false, mlp: false },
+      headNorms: false,
+      windows: everywhere(sizes.layers, window),
+    };
+  },
+});
+
+/** Yang et al. 2024, "Qwen2". */
+export const qwen2: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+  ...common,
+  modelType: "qwen2",
+  models: "Qwen2, Qwen2.5",
+  own: "biases of q, k and v; sliding windows in the layers that use them",
+  className: "Qwen2ForCausalLM",
+  defaults: { context: 32_768, eps: 1e-6 },
+  gguf: { ...gguf, name: "qwen2" },
+  example: windowed,
+  sizes: (config, sizes) => ({
+    ...sizes,
+    inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+    biases: { qkv: true, out: false, mlp: false },
+    headNorms: false,
+    windows: qwenWindows(config, sizes.layers),
+  }),
+});
+
+/** Yang et al. 2025, "Qwen3". */
+export const qwen3: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+  ...common,
+  modelType: "qwen3",
+  models: "Qwen3 (not the mixture-of-experts models)",
+  own: "queries and keys normalised per head; windows as in qwen2",
+  className: "Qwen3ForCausalLM",
+  defaults: { context: 32_768, headDim: 128, eps: 1e-6 },
+  gguf: {
+    ...gguf,
+    name: "qwen3",
+    inside: { ...gguf.inside, attn_q_norm: "self_attn.q_norm", attn_k_norm: "self_attn.k_norm" },
+  },
+  example: windowed,
+  sizes: (config, sizes) => {
+    const attention = config.flag("attention_bias", false);
+    return {
+      ...sizes,
+      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+      biases: { qkv: attention, out: attention, mlp: false },
+      headNorms: true,
+      windows: qwenWindows(config, sizes.layers),
+    };
+  },
+});
+
+/** Qwen's windows: none unless switched on, then in the layers that `layer_types` names, or from `max_window_layers` on. */
+function qwenWindows(config: ModelConfig, layers: number): readonly (number | null)[] {
+  if (!config.flag("use_sliding_window", false)) return everywhere(layers, null);
+  const window = config.raw.sliding_window === null ? null : config.integer("sliding_window", 4096);
+  const types = layerTypes(config);
+  if (types !== null && types.length !== layers) {
+    throw new FileError(`${config.path} names ${types.length} layer_types for ${layers} layers: download it again.`);
+  }
+  const from = config.number("max_window_layers", 28);
+  return everywhere(layers, window).map((w, i) => (types?.[i] ?? kinds[Number(i >= from)]) === kinds[1] ? w : null);
 }
 
-const loader = (modelType: LlamaType): Loader<LlamaParams> =>
-  loaderOf({
-    modelType,
-    check: llamaConfig,
-    read: (given, source) => {
-      const config = configOfWeights(given, source, { embedding: "embed_tokens.weight", tied: false });
-      const sizes = llamaConfig(config);
-      return {
-        config,
-        shapes: llamaShapes(sizes),
-        make: (params) => makeLlama(sizes, params as LlamaParams, modelType),
-        // Buffers of old files; a tied head that was written all the same.
-        ignore: [/rotary_emb\.inv_freq$/, ...(sizes.tiedHead ? [/^lm_head\.weight$/] : [])],
-      };
-    },
-  });
+const kinds = ["full_attention", "sliding_attention"];
 
-/** How a Llama is loaded: `await llama.load("path/to/model", { device })`. */
-export const llama: Loader<LlamaParams> = loader("llama");
-/** How a Mistral is loaded. */
-export const mistral: Loader<LlamaParams> = loader("mistral");
-/** How a Qwen2 or Qwen2.5 is loaded. */
-export const qwen2: Loader<LlamaParams> = loader("qwen2");
-/** How a Qwen3 is loaded. */
-export const qwen3: Loader<LlamaParams> = loader("qwen3");
+/** The kind of each layer's attention, where the file says it. */
+function layerTypes(config: ModelConfig): readonly string[] | null {
+  const types = config.raw.layer_types ?? null;
+  if (types === null) return null;
+  const other = Array.isArray(types) ? types.find((type) => !kinds.includes(type)) : types;
+  if (other === undefined) return types as string[];
+  throw new FileError(
+    `${config.path} asks for layer_types of ${JSON.stringify(other)}; supported: ${kinds.join(", ")}.`,
+  );
+}
+
+/** A Mistral whose layers differ is another architecture under that name. */
+function refuseMixedLayers(config: ModelConfig): void {
+  if (new Set(layerTypes(config)).size < 2) return;
+  throw new FileError(
+    `${config.path} mixes layers with and without a window, which a mistral does not have: this is not supported.`,
+  );
+}

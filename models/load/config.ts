@@ -113,48 +113,6 @@ function parseRope(raw: Readonly<Record<string, unknown>>, path: string) {
   return { type, theta: number("rope_theta", 10000), number, factor };
 }
 
-/** Counts that something is made by before shapes are held against the weights: a part a layer, an angle each two of a head. */
-const layerCounts = ["num_hidden_layers", "n_layer"], widths = ["hidden_size", "head_dim"];
-
-/** The same in the words of a GGUF, which is configuration and weights in one. */
-const ggufNames: Record<string, string> = {
-  num_hidden_layers: "block_count",
-  n_layer: "block_count",
-  hidden_size: "embedding_length",
-  head_dim: "attention.key_length",
-};
-
-/**
- * Holds what a configuration counts against the weights, before anything is made by these counts: a model has at least one
- * tensor a layer, and a width is at most the largest dimension of a tensor.
- *
- * @throws {FileError} with both numbers
- */
-export function checkCounts(
-  { path, raw }: ModelConfig,
-  weights: {
-    readonly path: string;
-    readonly names: readonly string[];
-    entry(name: string): { shape: readonly number[] };
-  },
-): void {
-  let widest = 0;
-  for (const name of weights.names) for (const d of weights.entry(name).shape) widest = Math.max(widest, d);
-  const check = (keys: readonly string[], most: number, what: string) => {
-    for (const key of keys) {
-      const value = raw[key];
-      if (typeof value !== "number" && typeof value !== "bigint" || value <= most) continue;
-      const name = path === weights.path ? ggufNames[key] : key;
-      throw new FileError(
-        `${path} says ${name} is ${value}, and ${what} in ${weights.path} is ${most}: use the configuration and the ` +
-          `weights of the same model.`,
-      );
-    }
-  };
-  check(layerCounts, weights.names.length, "the number of tensors");
-  check(widths, widest, "the largest dimension of a tensor");
-}
-
 /** A value as a sentence shows it; a GGUF's integers may be too large for JSON. */
 function shown(value: unknown): string {
   const text = typeof value === "bigint" ? String(value) : JSON.stringify(value) ?? String(value);

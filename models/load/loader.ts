@@ -17,7 +17,9 @@ import type { HubOptions } from "./hub/hub.ts";
 import type { ModelFiles } from "./model_files.ts";
 import { type ModelPlace, openModel } from "./place.ts";
 import type { Tokenizer } from "./tokenizer.ts";
-import { checkWeights, renameWeights, type WeightSource } from "./weights.ts";
+import type { Family, StoredWeights } from "../families/family.ts";
+import { configOfWeights } from "./tied_head.ts";
+import { checkWeights, matchName, renameWeights, type WeightSource } from "./weights.ts";
 
 /** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
 export type WeightDType = "f32" | "f16" | "bf16" | "packed";
@@ -55,26 +57,6 @@ export type Loaded<M> = M & FromFiles;
 /** A language model with its weights on a device. */
 export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles {}
 
-/** What a loader needs to know about one architecture. */
-export interface ArchitectureFiles<M, O = LoadOptions> {
-  readonly modelType: string;
-  /** Refuses a configuration that can't be built: known before there are weights. */
-  check(config: ModelConfig): void;
-  /** Today's name of a tensor of an old file. */
-  readonly rename?: (name: string) => string;
-  read(config: ModelConfig, source: WeightSource, options: O): {
-    /** The tree of parameters with shapes for leaves. */
-    readonly shapes: unknown;
-    /** Tensors in a file that are no weights of the model. */
-    readonly ignore: readonly RegExp[];
-    /** Weights by path that are not read but made. */
-    readonly fresh?: ReadonlyMap<string, HostTensor>;
-    /** The configuration of what is made, where it is not the file's. */
-    readonly config?: ModelConfig;
-    make(params: unknown): M;
-  };
-}
-
 /** Loads models of one architecture with parameters P. */
 export interface Loader<
   P,
@@ -83,6 +65,8 @@ export interface Loader<
 > {
   /** The architecture, as configurations name it. */
   readonly modelType: string;
+  /** @ignore All that is known of the architecture. */
+  readonly family: Family<M, O>;
   /**
    * Loads a model from a folder in Hugging Face's layout, a .gguf file, the hub by its name there (`owner/name`), or memory.
    *
@@ -110,8 +94,9 @@ export interface Outlined<M> extends Disposable {
 
 /** The loader of one architecture. */
 export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends LoadOptions>(
-  { modelType, check, rename, read }: ArchitectureFiles<M, O>,
+  family: Family<M, O>,
 ): Loader<P, M, O> {
+  const { modelType, check, rename, build } = family;
   const checkWhole = (config: ModelConfig) => {
     refuseQuantised(config);
     check(config);
@@ -122,7 +107,8 @@ export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends Lo
     try {
       refuseQuantised(files.config);
       source = unpackBitsandbytes(named);
-      const { shapes, ignore, make, config = files.config, fresh } = read(files.config, source, options);
+      const given = configOfWeights(files.config, source, family);
+      const { shapes, ignore, make, config = given, fresh } = build(given, storedIn(source), options);
       const planned = (options: O) => planWeights(source, shapes, ignore, options, fresh);
       const weights = planned(options);
       const made = (params: unknown, tensors: readonly Tensor[]): Loaded<M> => ({
@@ -160,11 +146,20 @@ export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends Lo
     return await opened.load();
   };
   return {
-    modelType,
+    ...{ modelType, family },
     outline,
     fromFiles,
     check: checkWhole,
     load: async (place, options) => fromFiles(await openModel(place, [modelType], options, checkWhole), options),
+  };
+}
+
+function storedIn(source: WeightSource): StoredWeights {
+  const names = new Set(source.names);
+  return {
+    path: source.path,
+    has: (name) => matchName(name, names) !== null,
+    shapeOf: (name) => source.entry(matchName(name, names) ?? name).shape,
   };
 }
 

@@ -7,10 +7,8 @@ import type { Tensor, TensorHome } from "../../core/tensor.ts";
 import { formatBytes } from "../../core/host/format.ts";
 import { flatten } from "../../core/tree.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
-import { gpt2 } from "../families/gpt2.ts";
-import { llama } from "../families/llama.ts";
 import { openModelFiles } from "./model_files.ts";
-import { anyLoader, architectures, loadModel, outlineModel } from "./load_model.ts";
+import { anyLoader, architectures, gpt2, llama, loadModel, outlineModel } from "./load_model.ts";
 
 const cases = `${import.meta.dirname}/../../tests/goldens/cases`;
 

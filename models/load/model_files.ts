@@ -2,8 +2,10 @@ import { FileError } from "../../core/errors.ts";
 import { nearest } from "../../core/host/nearest.ts";
 import { folderOf } from "./files/atomic_file.ts";
 import { memoryBytes, parseJsonObject, pathKind, readJsonObject } from "./files/byte_source.ts";
-import { checkCounts, type ModelConfig, parseConfig } from "./config.ts";
-import { configFromGguf } from "./gguf/config.ts";
+import { type ModelConfig, parseConfig } from "./config.ts";
+import { configFromGguf, ggufSizes } from "./gguf/config.ts";
+import type { SizeKeys } from "../families/family.ts";
+import { familyOf } from "../families/mod.ts";
 import { openGguf } from "./gguf/source.ts";
 import { ggufSpecialIds, ggufTokenizerNotes, tokenizerFromGguf } from "./gguf/tokenizer.ts";
 import { openSafetensors } from "./safetensors/safetensors.ts";
@@ -71,6 +73,31 @@ function checkKnown(files: ModelFiles, known: readonly string[]): ModelFiles {
     files[Symbol.dispose]();
     throw error;
   }
+}
+
+/**
+ * Holds what a configuration counts against the weights, before anything is made by these counts: a model has at least one
+ * tensor a layer, and a width is at most the largest dimension of a tensor.
+ *
+ * @throws {FileError} with both numbers
+ */
+function checkCounts({ path, raw, modelType }: ModelConfig, weights: WeightSource): void {
+  const { keys, gguf } = familyOf(modelType)!;
+  let widest = 0;
+  for (const name of weights.names) for (const d of weights.entry(name).shape) widest = Math.max(widest, d);
+  const check = (size: keyof SizeKeys, most: number, what: string) => {
+    const key = keys[size], value = key && raw[key];
+    if (typeof value !== "number" && typeof value !== "bigint" || value <= most) return;
+    // A GGUF is configuration and weights in one, and has its own word for it.
+    const name = path === weights.path && gguf ? ggufSizes(gguf)[size] : key;
+    throw new FileError(
+      `${path} says ${name} is ${value}, and ${what} in ${weights.path} is ${most}: use the configuration and the ` +
+        `weights of the same model.`,
+    );
+  };
+  check("layers", weights.names.length, "the number of tensors");
+  check("width", widest, "the largest dimension of a tensor");
+  check("headDim", widest, "the largest dimension of a tensor");
 }
 
 function checkArchitecture({ modelType, path }: ModelConfig, known: readonly string[]): void {

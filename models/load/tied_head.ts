@@ -1,21 +1,20 @@
 import { sameShape } from "../../core/aval.ts";
+import type { Names } from "../families/family.ts";
 import { type ModelConfig, parseConfig } from "./config.ts";
 import { matchName, type WeightSource } from "./weights.ts";
 
 /**
  * The configuration that a file's weights have: one that ties the head to the embedding does not where the file holds a head
  * of its own that differs. Transformers (5) uses that head; one that is the same is a copy that was written all the same.
- *
- * @param tied whether this architecture's head is tied where the configuration says nothing
  */
 export function configOfWeights(
   config: ModelConfig,
   source: WeightSource,
-  { embedding, tied }: { readonly embedding: string; readonly tied: boolean },
+  { tiedHead, tables: [embedding] }: Pick<Names, "tiedHead" | "tables">,
 ): ModelConfig {
-  if (!config.flag("tie_word_embeddings", tied)) return config;
+  if (tiedHead === undefined || !config.flag("tie_word_embeddings", tiedHead)) return config;
   const names = new Set(source.names);
-  const [head, table] = ["lm_head.weight", embedding].map((name) => matchName(name, names));
+  const [head, table] = ["lm_head", embedding].map((module) => matchName(`${module}.weight`, names));
   if (head === null || table === null || isSame(source, head, table)) return config;
   return parseConfig({ ...config.raw, tie_word_embeddings: false }, config.path);
 }

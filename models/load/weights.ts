@@ -3,6 +3,7 @@ import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../
 import type { PackedType } from "../../core/packed/blocks.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
+import { families } from "../families/mod.ts";
 
 /** A weight file's description of one tensor. */
 export interface WeightEntry extends Aval {
@@ -31,7 +32,8 @@ export interface WeightSource extends Disposable {
 }
 
 /** Prefixes that a task class puts before the same weights; a file may have one, none or another. */
-const prefixes = ["transformer.", "model.", "bert."];
+const prefixes = [...new Set(families.flatMap((family) => [family.prefix, family.classifier?.prefix ?? ""]))]
+  .filter((prefix) => prefix !== "");
 
 /**
  * The spelling under which `name` is known: itself, with a wrapper's prefix (`transformer.`, `model.`, `bert.`) added, taken

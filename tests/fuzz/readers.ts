@@ -2,7 +2,7 @@
 import { assert } from "@std/assert";
 import { sizeOf } from "../../core/aval.ts";
 import { LowrankError } from "../../core/errors.ts";
-import { llamaConfig } from "../../models/families/llama_config.ts";
+import { llama } from "../../models/families/llama.ts";
 import { memoryBytes, parseJsonObject } from "../../models/load/files/byte_source.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
@@ -105,14 +105,14 @@ export async function readerCases(folder: string): Promise<ReaderCase[]> {
       bytes: golden("llama-gguf/llama-Q4_1.gguf"),
       read: (bytes) => {
         using files = openModelFiles(write("model.gguf", bytes), ["llama"]);
-        llamaConfig(files.config);
+        llama.sizes(files.config);
         readAll(files.source);
       },
     },
     {
       name: "a model's configuration",
       bytes: golden("llama-base/model/config.json"),
-      read: (bytes) => void llamaConfig(parseConfig(parseJsonObject(decode(bytes), "fuzzed"), "fuzzed")),
+      read: (bytes) => void llama.sizes(parseConfig(parseJsonObject(decode(bytes), "fuzzed"), "fuzzed")),
     },
     { name: "tokenizer.json", bytes: file, read: (bytes) => tryTokenizer(tokenizerOf(bytes, config)) },
     { name: "tokenizer_config.json", bytes: config, read: (bytes) => tryTokenizer(tokenizerOf(file, bytes)) },

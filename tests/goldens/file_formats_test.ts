@@ -4,7 +4,7 @@ import type { Model } from "../../core/model.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
-import { loadClassifier } from "../../models/families/classifier.ts";
+import { loadClassifier } from "../../models/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { Loaded } from "../../models/load/loader.ts";
 import { loadAdapter, saveAdapter } from "../../formats/adapter.ts";

@@ -7,16 +7,14 @@ import type { HostTensor, Tensor } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { generator } from "../../models/generate/generate.ts";
-import type { LayeredModel } from "../../models/families/language_model.ts";
-import { loadModel } from "../../models/load/load_model.ts";
+import { gpt2, loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import { openGguf } from "../../models/load/gguf/source.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
-import { gpt2 } from "../../models/families/gpt2.ts";
-import { type LlamaParams, makeLlama } from "../../models/families/llama.ts";
-import { llamaConfig, type LlamaType } from "../../models/families/llama_config.ts";
+import type { DecoderFamily, LayeredModel } from "../../models/families/language_model.ts";
+import { familyOf } from "../../models/families/mod.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 
@@ -140,7 +138,8 @@ async function checkGguf(golden: GoldenCase, io: Map<string, HostTensor>, runtim
 /** The older spelling of a configuration says the same. */
 function checkLegacyConfig(golden: GoldenCase, model: LoadedModel) {
   const legacy = parseConfig(golden.json("config_legacy.json"), `${golden.folder}/config_legacy.json`);
-  assertEquals(llamaConfig(legacy), llamaConfig(model.config));
+  const { sizes } = familyOf(model.architecture) as DecoderFamily;
+  assertEquals(sizes(legacy), sizes(model.config));
 }
 
 /**
@@ -151,19 +150,14 @@ export async function runShardedCase(golden: GoldenCase, runtime: OpenRuntime): 
   const io = golden.tensors("io.safetensors");
   for (const dtype of [undefined, "f32"] as const) {
     using model = await loadModel(`${golden.folder}/model`, { device: runtime.home, dtype });
-    if (model.architecture === "gpt2") {
-      await checkBatches(golden, io, model.apply, model.params, runtime);
-      continue;
-    }
-    const config = llamaConfig(model.config);
+    const { sizes, over } = familyOf(model.architecture) as DecoderFamily;
+    const config = sizes(model.config);
     const round = model.config.raw.dtype === "float16"
       ? (x: number) => fromF16(toF16(x))
       : (x: number) => fromBf16(toBf16(x));
-    const rounded = makeLlama(
-      { ...config, inverseFrequencies: Array.from(config.inverseFrequencies, round) },
-      model.params as LlamaParams,
-      model.architecture as LlamaType,
-    );
+    const rounded = config.inverseFrequencies === undefined
+      ? model
+      : over({ ...config, inverseFrequencies: Array.from(config.inverseFrequencies as number[], round) }, model.params);
     await checkBatches(golden, io, rounded.apply, model.params, runtime);
   }
 }

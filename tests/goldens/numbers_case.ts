@@ -6,7 +6,7 @@ import type { Model } from "../../core/model.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { lora } from "../../lora/lora.ts";
-import { gpt2Config, type Gpt2Params, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
+import { gpt2, type Gpt2Params } from "../../models/families/gpt2.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
@@ -39,9 +39,9 @@ function checkLayer(
 
 function checkGpt2({ gpt2_config_overrides, lora: options, base_params, trainable_params, all_params }: any) {
   const defaults = { vocab_size: 50257, n_positions: 1024, n_embd: 768, n_layer: 12, n_head: 12 };
-  const config = gpt2Config(parseConfig({ model_type: "gpt2", ...defaults, ...gpt2_config_overrides }, "gpt2"));
-  const params = mapTree(gpt2Shapes(config), placeholder, isShape) as Gpt2Params;
-  const model = makeGpt2(config, params);
+  const config = gpt2.sizes(parseConfig({ model_type: "gpt2", ...defaults, ...gpt2_config_overrides }, "gpt2"));
+  const params = mapTree(gpt2.shapes(config), placeholder, isShape) as Gpt2Params;
+  const model = gpt2.over(config, params);
   assertEquals(flatten<any>(params).leaves.reduce((n, leaf) => n + sizeOf(leaf.shape), 0), base_params);
   const { r, lora_alpha: alpha, target_modules: targets, use_dora: dora } = options;
   const trainable = lora(model as Model, { r, alpha, targets, dora }).matched.reduce((n, m) => n + m.trainable, 0);

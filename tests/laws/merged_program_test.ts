@@ -6,7 +6,7 @@ import type { Tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { jit } from "../../kernels/runtime/jit.ts";
 import { lora } from "../../lora/lora.ts";
-import { gpt2Config, type Gpt2Params, gpt2Shapes, makeGpt2 } from "../../models/families/gpt2.ts";
+import { gpt2, type Gpt2Params } from "../../models/families/gpt2.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import type { Trainable } from "../../lora/mod.ts";
 
@@ -19,7 +19,7 @@ Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", 
     return compile(program);
   };
   const file = { model_type: "gpt2", vocab_size: 50, n_positions: 8, n_embd: 8, n_layer: 2, n_head: 2 };
-  const config = gpt2Config(parseConfig(file, "config.json"));
+  const config = gpt2.sizes(parseConfig(file, "config.json"));
   const isShape = (x: unknown) => Array.isArray(x) && typeof x[0] === "number";
   const values = (shape: readonly number[]) =>
     upload(device, {
@@ -27,8 +27,8 @@ Deno.test("a merged GPT-2 runs the very program of its base, and nothing else", 
       dtype: "f32",
       data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i)),
     });
-  const params = mapTree(gpt2Shapes(config), (shape: number[]) => values(shape), isShape);
-  const model = makeGpt2(config, params as never);
+  const params = mapTree(gpt2.shapes(config), (shape: number[]) => values(shape), isShape);
+  const model = gpt2.over(config, params as never);
   const tuned = lora(model, { r: 2, alpha: 4, targets: ["c_attn", "c_fc"] });
   const trainable = mapTree(tuned.trainable, (leaf) => values((leaf as Tensor).shape)) as typeof tuned.trainable;
   const merged = jit((t: Trainable, p: Gpt2Params) => tuned.merge(t, p))(trainable, model.params);

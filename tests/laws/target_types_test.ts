@@ -1,7 +1,7 @@
 /** Types are tested by compiling: a line under @ts-expect-error must not. */
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
-import type { BertClassifierParams } from "../../models/families/classifier.ts";
+import type { BertClassifierParams } from "../../models/families/bert.ts";
 import type { Gpt2Params } from "../../models/families/gpt2.ts";
 import type { LlamaParams } from "../../models/families/llama.ts";
 import { lora, type LoraOptions, pissa, together } from "../../lora/mod.ts";

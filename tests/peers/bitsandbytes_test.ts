@@ -4,7 +4,7 @@ import { isPacked } from "../../core/packed/blocks.ts";
 import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { evaluate } from "../../kernels/runtime/read.ts";
-import { llama } from "../../models/families/llama.ts";
+import { llama } from "../../models/mod.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const kinds = {

@@ -6,7 +6,7 @@ import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { evaluate } from "../../kernels/runtime/read.ts";
 import { lora, type Trainable } from "../../lora/mod.ts";
-import { llama } from "../../models/families/llama.ts";
+import { llama } from "../../models/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";

@@ -7,7 +7,7 @@ import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { lora, pissa, type Tuned } from "../../lora/mod.ts";
-import { llama } from "../../models/families/llama.ts";
+import { llama } from "../../models/mod.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
 import { loadAnyModel } from "../../models/load/load_model.ts";
 import type { Loaded } from "../../models/load/loader.ts";

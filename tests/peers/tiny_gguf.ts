@@ -1,6 +1,6 @@
 /** Models as GGUF files of f32 that llama.cpp itself opens. They have no tokenizer, and say so. */
 import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
-import { ggufModules } from "../../models/load/gguf/names.ts";
+import { ggufFamily, ggufModules } from "../../models/load/gguf/names.ts";
 import type { GgufValue } from "../../models/load/gguf/gguf.ts";
 import { openGguf } from "../../models/load/gguf/source.ts";
 import { f32Tensor, makeGguf, type Meta, type RawTensor } from "../../testing/make_gguf.ts";
@@ -48,9 +48,9 @@ export function tinyGpt2(): Uint8Array {
   const config = JSON.parse(Deno.readTextFileSync(`${cases}/gpt2-base/model/config.json`));
   using source = openSafetensors(`${cases}/gpt2-base/model/model.safetensors`);
   const tensors: Record<string, RawTensor> = {};
-  for (const [module, { tensor, layout }] of ggufModules("gpt2", config.n_layer)!) {
+  for (const [module, { tensor, layout }] of ggufModules(ggufFamily("gpt2")!, config.n_layer)) {
     for (const part of ["weight", "bias"]) {
-      const name = `transformer.${module}.${part}`;
+      const name = `${module}.${part}`;
       if (!source.names.includes(name)) continue;
       const { shape, data } = source.read(name, "f32");
       const turn = layout === "transposed" && shape.length === 2;

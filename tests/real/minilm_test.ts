@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import type { HostTensor } from "../../core/tensor.ts";
 import { lora } from "../../lora/lora.ts";
-import { bert } from "../../models/families/bert.ts";
+import { bert } from "../../models/mod.ts";
 import { embedder } from "../../models/embed.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
 import { bertInputs } from "../goldens/bert_cases.ts";

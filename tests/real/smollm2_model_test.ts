@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { slice } from "../../core/ops/structure.ts";
 import { type HostTensor, upload } from "../../core/tensor.ts";
 import { generator } from "../../models/generate/generate.ts";
-import { llama } from "../../models/families/llama.ts";
+import { llama } from "../../models/mod.ts";
 import { assertNear } from "../goldens/golden_case.ts";
 import { followTrace } from "../goldens/train_cases.ts";
 import { type OpenRuntime, runtimes } from "../runtimes.ts";

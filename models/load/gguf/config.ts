@@ -1,11 +1,25 @@
 import { FileError } from "../../../core/errors.ts";
+import type { GgufNames, SizeKeys } from "../../families/family.ts";
 import { type ModelConfig, parseConfig } from "../config.ts";
 import { type GgufValue, oneForAllLayers } from "./gguf.ts";
 import type { GgufSource } from "./source.ts";
+import { ggufFamily } from "./names.ts";
 import { ggufSpecialIds } from "./tokenizer.ts";
 
 /** A key of a file: its value, what takes its place, or a refusal. */
 type Key = (name: string) => GgufValue | undefined;
+
+/** Where a file says the sizes that every architecture has. */
+export const ggufSizes = ({ norm }: Pick<GgufNames, "norm">): Readonly<Record<keyof SizeKeys, string>> => ({
+  width: "embedding_length",
+  layers: "block_count",
+  heads: "attention.head_count",
+  kvHeads: "attention.head_count_kv",
+  headDim: "attention.key_length",
+  inner: "feed_forward_length",
+  context: "context_length",
+  eps: norm === "rms" ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
+});
 
 /**
  * The Hugging Face configuration that a GGUF's metadata stands for; what a key means, and its absence, is in `keys.ts`.
@@ -13,6 +27,7 @@ type Key = (name: string) => GgufValue | undefined;
  */
 export function configFromGguf(source: GgufSource): ModelConfig {
   const architecture = source.metadata.get("general.architecture") as string;
+  const { modelType, keys, defaults, gguf } = ggufFamily(architecture)!;
   const key: Key = (name) => oneForAllLayers(source.path, `${architecture}.${name}`, source.metadata);
   const need = (name: string): GgufValue => {
     const value = key(name);
@@ -38,7 +53,7 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   const heads = need("attention.head_count");
   const width = need("embedding_length");
   const common = {
-    model_type: architecture,
+    model_type: modelType,
     vocab_size: embedding.shape[0],
     tie_word_embeddings: !source.tensors.has("output.weight"),
     bos_token_id: ids.bos,
@@ -47,7 +62,6 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   };
   const even = Number(width) / Number(heads);
   const headWidth = key("attention.key_length") ?? even;
-  // Heads of values, and what is rotated of a head, are as wide as heads of keys in every architecture that is read.
   const demand = (name: string, absent: GgufValue, expected: GgufValue) => {
     const said = key(name), value = said ?? absent;
     if (value === expected) return;
@@ -60,35 +74,23 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   };
   // Heads of values, and what is rotated of a head, are as wide as heads of keys in every architecture that is read.
   demand("attention.value_length", even, headWidth);
-  if (architecture === "gpt2") {
-    demand("attention.key_length", even, even);
-    demand("attention.head_count_kv", heads, heads);
-    return parseConfig({
-      ...common,
-      n_embd: width,
-      n_layer: need("block_count"),
-      n_head: heads,
-      n_inner: key("feed_forward_length") ?? null,
-      n_positions: need("context_length"),
-      layer_norm_epsilon: need("attention.layer_norm_epsilon"),
-      activation_function: "gelu_new",
-    }, source.path);
-  }
-  demand("rope.dimension_count", headWidth, headWidth);
+  if (keys.headDim === undefined) demand("attention.key_length", even, even);
+  if (keys.kvHeads === undefined) demand("attention.head_count_kv", heads, heads);
+  if (gguf.rotary) demand("rope.dimension_count", headWidth, headWidth);
+  const absent: Partial<Record<keyof SizeKeys, GgufValue | null>> = {
+    kvHeads: heads,
+    headDim: headWidth,
+    ...(defaults.inner !== undefined && { inner: null }),
+  };
+  const names = ggufSizes(gguf);
   return parseConfig({
     ...common,
-    hidden_size: width,
-    num_hidden_layers: need("block_count"),
-    num_attention_heads: heads,
-    num_key_value_heads: key("attention.head_count_kv") ?? heads,
-    head_dim: headWidth,
-    intermediate_size: need("feed_forward_length"),
-    max_position_embeddings: need("context_length"),
-    rms_norm_eps: need("attention.layer_norm_rms_epsilon"),
-    hidden_act: "silu",
-    attention_bias: source.tensors.has("blk.0.attn_q.bias"),
-    mlp_bias: source.tensors.has("blk.0.ffn_up.bias"),
-    rope_parameters: ropeParameters(source, architecture, key, Number(headWidth)),
+    ...Object.fromEntries((Object.entries(keys) as [keyof SizeKeys, string][]).map(([size, hub]) => {
+      const name = names[size];
+      return [hub, size in absent ? key(name) ?? absent[size] : need(name)];
+    })),
+    ...gguf.config({ has: (tensor) => source.tensors.has(tensor), key }),
+    ...(gguf.rotary && { rope_parameters: ropeParameters(source, architecture, key, Number(headWidth)) }),
   }, source.path);
 }
 

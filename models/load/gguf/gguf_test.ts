@@ -82,13 +82,13 @@ Deno.test("GPT-2's matrices come as Conv1D has them, (in, out)", () => {
     "blk.0.attn_qkv.bias": f32Tensor([6], counting(6)),
     "position_embd.weight": f32Tensor([3, 2], counting(6)),
   }));
-  assertEquals(source.read("h.0.attn.c_attn.weight"), {
+  assertEquals(source.read("transformer.h.0.attn.c_attn.weight"), {
     shape: [2, 6],
     dtype: "f32",
     data: Float32Array.of(0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11),
   });
-  assertEquals(source.read("h.0.attn.c_attn.bias").data, counting(6));
-  assertEquals(source.read("wpe.weight").data, counting(6));
+  assertEquals(source.read("transformer.h.0.attn.c_attn.bias").data, counting(6));
+  assertEquals(source.read("transformer.wpe.weight").data, counting(6));
 });
 
 Deno.test("a large tensor read in pieces is the same as one piece's values", () => {
@@ -96,7 +96,7 @@ Deno.test("a large tensor read in pieces is the same as one piece's values", () 
   const source = open(makeGguf({ "general.architecture": { text: "gpt2" } }, {
     "blk.0.ffn_up.weight": f32Tensor([rows, columns], counting(rows * columns)),
   }));
-  const { data, shape } = source.read("h.0.mlp.c_fc.weight");
+  const { data, shape } = source.read("transformer.h.0.mlp.c_fc.weight");
   assertEquals(shape, [columns, rows]);
   for (const [c, r] of [[0, 0], [0, 699], [511, 0], [511, 511], [511, 512], [300, 699]]) {
     assertEquals(data[c * rows + r], r * columns + c);

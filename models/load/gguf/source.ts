@@ -9,7 +9,8 @@ import { narrowInto } from "../convert.ts";
 import { type GgufHeader, type GgufTensor, type GgufValue, oneForAllLayers, readGguf } from "./gguf.ts";
 import { checkGgufKeys } from "./keys.ts";
 import { packedGgufTypes, writeBlocks } from "./packed.ts";
-import { ggufArchitectures, type GgufLayout, huggingFaceName } from "./names.ts";
+import type { GgufLayout } from "../../families/family.ts";
+import { ggufArchitectures, ggufFamily, huggingFaceName } from "./names.ts";
 import { destination, type WeightEntry, type WeightSource } from "../weights.ts";
 
 /** A GGUF file as a source of weights under Hugging Face names, shapes and row order; metadata beside it. */
@@ -49,7 +50,8 @@ interface Located {
 
 function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
   const architecture = header.metadata.get("general.architecture");
-  if (typeof architecture !== "string" || !ggufArchitectures.includes(architecture)) {
+  const family = typeof architecture === "string" ? ggufFamily(architecture) : undefined;
+  if (typeof architecture !== "string" || family === undefined) {
     throw new FileError(
       `${source.name} is of the architecture ${architecture ?? "(none named)"}, and GGUF files are read of ` +
         `${ggufArchitectures.join(", ")}.`,
@@ -58,8 +60,8 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
   const notes = checkGgufKeys({ path: source.name, metadata: header.metadata }, architecture);
   const located = new Map<string, Located>();
   for (const [ownName, tensor] of header.tensors) {
-    if (architecture === "llama" && ownName === "rope_freqs.weight") continue; // part of the configuration, see gguf_config.ts
-    const { name, layout } = huggingFaceName(architecture, ownName);
+    if (family.gguf.ignore?.includes(ownName)) continue;
+    const { name, layout } = huggingFaceName(family, ownName);
     // A bias is a row: nothing to transpose.
     const turned = layout === "transposed" && tensor.shape.length === 2;
     const shape = turned ? [tensor.shape[1], tensor.shape[0]] : tensor.shape;

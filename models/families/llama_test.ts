@@ -1,6 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
-import { llamaConfig } from "./llama_config.ts";
+import type { LlamaConfig } from "./llama.ts";
+import type { DecoderFamily } from "./language_model.ts";
+import { familyOf } from "./mod.ts";
 import { parseConfig } from "../load/config.ts";
 
 const sizes = {
@@ -11,7 +13,9 @@ const sizes = {
   num_attention_heads: 4,
 };
 const read = (model_type: string, keys: Record<string, unknown> = {}) =>
-  llamaConfig(parseConfig({ model_type, ...sizes, ...keys }, "config.json"));
+  (familyOf(model_type) as DecoderFamily<unknown, LlamaConfig>).sizes(
+    parseConfig({ model_type, ...sizes, ...keys }, "config.json"),
+  );
 
 Deno.test("windows: a mistral's in every layer, a qwen's where it is switched on, from a layer on or as listed", () => {
   assertEquals(read("llama", { sliding_window: 8 }).windows, [null, null, null]);
