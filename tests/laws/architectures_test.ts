@@ -9,7 +9,7 @@ import { normalAt } from "../../core/random.ts";
 import { type HostTensor, type Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
-import { read } from "../../kernels/runtime/jit.ts";
+import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/lora.ts";
 import { loadAdapter, saveAdapter } from "../../formats/adapter.ts";
 import { readGgufAdapter, writeGgufAdapter } from "../../formats/gguf.ts";
