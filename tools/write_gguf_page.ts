@@ -10,37 +10,37 @@ const code = (names: Iterable<string>) => [...names].map((name) => `\`${name}\``
 export function ggufPage(): string {
   return `# GGUF files
 
-\`--model FILE.gguf\` reads a model as llama.cpp does: a key that a file leaves out has llama.cpp's default, and what would
-be another computation is refused by the key's name, never left out in silence. This page is written by \`deno task
-docs:gguf\` from the table that the reader itself uses; tests hold every row, and \`./task test:peers\` compares them with
-llama.cpp.
+\`--model FILE.gguf\` reads a model as llama.cpp does: a missing key takes llama.cpp's default, and a value that would mean a
+different computation is refused by the key's name, never silently ignored. This page is generated (\`deno task docs:gguf\`)
+from the table that the reader itself uses; tests check every row, and \`./task test:peers\` compares them with llama.cpp.
 
-Read are little-endian files of the versions 2 and 3, of the architectures ${
+Supported are little-endian files of versions 2 and 3, of the architectures ${
     code(ggufArchitectures)
   } (\`ARCH\` below), with
 tensors of the types ${[...ggufTypes.values()].map(({ name }) => name).join(", ")}. Version 1 and big-endian files are
 refused.
 
-| key | what it says | where absent | here |
+| key | meaning | if absent | here |
 | --- | --- | --- | --- |
 ${ggufKeys.map(({ key, meaning, absent, here }) => `| \`${key}\` | ${meaning} | ${absent} | ${here} |`).join("\n")}
 
-A key that begins with the architecture's name or \`tokenizer.\` and is not in the table is named once, in a note, and has no
-effect. Keys of other names are not looked at.
+A key that begins with the architecture's name or \`tokenizer.\` and is not in the table is mentioned once, in a note, and
+has no effect. Other keys are ignored.
 
 ## Tensors
 
-Names are llama.cpp's. Without \`output.weight\` the head is tied to \`token_embd.weight\`. \`rope_freqs.weight\`, of \`llama\`,
-divides each frequency, beside the factor of all. Biases are used where their tensors are: in \`llama\` all four of attention
-or none, in \`qwen2\` those of q, k and v. A tensor that is unexpected, missing or of another shape is refused by its name.
+Names are llama.cpp's. Without \`output.weight\` the head is tied to \`token_embd.weight\`. \`rope_freqs.weight\` (in \`llama\`)
+divides each frequency, in addition to the common factor. Biases are used if their tensors are present: in \`llama\` all four
+of attention or none, in \`qwen2\` those of q, k and v. A tensor that is unexpected, missing or of the wrong shape is refused
+by name.
 
 ## Tokenizers
 
-A tokenizer.json beside the file is the model's own and is used. Otherwise the tokenizer is rebuilt from the file: of the
-kind \`gpt2\`, byte-level BPE, or \`llama\`, SentencePiece's BPE. \`tokenizer.ggml.pre\` may be ${
+A tokenizer.json next to the file is the model's own and is used. Otherwise the tokenizer is rebuilt from the file: kind
+\`gpt2\` is byte-level BPE, kind \`llama\` SentencePiece's BPE. \`tokenizer.ggml.pre\` may be ${
     code(preTokenizers.keys())
-  }; others are refused by name. Where it is absent, texts are split as llama.cpp's \`default\` does, and a note says so:
-the model may have learned another.
+  }; others are refused by name. If it is absent, texts are split as by llama.cpp's \`default\`, and a note says so:
+the model may have been trained with a different one.
 `;
 }
 

@@ -53,7 +53,7 @@ export const models = [
     files: config(`{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`),
     sentence:
       "error: model/config.json nests 100001 lists and objects in each other, and at most 200 are read: it is not " +
-      "the file it is named as.",
+      "what its name says.",
     code: 1,
   },
   {

@@ -70,7 +70,7 @@ export function readText(path: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw new FileError(`${path} is not UTF-8 text: it is damaged, or not the file it is named as.`);
+    throw new FileError(`${path} is not UTF-8 text: it is damaged, or not what its name says.`);
   }
 }
 
@@ -85,8 +85,8 @@ export function parseJsonObject(text: string, path: string): Record<string, unkn
   const depth = depthOf(text);
   if (depth > deepestJson) {
     throw new FileError(
-      `${path} nests ${depth} lists and objects in each other, and at most ${deepestJson} are read: it is not the file it ` +
-        `is named as.`,
+      `${path} nests ${depth} lists and objects in each other, and at most ${deepestJson} are read: it is not what ` +
+        `its name says.`,
     );
   }
   try {

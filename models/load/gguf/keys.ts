@@ -1,11 +1,11 @@
-/** The keys of a GGUF file's metadata: what each means, what its absence means, and what is done with it here. */
+/** The keys of a GGUF file's metadata: what each means, what its absence means, and how it is handled here. */
 import { FileError } from "../../../core/errors.ts";
 import type { GgufValue } from "./gguf.ts";
 
-/** What becomes of a key: it decides something, some of its values are refused, or nothing depends on it. */
+/** How a key is handled: it decides something, some of its values are refused, or nothing depends on it. */
 export type GgufEffect = "honoured" | "refused" | "none";
 
-/** One key, or several that begin alike (`general.*`). `ARCH` stands for the name of the architecture. */
+/** One key, or several with a common prefix (`general.*`). `ARCH` stands for the name of the architecture. */
 export interface GgufKey {
   readonly key: string;
   readonly meaning: string;
@@ -23,7 +23,7 @@ const honoured = (key: string, meaning: string, absent: string, here = "honoured
   effect: "honoured",
 });
 
-/** A key whose other values would be another computation. */
+/** A key whose other values would mean a different computation. */
 const only = (key: string, meaning: string, absent: string, takes: readonly GgufValue[], why: string): GgufKey => ({
   ...{ key, meaning, absent, takes },
   effect: "refused",
@@ -38,63 +38,81 @@ const none = (key: string, meaning: string, here: string): GgufKey => ({
 
 /** Every key that is known, as llama.cpp's `llama-arch.cpp` lists them for the architectures that are read. */
 export const ggufKeys: readonly GgufKey[] = [
-  honoured("general.architecture", "which architecture", "refused", "others than those read are refused by name"),
-  only("general.type", "what the file is", "`model`", ["model"], "an adapter, a vocabulary or a projector is no model"),
+  honoured("general.architecture", "which architecture", "refused", "others than those above are refused by name"),
+  only(
+    "general.type",
+    "what the file is",
+    "`model`",
+    ["model"],
+    "adapters, vocabularies and projectors are not models",
+  ),
   honoured("general.alignment", "where tensors may begin", "32", "honoured, a multiple of 8"),
-  only("general.quantization_version", "layout of quantised blocks", "2", [2], "older blocks are laid out otherwise"),
+  only("general.quantization_version", "layout of quantised blocks", "2", [2], "older blocks have a different layout"),
   none("general.file_type", "the most frequent tensor type", "each tensor's own type decides"),
   none("general.sampling.*", "advice for sampling", "the options of `generate` decide"),
   none("general.*", "name, author, licence, sources", "not read"),
   only("split.count", "how many files the model is in", "1", [0, 1], "`llama-gguf-split --merge` joins them"),
-  none("split.*", "which of them this is, tensors in all", "there is one"),
+  none("split.*", "which of them this is, total number of tensors", "there is only one"),
 
   honoured("ARCH.block_count", "layers", "refused"),
-  honoured("ARCH.context_length", "tokens that the model was trained to see", "refused"),
+  honoured("ARCH.context_length", "context length in tokens", "refused"),
   honoured("ARCH.embedding_length", "width", "refused"),
-  honoured("ARCH.feed_forward_length", "inner width", "refused", "honoured; a list must be of one value"),
+  honoured("ARCH.feed_forward_length", "inner width", "refused", "honoured; a list must have equal values"),
   none("ARCH.vocab_size", "tokens", "the rows of `token_embd.weight` decide; fewer rows than tokens are refused"),
-  honoured("ARCH.attention.head_count", "query heads", "refused", "honoured; a list must be of one value"),
-  honoured("ARCH.attention.head_count_kv", "key heads", "as `head_count`", "honoured; a list must be of one value"),
+  honoured("ARCH.attention.head_count", "query heads", "refused", "honoured; a list must have equal values"),
+  honoured("ARCH.attention.head_count_kv", "key heads", "as `head_count`", "honoured; a list must have equal values"),
   honoured("ARCH.attention.key_length", "width of a head", "`embedding_length` over `head_count`"),
-  honoured("ARCH.attention.value_length", "the same of its values", "as the default of `key_length`", "must be that"),
+  honoured("ARCH.attention.value_length", "the same for values", "the default of `key_length`", "must equal it"),
   honoured("ARCH.attention.layer_norm_rms_epsilon", "ε of RMS norms", "refused (`gpt2` has none)"),
   honoured("ARCH.attention.layer_norm_epsilon", "ε of layer norms", "refused (only `gpt2` has them)"),
-  only("ARCH.attention.causal", "whether a token sees only earlier ones", "true", [true], "only such models are built"),
-  only("ARCH.attention.scale", "of products of queries and keys", "1/√width", [0], "it is 1/√width"),
-  only("ARCH.attention.clamp_kqv", "a bound of q, k and v", "none", [0], "there is none"),
-  only("ARCH.attention.max_alibi_bias", "a bias by distance", "none", [0], "positions are rotated or learned"),
+  only(
+    "ARCH.attention.causal",
+    "whether a token sees only earlier ones",
+    "true",
+    [true],
+    "only such models are supported",
+  ),
+  only("ARCH.attention.scale", "scale of query-key products", "1/√width", [0], "it is 1/√width"),
+  only("ARCH.attention.clamp_kqv", "a bound on q, k and v", "none", [0], "there is none"),
+  only(
+    "ARCH.attention.max_alibi_bias",
+    "a bias that depends on distance",
+    "none",
+    [0],
+    "positions are rotated or learned",
+  ),
   none(
     "ARCH.attention.sliding_window",
-    "how far a token sees",
-    "as in llama.cpp, which lets these architectures see all",
+    "how far back a token attends",
+    "as in llama.cpp, which lets these architectures attend to everything",
   ),
   none("ARCH.attention.sliding_window_pattern", "which layers have a window", "as above"),
-  only("ARCH.attn_logit_softcapping", "a bound of attention's logits", "none", [0], "there is none"),
-  only("ARCH.final_logit_softcapping", "a bound of the logits", "none", [0], "there is none"),
-  only("ARCH.logit_scale", "a factor of the logits", "1", [0, 1], "there is none"),
-  only("ARCH.embedding_scale", "a factor of the embedding", "1", [0, 1], "there is none"),
-  only("ARCH.residual_scale", "a factor of what layers add", "1", [0, 1], "there is none"),
+  only("ARCH.attn_logit_softcapping", "a bound on attention logits", "none", [0], "there is none"),
+  only("ARCH.final_logit_softcapping", "a bound on the logits", "none", [0], "there is none"),
+  only("ARCH.logit_scale", "a factor on the logits", "1", [0, 1], "there is none"),
+  only("ARCH.embedding_scale", "a factor on the embedding", "1", [0, 1], "there is none"),
+  only("ARCH.residual_scale", "a factor on what layers add", "1", [0, 1], "there is none"),
   only(
     "ARCH.use_parallel_residual",
-    "attention beside the feed-forward part",
+    "attention parallel to the feed-forward part",
     "false",
     [false],
     "one follows the other",
   ),
-  only("ARCH.expert_count", "experts", "0", [0], "no mixture of experts is built"),
+  only("ARCH.expert_count", "experts", "0", [0], "mixtures of experts are not supported"),
   none("ARCH.expert_*", "how experts are chosen", "there are none"),
   only("ARCH.nextn_predict_layers", "layers that predict further tokens", "0", [0], "there are none"),
-  none("ARCH.pooling_type", "how a text's vector is made of its tokens'", "these models continue texts"),
-  none("ARCH.tensor_data_layout", "a remark of old converters on the order of rows", "the order is the architecture's"),
+  none("ARCH.pooling_type", "how token vectors become a text's vector", "these models generate text"),
+  none("ARCH.tensor_data_layout", "a note of old converters on the order of rows", "the order is the architecture's"),
   honoured("ARCH.rope.dimension_count", "values of a head that are rotated", "all", "fewer than all are refused"),
   honoured("ARCH.rope.freq_base", "θ of rotary positions", "10000"),
-  honoured("ARCH.rope.scale_linear", "older name of `rope.scaling.factor`", "1", "honoured where that is absent"),
+  honoured("ARCH.rope.scale_linear", "older name of `rope.scaling.factor`", "1", "honoured if that is absent"),
   honoured("ARCH.rope.scaling.type", "how positions are scaled", "`linear`", "`linear` and `none`; others are refused"),
   honoured("ARCH.rope.scaling.factor", "positions are divided by it", "1 (so is 0)"),
-  only("ARCH.rope.scaling.attn_factor", "a factor of what is rotated", "1", [1], "there is none"),
+  only("ARCH.rope.scaling.attn_factor", "a factor on what is rotated", "1", [1], "there is none"),
   none("ARCH.rope.scaling.original_context_length", "the context before `yarn`", "`yarn` is refused"),
-  none("ARCH.rope.scaling.finetuned", "whether it was trained so", "it changes no number"),
-  none("ARCH.rope.scaling.alpha", "of another architecture", "as in llama.cpp"),
+  none("ARCH.rope.scaling.finetuned", "whether it was trained that way", "it changes no number"),
+  none("ARCH.rope.scaling.alpha", "belongs to another architecture", "as in llama.cpp"),
   none("ARCH.rope.scaling.yarn_*", "how `yarn` scales", "`yarn` is refused"),
 
   honoured("tokenizer.ggml.model", "kind of tokenizer", "refused", "`gpt2` and `llama`; others need a tokenizer.json"),
@@ -102,27 +120,27 @@ export const ggufKeys: readonly GgufKey[] = [
   honoured("tokenizer.ggml.tokens", "the tokens", "refused"),
   honoured(
     "tokenizer.ggml.token_type",
-    "what each is",
+    "the type of each",
     "all normal",
     "control, user-defined and unknown ones are special",
   ),
-  honoured("tokenizer.ggml.scores", "order of merging, of `llama`", "refused (`gpt2` needs none)"),
-  honoured("tokenizer.ggml.merges", "order of merging, of `gpt2`", "refused (`llama` needs none)"),
+  honoured("tokenizer.ggml.scores", "order of merges, for `llama`", "refused (`gpt2` needs none)"),
+  honoured("tokenizer.ggml.merges", "order of merges, for `gpt2`", "refused (`llama` needs none)"),
   honoured("tokenizer.ggml.bos_token_id", "begins a text", "`gpt2` 11, `llama` 1; a note says so"),
   honoured("tokenizer.ggml.eos_token_id", "ends a text", "`gpt2` 11, `llama` 2; a note says so"),
-  honoured("tokenizer.ggml.unknown_token_id", "stands for what can't be written", "`gpt2` none, `llama` 0"),
+  honoured("tokenizer.ggml.unknown_token_id", "stands for unknown text", "`gpt2` none, `llama` 0"),
   honoured("tokenizer.ggml.padding_token_id", "fills a batch", "none"),
-  honoured("tokenizer.ggml.eot_token_id", "ends a turn", "none", "among the ends of what a model says"),
-  honoured("tokenizer.ggml.eom_token_id", "ends a message", "none", "among the ends of what a model says"),
-  honoured("tokenizer.ggml.add_bos_token", "whether a text begins with that", "by `pre`; `llama` true"),
-  honoured("tokenizer.ggml.add_eos_token", "whether a text ends with that", "false"),
-  honoured("tokenizer.ggml.add_space_prefix", "whether `llama` puts a space before a text", "true"),
-  none("tokenizer.ggml.add_sep_token", "a separator between two texts", "these models read one"),
-  none("tokenizer.ggml.*_token_id", "of masks, separators, classes, filling in the middle", "no command needs one"),
-  none("tokenizer.ggml.remove_extra_whitespaces", "of kind `t5`", "as in llama.cpp"),
-  none("tokenizer.ggml.precompiled_charsmap", "of kind `t5`", "as in llama.cpp"),
-  none("tokenizer.ggml.normalizer.*", "of kind `bert`", "as in llama.cpp"),
-  none("tokenizer.ggml.token_type_count", "of kind `bert`", "as in llama.cpp"),
+  honoured("tokenizer.ggml.eot_token_id", "ends a turn", "none", "one of the end tokens of generation"),
+  honoured("tokenizer.ggml.eom_token_id", "ends a message", "none", "one of the end tokens of generation"),
+  honoured("tokenizer.ggml.add_bos_token", "whether a text begins with BOS", "by `pre`; `llama` true"),
+  honoured("tokenizer.ggml.add_eos_token", "whether a text ends with EOS", "false"),
+  honoured("tokenizer.ggml.add_space_prefix", "whether `llama` prepends a space to a text", "true"),
+  none("tokenizer.ggml.add_sep_token", "a separator between two texts", "these models read a single text"),
+  none("tokenizer.ggml.*_token_id", "mask, separator, class and fill-in-the-middle tokens", "no command needs one"),
+  none("tokenizer.ggml.remove_extra_whitespaces", "for kind `t5`", "as in llama.cpp"),
+  none("tokenizer.ggml.precompiled_charsmap", "for kind `t5`", "as in llama.cpp"),
+  none("tokenizer.ggml.normalizer.*", "for kind `bert`", "as in llama.cpp"),
+  none("tokenizer.ggml.token_type_count", "for kind `bert`", "as in llama.cpp"),
   none("tokenizer.ggml.suppress_tokens", "never sampled by llama.cpp", "all tokens are sampled"),
   honoured("tokenizer.chat_template", "how conversations are written", "none"),
   none("tokenizer.chat_templates", "names of further templates", "the first one is used"),
@@ -130,7 +148,7 @@ export const ggufKeys: readonly GgufKey[] = [
   none("tokenizer.huggingface.json", "the tokenizer as a tokenizer.json", "as in llama.cpp; the keys above decide"),
 ];
 
-/** The row of the table that speaks of a key, or null. */
+/** The table's row for a key, or null. */
 export function ggufKey(key: string, architecture: string): GgufKey | null {
   return ggufKeys.find((row) => {
     const [before, after] = row.key.replace(/^ARCH\./, `${architecture}.`).split("*");
@@ -140,8 +158,8 @@ export function ggufKey(key: string, architecture: string): GgufKey | null {
 }
 
 /**
- * Holds a file's keys against the table. Returns what a person should know of them: those of the architecture's own or the
- * tokenizer's that are not known.
+ * Checks a file's keys against the table. Returns notes for a person: keys of the architecture or the tokenizer that are not
+ * in the table.
  *
  * @throws {FileError} for a value that asks for what is not computed here
  */
