@@ -8,10 +8,10 @@ export function errorsPage(): string {
   );
   return `# What can go wrong, and what the error says
 
-A mistake ends a command with one sentence on standard error and exit code 1, or exit code 2 if the command line can't be
-parsed. Exit code 70 is a bug in lowrank: the stack trace is shown (\`--debug\` shows it for mistakes too). Exit code 130 is
-Ctrl-C. In the sentences below, … stands for parts that vary. This page is generated (\`deno task docs:errors\`) from the
-table that the tests run.
+A mistake ends a command with one sentence on standard error and exit code 1, or exit code 2 if the command line can't
+be parsed. Exit code 70 is a bug in lowrank: the stack trace is shown (\`--debug\` shows it for mistakes too). Exit code
+130 is Ctrl-C. In the sentences below, … stands for parts that vary. This page is generated (\`deno task docs:errors\`)
+from the table that the tests run.
 
 ${parts.join("\n")}`;
 }
