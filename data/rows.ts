@@ -28,7 +28,7 @@ export interface RowFormat {
   readonly form: string;
   /** The keys that it uses. */
   readonly keys: readonly string[];
-  /** Whether numbers of its rows are told apart as Python does: 1.0 from 1. */
+  /** Whether numbers in its rows are distinguished as Python does: 1.0 from 1. */
   readonly keepsFloats?: boolean;
   /** Whether an object of a file is one. */
   fits(row: Json): boolean;
@@ -66,7 +66,7 @@ export interface RowReader {
   problem(example: Example, bounds: Bounds): string | null;
 }
 
-/** What is said of a file, described so far, whose rows are not those of the reader that is wanted. */
+/** The error for a file, described so far, whose rows are not of the kind that the reader wants. */
 export function notOf({ learner, formats }: RowReader, file: string): string {
   return `${file}, and ${learner} needs others: give rows of ${formats.map(({ form }) => form).join(" or ")}.`;
 }

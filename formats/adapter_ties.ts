@@ -84,12 +84,12 @@ export function withoutTiedCopies(
 function ofOneRank(config: AdapterConfig, ...uses: readonly ReadonlyMap<string, AdapterTensor>[]): AdapterConfig {
   const pairs = uses.flatMap((parts) => {
     const A = parts.get("A");
-    return A ? [{ module: A.module, is: A.tensor.shape[0], said: rankOf(config, A.module) }] : [];
+    return A ? [{ module: A.module, is: A.tensor.shape[0], stated: rankOf(config, A.module) }] : [];
   });
-  if (!pairs.some(({ is, said }) => is === said)) return config;
-  for (const { module, is, said } of pairs) {
-    if (is === said) continue;
-    const alpha = adapterScaling(config, module, said) * (config.use_rslora ? Math.sqrt(is) : is);
+  if (!pairs.some(({ is, stated }) => is === stated)) return config;
+  for (const { module, is, stated } of pairs) {
+    if (is === stated) continue;
+    const alpha = adapterScaling(config, module, stated) * (config.use_rslora ? Math.sqrt(is) : is);
     // The first pattern that matches counts, and one of this name may be there.
     const put = (pattern: Readonly<Record<string, number>>, value: number) => {
       const own = { [escape(module)]: value };

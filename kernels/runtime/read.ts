@@ -1,4 +1,4 @@
-/** Results brought to the host: contents of tensors, and values that are computed for it. */
+/** Results read back to the host: contents of tensors, and values that are computed first. */
 import { numberOf } from "../../core/dtype.ts";
 import { nodesOf, Value } from "../../core/ir/graph.ts";
 import { asValue } from "../../core/ops/constant.ts";

@@ -28,13 +28,13 @@ export interface WeightSite extends Site, Module {}
 
 /** A module that `targets` names. */
 export interface Adapted extends WeightSite {
-  /** What a program is told of it. */
+  /** Its public description. */
   readonly match: Match;
 }
 
 /** A leaf, or rows of one, that is trained itself. */
 export interface Edit extends Site {
-  /** What a program is told of it. */
+  /** Its public description. */
   readonly saved: Saved;
 }
 

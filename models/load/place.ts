@@ -10,8 +10,8 @@ import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles, readF
 export type ModelPlace = string | ModelBytes;
 
 /**
- * Opens the files of the model at `place`; what is far away is brought first. `known` lists the architectures that the
- * caller can build; `check` refuses configurations that it can't, before any weight is brought.
+ * Opens the files of the model at `place`; anything remote is downloaded first. `known` lists the architectures that the
+ * caller can build; `check` refuses configurations that it can't, before any weight is downloaded.
  *
  * @throws {FileError} when they are missing, damaged, or of another architecture
  */

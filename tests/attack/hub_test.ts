@@ -127,7 +127,7 @@ Deno.test("a snapshot that an earlier version left half is made whole, and each 
   assertEquals(Deno.statSync(path).ino, Deno.statSync(hub.blob).ino);
 });
 
-Deno.test("four processes that bring one repository at once all have it", async () => {
+Deno.test("four processes that download one repository at once all have it", async () => {
   await using hub = startHub((path) =>
     path.endsWith(".safetensors")
       ? new Response(

@@ -1,5 +1,5 @@
 /**
- * Tests that need a real model, brought by `./task model:smollm2` or `model:minilm`. Where the model, or the golden folder that
+ * Tests that need a real model, downloaded by `./task model:smollm2` or `model:minilm`. Where the model, or the golden folder that
  * a test compares with, is not there, the test counts as ignored and its name says what is missing.
  */
 import { pathKind } from "../../models/load/files/byte_source.ts";

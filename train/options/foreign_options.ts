@@ -70,7 +70,7 @@ const instead: ReadonlyMap<string, string> = new Map(
     ["val-batches", "every row of the validation file is measured"],
     ["chat-template", "the model's own is used"],
     ["bias lora-bias eos-token verbose v", ""],
-  ] as const).flatMap(([theirs, said]) => theirs.split(" ").map((other) => [other, said] as const)),
+  ] as const).flatMap(([theirs, answer]) => theirs.split(" ").map((other) => [other, answer] as const)),
 );
 
 /** The answer to another tool's option `written` that has none like it here; or null where it is not known. */

@@ -89,7 +89,7 @@ const candidates: Partial<Record<typeof Deno.build.os, readonly string[]>> = {
 const variable = "LOWRANK_BLAS";
 
 /**
- * The library to use: the one that `wanted` or LOWRANK_BLAS names, else the first of those that systems bring. `refusal`
+ * The library to use: the one that `wanted` or LOWRANK_BLAS names, else the first of those that systems ship. `refusal`
  * says why there is none; it is empty where nobody permitted or asked for one.
  */
 export function findBlas(wanted?: string): { library: BlasLibrary } | { refusal: string } {

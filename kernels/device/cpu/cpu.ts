@@ -27,7 +27,7 @@ export interface CpuOptions {
   readonly relaxed?: boolean;
   /**
    * Whether large products go to the system's BLAS; if not given, where --allow-ffi permits it and one is found. `library`
-   * is taken before LOWRANK_BLAS and those that systems bring.
+   * is taken before LOWRANK_BLAS and those that systems ship.
    */
   readonly blas?: boolean | BlasOptions;
 }

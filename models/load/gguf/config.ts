@@ -63,11 +63,11 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   const even = Number(width) / Number(heads);
   const headWidth = key("attention.key_length") ?? even;
   const demand = (name: string, absent: GgufValue, expected: GgufValue) => {
-    const said = key(name), value = said ?? absent;
+    const given = key(name), value = given ?? absent;
     if (value === expected) return;
     throw new FileError(
       `${source.path} ${
-        said === undefined ? `has no ${architecture}.${name}, so it is` : `says ${architecture}.${name} is`
+        given === undefined ? `has no ${architecture}.${name}, so it is` : `says ${architecture}.${name} is`
       } ` +
         `${value}, where only ${expected} can be built: choose another file of the model.`,
     );
@@ -103,14 +103,14 @@ function ropeParameters(source: GgufSource, architecture: string, key: Key, widt
       `${source.path} says ${architecture}.rope.scaling.type is ${type}; supported: linear, none: choose another model.`,
     );
   }
-  const said = key("rope.scaling.factor") ?? key("rope.scale_linear") ?? 1;
-  if (typeof said !== "number" || !(said >= 0) || said === Infinity) {
+  const given = key("rope.scaling.factor") ?? key("rope.scale_linear") ?? 1;
+  if (typeof given !== "number" || !(given >= 0) || given === Infinity) {
     throw new FileError(
-      `${source.path} says ${architecture}.rope.scaling.factor is ${said}, where a positive number is expected: bring it ` +
-        `again, it is damaged.`,
+      `${source.path} says ${architecture}.rope.scaling.factor is ${given}, where a positive number is expected: download ` +
+        `it again; it is damaged.`,
     );
   }
-  const factor = type === "none" || said === 0 ? 1 : said;
+  const factor = type === "none" || given === 0 ? 1 : given;
   const tensor = source.tensors.get("rope_freqs.weight");
   if (tensor !== undefined) {
     const shape = `[${tensor.shape}]`, expected = `[${width / 2}]`;

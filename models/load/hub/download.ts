@@ -60,7 +60,7 @@ export async function downloadFile(
   const partial = `${blob}.incomplete`;
   explained(blob, "written", () => Deno.mkdirSync(folderOf(blob), { recursive: true }));
   using file = await openAlone(partial, () => isOfSize(blob, size));
-  if (file === null) return onBytes(size); // brought by another process meanwhile
+  if (file === null) return onBytes(size); // downloaded by another process meanwhile
   const { createHash } = await import("node:crypto"); // here, so that a bundle for browsers can hold this file
   const digest = createHash(algorithm === "git" && hash.length === 40 ? "sha1" : "sha256");
   if (algorithm === "git") digest.update(`blob ${size}\0`);

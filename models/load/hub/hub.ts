@@ -12,10 +12,10 @@ import { answersOnly, type HubStatusError, NetworkError } from "./fetch.ts";
 export interface HubOptions {
   /** A branch, a tag or a commit. Default `main`. */
   readonly revision?: string;
-  /** Called as bytes arrive, with the bytes held and the bytes in all of the files that had to be brought. */
+  /** Called as bytes arrive, with the bytes received and the bytes in all of the files to download. */
   readonly onDownload?: (received: number, total: number) => void;
   /**
-   * Called with the folder once its small files are there and before a weight is brought: what it throws ends the download.
+   * Called with the folder once its small files are there and before a weight is downloaded: what it throws ends the download.
    */
   readonly accept?: (folder: string) => void;
   /** Called with the seconds of a wait that a busy hub asks for. */
@@ -23,7 +23,7 @@ export interface HubOptions {
 }
 
 /**
- * The local folder or file that `place` names: a path is itself; `owner/name` is brought from the hub unless the cache has
+ * The local folder or file that `place` names: a path is itself; `owner/name` is downloaded from the hub unless the cache has
  * it, and `owner/name/file.gguf` is that one file. The environment decides as for Hugging Face's own tools: HF_ENDPOINT,
  * HF_TOKEN, HF_HOME or HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT. Needs --allow-net, --allow-env and --allow-write
  * for the cache.

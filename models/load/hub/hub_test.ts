@@ -5,7 +5,7 @@ import { commit, startHub, weights } from "../../../tests/attack/hub_server.ts";
 import { download } from "./hub.ts";
 import { readFolderConfig } from "../model_files.ts";
 
-Deno.test("a repository is brought once, into Hugging Face's layout, and found offline", async () => {
+Deno.test("a repository is downloaded once, into Hugging Face's layout, and found offline", async () => {
   await using hub = startHub();
   const seen: [number, number][] = [];
   const folder = await hub.download("owner/name", { onDownload: (...progress) => seen.push(progress) });

@@ -65,13 +65,13 @@ export function unpackBitsandbytes(source: WeightSource): WeightSource {
 
 function readState(source: WeightSource, name: string, file: string): State {
   const what = `${file} in ${source.path}`;
-  const said = parseJsonObject(new TextDecoder().decode(bytesOf(source, file)), what);
-  const { quant_type: type, blocksize, shape, dtype, nested_blocksize: each, nested_offset: offset } = said;
+  const stored = parseJsonObject(new TextDecoder().decode(bytesOf(source, file)), what);
+  const { quant_type: type, blocksize, shape, dtype, nested_blocksize: each, nested_offset: offset } = stored;
   const isCount = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) > 0;
   const isWhole = Array.isArray(shape) && shape.every(isCount) && isCount(blocksize) && blocksize % 2 === 0;
   if ((type !== "nf4" && type !== "fp4") || !isWhole || !Object.hasOwn(dtypes, String(dtype))) {
     throw new FileError(
-      `${what} says ${JSON.stringify(said)}, which is not a known state of a 4-bit weight.`,
+      `${what} says ${JSON.stringify(stored)}, which is not a known state of a 4-bit weight.`,
     );
   }
   const nested = each === undefined ? null : { blocksize: each as number, offset: offset as number };
