@@ -221,9 +221,7 @@ export function resolveConfig(file: GivenConfig, flags: GivenConfig): TrainConfi
 export function writeConfig(path: string, config: TrainConfig): void {
   const entries = Object.entries(config).filter(([, value]) => value !== undefined);
   const text = dump(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
-  writeFileAtomic(path, [
-    new TextEncoder().encode(`# The options of this run: lowrank train --config ${path}\n${text}`),
-  ]);
+  writeFileAtomic(path, `# The options of this run: lowrank train --config ${path}\n${text}`);
 }
 
 /** The options that decide what a run computes, as users write them. */
