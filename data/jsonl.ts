@@ -47,7 +47,7 @@ function scanRows(
 }
 
 /** Numbers by their size, names by the alphabet. */
-export function sortLabels(labels: ReadonlySet<string>): string[] {
+function sortLabels(labels: ReadonlySet<string>): string[] {
   return [...labels].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }
 
