@@ -7,7 +7,7 @@ import { foldIn } from "../core/ops/random.ts";
 import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
-import { type Batch, type BatchColumns, mapColumns } from "../data/encode.ts";
+import { type Batch, type BatchColumns, mapColumns } from "../data/examples.ts";
 import type { Objective } from "./objectives/objective.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type StepReport, type TrainState } from "./step.ts";

@@ -4,7 +4,7 @@ import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
-import type { Batch, BatchColumns, Example } from "../data/encode.ts";
+import type { Batch, BatchColumns, Example } from "../data/examples.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { uploadPlaced } from "./compiled_step.ts";
 import { objectiveOf } from "./objectives/mod.ts";

@@ -8,7 +8,7 @@ import type { LanguageModelSizes, Model, TokenInputs } from "../../core/model.ts
 import type { TensorHome } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
-import { type Batch, type Example, mapColumns } from "../../data/encode.ts";
+import { type Batch, type Example, mapColumns } from "../../data/examples.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { read } from "../../kernels/runtime/read.ts";
 import { lora, type Tuned } from "../../lora/mod.ts";

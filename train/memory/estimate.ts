@@ -7,7 +7,7 @@ import { trace } from "../../core/trace.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build, type Target } from "../../kernels/runtime/compile.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { mapColumns } from "../../data/encode.ts";
+import { mapColumns } from "../../data/examples.ts";
 import { type CompiledStepOptions, stepFunctions } from "../compiled_step.ts";
 import { measureFunction } from "../evaluate.ts";
 import type { Trainee } from "../trainee.ts";

@@ -1,6 +1,6 @@
 /** The objectives that there are, and which of them is meant where none is named. */
 import type { DataOptions, DataSet, Examples } from "../../data/data_set.ts";
-import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/encode.ts";
+import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/examples.ts";
 import { openFile } from "../../data/files.ts";
 import { surveyRows } from "../../data/jsonl.ts";
 import type { Row } from "../../data/rows.ts";

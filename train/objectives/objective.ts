@@ -4,7 +4,7 @@ import type { TokenInputs } from "../../core/model.ts";
 import type { HostTensor, Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { Collator } from "../../data/batches.ts";
-import type { Batch, BatchColumns, Example } from "../../data/encode.ts";
+import type { Batch, BatchColumns, Example } from "../../data/examples.ts";
 import type { RowReader } from "../../data/rows.ts";
 
 /**

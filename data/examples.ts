@@ -48,7 +48,9 @@ export interface BatchColumns<T> {
 
 /** The same columns on a device, or as what stands for them. */
 export function mapColumns<T, U>(columns: BatchColumns<T>, f: (column: T) => U): BatchColumns<U> {
-  const there = Object.entries(columns).filter((entry): entry is [string, Exclude<T, undefined>] => entry[1] !== undefined);
+  const there = Object.entries(columns).filter((entry): entry is [string, Exclude<T, undefined>] =>
+    entry[1] !== undefined
+  );
   return Object.fromEntries(there.map(([name, column]) => [name, f(column)])) as unknown as BatchColumns<U>;
 }
 
