@@ -90,7 +90,7 @@ export async function readAnyAdapter(path: string, model: string | undefined): P
  * The labels of the classifier that an adapter is for, in the order of its outputs: those beside it, else numbered ones; null
  * where it is for no classifier.
  */
-function labelsOfAdapter(path: string): readonly string[] | null {
+export function labelsOfAdapter(path: string): readonly string[] | null {
   if (adapterFormat(path) !== "peft") return null; // the other tools' are for models that continue text
   const own = readLabels(path);
   if (own !== null) return own;
@@ -137,5 +137,5 @@ export function notableOptions(
   const isEmpty = (v: unknown) =>
     v === null || v === false || v === 0 || v === "none" || (typeof v === "object" && Object.keys(v!).length === 0);
   const notable = Object.entries(rest).filter(([key, v]) => !dull.includes(key) && !isEmpty(v) && usual[key] !== v);
-  return [["r", r], ["lora_alpha", lora_alpha], ...notable];
+  return [...(r === undefined ? [] : [["r", r], ["lora_alpha", lora_alpha]] as [string, unknown][]), ...notable];
 }

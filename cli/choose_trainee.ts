@@ -3,7 +3,9 @@ import { OptionError } from "../core/errors.ts";
 import { formatBytes, formatCount } from "../core/host/format.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
-import { lora, type Tuned } from "../lora/mod.ts";
+import { optionsOf } from "../lora/check_options.ts";
+import { methods, tune, type Tuned } from "../lora/mod.ts";
+import { chosenBy, familyOf } from "../lora/methods/mod.ts";
 import { checkpointBlocks } from "../models/families/checkpoint_blocks.ts";
 import { loadAdapter, type LoadedAdapter } from "../formats/adapter.ts";
 import type { GivenConfig, TrainConfig } from "../train/options/config.ts";
@@ -23,7 +25,17 @@ export type TunedOrNot =
   | null;
 
 /** Options that make a new adapter what it is. */
-const shaping = ["r", "alpha", "dropout", "targets", "rslora", "dora", "modulesToSave"] as const;
+const shaping = [
+  "method",
+  "r",
+  "alpha",
+  "dropout",
+  "targets",
+  "feedforward",
+  "rslora",
+  "dora",
+  "modulesToSave",
+] as const;
 
 /**
  * Refuses flags that would not be looked at: those of an adapter where all of the model is trained, those of a new adapter
@@ -31,7 +43,7 @@ const shaping = ["r", "alpha", "dropout", "targets", "rslora", "dora", "modulesT
  *
  * @throws {UsageError} naming both
  */
-export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): void {
+export function checkFlags(flags: GivenConfig, { full, adapter, method }: TrainConfig): void {
   const [unused, reason] = full
     ? [
       [...shaping, ...ofOld, "loraplus"] as const,
@@ -42,7 +54,14 @@ export function checkFlags(flags: GivenConfig, { full, adapter }: TrainConfig): 
     : [shaping, "is set by the --adapter to start from: leave one of them out"];
   const given = unused.find((name) => flags[name] !== undefined);
   if (given !== undefined) throw new UsageError(`--${writtenName(given)} ${reason}`);
+  const known = optionsOf(methodNamed(method));
+  const other = shaping.find((name) => name !== "method" && !(name in known) && flags[name] !== undefined);
+  if (other !== undefined) {
+    throw new UsageError(`--${writtenName(other)} is not an option of the method ${method}: leave it out`);
+  }
 }
+
+const methodNamed = (name: string) => Object.values(methods).find((method) => method.name === name)!;
 
 /** An adapter, or with `full` all of the model. */
 export function chooseTrainee(
@@ -59,13 +78,14 @@ export function chooseTrainee(
 }
 
 function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel, config: TrainConfig) {
-  const { r, alpha, dropout, rslora, dora, seed } = config;
+  const method = methodNamed(config.method), known = optionsOf(method);
+  const own = Object.entries(config).filter(([name, value]) => name in known && value !== undefined);
   const all = config.targets.length === 1 && config.targets[0] === "all-linear";
   // A new head knows nothing: it is trained whole.
   const heads = model.fresh ?? [];
   const saved = [...new Set([...config.modulesToSave ?? [], ...heads])];
-  return lora<any, TokenInputs, Value>(any, {
-    ...{ r, alpha, dropout, rslora, dora, seed },
+  return tune(any, chosenBy(familyOf(method), config), {
+    ...Object.fromEntries(own),
     targets: all ? "all-linear" : [...config.targets],
     modulesToSave: saved.length > 0 ? saved : undefined,
   });
@@ -75,6 +95,9 @@ function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel,
 export function chooseOptimiser(tuned: TunedOrNot, { weightDecay, loraplus, lr }: TrainConfig): Optimiser {
   if (loraplus === undefined) return adamw({ weightDecay });
   if (tuned === null) throw new OptionError("loraplus is for adapters, and all of the model is trained: leave it out.");
+  if (!tuned.plan.adapted.some(({ trained }) => "B" in trained)) {
+    throw new OptionError("loraplus is for pairs of A and B, and this adapter has none: leave it out.");
+  }
   return adamw({ weightDecay, groups: loraPlus(tuned.matched, { ratio: loraplus, lr }) });
 }
 

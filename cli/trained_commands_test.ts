@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FileError, OptionError } from "../core/errors.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
-import { lora } from "../lora/mod.ts";
+import { type Method, methods, tune } from "../lora/mod.ts";
+import { chosenBy, familyOf, methodNames } from "../lora/methods/mod.ts";
 import { loadAnyModel, loadClassifier } from "../models/mod.ts";
 import { saveAdapter } from "../formats/adapter.ts";
 import { byteTokenizerFile } from "../data/byte_tokenizer.ts";
@@ -35,11 +36,19 @@ interface Kind {
   readonly options: Record<string, unknown>;
   /** The classes of a new head. */
   readonly labels?: readonly string[];
+  /** The method, where it is not the one of LoRA's that the options switch on. */
+  readonly method?: Method<any>;
   /** Whether it is a classifier's, which continues no text. */
   readonly reads?: true;
 }
 
 const kinds: Record<string, Kind> = {
+  ...Object.fromEntries(
+    Object.entries(methods).filter(([name]) => methodNames.includes(name)).map(([name, method]) => [
+      `one of ${name}`,
+      { model: "llama-base", options: { targets: ["q_proj", "down_proj"] }, method },
+    ]),
+  ),
   "a plain one": { model: "gpt2-base", options: { targets: ["c_attn"] } },
   "one with magnitudes": { model: "llama-base", options: { targets: ["q_proj"], dora: true } },
   "one with biases": { model: "gpt2-base", options: { targets: ["c_attn"], bias: "all" } },
@@ -62,7 +71,7 @@ const kinds: Record<string, Kind> = {
   },
 };
 
-for (const [name, { model: base_, options, labels, reads }] of Object.entries(kinds)) {
+for (const [name, { model: base_, options, labels, reads, method = methods.lora }] of Object.entries(kinds)) {
   Deno.test(`every command knows ${name}`, async () => {
     const folder = await Deno.makeTempDir();
     const path = base(base_), adapter = `${folder}/adapter`, cpu = ["--device", "cpu", "--threads", "1"];
@@ -70,7 +79,9 @@ for (const [name, { model: base_, options, labels, reads }] of Object.entries(ki
       {
         using device = await openCpu({ threads: 1 });
         using model = labels ? await loadClassifier(path, { device, labels }) : await loadAnyModel(path, { device });
-        const tuned = lora<any, any, any>(model as any, { r: 4, alpha: 8, ...options } as any);
+        const own = Object.entries({ r: 4, alpha: 8 }).filter(([name]) => name in method.options);
+        const all: any = { ...Object.fromEntries(own), ...options };
+        const tuned = tune<any, any, any, object>(model as any, chosenBy(familyOf(method), all), all);
         await saveAdapter(adapter, tuned, { trainable: tuned.trainable, baseModel: path });
         if (labels) writeLabels(adapter, labels);
       }

@@ -117,8 +117,8 @@ export function adapter(modules: readonly AdaptedModule[]): Html | null {
               <th scope="row" class="code">${key.split("|")[0]}</th>
               <td class="number">${formatCount(all.length)}</td>
               <td class="number">${key.split("|")[1]}</td>
-              <td class="number">${all[0].r}</td>
-              <td class="number">${all[0].alpha}</td>
+              <td class="number">${all[0].r || "–"}</td>
+              <td class="number">${all[0].r ? all[0].alpha : "–"}</td>
               <td class="number">${formatCount(sum(all))}</td>
             </tr>
           `

@@ -8,7 +8,7 @@ import { jit } from "../kernels/runtime/jit.ts";
 import { type BatchPlan, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
-import type { Example } from "../data/examples.ts";
+import type { Example } from "../data/encode.ts";
 import type { Examples } from "../data/data_set.ts";
 import { objectiveOf } from "./objectives/mod.ts";
 import type { Objective } from "./objectives/objective.ts";

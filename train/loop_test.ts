@@ -8,7 +8,7 @@ import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { loadAdapter, saveAdapter } from "../formats/adapter.ts";
-import type { Example } from "../data/examples.ts";
+import type { Example } from "../data/encode.ts";
 import { train, type TrainOptions } from "./loop.ts";
 import { checkMerge, mergeParams } from "../formats/merge.ts";
 import { saveModel } from "../formats/save_model.ts";

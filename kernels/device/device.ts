@@ -32,7 +32,7 @@ export interface Device extends Disposable {
   write(buffer: DeviceBuffer, data: HostArray): void;
   /** Copies buffers to the host once everything queued has run: one wait for the whole list. */
   read(requests: readonly { buffer: DeviceBuffer; dtype: DType; size: number }[]): Promise<HostArray[]>;
-  /** @ignore How a kernel is tiled, on a device that has them. */
+  /** @ignore How a kernel is cut into invocations, on a device that has them. */
   readonly tileFor?: (kernel: Kernel) => TileConfig;
   /** @ignore Generates and compiles a program, at once. Kernels are shared between programs by their printed structure. */
   compile(program: Program): Executable;

@@ -14,7 +14,7 @@ import type { Arguments } from "../../core/tree_types.ts";
 
 /** What {@link explain} shows. */
 export interface ExplainOptions {
-  /** How kernels are tiled for a GPU. */
+  /** How kernels are cut for a GPU. */
   readonly tile?: TileConfig;
   /** The summary alone: no graph, no plan, no WGSL. */
   readonly brief?: boolean;
@@ -50,7 +50,7 @@ export function printPage(
       `  ${formatCount(flopsOf(kernel))} FLOPs, ${formatCount(bytesOf(kernel))} bytes${
         times ? `, ${spanOf(at, times)}` : ""
       }`,
-      `  tile ${tile.name}: ${shader.tiling}`,
+      `  tile ${tile.name}: ${shader.cut}`,
       withoutShown(shader.parts, at[0], shown).trimEnd(),
       "",
     ].join("\n")

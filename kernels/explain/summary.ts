@@ -4,7 +4,7 @@ import type { Kernel, Program } from "../ir/kernel.ts";
 import type { WgslShader } from "../wgsl/shader.ts";
 import type { TileConfig } from "../wgsl/tile.ts";
 
-/** A kernel, how it is tiled, and the steps that launch it. */
+/** A kernel, how it is cut, and the steps that launch it. */
 export interface Launches {
   readonly kernel: Kernel;
   readonly at: readonly number[];
@@ -17,7 +17,7 @@ export interface Launches {
  * and touch; with times also the milliseconds, their share, and GFLOP/s. Tiles are letters, which the lines below tell.
  */
 export function printSummary(all: readonly Launches[], program: Program, times?: readonly number[]): string {
-  const tilings = [...new Set(all.map(tilingOf))];
+  const cuts = [...new Set(all.map(cutOf))];
   const works = all.map(({ kernel, at }) => ({
     flops: flopsOf(kernel) * at.length,
     bytes: bytesOf(kernel) * at.length,
@@ -39,7 +39,7 @@ export function printSummary(all: readonly Launches[], program: Program, times?:
       `${one.at[0]}`,
       one.at.length > 1 ? `${one.at.length}` : "",
       describeKernel(one.kernel),
-      letter(tilings.indexOf(tilingOf(one))),
+      letter(cuts.indexOf(cutOf(one))),
       ...figures(works[i]),
     ]),
     ["", "", "all", "", ...figures(total)],
@@ -50,11 +50,11 @@ export function printSummary(all: readonly Launches[], program: Program, times?:
     "",
     ...aligned(lines, [2, 3]),
     "",
-    ...tilings.map((tiling, i) => `${letter(i)}  ${tiling}`),
+    ...cuts.map((cut, i) => `${letter(i)}  ${cut}`),
   ].join("\n");
 }
 
-const tilingOf = ({ tile, shader }: Launches) => `${tile.name}: ${shader.tiling}`;
+const cutOf = ({ tile, shader }: Launches) => `${tile.name}: ${shader.cut}`;
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const share = (part: number, whole: number) => whole > 0 ? (100 * part / whole).toFixed(1) : "";
 

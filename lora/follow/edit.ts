@@ -67,7 +67,7 @@ export function editTree<P>(frozen: P, actives: readonly Active[], as: "f32" | "
     }
   }
   for (const { plan: { adapted, edits }, trainable, adapterWeight } of actives) {
-    for (const site of edits) {
+    for (const site of [...adapted, ...edits]) {
       const { method, path, leafPath, into } = site;
       if (method.replace === undefined || (as === "f32" && method.effect !== undefined)) continue;
       if (changed.has(into) && method.effect === undefined) {

@@ -13,7 +13,7 @@ import { concat, pad, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { gamma } from "../bound.ts";
 import { outputsOf, widened } from "../follow/effect.ts";
-import { method as lora, pairSites, scalingOf } from "./lora.ts";
+import { method as lora, rankSites, scalingOf } from "./lora.ts";
 import type { Adapted, Method } from "./method.ts";
 import type { AdapterEntry, LoraOptions } from "../options.ts";
 import { squaredNormChange } from "../follow/rules.ts";
@@ -47,9 +47,10 @@ export const method: Method<Adapted, LoraOptions<any>> = {
   },
   keys: [...lora.keys, { leaf: "magnitude", ending: ".lora_magnitude_vector", optional: true }],
   sites: (outline, options) => {
-    const sites = pairSites(method, outline, options, ({ out }) => ({ magnitude: [out] }));
     if (options.loraBias) throw new OptionError("loraBias and dora exclude each other: leave one out");
-    return sites;
+    return rankSites(method, outline, options, (_, { r, in: inputs, out }) => ({
+      ...{ A: [r, inputs], B: [out, r], magnitude: [out] },
+    }));
   },
   derived: (site, entry, weight) => ({ magnitude: normsOf(site, entry, asValue(weight)) }),
   readsWeight: true,

@@ -7,19 +7,30 @@ import { pad } from "../../core/ops/structure.ts";
 import { normalAt, randomKey, threefry2x32, uniformAt } from "../../core/random.ts";
 import { type Operand, type Tensor, upload } from "../../core/tensor.ts";
 import { outputsOf, sizesOf } from "../follow/effect.ts";
-import type { LoraOptions } from "../options.ts";
+import type { Module } from "../follow/analyse.ts";
+import type { LoraOptions, TuneOptions } from "../options.ts";
 import { adaptedSites, choose, counted } from "../follow/plan.ts";
 import { checkPattern, patternValue } from "../targets.ts";
 import type { Adapted, Method, Outline } from "./method.ts";
 
-/** The modules that the options name, each with its rank and scaling, for `method` (which may train `more` of each). */
-export function pairSites(
-  method: Method,
+/** Options of a method whose modules have a rank and an alpha. */
+type RankOptions<P> =
+  & TuneOptions<P>
+  & Pick<LoraOptions<P>, "r" | "alpha" | "rslora" | "rankPattern" | "alphaPattern">;
+
+/**
+ * The modules that the options name, each with its rank and scaling.
+ *
+ * @param trained what `method` trains of a module, given its rank
+ * @throws {OptionError} for a rank or an alpha that a module can't take
+ */
+export function rankSites(
+  method: Method<Adapted>,
   outline: Outline,
-  options: LoraOptions<any>,
-  more: (sizes: { in: number; out: number }) => Adapted["trained"] = () => ({}),
+  options: RankOptions<any>,
+  trained: (m: Module, sizes: { readonly r: number; readonly in: number; readonly out: number }) => Adapted["trained"],
 ): Adapted[] {
-  const { rankPattern = {}, alphaPattern = {}, rslora = false, loraBias = false } = options;
+  const { rankPattern = {}, alphaPattern = {}, rslora = false } = options;
   const chosen = choose(outline.modules, options);
   checkPattern("rankPattern", rankPattern, chosen);
   checkPattern("alphaPattern", alphaPattern, chosen);
@@ -33,13 +44,8 @@ export function pairSites(
       );
     }
     if (!Number.isFinite(alpha)) throw new OptionError(`alpha is ${alpha}, but it must be a number (for "${m.path}")`);
-    if (loraBias && m.kind === "embedding") {
-      throw new OptionError(
-        `loraBias on "${m.path}": rows that are looked up have no bias; leave it out of the targets`,
-      );
-    }
     return {
-      trained: { A: [r, sizes.in], B: [sizes.out, r], ...more(sizes), ...(loraBias && { biasB: [sizes.out] }) },
+      trained: trained(m, { r, ...sizes }),
       match: { r, alpha, scaling: alpha / (rslora ? Math.sqrt(r) : r), ...(rslora && { rslora: true as const }) },
     };
   });
@@ -127,7 +133,15 @@ export const method: Method<Adapted, LoraOptions<any>> = {
     ...["fan_in_fan_out", "megatron_core", "qalora_group_size"], // found from the model, or asked of nothing without its switch
     ...["loftq_config", "eva_config", "corda_config", "lora_ga_config"], // how to start, where init_lora_weights names it
   ],
-  sites: (outline, options) => pairSites(method, outline, options),
+  sites: (outline, options) =>
+    rankSites(method, outline, options, (m, { r, in: inputs, out }) => {
+      if (options.loraBias && m.kind === "embedding") {
+        throw new OptionError(
+          `loraBias on "${m.path}": rows that are looked up have no bias; leave it out of the targets`,
+        );
+      }
+      return { A: [r, inputs], B: [out, r], ...(options.loraBias && { biasB: [out] }) };
+    }),
   first: (site, weight, { index, options: { init = true, seed = 0 } }) => {
     const { home } = weight as Tensor;
     const [high, low] = randomKey(seed).data;

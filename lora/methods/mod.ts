@@ -16,6 +16,9 @@ export const besides: readonly Method<Edit>[] = [modules, biases, tokens];
 
 const all: readonly Method<Adapted>[] = Object.values(methods);
 
+/** The names of those that are chosen as such: not by a switch, and not started from the weights. */
+export const methodNames: readonly string[] = all.filter((m) => !m.switch && !m.start).map(({ name }) => name);
+
 /** The methods that share a method's files. */
 export function familyOf({ peftType }: Method): readonly Method<Adapted>[] {
   return all.filter((m) => m.peftType === peftType);

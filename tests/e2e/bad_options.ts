@@ -32,6 +32,13 @@ export const adapters = [
     code: 1,
   },
   {
+    name: "An option of another method",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], feedforward: ["c_proj"] } as never`),
+    sentence: "error: there is no option feedforward",
+    code: 1,
+  },
+  {
     name: "PEFT's name of an option",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], use_dora: true } as never`),

@@ -7,7 +7,6 @@ import { trace } from "../../core/trace.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build, type Target } from "../../kernels/runtime/compile.ts";
 import type { Device } from "../../kernels/device/device.ts";
-import { mapColumns } from "../../data/examples.ts";
 import { type CompiledStepOptions, stepFunctions } from "../compiled_step.ts";
 import { measureFunction } from "../evaluate.ts";
 import type { Trainee } from "../trainee.ts";
@@ -113,7 +112,7 @@ function measure(
 /** The columns of a batch as values that stand for them. */
 function columnsOf(rows: number, seq: number, { objective, pack }: MemoryPlan) {
   const { columns } = objective[pack ? "pack" : "collate"]!([], { rows, seq, padId: 0 });
-  return mapColumns(columns, (column) => newInput(column));
+  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, newInput(column)]));
 }
 
 /** The same tree with values for leaves. */

@@ -7,7 +7,7 @@ import {
   packExamples,
   padExamples,
   type TextTokenizer,
-} from "../../data/examples.ts";
+} from "../../data/encode.ts";
 import { labelledPositions } from "../labelled_positions.ts";
 import { chatRows, promptRows, type Row, textRows } from "../../data/rows.ts";
 import type { Objective } from "./objective.ts";

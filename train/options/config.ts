@@ -2,6 +2,7 @@
 import { dump, load, YAMLException } from "js-yaml";
 import { OptionError } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../models/load/files/atomic_file.ts";
+import { methodNames } from "../../lora/methods/mod.ts";
 import { readText } from "../../models/load/files/byte_source.ts";
 import {
   checkValue,
@@ -36,6 +37,7 @@ export const trainOptions = {
     default: false,
     help: "Train the whole model instead of an adapter, and save a whole model",
   },
+  method: { kind: "text", choices: methodNames, default: "lora", help: "How the targets are adapted" },
   r: { kind: "whole", least: 1, default: 8, help: "The adapter's rank" },
   alpha: { kind: "number", above: 0, default: 16, help: "The adapter is scaled by alpha / r" },
   dropout: {
@@ -52,6 +54,10 @@ export const trainOptions = {
   },
   adapter: { kind: "text", value: "FOLDER", help: "Start from this adapter, with its rank, targets and values" },
   anyBase: { kind: "switch", default: false, help: "Allow a base other than the one that the adapter was trained on" },
+  feedforward: {
+    kind: "list",
+    help: "With --method ia3: those of the targets whose inputs are rescaled, not their outputs",
+  },
   rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
   dora: {
     kind: "switch",
@@ -221,7 +227,9 @@ export function resolveConfig(file: GivenConfig, flags: GivenConfig): TrainConfi
 export function writeConfig(path: string, config: TrainConfig): void {
   const entries = Object.entries(config).filter(([, value]) => value !== undefined);
   const text = dump(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
-  writeFileAtomic(path, `# The options of this run: lowrank train --config ${path}\n${text}`);
+  writeFileAtomic(path, [
+    new TextEncoder().encode(`# The options of this run: lowrank train --config ${path}\n${text}`),
+  ]);
 }
 
 /** The options that decide what a run computes, as users write them. */

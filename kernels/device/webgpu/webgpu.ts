@@ -81,7 +81,7 @@ export class WebGpuDevice implements Device {
     return this.#tiles.origin;
   }
 
-  /** Decides how kernels are tiled, before the first is compiled. */
+  /** Decides how kernels are cut, before the first is compiled. */
   async choose(options: WebGpuOptions): Promise<void> {
     const { table, origin } = await chooseTiles(this, this.#found, this.subgroups.size, options);
     this.#tiles = { table: withinWindow(table, this.gpu.limits.maxStorageBufferBindingSize), origin };

@@ -12,7 +12,6 @@ import {
   removeTree,
   replaceFile,
   temporaryName,
-  writeAll,
 } from "../files/atomic_file.ts";
 import { pathKind } from "../files/byte_source.ts";
 import { bodyOf, type HubAccess, hubFetch, HubStatusError, NetworkError, pause, tries } from "./fetch.ts";
@@ -74,7 +73,9 @@ export async function downloadFile(
       for await (const part of await openFrom(url, have, access)) {
         have += part.length;
         if (have > size) break; // whatever else comes is not wanted
-        explained(partial, "written", () => writeAll(file, part));
+        explained(partial, "written", () => {
+          for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));
+        });
         digest.update(part);
         onBytes(part.length);
         failures = 0;
