@@ -4,7 +4,7 @@ import { describeQuantization } from "../kernels/runtime/quantize.ts";
 import { roundedTypes } from "../core/transforms/round_activations.ts";
 import { activationTypes, tokenStream } from "../models/generate/generate.ts";
 import type { LoadedModel } from "../models/mod.ts";
-import { loadAdapter } from "../formats/adapter.ts";
+import { loadAdapter } from "../formats/tuned_model.ts";
 import { mergeParams } from "../formats/merge.ts";
 import { type OptionTable, resolveOptions } from "../train/options/option_table.ts";
 import { Interrupted } from "../report/errors.ts";
@@ -15,6 +15,7 @@ import { downloadAdapter } from "./download.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { describeText, streamText } from "./generated_text.ts";
 import { modelOptions, openDeviceFor, outlineModelFor } from "./open_model.ts";
+import { encodeChat, encodePrompt, usualNewTokens } from "../models/generate/text_generator.ts";
 
 const table = {
   ...modelOptions,
@@ -22,7 +23,7 @@ const table = {
   anyBase: anyBaseOption,
   system: { kind: "text", help: "The system message of a chat" },
   chat: { kind: "switch", default: true, help: "Format the text as a chat if the model has a chat template" },
-  maxTokens: { kind: "whole", least: 1, default: 128, help: "The maximum number of tokens to generate" },
+  maxTokens: { kind: "whole", least: 1, default: usualNewTokens, help: "The maximum number of tokens to generate" },
   temperature: {
     kind: "number",
     least: 0,
@@ -91,12 +92,9 @@ export const command: Command = {
       ? [unmergedSteps(model, tuned), { trainable: tuned.trainable, frozen: tuned.frozen }]
       : [model, mergeParams(tuned, tuned.trainable)];
     if (activations === "int8") warnRounding(packed, terminal);
-    const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: text }];
     const prompt = chat && tokenizer.hasChatTemplate
-      ? tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }), {
-        addSpecialTokens: false,
-      })
-      : tokenizer.encode(system ? `${system}\n${text}` : text, { addSpecialTokens: "before" });
+      ? encodeChat(tokenizer, text, { system: system || undefined })
+      : encodePrompt(tokenizer, system ? `${system}\n${text}` : text);
     const sampling = { temperature, topK, topP, minP, repetitionPenalty, seed };
     const stream = tokenStream(steps);
     const wanted = { ...sampling, params, tokenizer, stop, activations, maxNewTokens: maxTokens };

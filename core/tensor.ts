@@ -191,6 +191,7 @@ export type Nested = number | readonly Nested[];
  * @throws {ShapeError} when the lists are ragged, or hold what the dtype does not
  */
 export function tensor(home: TensorHome, values: number, dtype?: DType): ScalarTensor;
+/** {@link tensor} of lists. */
 export function tensor(home: TensorHome, values: Nested, dtype?: DType): Tensor;
 export function tensor(home: TensorHome, values: Nested, dtype: DType = "f32"): Tensor {
   const shape: number[] = [];

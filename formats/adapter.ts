@@ -14,7 +14,6 @@ import {
   type AdapterContents,
   type AdapterFiles,
   type AdapterTensor,
-  readAdapter,
   tensorsByKey,
   writeAdapter,
 } from "./peft/files.ts";
@@ -181,22 +180,7 @@ export interface LoadAdapterOptions {
   readonly residual?: boolean;
 }
 
-/**
- * Reads an adapter that PEFT or {@link saveAdapter} wrote and puts it on the model: what `lora` returns, with the adapter's
- * values as `trainable`, on the device that holds the model; placeholders for a model of placeholders.
- *
- * @throws {FileError} when the folder holds no whole adapter, one that does not fit the model, or one that says that it was
- * trained on another
- */
-export function loadAdapter<P, I, O>(
-  folder: string,
-  model: Model<P, I, O>,
-  options: LoadAdapterOptions = {},
-): LoadedAdapter<P, I, O> {
-  return uploadAdapter(readAdapter(folder), model, options);
-}
-
-/** {@link loadAdapter} of files that were read. */
+/** Puts an adapter that was read on a model, on the device that holds it; placeholders for a model of placeholders. */
 export function uploadAdapter<P, I, O>(
   given: AdapterFiles,
   model: Model<P, I, O>,

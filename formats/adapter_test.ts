@@ -10,7 +10,8 @@ import { lora, type LoraOptions, pissa } from "../lora/mod.ts";
 import { loadModel, outlineModel } from "../models/load/load_model.ts";
 import type { LoadedModel } from "../models/load/loader.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
-import { loadAdapter, saveAdapter } from "./adapter.ts";
+import { saveAdapter } from "./adapter.ts";
+import { loadAdapter } from "./tuned_model.ts";
 import { adapterNames, readAdapter, tensorsByKey, writeAdapter } from "./peft/files.ts";
 
 /** A tiny model with an adapter saved beside it. */

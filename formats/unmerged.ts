@@ -1,7 +1,7 @@
 /** Generating with an adapter that is not merged: one base in memory, and a task is changed by giving another adapter. */
-import type { LanguageModel } from "../core/model.ts";
-import type { Plan, Trainable } from "../lora/mod.ts";
-import { tunedOf } from "../lora/lora.ts";
+import type { LanguageModel, TokenInputs } from "../core/model.ts";
+import type { Value } from "../core/ir/graph.ts";
+import type { Trainable, Tuned } from "../lora/mod.ts";
 import type { Steps } from "../models/generate/generate.ts";
 
 /** The parameters of a model with an adapter beside its weights. */
@@ -23,18 +23,8 @@ export interface Unmerged<P> {
  * ```
  */
 export function unmergedSteps<P>(
-  model: LanguageModel<P>,
-  { plan, trainable }: { readonly plan: Plan; readonly trainable: Trainable },
+  { sizes, cacheAvals }: Pick<LanguageModel<P>, "sizes" | "cacheAvals">,
+  { step }: Pick<Tuned<P, TokenInputs, Value>, "step">,
 ): Steps<Unmerged<P>> {
-  const { sizes, cacheAvals, step } = model;
-  const stepping = tunedOf(
-    { ...model, apply: (params: P, inputs: any) => step(params, inputs) as any },
-    plan,
-    trainable,
-  );
-  return {
-    sizes,
-    cacheAvals,
-    step: ({ trainable, frozen }, inputs) => stepping.apply(trainable, frozen, inputs) as never,
-  };
+  return { sizes, cacheAvals, step: ({ trainable, frozen }, inputs) => step!(trainable, frozen, inputs) };
 }

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import { generator } from "../models/generate/generate.ts";
 import { loadModel } from "../models/load/load_model.ts";
-import { loadAdapter } from "./adapter.ts";
+import { loadAdapter } from "./tuned_model.ts";
 import { mergeParams } from "./merge.ts";
 import { unmergedSteps } from "./unmerged.ts";
 

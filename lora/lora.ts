@@ -1,5 +1,5 @@
 import { OptionError } from "../core/errors.ts";
-import type { Leaf, Model } from "../core/model.ts";
+import type { LanguageModel, Leaf, Model, StepInputs } from "../core/model.ts";
 import { foldIn } from "../core/ops/random.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
@@ -39,6 +39,8 @@ export interface Tuned<P, I, O> {
   check(trainable: Trainable): void;
   /** The adapted function. Without a key nothing is dropped. */
   apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;
+  /** The adapted step of a language model, which decodes token by token; absent where the model has none. */
+  step?(trainable: Trainable, frozen: P, inputs: StepInputs): ReturnType<LanguageModel<P>["step"]>;
   /** The adapted function as a model of the same parameters, with these values for good: to be adapted by another `lora`. */
   with(trainable: Trainable): Model<P, I, O>;
   /**
@@ -139,7 +141,10 @@ export function tunedOf<P, I, O>(
     return { plan, trainable: given };
   };
   const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key } = {}) =>
-    applyActive(model, [active(given)], frozen, inputs, key);
+    applyActive((p, x) => model.apply(p, x), [active(given)], frozen, inputs, key);
+  const steps = model as Partial<LanguageModel<P>>;
+  const step: Tuned<P, I, O>["step"] = steps.step &&
+    ((given, frozen, inputs) => applyActive((p, x) => steps.step!(p, x), [active(given)], frozen, inputs));
   return {
     trainable,
     frozen,
@@ -150,7 +155,13 @@ export function tunedOf<P, I, O>(
     plan,
     check,
     apply,
-    with: (given) => ({ ...model, params: frozen, apply: (params, inputs) => apply(given, params, inputs) }),
+    ...(step && { step }),
+    with: (given) => ({
+      ...model,
+      params: frozen,
+      apply: (params, inputs) => apply(given, params, inputs),
+      ...(step && { step: (params: P, inputs: StepInputs) => step(given, params, inputs) }),
+    }),
     merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, [active(given)], tied === "split"),
     overwritten: (given, frozen) => overwrittenBy(active(given), frozen),
     unmerge: (given, merged, lost = {}) => unmergeFrom(merged, active(given), lost),

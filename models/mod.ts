@@ -44,4 +44,5 @@ export {
 } from "./load/load_model.ts";
 export type { FromFiles, Loaded, LoadedModel, Loader, LoadOptions, WeightDType } from "./load/loader.ts";
 export type { SamplingOptions } from "./generate/sampling.ts";
+export type { ChatGeneratorOptions, GeneratorOptions, TextGenerator } from "./generate/text_generator.ts";
 export { generateText, type TextOptions } from "./generate/text_stream.ts";

@@ -5,12 +5,12 @@ import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { Device } from "../kernels/device/device.ts";
 import { jit } from "../kernels/runtime/jit.ts";
-import { type BatchPlan, makeBatcher, planLengths } from "../data/batches.ts";
+import { type BatchPlan, countSteps, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "../data/encode.ts";
-import type { Examples } from "../data/data_set.ts";
-import { objectiveOf } from "./objectives/mod.ts";
+import type { DataSet, Examples } from "../data/data_set.ts";
+import { objectiveOf, openData } from "./objectives/mod.ts";
 import type { Objective } from "./objectives/objective.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./options/schedule.ts";
@@ -19,19 +19,25 @@ import { readTensors, restoreTensors, type Snapshot } from "./checkpoint/snapsho
 import type { TrainState } from "./step.ts";
 import type { Trainee } from "./trainee.ts";
 import type { StepLine, Stop, Watch } from "./watch/watch.ts";
+import { trainOptions } from "./options/config.ts";
+import type { FromFiles } from "../models/load/loader.ts";
+import type { LanguageModel } from "../core/model.ts";
 
 /** One training run. */
 export interface TrainOptions {
   /** What is learned. By default what the rows are of: classification where they have a class, else causal language modelling. */
   readonly objective?: Objective;
-  /** An array, or a file opened by `openData`. */
-  readonly data: Examples | readonly Example[];
-  /** Updates of the parameters. */
-  readonly steps: number;
-  /** Rows that go through the model at once. */
-  readonly batch: number;
-  /** The highest learning rate. */
-  readonly lr: number;
+  /**
+   * An array, a file opened by `openData`, or the path of a file of rows, which the tokenizer of the loaded model reads as the
+   * command line does.
+   */
+  readonly data: string | Examples | readonly Example[];
+  /** Updates of the parameters. By default as many as go once through the data. */
+  readonly steps?: number;
+  /** Rows that go through the model at once. Default 4. */
+  readonly batch?: number;
+  /** The highest learning rate. Default 2e-4. */
+  readonly lr?: number;
   /** Default `linear`. */
   readonly schedule?: ScheduleName;
   /** Steps over which the learning rate rises from 0. Default 0. */
@@ -47,15 +53,15 @@ export interface TrainOptions {
   /** The most tokens of a row. By default the longest example, rounded up to a multiple of 16; of a pack at least 1024. */
   readonly seq?: number;
   /**
-   * Lengths that rows are padded to. With one, the default, every batch is as long as `seq`; with several, rows of like
-   * length go together: less padding, and a program for each length.
+   * Lengths that rows are padded to. With one, every batch is as long as `seq`; with several, rows of like length go together:
+   * less padding, and a program for each length. Default 1, and 3 where `data` is a path.
    */
   readonly buckets?: number;
   /** Put several examples into a row; none sees another. Default false. */
   readonly pack?: boolean;
-  /** The model's context, which `seq` may not exceed. */
+  /** The model's context, which `seq` may not exceed. A loaded model knows its own. */
   readonly context?: number;
-  /** What rows are padded with; it is never looked at. Default 0. */
+  /** What rows are padded with; it is never looked at. By default what a loaded model has for it, else 0. */
   readonly padId?: number;
   /** Decides the order of the rows and dropout. Default 0. */
   readonly seed?: number;
@@ -80,7 +86,9 @@ export interface Checkpoints {
 }
 
 /** How a run went. */
-export interface TrainResult<P> {
+export interface TrainResult<P, T = unknown> {
+  /** What was trained, with its parameters as they are now: what `lora` gave, ready to be saved, merged or talked to. */
+  readonly tuned: T;
   /** The parameters after the last good step: tensors of the caller's from now on. */
   readonly trainable: P;
   /** Of the steps that were done now: a resumed run's do not have those before. */
@@ -103,8 +111,12 @@ export interface TrainResult<P> {
  * @throws {OptionError} when an option can't be honoured
  * @throws {DataError} when there are no rows, or one does not fit
  */
-export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions): Promise<TrainResult<P>> {
-  const plan = settle(options);
+export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
+  trainee: T & Trainee<P, F>,
+  options: TrainOptions,
+): Promise<TrainResult<P, T>> {
+  using opened = typeof options.data === "string" ? openRows(options.data, trainee, options) : undefined;
+  const plan = settle(opened ?? options.data as Examples, { ...defaultsOf(trainee, options), ...options });
   const { home } = flatten([trainee.trainable, trainee.frozen]).leaves.find((x) => x instanceof Tensor) as Tensor;
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
@@ -202,7 +214,41 @@ export async function train<P, F>(trainee: Trainee<P, F>, options: TrainOptions)
   const lost = ended !== "done" && (ended.reason === "not finite" || ended.reason === "diverged");
   if (!lost) await save(step);
   for (const leaf of flatten<Tensor>(state.optimiser).leaves) leaf.dispose();
-  return { trainable: state.params, losses, end: ended, shapes: [...shapes] };
+  return {
+    trainable: state.params,
+    tuned: { ...trainee, trainable: state.params },
+    losses,
+    end: ended,
+    shapes: [...shapes],
+  };
+}
+
+/** The model that was read from files, where what is trained is one or an adapter of one. */
+function loadedModel(
+  { model = {} }: Trainee,
+): (FromFiles & Pick<LanguageModel, "sizes"> & { labels?: readonly string[] }) | null {
+  return "tokenizer" in model && "sizes" in model ? model as ReturnType<typeof loadedModel> : null;
+}
+
+/** What a loaded model decides: it is not asked for again. */
+function defaultsOf(trainee: Trainee, { data }: TrainOptions): Pick<TrainOptions, "context" | "padId" | "buckets"> {
+  const model = loadedModel(trainee);
+  return {
+    ...(model && { context: model.sizes.contextLength, padId: model.tokenizer().padId ?? 0 }),
+    ...(typeof data === "string" && { buckets: trainOptions.buckets.default }),
+  };
+}
+
+/** Opens a file of rows for the model that is trained. */
+function openRows(path: string, trainee: Trainee, { seq, objective }: TrainOptions): DataSet {
+  const model = loadedModel(trainee);
+  if (model === null) {
+    throw new OptionError(
+      `data is the path ${path}, and the model has no tokenizer to read it with: load the model from files, or give examples`,
+    );
+  }
+  const { contextLength: context, vocabSize: tableRows } = model.sizes;
+  return openData(path, model.tokenizer(), { objective, context, tableRows, seq, classes: model.labels });
 }
 
 /** Tensors of their own with the values of others. */
@@ -211,11 +257,11 @@ function copyOf<T>(tree: T): T {
 }
 
 /** The options with defaults, checked. */
-function settle(options: TrainOptions) {
+function settle(data: Examples, options: TrainOptions) {
   const { clip = 1, accumulate = 1, normalise = "tokens", padId = 0, seed = 0, context = Infinity } = options;
-  const { buckets = 1, pack = false } = options;
-  const data = options.data as Examples;
-  for (const [name, value] of Object.entries({ steps: options.steps, batch: options.batch, accumulate, buckets })) {
+  const { buckets = 1, pack = false, batch = trainOptions.batch.default, lr = trainOptions.lr.default } = options;
+  const counts = { ...(options.steps !== undefined && { steps: options.steps }), batch, accumulate, buckets };
+  for (const [name, value] of Object.entries(counts)) {
     if (!Number.isInteger(value) || value < 1) {
       throw new OptionError(`${name} is ${value}: give a whole number of at least 1`);
     }
@@ -230,8 +276,9 @@ function settle(options: TrainOptions) {
   if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
   const { objective = objectiveOf(data) } = options;
   const lengths = planLengths(data, { objective, seq, context, buckets, pack });
-  const lrAt = makeSchedule({ schedule: "linear", ...options });
+  const batches = { objective, batch, accumulate, seed, padId, lengths, pack } satisfies BatchPlan;
+  const steps = options.steps ?? countSteps(data, batches, 1);
+  const lrAt = makeSchedule({ schedule: "linear", ...options, steps, lr });
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
-  const batches = { objective, batch: options.batch, accumulate, seed, padId, lengths, pack } satisfies BatchPlan;
-  return { ...options, ...batches, data, clip, normalise, lrAt, optimiser };
+  return { ...options, ...batches, steps, data, clip, normalise, lrAt, optimiser };
 }

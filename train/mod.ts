@@ -8,13 +8,13 @@ export { formatBytes } from "../core/host/format.ts";
 export {
   type AdapterOrigin,
   checkWritable,
-  loadAdapter,
   type LoadAdapterOptions,
   type LoadedAdapter,
   type Savable,
   saveAdapter,
   type SaveOptions,
 } from "../formats/adapter.ts";
+export { loadAdapter } from "../formats/tuned_model.ts";
 export type { AdapterConfig } from "../formats/peft/config.ts";
 export {
   type AdapterContents,

@@ -11,6 +11,8 @@ export interface Trainee<P = unknown, F = unknown> {
   readonly trainable: P;
   /** What is not. */
   readonly frozen: F;
+  /** The model; one that was loaded has the tokenizer, the context and the padding that {@link train} would ask for. */
+  readonly model?: object;
   /** Logits; with a key, dropout. */
   apply(trainable: P, frozen: F, inputs: TokenInputs, options?: { readonly key?: Operand }): Value;
 }
@@ -29,5 +31,5 @@ export function wholeModel<P>(model: Model<P, TokenInputs, Value>): Trainee<P, n
         `load the model with the dtype f32 to train all of it.`,
     );
   }
-  return { trainable: model.params, frozen: null, apply: (params, _, inputs) => model.apply(params, inputs) };
+  return { trainable: model.params, frozen: null, model, apply: (params, _, inputs) => model.apply(params, inputs) };
 }

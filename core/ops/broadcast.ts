@@ -165,6 +165,7 @@ function reduceRuns(prim: Primitive<Axes>, x: Value, axes: readonly number[]): V
 
 /** The sum over some axes, or all. With `keep` they stay, with size 1. */
 export function reduceSum(x: Operand): Scalar;
+/** {@link reduceSum} over some axes. */
 export function reduceSum(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function reduceSum(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   return reduceWith(reduceSumPrim, x, axes, options);

@@ -346,6 +346,7 @@ export function clamp(x: Operand, low: Operand, high: Operand): Value {
  * out of range, and NaN to 0; to bool it is whether it is not 0.
  */
 export function convert(x: ScalarOperand, dtype: DType): Scalar;
+/** {@link convert} of any array. */
 export function convert(x: Operand, dtype: DType): Value;
 export function convert(x: Operand, dtype: DType): Value {
   const value = asNumbers(x);

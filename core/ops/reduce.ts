@@ -62,6 +62,7 @@ export const argmaxPrim: Primitive<{ axis: number }> = {
 
 /** The greatest over some axes, or all. */
 export function reduceMax(x: Operand): Scalar;
+/** {@link reduceMax} over some axes. */
 export function reduceMax(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function reduceMax(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   return reduceWith(reduceMaxPrim, x, axes, options);
@@ -69,6 +70,7 @@ export function reduceMax(x: Operand, axes?: number | readonly number[], options
 
 /** The mean over some axes, or all. */
 export function mean(x: Operand): Scalar;
+/** {@link mean} over some axes. */
 export function mean(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function mean(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
   const value = asValue(x);

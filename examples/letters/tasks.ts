@@ -11,7 +11,9 @@ import { rngFrom } from "../../data/rng.ts";
 import { encodeRow, openData } from "../../train/objectives/mod.ts";
 
 /** How a task is best learned; all of it can be changed. */
-export type TaskSettings = Pick<TrainOptions, "steps" | "batch" | "lr" | "warmup" | "buckets">;
+export type TaskSettings =
+  & Required<Pick<TrainOptions, "steps" | "batch" | "lr">>
+  & Pick<TrainOptions, "warmup" | "buckets">;
 
 /** Something to learn. */
 export interface Task {

@@ -21,16 +21,16 @@ interface Drop {
   readonly rate: number;
 }
 
-/** The model's function with adapters. Each adds to what the base alone gives, in whatever order they stand. */
+/** A model's function with adapters. Each adds to what the base alone gives, in whatever order they stand. */
 export function applyActive<P, I, O>(
-  model: Model<P, I, O>,
+  apply: Model<P, I, O>["apply"],
   actives: readonly Active[],
   frozen: P,
   inputs: I,
   key?: Operand,
 ): O {
   const edited = editTree(frozen, actives, "f32");
-  const traced = trace((p: P, x: I) => model.apply(p, x), [edited, inputs]);
+  const traced = trace((p: P, x: I) => apply(p, x), [edited, inputs]);
   const values = leafValues([edited, inputs]);
   const { paths } = flatten<Leaf>(edited);
   const weights = new Map<number, Followed[]>();

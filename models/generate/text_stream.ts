@@ -4,9 +4,9 @@ import type { Finish, GenerateOptions, TokenStream } from "./generate.ts";
 import type { Tokenizer } from "../load/tokenizer.ts";
 
 /** What text is generated. */
-export interface TextOptions extends Omit<GenerateOptions, "isComplete"> {
+export interface TextOptions<P = unknown> extends Omit<GenerateOptions, "isComplete"> {
   /** The parameters of the stream's model. */
-  readonly params: unknown;
+  readonly params: P;
   /** Makes text of tokens, and knows those that end it. */
   readonly tokenizer: Pick<Tokenizer, "decode" | "endIds">;
   /** Strings at the first of which the text ends; they are not part of it. */
@@ -93,10 +93,10 @@ export class DecodeStream {
  * }
  * ```
  */
-export async function* generateText(
-  stream: TokenStream,
+export async function* generateText<P>(
+  stream: TokenStream<P>,
   prompt: readonly number[],
-  { params, tokenizer, stop, ...options }: TextOptions,
+  { params, tokenizer, stop, ...options }: TextOptions<P>,
 ): AsyncGenerator<string, Finish, void> {
   const text = new DecodeStream((ids) => tokenizer.decode(ids, { after: prompt }), stop);
   const stopIds = options.stopIds ?? tokenizer.endIds;

@@ -20,6 +20,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 import type { Family, StoredWeights } from "../families/family.ts";
 import { configOfWeights } from "./tied_head.ts";
 import { checkWeights, matchName, renameWeights, type WeightSource } from "./weights.ts";
+import { type TextGenerator, textGenerator, type TextModel } from "../generate/text_generator.ts";
+import type { Steps } from "../generate/generate.ts";
 
 /** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
 export type WeightDType = "f32" | "f16" | "bf16" | "packed";
@@ -41,21 +43,23 @@ export interface LoadOptions extends HubOptions {
 
 /** What a model read from files has besides the model itself. Disposing of it frees its weights. */
 export interface FromFiles extends Disposable {
-  /** Where it came from. */
+  /** What it was loaded by: a folder, a file, or its name on the hub. */
+  readonly name: string;
+  /** Where its files are. */
   readonly path: string;
   /** Its configuration. */
   readonly config: ModelConfig;
   /** What a person should know of its files, and of how the weights are held: those that were to stay packed and could not. */
   readonly notes: readonly string[];
-  /** Builds the model's tokenizer; a sentence where it has none. */
+  /** The model's tokenizer; a sentence where it has none. */
   tokenizer(): Tokenizer;
 }
 
 /** A model with its weights on a device. */
-export type Loaded<M> = M & FromFiles;
+export type Loaded<M> = M extends Pick<Steps, "step"> ? M & FromFiles & TextGenerator : M & FromFiles;
 
 /** A language model with its weights on a device. */
-export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles {}
+export interface LoadedModel<P = unknown> extends LayeredModel<P>, FromFiles, TextGenerator {}
 
 /** Loads models of one architecture with parameters P. */
 export interface Loader<
@@ -111,14 +115,20 @@ export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends Lo
       const { shapes, ignore, make, config = given, fresh } = build(given, storedIn(source), options);
       const planned = (options: O) => planWeights(source, shapes, ignore, options, fresh);
       const weights = planned(options);
-      const made = (params: unknown, tensors: readonly Tensor[]): Loaded<M> => ({
-        ...make(params),
-        path: files.path,
-        config,
-        notes: [...files.notes ?? [], ...weights.notes],
-        tokenizer: () => files.tokenizer(),
-        [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
-      });
+      let tokenizer: Tokenizer | undefined;
+      const made = (params: unknown, tensors: readonly Tensor[]) => {
+        const model = make(params);
+        return {
+          ...model,
+          ...("step" in model && textGenerator((self: TextModel<unknown>) => self)),
+          name: files.name ?? files.path,
+          path: files.path,
+          config,
+          notes: [...files.notes ?? [], ...weights.notes],
+          tokenizer: () => tokenizer ??= files.tokenizer(),
+          [Symbol.dispose]: () => tensors.forEach((t) => t.dispose()),
+        } as unknown as Loaded<M>;
+      };
       return {
         outline: made(weights.placeholders, []),
         heldAs: (dtype) => {

@@ -16,6 +16,8 @@ import type { WeightSource } from "./weights.ts";
 /** A model's files, opened: its configuration is read, of its weights only names and shapes. */
 export interface ModelFiles extends Disposable {
   readonly path: string;
+  /** What the model was named by, where that is not where its files are. */
+  readonly name?: string;
   readonly config: ModelConfig;
   readonly source: WeightSource;
   /** What a person should know of the files. */

@@ -29,7 +29,7 @@ export async function openModel(
   }
   const { download } = await import("./hub/hub.ts"); // needs the system's modules, which a browser lacks
   const accept = (folder: string) => check(readFolderConfig(folder, known));
-  return openModelFiles(await download(place, { accept, ...options }), known);
+  return { ...openModelFiles(await download(place, { accept, ...options }), known), name: place };
 }
 
 /** The small model that ships with the library, beside its sources: its URL. */

@@ -9,7 +9,7 @@ import { LowrankError } from "../../core/errors.ts";
 import { openDevice } from "../../kernels/device/open.ts";
 import { tokenStream } from "../../models/generate/generate.ts";
 import { loadAnyModel, loadModel } from "../../models/load/load_model.ts";
-import { loadAdapter } from "../../formats/adapter.ts";
+import { loadAdapter } from "../../formats/tuned_model.ts";
 import { mergeParams } from "../../formats/merge.ts";
 import { f32Tensor, makeGguf, type Meta } from "../../testing/make_gguf.ts";
 import { writeTinyModel } from "../e2e/tiny_model.ts";

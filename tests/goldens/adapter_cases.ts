@@ -9,7 +9,7 @@ import { flatten } from "../../core/tree.ts";
 import type { Saved } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
-import { loadAdapter } from "../../formats/adapter.ts";
+import { loadAdapter } from "../../formats/tuned_model.ts";
 import { formatAdapterKey, partOf } from "../../formats/peft/keys.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";

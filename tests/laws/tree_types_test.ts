@@ -9,6 +9,9 @@ import {
   grad,
   type HostTensor,
   jit,
+  loadAdapter,
+  loadModel,
+  lora,
   mul,
   type Operand,
   read,
@@ -20,11 +23,13 @@ import {
   type Tensor,
   tensor,
   type TensorHome,
+  train,
   type Trainable,
   type Value,
   valueAndGrad,
   vmap,
 } from "../../mod.ts";
+import { gpt2 } from "../../models/mod.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 /** Compiles where `value` has the type A, no narrower and no wider. */
@@ -171,5 +176,32 @@ Deno.test("read knows what it reads", () => {
     const adapters: Trainable = {};
     is<HostTensor | number | undefined>()((await read(adapters)).q_proj.A);
     is<unknown>()(await read(x as unknown));
+  });
+});
+
+Deno.test("what is loaded, tuned and trained keeps its type", () => {
+  compiles(async ({ home, x }) => {
+    const model = await loadModel("a/model", { device: home });
+    const tuned = lora(model, { r: 8, alpha: 16, targets: ["q_proj"] });
+    const run = await train(tuned, { data: "rows.jsonl", steps: 100, lr: 1e-3 });
+    is<typeof tuned>()(run.tuned);
+    for await (const piece of run.tuned.chat("Hello", { maxNewTokens: 8, system: "Be brief." })) is<string>()(piece);
+    for await (const piece of model.generate("Hello")) is<string>()(piece);
+    is<typeof model.params>()(run.tuned.merge());
+    is<Promise<void>>()(run.tuned.save("out", { name: "second" }));
+    loadAdapter("out", model).chat("Hello");
+    // @ts-expect-error there is no such method
+    run.tuned.talk("Hello");
+    // @ts-expect-error what is trained is decided already
+    run.tuned.save("out", { trainable: run.trainable });
+    const typed = await gpt2.load("a/model", { device: home });
+    lora(typed, { r: 8, alpha: 16, targets: ["c_attn"] }).chat("Hello");
+    // @ts-expect-error a target that the model does not have
+    lora(typed, { r: 8, alpha: 16, targets: ["c_atn"] });
+    const own = { params: { w: x }, sample: x, apply: (p: { w: Operand }, x: Operand) => mul(p.w, x) };
+    const adapted = lora(own, { r: 1, alpha: 1, targets: "all-linear" });
+    is<{ w: Operand }>()(adapted.merge());
+    // @ts-expect-error a model of one's own has no tokenizer to talk with
+    adapted.chat("Hello");
   });
 });

@@ -5,7 +5,7 @@ import { type HostTensor, tensor } from "../../core/tensor.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { evaluate } from "../../kernels/runtime/read.ts";
 import { loadModel } from "../../models/load/load_model.ts";
-import { loadAdapter } from "../../formats/adapter.ts";
+import { loadAdapter } from "../../formats/tuned_model.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
 
 const bases = {
