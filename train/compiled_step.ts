@@ -97,7 +97,7 @@ export type PlacedColumns<T> = BatchColumns<T> & { readonly places?: T };
  * and there each program has memory of its own.
  */
 export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objective): PlacedColumns<Tensor> {
-  const places = home.kind === "cpu" ? objective.places?.(batch) : undefined;
+  const places = home.cheapShapes ? objective.places?.(batch) : undefined;
   return { ...uploadBatch(home, batch), ...(places && { places: upload(home, places) }) };
 }
 
