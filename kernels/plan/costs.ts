@@ -2,7 +2,7 @@
  * What operations cost, as measured once and kept beside the emitters of each back end (`scalar.ts`), so that what is compiled never depends on a clock. Printed by
  * `deno run --allow-read --allow-env bench/operation_costs.ts [--without-fma | --webgpu]`.
  */
-import type { ScalarOp } from "../../core/ir/scalar_op.ts";
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 
 /** Nanoseconds of one thread of a processor, or of a whole adapter. */
 export interface Costs {

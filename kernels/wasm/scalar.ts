@@ -1,7 +1,7 @@
 /** One table of every scalar operation on four lanes: operands are on the stack, the result replaces them. */
 import type { ScalarType } from "../../core/dtype.ts";
 import type { Costs } from "../plan/costs.ts";
-import type { BinaryOp, UnaryOp } from "../ir/kernel.ts";
+import type { ScalarOp } from "../ir/kernel.ts";
 import type { Code } from "./assembler.ts";
 import type { MathEmitter } from "./math.ts";
 import type { PlainOpcode } from "./opcodes.ts";
@@ -17,7 +17,7 @@ interface Site {
 type Emit = (site: Site) => void;
 
 /** In registers a bool is a lane of ones or zeros; in memory it is the u32 1 or 0. */
-const unary: Record<UnaryOp, Emit> = {
+const emitters: Record<Exclude<ScalarOp, "select">, Emit> = {
   neg: byType({ f32: "f32x4.neg", i32: "i32x4.neg", u32: "i32x4.neg" }),
   abs: byType({ f32: "f32x4.abs", i32: "i32x4.abs" }, { u32: () => {} }),
   sign: byType({}, {
@@ -54,9 +54,6 @@ const unary: Record<UnaryOp, Emit> = {
     else if (from === "f32") code.op(to === "i32" ? "i32x4.trunc_sat_f32x4_s" : "i32x4.trunc_sat_f32x4_u");
   },
   bitcast: () => {},
-};
-
-const binary: Record<BinaryOp, Emit> = {
   add: byType({ f32: "f32x4.add", i32: "i32x4.add", u32: "i32x4.add" }),
   sub: byType({ f32: "f32x4.sub", i32: "i32x4.sub", u32: "i32x4.sub" }),
   mul: byType({ f32: "f32x4.mul", i32: "i32x4.mul", u32: "i32x4.mul" }),
@@ -89,8 +86,8 @@ const binary: Record<BinaryOp, Emit> = {
 };
 
 /** Emits `op` other than select on the operands on the stack. */
-export function emitScalar(op: UnaryOp | BinaryOp, site: Site): void {
-  (op in unary ? unary[op as UnaryOp] : binary[op as BinaryOp])(site);
+export function emitScalar(op: Exclude<ScalarOp, "select">, site: Site): void {
+  emitters[op](site);
 }
 
 /** An emitter that picks by the operands' type: one instruction, or a sequence. */
