@@ -18,6 +18,8 @@ export interface KernelText {
 export interface Device extends Disposable {
   /** One line for a person: `cpu (wasm simd, 2 threads)`. */
   readonly description: string;
+  /** What else is to be said of it: where its tiles come from. */
+  readonly remark?: string;
   /** @ignore What jitted functions have compiled here. */
   readonly programs: ProgramCache;
   /** @ignore What compiles functions for rooms that may not know the kernels. */

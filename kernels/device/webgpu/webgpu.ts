@@ -80,7 +80,7 @@ export class WebGpuDevice implements Device {
   }
 
   /** Where the tiles come from: `tiles tuned in 1.3 s, kept in …`. */
-  get tiles(): string {
+  get remark(): string {
     return this.#tiles.origin;
   }
 
