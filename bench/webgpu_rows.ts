@@ -37,7 +37,7 @@ const cases: readonly (readonly [name: string, rows: number, cols: number, f: Of
 ];
 
 using device = await openWebGpu();
-console.log(`${device.description}, ${device.remark}`);
+console.log(`${device.description}, ${device.tiles}`);
 for (const [name, rows, cols, f] of cases) {
   const put = (shape: readonly number[]) => {
     const data = Float32Array.from({ length: sizeOf(shape) }, (_, i) => Math.sin(i));
@@ -54,9 +54,9 @@ for (const [name, rows, cols, f] of cases) {
   const { kernel } = program.steps[at];
   let best = Infinity;
   for (let i = 0; i <= runs; i++) best = Math.min(best, (await executable.time!(buffers, outputs))[at]);
-  const { cut } = emitWgsl(kernel, device.tileFor(kernel));
+  const { tiling } = emitWgsl(kernel, device.tileFor(kernel));
   const speed = (bytesOf(kernel) / best / 1e6).toFixed(1);
-  console.log(`${name.padEnd(30)} ${rows} x ${cols}: ${best.toFixed(3)} ms, ${speed} GB/s (${cut})`);
+  console.log(`${name.padEnd(30)} ${rows} x ${cols}: ${best.toFixed(3)} ms, ${speed} GB/s (${tiling})`);
   executable.free();
   outputs.forEach((buffer) => device.free(buffer));
   tensors.forEach((tensor) => tensor.dispose());

@@ -90,7 +90,7 @@ export async function readAnyAdapter(path: string, model: string | undefined): P
  * The labels of the classifier that an adapter is for, in the order of its outputs: those beside it, else numbered ones; null
  * where it is for no classifier.
  */
-export function labelsOfAdapter(path: string): readonly string[] | null {
+function labelsOfAdapter(path: string): readonly string[] | null {
   if (adapterFormat(path) !== "peft") return null; // the other tools' are for models that continue text
   const own = readLabels(path);
   if (own !== null) return own;

@@ -2,7 +2,7 @@
 import { DataError } from "../core/errors.ts";
 import { countOf, formatCount } from "../core/host/format.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import type { DataSet } from "../data/data_set.ts";
 import { BadRow } from "../data/rows.ts";
 import { openData, type OpenDataOptions } from "../train/objectives/mod.ts";

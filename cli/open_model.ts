@@ -94,7 +94,7 @@ const labelsFile = "labels.json";
 
 /** Writes the names of a classifier's classes beside its adapter, whose files have no place for them. */
 export function writeLabels(folder: string, labels: readonly string[]): void {
-  writeFileAtomic(`${folder}/${labelsFile}`, [new TextEncoder().encode(JSON.stringify({ labels }, null, 2) + "\n")]);
+  writeFileAtomic(`${folder}/${labelsFile}`, JSON.stringify({ labels }, null, 2) + "\n");
 }
 
 /** The names of the classes of an adapter's classifier, or null where it is for a language model. */

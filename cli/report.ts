@@ -38,6 +38,6 @@ export const command: Command = {
 /** Writes the page of a file of metrics; its history. */
 export function writeReport(metrics: string, page: string, title?: string) {
   const history = readMetrics(metrics);
-  writeFileAtomic(page, [new TextEncoder().encode(reportHtml(history, { title }))]);
+  writeFileAtomic(page, reportHtml(history, { title }));
   return history;
 }

@@ -28,7 +28,7 @@ import { BadRow } from "../data/rows.ts";
 import { saveModel } from "../formats/save_model.ts";
 import { watchRun } from "../train/watch/watch_run.ts";
 import { sampleBytes, sampler } from "../train/watch/sampler.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import { unmergedSteps } from "../formats/unmerged.ts";
 import { type Command, formatUsage, readFlags, type Terminal, UsageError } from "./command.ts";
 import { downloadAdapter } from "./download.ts";

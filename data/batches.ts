@@ -1,6 +1,6 @@
 /** Which examples go into which batch: shuffled by the seed, grouped by length or packed, and resumable at any step. */
 import { DataError } from "../core/errors.ts";
-import type { Batch, BatchSize, Example } from "./encode.ts";
+import type { Batch, BatchSize, Example } from "./examples.ts";
 import type { Examples } from "./data_set.ts";
 import { rngFrom, shuffledIndices } from "./rng.ts";
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DataError } from "../core/errors.ts";
 import { type BatchPlan, chooseLengths, countSteps, makeBatcher, rowOrder } from "./batches.ts";
-import type { Batch, Example } from "./encode.ts";
+import type { Batch, Example } from "./examples.ts";
 import { evaluationBatches } from "../train/evaluate.ts";
 import { causalLM } from "../train/objectives/causal_lm.ts";
 import { classification } from "../train/objectives/classification.ts";

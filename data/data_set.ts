@@ -1,5 +1,5 @@
 /** An opened data file: examples by index, held in memory or read when they are needed. */
-import type { EncodeRowOptions, Example } from "./encode.ts";
+import type { EncodeRowOptions, Example } from "./examples.ts";
 import type { RowReader } from "./rows.ts";
 
 /** Examples by their index. `undefined` is a row that can't be used and is left out. An array is one. */

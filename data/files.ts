@@ -1,7 +1,7 @@
 /** Data as files: which there are, and how one is opened. */
 import { DataError } from "../core/errors.ts";
 import { openBytes, pathKind } from "../models/load/files/byte_source.ts";
-import type { TextTokenizer } from "./encode.ts";
+import type { TextTokenizer } from "./examples.ts";
 import { indexRows, wholeRows } from "./jsonl.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
 import { indexText, wholeText } from "./text.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError, FileError } from "../core/errors.ts";
-import type { Example, TextTokenizer } from "./encode.ts";
+import type { Example, TextTokenizer } from "./examples.ts";
 import { findSplits } from "./files.ts";
 import type { DataOptions, DataSet } from "./data_set.ts";
 import { inFolder } from "../tests/folder.ts";

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { DataError } from "../core/errors.ts";
 import { type ByteSource, openBytes } from "../models/load/files/byte_source.ts";
-import type { Example, TextTokenizer } from "./encode.ts";
+import type { Example, TextTokenizer } from "./examples.ts";
 import { type Attempt, type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { type Line, linesOf, NumberList } from "./line_index.ts";
 import { BadRow, decodeUtf8, describeKinds, notOf, type ParsedRow, parseRow, type RowReader } from "./rows.ts";
@@ -47,7 +47,7 @@ function scanRows(
 }
 
 /** Numbers by their size, names by the alphabet. */
-export function sortLabels(labels: ReadonlySet<string>): string[] {
+function sortLabels(labels: ReadonlySet<string>): string[] {
   return [...labels].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
 }
 

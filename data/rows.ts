@@ -2,7 +2,7 @@
 import { DataError } from "../core/errors.ts";
 import type { Message } from "../models/load/tokenizer.ts";
 import type { Chat } from "./chat_answers.ts";
-import type { EncodeRowOptions, Example, TextTokenizer } from "./encode.ts";
+import type { EncodeRowOptions, Example, TextTokenizer } from "./examples.ts";
 import { Float } from "../models/template/values.ts";
 import { describeMisfit, onePerLine } from "./row_hints.ts";
 

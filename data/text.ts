@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { DataError } from "../core/errors.ts";
 import type { ByteSource } from "../models/load/files/byte_source.ts";
 import { outsideTable } from "../models/token_inputs.ts";
-import type { Example, TextTokenizer } from "./encode.ts";
+import type { Example, TextTokenizer } from "./examples.ts";
 import { type DataOptions, type FoundData, heldExamples } from "./data_set.ts";
 import { linesOf, NumberList } from "./line_index.ts";
 import { decodeUtf8, notOf, textRows } from "./rows.ts";

@@ -1,7 +1,7 @@
 /** Adapters as mlx-lm keeps them: `adapters.safetensors` and its own `adapter_config.json` (ml-explore/mlx-lm, `tuner/`). */
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { writeFlushed } from "../models/load/files/atomic_file.ts";
+import { type Contents, writeFlushed } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors/safetensors.ts";
@@ -70,9 +70,9 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
     ...(adapter.config.base_model_name_or_path !== null && { model: adapter.config.base_model_name_or_path }),
     num_layers: config.integer(family.keys.layers),
   };
-  const contents: [string, Iterable<Uint8Array>][] = [
+  const contents: [string, Contents][] = [
     [weightsName, encodeSafetensors(tensors, { ...adapter.metadata, format: "mlx" })],
-    [configName, [new TextEncoder().encode(JSON.stringify(mlxConfig, null, 4) + "\n")]],
+    [configName, JSON.stringify(mlxConfig, null, 4) + "\n"],
   ];
   using staging = stageFolder(folder);
   for (const [name, parts] of contents) writeFlushed(`${staging.path}/${name}`, parts, `${folder}/${name}`);

@@ -210,5 +210,5 @@ function refuseForeign(base: string, name: string): void {
 }
 
 function writeJson(path: string, value: unknown): void {
-  writeFlushed(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
+  writeFlushed(path, JSON.stringify(value, null, 2) + "\n");
 }

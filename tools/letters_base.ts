@@ -89,5 +89,5 @@ export function writeLetterModel(folder: string, config: Gpt2Config, weights: We
 }
 
 function writeJson(path: string, value: unknown): void {
-  writeFileAtomic(path, [new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n")]);
+  writeFileAtomic(path, JSON.stringify(value, null, 2) + "\n");
 }

@@ -17,7 +17,7 @@ import { gpt2, type Gpt2Params } from "../models/families/gpt2.ts";
 import { openSafetensors, writeSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile, END_OF_TEXT } from "../data/byte_tokenizer.ts";
-import type { Batch } from "../data/encode.ts";
+import type { Batch } from "../data/examples.ts";
 import { letterRow } from "../examples/letters/letters.ts";
 import { adamw } from "../train/optimiser.ts";
 import { progressBar } from "../train/watch/progress.ts";

@@ -6,7 +6,7 @@ import { reshapePrim } from "../core/ops/broadcast.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { mapTree } from "../core/tree.ts";
 import type { Leaf } from "../core/model.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import type { Examples } from "../data/data_set.ts";
 import type { Bounds } from "../data/rows.ts";
 import type { Objective } from "./objectives/objective.ts";

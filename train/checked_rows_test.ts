@@ -5,7 +5,7 @@ import { lora } from "../lora/mod.ts";
 import { loadModel } from "../models/load/load_model.ts";
 import { generator } from "../models/generate/generate.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import { evaluator } from "./evaluate.ts";
 import { train } from "./loop.ts";
 import { wholeModel } from "./trainee.ts";

@@ -7,7 +7,7 @@ import { foldIn } from "../core/ops/random.ts";
 import { type Operand, type Tensor, type TensorHome, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
-import type { Batch, BatchColumns } from "../data/encode.ts";
+import { type Batch, type BatchColumns, mapColumns } from "../data/examples.ts";
 import type { Objective } from "./objectives/objective.ts";
 import type { Optimiser } from "./optimiser.ts";
 import { guardedUpdate, makeAccumulation, makeStep, type StepReport, type TrainState } from "./step.ts";
@@ -31,7 +31,7 @@ export type CompiledStep<P> = (
 ) => { state: TrainState<P>; report: Tensors<StepReport> };
 
 interface Micro {
-  readonly columns: PlacedColumns<Operand>;
+  readonly columns: BatchColumns<Operand>;
   /** What the sum of its losses is divided by. */
   readonly count: ScalarOperand;
   /** A number of its own for every micro-batch of the run. */
@@ -89,22 +89,18 @@ export function compileStep<P, F>(
   };
 }
 
-/** A batch's columns, and the places that outputs are needed at, if not everywhere. */
-export type PlacedColumns<T> = BatchColumns<T> & { readonly places?: T };
-
 /**
  * Copies a batch to a device, with the places that its loss is computed at. On a GPU it is all of them: each count is a program,
  * and there each program has memory of its own.
  */
-export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objective): PlacedColumns<Tensor> {
-  const places = home.cheapShapes ? objective.places?.(batch) : undefined;
+export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objective): BatchColumns<Tensor> {
+  const places = home.kind === "cpu" ? objective.places?.(batch) : undefined;
   return { ...uploadBatch(home, batch), ...(places && { places: upload(home, places) }) };
 }
 
 /** Copies a batch to a device. */
 export function uploadBatch(home: TensorHome, { columns }: Batch): UploadedBatch {
-  const uploaded = Object.entries(columns).map(([name, column]) => [name, upload(home, column)]);
-  return Object.fromEntries(uploaded) as UploadedBatch;
+  return mapColumns(columns, (column) => upload(home, column));
 }
 
 /** A batch on a device: what a model reads, and the labels for its loss. */

@@ -4,9 +4,9 @@ import type { Operand, Tensor, TensorHome } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
-import type { Batch, Example } from "../data/encode.ts";
+import type { Batch, BatchColumns, Example } from "../data/examples.ts";
 import { checkedRows } from "./checked_rows.ts";
-import { type PlacedColumns, uploadPlaced } from "./compiled_step.ts";
+import { uploadPlaced } from "./compiled_step.ts";
 import { objectiveOf } from "./objectives/mod.ts";
 import type { Objective, Sums } from "./objectives/objective.ts";
 import type { Trainee } from "./trainee.ts";
@@ -92,6 +92,6 @@ export function evaluationBatches(data: readonly Example[], options: EvaluateOpt
 export function measureFunction<P, F>(
   trainee: Trainee<P, F>,
   objective: Objective,
-): (params: P, frozen: F, columns: PlacedColumns<Operand>) => Sums {
+): (params: P, frozen: F, columns: BatchColumns<Operand>) => Sums {
   return (params, frozen, columns) => objective.sums((inputs) => trainee.apply(params, frozen, inputs), columns);
 }

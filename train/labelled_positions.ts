@@ -1,7 +1,7 @@
 /** At which places of a batch something is to be predicted: a masked prompt needs no logits. */
 import { ignoredLabel } from "../core/nn/loss.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import type { Batch } from "../data/encode.ts";
+import type { Batch } from "../data/examples.ts";
 
 /** Programs are compiled for a count of places: these shares of all, so that there are few. */
 const shares = [1 / 4, 1 / 2, 3 / 4];

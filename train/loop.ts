@@ -3,11 +3,12 @@ import { DataError, OptionError } from "../core/errors.ts";
 import { randomKey } from "../core/random.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
+import type { Device } from "../kernels/device/device.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { type BatchPlan, countSteps, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import type { DataSet, Examples } from "../data/data_set.ts";
 import { objectiveOf, openData } from "./objectives/mod.ts";
 import type { Objective } from "./objectives/objective.ts";
@@ -130,7 +131,7 @@ export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
   const losses: number[] = [];
   const shapes = new Set<string>();
   // A GPU computes while the next steps are queued; the CPU is done when the call returns.
-  const depth = home.queues ? 2 : 1;
+  const depth = (home as Device).kind === "cpu" ? 1 : 2;
   const readers = groupReads(depth === 1 ? 1 : maxPerRead);
   let tokens = resume?.tokens ?? 0;
   let cursor = batcher.cursor();

@@ -9,7 +9,7 @@ import { loadModel } from "../models/load/load_model.ts";
 import { writeTinyModel } from "../tests/e2e/tiny_model.ts";
 import { saveAdapter } from "../formats/adapter.ts";
 import { loadAdapter } from "../formats/tuned_model.ts";
-import type { Example } from "../data/encode.ts";
+import type { Example } from "../data/examples.ts";
 import { train, type TrainOptions } from "./loop.ts";
 import { checkMerge, mergeParams } from "../formats/merge.ts";
 import { saveModel } from "../formats/save_model.ts";

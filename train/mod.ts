@@ -37,7 +37,7 @@ export {
 } from "./checkpoint/checkpoint.ts";
 export { uploadBatch, type UploadedBatch } from "./compiled_step.ts";
 export type { Chat } from "../data/chat_answers.ts";
-export type { Batch, BatchColumns, BatchSize, EncodeRowOptions, Example, TextTokenizer } from "../data/encode.ts";
+export type { Batch, BatchColumns, BatchSize, EncodeRowOptions, Example, TextTokenizer } from "../data/examples.ts";
 export type { DataOptions, DataSet, Examples } from "../data/data_set.ts";
 export { encodeRow, labelsOf, makeBatch, openData, type OpenDataOptions } from "./objectives/mod.ts";
 export { causalLM } from "./objectives/causal_lm.ts";

@@ -6,7 +6,7 @@ import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts"
 import { adapterContents } from "../../formats/adapter.ts";
 import type { AdapterContents } from "../../formats/peft/files.ts";
 import { answerer } from "../../train/answers.ts";
-import type { Example } from "../../data/encode.ts";
+import type { Example } from "../../data/examples.ts";
 import { letterPrompt } from "../letters/letters.ts";
 import { scoreAnswers } from "../letters/score.ts";
 import { train } from "../../train/loop.ts";

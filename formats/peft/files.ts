@@ -129,7 +129,7 @@ export function writeAdapter(folder: string, { config, tensors, metadata }: Adap
 
   using staging = stageFolder(folder);
   writeFlushed(`${staging.path}/${weightsName}`, encodeSafetensors(tensors, metadata), `${folder}/${weightsName}`);
-  writeFlushed(`${staging.path}/${configName}`, [new TextEncoder().encode(text)], `${folder}/${configName}`);
+  writeFlushed(`${staging.path}/${configName}`, text, `${folder}/${configName}`);
   staging.commit(configName);
 }
 

@@ -2,7 +2,6 @@
  * Rematerialisation: values that are live at peak memory, although they are cheap to compute from other live values
  * (elementwise work, norms and the like, never a product), are computed a second time just before their later uses.
  */
-import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
 import { bind, type Graph, newInput, type Node, nodesOf, rebuild, type Value } from "../../core/ir/graph.ts";
@@ -128,7 +127,7 @@ function workOf(node: Node, costs: Costs): number | null {
   const [out] = node.outs;
   switch (lowering.kind) {
     case "scalar":
-      return sizeOf(out.shape) * costs.operations[lowering.op as ScalarOp];
+      return sizeOf(out.shape) * costs.operations[lowering.op];
     case "random":
       return sizeOf(out.shape) * costs.random;
     case "gather":
@@ -136,7 +135,7 @@ function workOf(node: Node, costs: Costs): number | null {
     case "row": {
       const inputs = node.inputs.map((v) => newInput(v.aval));
       return nodesOf(node.prim.define!(inputs, node.params)).reduce((ns, { prim: { lowering }, inputs: [x], outs }) => {
-        if (lowering.kind === "scalar") return ns + sizeOf(outs[0].shape) * costs.operations[lowering.op as ScalarOp];
+        if (lowering.kind === "scalar") return ns + sizeOf(outs[0].shape) * costs.operations[lowering.op];
         return lowering.kind === "reduce" ? ns + sizeOf(x.shape) * costs.operations.add : ns;
       }, 0);
     }

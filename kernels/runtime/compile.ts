@@ -4,8 +4,7 @@ import { type Graph, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { expand } from "../../core/passes/expand.ts";
 import { simplify } from "../../core/passes/simplify.ts";
 import { type Tensor, tensorPrim } from "../../core/tensor.ts";
-import { defaultTrips } from "../plan/costs.ts";
-import { cpuCosts } from "../wasm/scalar.ts";
+import { costsOf, defaultTrips } from "../plan/costs.ts";
 import type { Device } from "../device/device.ts";
 import { maxOperands, type Program } from "../ir/kernel.ts";
 import { lower } from "../lower/lower.ts";
@@ -30,7 +29,7 @@ export interface MemoryUse {
 }
 
 /** What of a device decides which kernels there are. */
-export type Target = Pick<Device, "maxOperands" | "roundedRows" | "costs">;
+export type Target = Pick<Device, "maxOperands" | "roundedRows"> & Partial<Pick<Device, "kind">>;
 
 /**
  * The graph as it is lowered: composites replaced by what they mean, but for those with kernels of their own and what the
@@ -86,7 +85,7 @@ export function buildOptimised(
     const lowered = lower(graph, values, fuse, target.maxOperands ?? maxOperands, whole);
     return { graph, whole, rematerialised, lowered, ...plan(lowered, args) };
   };
-  const { costs = cpuCosts } = target;
+  const costs = costsOf[target.kind ?? "cpu"];
   let best = arrange(optimised, new Set(), []);
   for (let most = Infinity; fuse && best.program.arenaBytes < most;) {
     most = best.program.arenaBytes;

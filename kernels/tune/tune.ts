@@ -10,7 +10,7 @@ import type { TileTable } from "../wgsl/tile_table.ts";
 
 /** What tuning asks of a device. */
 export interface Tuneable {
-  /** The least milliseconds of some runs of a program's one kernel, cut by a tile; infinite where it does not run. */
+  /** The least milliseconds of some runs of a program's one kernel, tiled by it; infinite where it does not run. */
   time(program: Program, tile: TileConfig): Promise<number>;
 }
 

@@ -1,5 +1,4 @@
 /** A kernel as WGSL text: pure, needs no device. */
-import type { KernelText } from "../device/device.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { emitAttention } from "./attention/attention.ts";
 import { emitContract } from "./product/contract.ts";
@@ -30,10 +29,4 @@ export function emitWgsl(
     case "attention":
       return emitAttention(kernel, tile, alias);
   }
-}
-
-/** The same for a person to read. */
-export function textOf(kernel: Kernel, tile: TileConfig): KernelText {
-  const { cut, parts } = emitWgsl(kernel, tile);
-  return { cut: `${tile.name}: ${cut}`, parts };
 }

@@ -106,11 +106,11 @@ Deno.test("slices meet in their subgroup as far as it reaches, and in workgroup 
   const row = (n: number, tile: Partial<typeof gpuTile>) =>
     emitWgsl(matmulKernel([1, 4096, n], "NN"), { ...gpuTile, splitK: 16, ...tile });
   assert(!/subgroup/.test(row(2048, {}).text));
-  const { text, cut } = row(2048, { subgroups: 32 });
+  const { text, tiling } = row(2048, { subgroups: 32 });
   // 64 lanes are 4 columns of 16 slices: those 4, 8 and 16 lanes away are near, those 32 away are not.
   assertEquals([...text.matchAll(/subgroupShuffleXor\(sum, (\d+)u\)/g)].map((found) => found[1]), ["4", "8", "16"]);
   assert(text.includes("for (var step = 32u; step >= 32u; step /= 2u)"), text);
-  assertEquals(cut, "8 columns of one row and one of 16 slices of k a lane, joined in subgroups of 32, 64 lanes");
+  assertEquals(tiling, "8 columns of one row and one of 16 slices of k a lane, joined in subgroups of 32, 64 lanes");
   const whole = emitWgsl(matmulKernel([1, 4096, 2048], "NT"), { ...gpuTile, splitK: 32, subgroups: 32 }).text;
   assert(whole.includes("return subgroupAdd(x);") && !whole.includes("workgroupBarrier"), whole);
 });
@@ -118,8 +118,8 @@ Deno.test("slices meet in their subgroup as far as it reaches, and in workgroup 
 Deno.test("lanes that multiply the same rows share them in their subgroup, each group of its own", () => {
   const product = (tile: Partial<typeof gpuTile>) =>
     emitWgsl(matmulKernel([512, 768, 768], "NN", { lowRank: 8 }), { ...gpuTile, depth: 0, ...tile });
-  const { text, cut } = product({ subgroups: 32 });
-  assertEquals(cut, "2 x 2 blocks of 4 x 4, 8 x 8 lanes, rows shared by 8 lanes");
+  const { text, tiling } = product({ subgroups: 32 });
+  assertEquals(tiling, "2 x 2 blocks of 4 x 4, 8 x 8 lanes, rows shared by 8 lanes");
   assert(text.includes("share(own0, lane % 32u / 8u * 8u + d)") && !text.includes("workgroupBarrier"), text);
   assert(product({ subgroups: 4 }).text.includes("share(own0, d)"));
   assert(

@@ -32,7 +32,7 @@ export function emitMap(kernel: MapKernel, tile: TileConfig, alias: readonly num
   if (!vector) operands.forEach((_, i) => narrow.add(i));
 
   const shader = new ShaderWriter(`map [${shape.join(",")}]`, operands, alias, narrow, tile);
-  shader.cut = vector ? "four points a lane" : "one point a lane";
+  shader.tiling = vector ? "four points a lane" : "one point a lane";
   const points = vector ? Math.ceil(total / 4) : total;
   return shader.main(Math.ceil(points / tile.mapLanes), [tile.mapLanes], () => {
     shader.line(`let i = group * ${tile.mapLanes}u + lane;`);

@@ -13,8 +13,8 @@ export interface WgslShader {
   readonly text: string;
   /** The module cut before each function and after its bindings: kernels of one program share many of these. */
   readonly parts: readonly string[];
-  /** How the tile cut this kernel, in words: `2 x 4 blocks a lane, 8 x 1 lanes, operands in place`. */
-  readonly cut: string;
+  /** How this kernel is tiled, in words: `2 x 4 blocks a lane, 8 x 1 lanes, operands in place`. */
+  readonly tiling: string;
   /** Workgroups to dispatch. */
   readonly grid: readonly [x: number, y: number];
   /** Binding i is the buffer of an operand, or the window on it that begins at byte `start`. */
@@ -70,8 +70,8 @@ const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
  */
 export class ShaderWriter {
   readonly helpers = new HelperSet();
-  /** How the kernel is cut, where there is more to say than the lanes of a workgroup. */
-  cut = "";
+  /** How the kernel is tiled, where there is more to say than the lanes of a workgroup. */
+  tiling = "";
   #lines: string[] = [];
   readonly #declarations = new Map<string, string>();
   readonly #bindings: Binding[] = [];
@@ -213,7 +213,9 @@ export class ShaderWriter {
       name: this.name,
       text: parts.join(""),
       parts,
-      cut: this.cut.includes("lanes") ? this.cut : `${this.cut}${this.cut ? ", " : ""}${size.join(" x ")} lanes`,
+      tiling: this.tiling.includes("lanes")
+        ? this.tiling
+        : `${this.tiling}${this.tiling ? ", " : ""}${size.join(" x ")} lanes`,
       grid: folded ? [maxGroups, Math.ceil(groups / maxGroups)] : [groups, 1],
       bindings: this.#bound(),
     };

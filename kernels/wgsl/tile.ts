@@ -1,7 +1,7 @@
 import type { AttentionKernel } from "../ir/kernel.ts";
 
 /**
- * How kernels are cut into invocations: a plain value, so that every choice can be tested against every other. Nothing
+ * How kernels are tiled: a plain value, so that every choice can be tested against every other. Nothing
  * of what a kernel computes depends on it but the order of its sums.
  */
 export interface TileConfig {

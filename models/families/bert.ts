@@ -69,7 +69,7 @@ export interface BertConfig extends TextSizes {
   readonly activation: ActivationName;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 function sizesOf(config: ModelConfig): BertConfig {
   return {
     ...readSizes(names, config),

@@ -137,7 +137,7 @@ export function hubNameOf({ prefix, head }: Pick<Names, "prefix" | "head">, path
   return head !== undefined && (path === head || path.startsWith(`${head}.`)) ? path : prefix + path;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 export function readSizes({ keys, defaults, only = {} }: Names, config: ModelConfig): TextSizes {
   for (const [key, values] of Object.entries(only)) {
     const [first] = values;

@@ -51,7 +51,7 @@ export interface DecoderLiteral<P, C extends DecoderSizes> extends Omit<Names, "
 
 /** A decoder's family. */
 export interface DecoderFamily<P = any, C extends DecoderSizes = any> extends Family<LayeredModel<P>> {
-  /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not built here. */
+  /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
   sizes(config: ModelConfig): C;
   /** The shape of every weight, in the tree of P. */
   shapes(sizes: C): unknown;

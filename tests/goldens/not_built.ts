@@ -1,6 +1,7 @@
 /** What golden cases may ask for that is not supported yet, by name. A case that needs anything else that is not here fails. */
 import { pathKind } from "../../models/load/files/byte_source.ts";
 import { methods } from "../../lora/mod.ts";
+import { familyOf } from "../../models/families/mod.ts";
 import type { GoldenCase } from "./golden_case.ts";
 
 /** Architectures, as config.json names them. */
@@ -57,7 +58,7 @@ export function notBuilt(golden: GoldenCase): string | null {
   const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
   const named: [string, readonly string[], readonly unknown[]][] = [
     ["the objective", objectives, [objective]],
-    ["the architecture", architectures, [config?.model_type]],
+    ["the architecture", architectures.filter((name) => familyOf(name) === undefined), [config?.model_type]],
     ["rotary embeddings of the type", ropeTypes, [rope]],
     ["the head", heads, [config?.architectures?.[0]]],
     ["the method", unsupported, adapters.map((a) => a.peft_type)],

@@ -1,4 +1,4 @@
-/** Every back end, however its kernels are cut, computes every kernel of the table as the interpreter does. */
+/** Every back end, however its kernels are tiled, computes every kernel of the table as the interpreter does. */
 import { assert, assertEquals } from "@std/assert";
 import type { HostArray } from "../../core/dtype.ts";
 import type { Device } from "../../kernels/device/device.ts";
@@ -38,13 +38,13 @@ const tiles: readonly TileConfig[] = [
     window: 98_304,
   },
 ];
-const cut: readonly DeviceCase[] = tiles.map((tile) => ({
+const tiled: readonly DeviceCase[] = tiles.map((tile) => ({
   name: `webgpu with the ${tile.name} tile`,
   open: () => openWebGpu({ tile }),
 }));
 const cpus = devices.filter(({ name }) => !name.startsWith("webgpu"));
 
-for (const { name, open } of [...cpus, ...(withoutWebGpu === null ? cut : [])]) {
+for (const { name, open } of [...cpus, ...(withoutWebGpu === null ? tiled : [])]) {
   Deno.test(`kernels on ${name}`, async (t) => {
     using device = await open();
     for (const test of kernelCases()) {
@@ -67,7 +67,7 @@ function tunedTiles(): { readonly tile: TileConfig; readonly kinds: ReadonlySet<
 }
 
 // The rest of the law: no tile that tuning could choose computes anything else. Compiling is what takes time, so a shader
-// runs once, also where several tiles cut a kernel alike, and each tile meets every seventh of the kernels, another seventh
+// runs once, also where several tiles give the same kernel, and each tile meets every seventh of the kernels, another seventh
 // than the tile before; EVERY_TILE=1 is for all. How 16-bit and packed operands are read does not depend on the tile.
 const unpacked = new Set(["f32", "i32", "bool"]);
 const stride = Deno.env.get("EVERY_TILE") ? 1 : 7;

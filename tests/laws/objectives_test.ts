@@ -8,7 +8,7 @@ import type { LanguageModelSizes, Model, TokenInputs } from "../../core/model.ts
 import type { TensorHome } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
-import type { Batch, Example } from "../../data/encode.ts";
+import { type Batch, type Example, mapColumns } from "../../data/examples.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { read } from "../../kernels/runtime/read.ts";
 import { lora, type Tuned } from "../../lora/mod.ts";
@@ -194,8 +194,7 @@ for (const objective of objectives) {
   law("where nothing is to be learned there is no loss and no gradient, and no step", (subject) => {
     const { tuned, examples } = subject;
     const size = { rows: examples.length, seq: lengthOf(subject), padId: 0 };
-    const avals = (batch: Batch) =>
-      Object.entries(batch.columns).map(([name, { shape, dtype }]) => [name, shape, dtype]);
+    const avals = (batch: Batch) => mapColumns(batch.columns, ({ shape, dtype }) => ({ shape, dtype }));
     for (
       const [empty, full] of [
         [objective.collate([], size), objective.collate(examples, size)],

@@ -6,7 +6,7 @@ import { read } from "../../kernels/runtime/read.ts";
 import { quantize } from "../../kernels/runtime/quantize.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
-import type { Example } from "../../data/encode.ts";
+import type { Example } from "../../data/examples.ts";
 import { train } from "../../train/loop.ts";
 import { withoutBlas } from "../devices.ts";
 

@@ -58,15 +58,15 @@ Deno.test({
     for (const [most, cuts] of [[1, kept], [2, streamed]] as const) {
       for (const [tile, cols] of cuts) {
         const kernel = rowKernelOf(f, rows, cols);
-        const { cut } = emitWgsl(kernel, tile);
+        const { tiling } = emitWgsl(kernel, tile);
         const reads = await readsOf(device, kernel, tile);
         kernel.operands.forEach(({ access, size }, i) => {
           if (access !== "read" || size < cols) return;
-          const message = `${name} of ${cols} with the ${tile.name} tile reads operand ${i} too often (${cut})`;
+          const message = `${name} of ${cols} with the ${tile.name} tile reads operand ${i} too often (${tiling})`;
           assert(reads[i] > 0 && reads[i] <= most * rows * cols, `${message}: ${reads[i]} of ${rows * cols}`);
         });
         const passes = kernel.phases.some(({ kind }) => kind === "each") ? "read twice" : "read once";
-        assertEquals(cut.split(", ")[1], most === 1 ? "kept in registers" : passes, name);
+        assertEquals(tiling.split(", ")[1], most === 1 ? "kept in registers" : passes, name);
       }
     }
   }

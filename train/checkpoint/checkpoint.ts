@@ -29,7 +29,7 @@ export interface CheckpointOptions {
   /** Puts further files into a checkpoint's folder, such as the adapter for other programs. */
   readonly writeMore?: (folder: string, params: unknown) => Promise<void>;
   /** Writes a file and flushes it to the disk. */
-  readonly write?: (path: string, parts: Iterable<Uint8Array>) => void;
+  readonly write?: (path: string, contents: string | Iterable<Uint8Array>) => void;
 }
 
 /** A run's checkpoints. */
@@ -95,7 +95,7 @@ export function checkpointStore(options: CheckpointOptions): CheckpointStore {
       const run = { format, ...rest, bestStep: best, stateHash: hashOf(state), identity };
       const text = JSON.stringify({ ...run, hash: hashOfJson(run) }, null, 2);
       write(`${part}/${stateName}`, state);
-      write(`${part}/${runName}`, [new TextEncoder().encode(`${text}\n`)]);
+      write(`${part}/${runName}`, `${text}\n`);
       await writeMore?.(part, params);
       flushFolder(part);
       if (pathKind(at(snapshot.step)) !== null) remove(snapshot.step); // a damaged one that was passed over

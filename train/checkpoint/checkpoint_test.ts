@@ -117,9 +117,9 @@ Deno.test("a save that fails at any write leaves what was there, and nothing hal
     await open(folder).save(snapshotOf(1), null, null);
     for (let failing = 0; failing < 3; failing++) {
       let writes = 0;
-      const write: CheckpointOptions["write"] = (path, parts) => {
-        if (writes++ !== failing) return writeFlushed(path, parts);
-        writeFlushed(path, [[...parts][0].subarray(0, 5)]); // the disk is full after five bytes
+      const write: CheckpointOptions["write"] = (path, contents) => {
+        if (writes++ !== failing) return writeFlushed(path, contents);
+        writeFlushed(path, typeof contents === "string" ? contents.slice(0, 5) : [[...contents][0].subarray(0, 5)]); // the disk is full after five bytes
         throw new FileError(`${path} can't be written: the disk is full; make room.`);
       };
       const writeMore = (part: string) => Promise.resolve(write!(`${part}/adapter.bin`, [new Uint8Array(9)]));

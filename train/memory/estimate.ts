@@ -6,6 +6,8 @@ import type { Leaf } from "../../core/model.ts";
 import { trace } from "../../core/trace.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build, type Target } from "../../kernels/runtime/compile.ts";
+import type { Device } from "../../kernels/device/device.ts";
+import { mapColumns } from "../../data/examples.ts";
 import { type CompiledStepOptions, stepFunctions } from "../compiled_step.ts";
 import { measureFunction } from "../evaluate.ts";
 import type { Trainee } from "../trainee.ts";
@@ -27,7 +29,7 @@ export interface MemoryEstimate {
 
 /** What decides how much memory a run takes. */
 export interface MemoryPlan extends Pick<CompiledStepOptions, "objective" | "optimiser" | "clip"> {
-  readonly device: Target;
+  readonly device: Pick<Device, "kind"> & Target;
   /** Rows of a batch. */
   readonly batch: number;
   /** Batches of a step. */
@@ -111,7 +113,7 @@ function measure(
 /** The columns of a batch as values that stand for them. */
 function columnsOf(rows: number, seq: number, { objective, pack }: MemoryPlan) {
   const { columns } = objective[pack ? "pack" : "collate"]!([], { rows, seq, padId: 0 });
-  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, newInput(column)]));
+  return mapColumns(columns, (column) => newInput(column));
 }
 
 /** The same tree with values for leaves. */

@@ -6,7 +6,7 @@ import { checkpointBlocks } from "../../models/families/checkpoint_blocks.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { devices } from "../../tests/devices.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
-import type { Example } from "../../data/encode.ts";
+import type { Example } from "../../data/examples.ts";
 import { evaluationBatches, evaluator } from "../evaluate.ts";
 import { train } from "../loop.ts";
 import { requireMemory, smallerBatches } from "./check.ts";

@@ -7,7 +7,7 @@ import {
   packExamples,
   padExamples,
   type TextTokenizer,
-} from "../../data/encode.ts";
+} from "../../data/examples.ts";
 import { labelledPositions } from "../labelled_positions.ts";
 import { chatRows, promptRows, type Row, textRows } from "../../data/rows.ts";
 import type { Objective } from "./objective.ts";

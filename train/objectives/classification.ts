@@ -4,7 +4,7 @@ import { classificationLoss, ignoredLabel } from "../../core/nn/loss.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { and, convert, eq, ne } from "../../core/ops/elementwise.ts";
 import { argmax } from "../../core/ops/reduce.ts";
-import { padExamples } from "../../data/encode.ts";
+import { padExamples } from "../../data/examples.ts";
 import type { Row, RowFormat } from "../../data/rows.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";

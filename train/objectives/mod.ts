@@ -1,7 +1,6 @@
 /** The objectives that there are, and which of them is meant where none is named. */
-import { DataError } from "../../core/errors.ts";
 import type { DataOptions, DataSet, Examples } from "../../data/data_set.ts";
-import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/encode.ts";
+import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/examples.ts";
 import { openFile } from "../../data/files.ts";
 import { surveyRows } from "../../data/jsonl.ts";
 import type { Row } from "../../data/rows.ts";
@@ -16,7 +15,7 @@ export const objectives: readonly Objective[] = [classification, causalLM];
 export function objectiveOf(examples: Pick<Examples, "length" | "at">): Objective {
   let first: Example | undefined;
   for (let i = 0; i < examples.length && first === undefined; i++) first = examples.at(i);
-  return objectives.find((objective) => first === undefined || objective.fits(first)) ?? causalLM;
+  return objectives.find(({ fits }) => first && fits(first)) ?? causalLM;
 }
 
 /**
@@ -65,9 +64,8 @@ export function openData(path: string, tokenizer: TextTokenizer, { objective, ..
  * @throws {DataError} for a chat that does not end with the assistant, and for a class that is not among the known ones
  */
 export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
-  const objective = objectives.find(({ formats }) => formats.some(({ fits }) => fits({ ...row })));
-  if (objective === undefined) throw new DataError(`${JSON.stringify(row)} is no row`);
-  return objective.encode(row, tokenizer, options);
+  const { encode } = objectives.find(({ formats }) => formats.some(({ fits }) => fits({ ...row }))) ?? causalLM;
+  return encode(row, tokenizer, options);
 }
 
 /**

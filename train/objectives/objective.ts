@@ -4,7 +4,7 @@ import type { TokenInputs } from "../../core/model.ts";
 import type { HostTensor, Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { Collator } from "../../data/batches.ts";
-import type { Batch, BatchColumns, Example } from "../../data/encode.ts";
+import type { Batch, BatchColumns, Example } from "../../data/examples.ts";
 import type { RowReader } from "../../data/rows.ts";
 
 /**
@@ -12,9 +12,9 @@ import type { RowReader } from "../../data/rows.ts";
  * a batch a loss, and what of it is measured. One file in `train/objectives/` and a line in its list; the laws of every objective
  * (`tests/laws/objectives_test.ts`) are run on its `samples`.
  *
- * Where examples are more than one sequence (a preferred answer and another), they are a subtype of {@link Example}, and
- * columns that are made once (a reference model's log-probabilities) are fields of it that `collate` puts into the batch.
- * What takes settings (a temperature, a function that gives rewards) is a function that returns an objective.
+ * Where examples are more than one sequence (a preferred answer and another), they are a subtype of {@link Example}; what is
+ * computed once for each of them before a run (a reference model's log-probabilities) is a field of it, which `collate` makes a
+ * column. What takes settings (a temperature, a function that gives rewards) is a function that returns an objective.
  */
 export interface Objective extends RowReader, Collator {
   /** What a model has to be for, in PEFT's words. */
@@ -33,7 +33,7 @@ export interface Objective extends RowReader, Collator {
    * What a batch adds up to, f32[] each: the sum of its losses, and of whatever is measured. `apply` is the model, with what is
    * trained; the columns are those of {@link collate} or {@link pack}, and the {@link places}.
    */
-  sums(apply: (inputs: TokenInputs) => Value, columns: BatchColumns<Operand> & { readonly places?: Operand }): Sums;
+  sums(apply: (inputs: TokenInputs) => Value, columns: BatchColumns<Operand>): Sums;
   /** What evaluations tell beside the mean loss. */
   readonly measures: readonly Measure[];
   /** The beginning of an example that the model is to continue, to be read in the report; where it continues anything. */

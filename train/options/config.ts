@@ -1,5 +1,4 @@
 /** The options of a training run: one table from which flags, configuration files, help and docs follow. */
-import { deviceChoices } from "../../kernels/device/open.ts";
 import { dump, load, YAMLException } from "js-yaml";
 import { OptionError } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../models/load/files/atomic_file.ts";
@@ -145,7 +144,7 @@ export const trainOptions = {
   },
   device: {
     kind: "text",
-    choices: deviceChoices,
+    choices: ["auto", "cpu", "webgpu"],
     default: "auto",
     help: "The device to compute on",
     free: true,
@@ -228,9 +227,7 @@ export function resolveConfig(file: GivenConfig, flags: GivenConfig): TrainConfi
 export function writeConfig(path: string, config: TrainConfig): void {
   const entries = Object.entries(config).filter(([, value]) => value !== undefined);
   const text = dump(Object.fromEntries(entries.map(([name, value]) => [writtenName(name), value])));
-  writeFileAtomic(path, [
-    new TextEncoder().encode(`# The options of this run: lowrank train --config ${path}\n${text}`),
-  ]);
+  writeFileAtomic(path, `# The options of this run: lowrank train --config ${path}\n${text}`);
 }
 
 /** The options that decide what a run computes, as users write them. */

@@ -1,7 +1,7 @@
 /** A run's metrics as JSONL: one object per line, written as things happen, so that a run which is cut off has left them. */
 import { DataError, FileError } from "../../core/errors.ts";
 import { explainOsError } from "../../core/host/os_error.ts";
-import { refuseLink } from "../../models/load/files/atomic_file.ts";
+import { refuseLink, writeAll } from "../../models/load/files/atomic_file.ts";
 import { openBytes, pathKind } from "../../models/load/files/byte_source.ts";
 import type { Evaluation } from "../evaluate.ts";
 import { objectives } from "../objectives/mod.ts";
@@ -95,9 +95,7 @@ export function openMetrics(path: string, { append = false } = {}): MetricsLog {
   return {
     write(event) {
       const bytes = new TextEncoder().encode(`${JSON.stringify(event)}\n`);
-      attempt(() => {
-        for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
-      });
+      attempt(() => writeAll(file, bytes));
     },
     [Symbol.dispose]: () => file.close(),
   };

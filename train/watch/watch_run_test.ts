@@ -10,7 +10,7 @@ import { read } from "../../kernels/runtime/read.ts";
 import { lora } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { writeTinyModel } from "../../tests/e2e/tiny_model.ts";
-import type { Example } from "../../data/encode.ts";
+import type { Example } from "../../data/examples.ts";
 import { evaluator } from "../evaluate.ts";
 import { train, type TrainOptions } from "../loop.ts";
 import type { MetricsEvent } from "./metrics.ts";

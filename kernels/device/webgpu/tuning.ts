@@ -11,9 +11,9 @@ import type { FoundAdapter } from "./adapter.ts";
 import type { WebGpuBuffer } from "./memory.ts";
 import { type Home, WebGpuProgram } from "./program.ts";
 
-/** How kernels are cut into invocations, and whether that is measured. */
+/** How kernels are tiled, and whether that is measured. */
 export interface TileOptions {
-  /** How all kernels are cut, or each class of them: nothing is measured, so that runs can be repeated to the bit. */
+  /** How all kernels are tiled, or each class of them: nothing is measured, so that runs can be repeated to the bit. */
   readonly tile?: TileConfig | TileTable;
   /**
    * Whether the tiles are chosen by timing a few on this adapter, which takes some seconds the first time. By default they

@@ -1,13 +1,11 @@
 import { type DType, type HostArray, hostArray, storageBytes } from "../../../core/dtype.ts";
 import { DeviceError } from "../../../core/errors.ts";
 import type { Kernel, Program } from "../../ir/kernel.ts";
-import { webgpuCosts } from "../../wgsl/scalar.ts";
-import { textOf } from "../../wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "../../wgsl/tile.ts";
 import { tileOf, withinWindow } from "../../wgsl/tile_table.ts";
 import { Arena } from "../arena.ts";
 import { jit } from "../../runtime/jit.ts";
-import type { Device, KernelText } from "../device.ts";
+import type { Device } from "../device.ts";
 import type { DeviceBuffer, Executable } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
 import { ProgramCache } from "../program_cache.ts";
@@ -49,8 +47,7 @@ export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = 
 
 /** `navigator.gpu` as a {@link Device}. */
 export class WebGpuDevice implements Device {
-  readonly queues = true;
-  readonly costs = webgpuCosts;
+  readonly kind = "webgpu";
   readonly description: string;
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
@@ -80,11 +77,11 @@ export class WebGpuDevice implements Device {
   }
 
   /** Where the tiles come from: `tiles tuned in 1.3 s, kept in …`. */
-  get remark(): string {
+  get tiles(): string {
     return this.#tiles.origin;
   }
 
-  /** Decides how kernels are cut, before the first is compiled. */
+  /** Decides how kernels are tiled, before the first is compiled. */
   async choose(options: WebGpuOptions): Promise<void> {
     const { table, origin } = await chooseTiles(this, this.#found, this.subgroups.size, options);
     this.#tiles = { table: withinWindow(table, this.gpu.limits.maxStorageBufferBindingSize), origin };
@@ -92,8 +89,6 @@ export class WebGpuDevice implements Device {
 
   /** How this device cuts a kernel. */
   readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.#tiles.table, kernel);
-
-  readonly textOf = (kernel: Kernel): KernelText => textOf(kernel, this.tileFor(kernel));
 
   /** Queues the commands of an encoder. */
   readonly submit = (encoder: GPUCommandEncoder): void => {

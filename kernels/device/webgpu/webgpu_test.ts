@@ -117,7 +117,7 @@ test("a shader that does not compile is named, with its line, by the next read, 
   using device = await openWebGpu();
   const buffer = put(device, [7]);
   const text = "@compute @workgroup_size(1)\nfn main() {\n  let x: u32 = 1.5;\n}\n";
-  device.pipelines.take({ name: "map [3]", text, parts: [text], cut: "", grid: [1, 1], bindings: [] });
+  device.pipelines.take({ name: "map [3]", text, parts: [text], tiling: "", grid: [1, 1], bindings: [] });
   const error = await assertRejects(() => get(device, buffer, 1), DeviceError);
   assert(
     error.message.startsWith('The kernel "map [3]" did not compile, line 3: `let x: u32 = 1.5;`: '),
@@ -248,9 +248,9 @@ test("a device says where its tiles come from; what was kept is used and not mea
   const classes = { "row long": candidates("row long", base, size)[1] };
   saveTiles(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
   using tuned = await openWebGpu({ tune: true, store });
-  assertEquals(tuned.remark, "tiles tuned before, from memory");
+  assertEquals(tuned.tiles, "tiles tuned before, from memory");
   using fixed = await openWebGpu({ tune: false, store });
-  assertEquals(fixed.remark, `the ${base.name} tile, not tuned`);
+  assertEquals(fixed.tiles, `the ${base.name} tile, not tuned`);
 });
 
 test("grids beyond 65,535 workgroups fold", async () => {

@@ -20,7 +20,7 @@ export function emitAttention(kernel: AttentionKernel, tile: TileConfig, alias: 
   const { shader, columns, rows } = writer;
   const [owners, tokens] = pass === "backward-kv" ? [kvHeads, keys] : [heads, queries];
   const blocks = Math.ceil(tokens / (rows * 4));
-  shader.cut = `${rows * 4} ${pass === "backward-kv" ? "keys" : "queries"} a workgroup against ${columns * 4} ` +
+  shader.tiling = `${rows * 4} ${pass === "backward-kv" ? "keys" : "queries"} a workgroup against ${columns * 4} ` +
     `${pass === "backward-kv" ? "queries" : "keys"} at a time, 4 x 4 a lane`;
   return shader.main(batch * owners * blocks, [columns * rows], () => {
     shader.line(`let row = lane / ${columns}u;\nlet column = lane % ${columns}u;`);

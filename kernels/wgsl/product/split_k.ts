@@ -53,7 +53,7 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
   const one = single ? `${columns.length * 4} columns of one row` : "a block of 4 x 4";
   const [apart, reach] = alongK ? [1, splitK] : [perGroup, lanes];
   const joined = Math.min(tile.subgroups, reach) > apart ? `, joined in subgroups of ${tile.subgroups}` : "";
-  shader.cut = `${one} and one of ${splitK} slices of k a lane${joined}`;
+  shader.tiling = `${one} and one of ${splitK} slices of k a lane${joined}`;
   return shader.main(groups * count, [lanes], () => {
     // Of a block of a single row only the first vector is used: whatever the other three load falls away.
     const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * splitK);

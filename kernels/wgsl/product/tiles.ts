@@ -16,7 +16,7 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   const tiles = { m: Math.ceil(m / span.m), n: Math.ceil(n / span.n) };
   return shader.main(tiles.m * tiles.n * count, [columns * rows], () => {
     const ways = segments.map(({ k }) => wayOf(tile, k));
-    shader.cut = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ${ways[0].words}`;
+    shader.tiling = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ${ways[0].words}`;
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
     const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => {
       const { step } = wayOf(tile, k);

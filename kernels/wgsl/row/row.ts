@@ -31,7 +31,7 @@ export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly num
   const shader = new ShaderWriter(`row [${[...rows, cols].join(",")}]`, operands, alias, narrow, tile);
   const { lanes, kept, passes } = schedule;
   const times = passes.length === 1 ? "once" : passes.length === 2 ? "twice" : `${passes.length} times`;
-  shader.cut = `a row a ${lanes === 1 ? "lane" : "workgroup"}, ` +
+  shader.tiling = `a row a ${lanes === 1 ? "lane" : "workgroup"}, ` +
     (kept ? "kept in registers" : `read ${times}`);
   const count = sizeOf(rows);
   const groups = lanes === 1 ? Math.ceil(count / tile.mapLanes) : count;

@@ -1,4 +1,4 @@
-/** How a row kernel is cut: how many lanes share a row, and how often they read it. */
+/** The schedule of a row kernel: how many lanes share a row, and how often they read it. */
 import type { Phase, RowKernel } from "../../ir/kernel.ts";
 import { AxesOf, type Expr, rootsOf, type Store, walk } from "../../ir/expr.ts";
 import type { Reduction } from "./join.ts";
@@ -16,7 +16,7 @@ const maxSummed = 4096;
 /** One reading of a row: reductions that run side by side, or stores at every column. */
 export type RowPass = readonly OnlineReduction[] | { readonly stores: readonly Store[] };
 
-/** How a row kernel is cut. */
+/** The schedule of a row kernel. */
 export interface RowSchedule {
   /** Invocations that share a row; one does its rows alone, with no barrier. */
   readonly lanes: number;
@@ -28,7 +28,7 @@ export interface RowSchedule {
 }
 
 /**
- * Decides the cut from the row's length, what is read of it more than once, and whether neighbouring rows, and not
+ * Chooses the schedule from the row's length, what is read of it more than once, and whether neighbouring rows, and not
  * neighbouring columns, lie side by side in memory: then each lane has a row of its own.
  */
 export function scheduleRow(

@@ -1,17 +1,20 @@
 import { FileError } from "../../../core/errors.ts";
 import { explainOsError } from "../../../core/host/os_error.ts";
 
+/** What a file is to hold: a text, or bytes in pieces. */
+export type Contents = string | Iterable<Uint8Array>;
+
 /**
  * Writes a file so that its path holds either the old bytes or all of the new ones: under a name of its own in the same
  * folder, flushed to the disk, then renamed over it. Makes the folder where it is missing. A link at the path is replaced, and
  * not followed; a device is refused. Throws a {@link FileError} that says why where it can't be written; nothing is left of it then.
  */
-export function writeFileAtomic(path: string, parts: Iterable<Uint8Array>): void {
+export function writeFileAtomic(path: string, contents: Contents): void {
   refuseDevice(path);
   const folder = folderOf(path);
   const temporary = `${folder}/${temporaryName()}`;
   sweep(folder);
-  writeFlushed(temporary, parts, path);
+  writeFlushed(temporary, contents, path);
   try {
     replaceFile(temporary, path);
   } catch (error) {
@@ -36,14 +39,14 @@ function refuseDevice(path: string): void {
  * Writes a file that is not there yet and flushes it to the disk, making its folder where it is missing; a half-written one is
  * removed. `named` is what errors call it.
  */
-export function writeFlushed(path: string, parts: Iterable<Uint8Array>, named = path): void {
+export function writeFlushed(path: string, contents: Contents, named = path): void {
   explained(named, "written", () => {
     Deno.mkdirSync(folderOf(path), { recursive: true });
     const file = Deno.openSync(path, { write: true, createNew: true });
     try {
       hold(file);
-      for (const part of parts) {
-        for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));
+      for (const part of typeof contents === "string" ? [new TextEncoder().encode(contents)] : contents) {
+        writeAll(file, part);
       }
       file.syncSync();
     } catch (error) {
@@ -53,6 +56,11 @@ export function writeFlushed(path: string, parts: Iterable<Uint8Array>, named = 
     }
     file.close();
   });
+}
+
+/** Writes all of `bytes`: the system may take a part of them at a time. */
+export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
 }
 
 /** Renames `from` over `to`, in one folder, and flushes that folder where the system can. */

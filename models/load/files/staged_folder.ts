@@ -52,7 +52,7 @@ export function stageFolder(folder: string): Staging {
         return;
       }
       for (const name of names) if (name !== key && !changed.includes(name)) removeTree(`${path}/${name}`);
-      writeFlushed(`${path}/${planName}`, [new TextEncoder().encode(JSON.stringify({ key, stale }))]);
+      writeFlushed(`${path}/${planName}`, JSON.stringify({ key, stale }));
       flushFolder(path);
       replaceFile(path, `${folder}/${waiting}`); // from here on the new files count
       finish(folder);

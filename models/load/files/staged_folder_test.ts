@@ -12,7 +12,7 @@ const isStale = (name: string) => ["key", "weights", "template", "more"].include
 function put(folder: string, contents: Contents): void {
   using staging = stageFolder(folder);
   for (const [name, text] of Object.entries(contents)) {
-    writeFlushed(`${staging.path}/${name}`, [new TextEncoder().encode(text)]);
+    writeFlushed(`${staging.path}/${name}`, text);
   }
   staging.commit("key", isStale);
 }

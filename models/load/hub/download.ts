@@ -12,6 +12,7 @@ import {
   removeTree,
   replaceFile,
   temporaryName,
+  writeAll,
 } from "../files/atomic_file.ts";
 import { pathKind } from "../files/byte_source.ts";
 import { bodyOf, type HubAccess, hubFetch, HubStatusError, NetworkError, pause, tries } from "./fetch.ts";
@@ -73,9 +74,7 @@ export async function downloadFile(
       for await (const part of await openFrom(url, have, access)) {
         have += part.length;
         if (have > size) break; // whatever else comes is not wanted
-        explained(partial, "written", () => {
-          for (let done = 0; done < part.length;) done += file.writeSync(part.subarray(done));
-        });
+        explained(partial, "written", () => writeAll(file, part));
         digest.update(part);
         onBytes(part.length);
         failures = 0;

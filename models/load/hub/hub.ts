@@ -83,7 +83,7 @@ export async function download(place: string, options: HubOptions = {}): Promise
         await downloadFile(url, entry, blob, access, (count) => options.onDownload?.(received += count, total));
         linkFile(repository, entry.hash, snapshot, entry.path);
       }
-      if (revision !== sha) writeFileAtomic(`${repository}/refs/${revision}`, [new TextEncoder().encode(sha)]);
+      if (revision !== sha) writeFileAtomic(`${repository}/refs/${revision}`, sha);
       return file ? `${snapshot}/${file}` : snapshot;
     },
   );

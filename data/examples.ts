@@ -30,7 +30,7 @@ export interface EncodeRowOptions {
   readonly classes?: readonly string[];
 }
 
-/** What a batch holds, by name: what the model reads, and what the loss compares it with. An objective may add to it. */
+/** What a batch holds, by name: what the model reads, and what the loss compares it with. */
 export interface BatchColumns<T> {
   /** Token ids, i32[B,T], row by row. */
   readonly inputIds: T;
@@ -40,6 +40,18 @@ export interface BatchColumns<T> {
   readonly documentStart?: T;
   /** i32[B,T], or of a classifier [B]. */
   readonly labels: T;
+  /** i32[N]: the places b·T + t at which outputs are needed, if not everywhere. */
+  readonly places?: T;
+  /** What else the loss reads. */
+  readonly [more: string]: T | undefined;
+}
+
+/** The same columns on a device, or as what stands for them. */
+export function mapColumns<T, U>(columns: BatchColumns<T>, f: (column: T) => U): BatchColumns<U> {
+  const there = Object.entries(columns).filter((entry): entry is [string, Exclude<T, undefined>] =>
+    entry[1] !== undefined
+  );
+  return Object.fromEntries(there.map(([name, column]) => [name, f(column)])) as unknown as BatchColumns<U>;
 }
 
 /** A rectangle of examples, padded on the right. */

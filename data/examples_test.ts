@@ -3,7 +3,7 @@ import { makeTokenizer } from "../models/load/tokenizer.ts";
 import { byteTokenizerConfig, byteTokenizerFile } from "./byte_tokenizer.ts";
 import { DataError } from "../core/errors.ts";
 import { ignoredLabel } from "../core/nn/loss.ts";
-import { packExamples, type TextTokenizer } from "./encode.ts";
+import { packExamples, type TextTokenizer } from "./examples.ts";
 import { encodeRow, makeBatch } from "../train/objectives/mod.ts";
 /** One token a byte; 256 ends. */
 const bytewise: TextTokenizer = makeTokenizer({
