@@ -168,7 +168,8 @@ export function tunedOf<P, I, O>(
     mergeErrors: (given, frozen, merged, key) => {
       // Rows that are trained themselves are part of what the adapter stands beside.
       const [before, after] = [editTree(frozen, [active(given)], "stored"), merged].map((p) => flatten<Leaf>(p));
-      return Object.fromEntries(adapted.map((m, i) => {
+      const followed = adapted.filter((m) => m.method.effect !== undefined);
+      return Object.fromEntries(followed.map((m, i) => {
         const [from, to] = [before.leaves[leafOf(before.paths, m)], after.leaves[leafOf(after.paths, m)]];
         return [m.path, mergeError(m, given[m.path], from, to, foldIn(key, i), 8)];
       }));
