@@ -164,8 +164,8 @@ async function attempt(part: string, work: () => Promise<void>): Promise<void> {
 }
 await attempt("The run", async () => {
   using device = await openAdapter(found, { tune: flags.tune });
-  Object.assign(facts, { tiles: device.tiles });
-  console.log(device.tiles);
+  Object.assign(facts, { tiles: device.remark });
+  console.log(device.remark);
   console.log(row(["milliseconds a call", "fused", "unfused", "torch", "calls", "rounds"], widths));
   const torch = await peer(misses.all, [`${here}/torch_products.py`, on]);
   await attempt(large, () => products(device, large, torch));

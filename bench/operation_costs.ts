@@ -1,8 +1,8 @@
 /**
  * What does one element of each scalar operation cost, a byte read from memory or written to it, and a launch? What
- * `kernels/plan/costs.ts` records and `kernels/plan/rematerialise.ts` decides by.
+ * `kernels/wasm/scalar.ts` and `kernels/wgsl/scalar.ts` record and `kernels/plan/rematerialise.ts` decides by.
  *
- * `deno run --allow-read --allow-env bench/operation_costs.ts [--without-fma] [--webgpu]`: prints a table for that file, in
+ * `deno run --allow-read --allow-env bench/operation_costs.ts [--without-fma] [--webgpu]`: prints a table for those files, in
  * nanoseconds of one thread (of the whole adapter with --webgpu).
  */
 import { parseArgs } from "node:util";

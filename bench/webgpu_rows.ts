@@ -37,7 +37,7 @@ const cases: readonly (readonly [name: string, rows: number, cols: number, f: Of
 ];
 
 using device = await openWebGpu();
-console.log(`${device.description}, ${device.tiles}`);
+console.log(`${device.description}, ${device.remark}`);
 for (const [name, rows, cols, f] of cases) {
   const put = (shape: readonly number[]) => {
     const data = Float32Array.from({ length: sizeOf(shape) }, (_, i) => Math.sin(i));

@@ -19,8 +19,10 @@ import { isPacked } from "./packed/blocks.ts";
 export interface TensorHome {
   /** One line for a person. */
   readonly description: string;
-  /** What it is, where that decides how often it is waited for. */
-  readonly kind?: string;
+  /** Whether what is called there is only queued, so that one wait costs as much as several calls. */
+  readonly queues?: boolean;
+  /** Whether a program for one more shape takes little memory. */
+  readonly cheapShapes?: boolean;
   /** The most bytes that all buffers together may take, where that is known beforehand. */
   readonly capacity?: number;
   /** Memory of at least this many bytes. */

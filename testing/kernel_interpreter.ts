@@ -15,6 +15,7 @@ import type {
   ScatterKernel,
 } from "../kernels/ir/kernel.ts";
 import { interpretAttention } from "./attention_interpreter.ts";
+import { binary, bitcastTo, convertTo, threefry, unary, wrap } from "./oracle_scalar.ts";
 import { Cells } from "./cells.ts";
 import { roundToBytes } from "./rounded_reference.ts";
 
@@ -91,15 +92,17 @@ class Point {
   #evaluate(expr: Expr, axes: readonly number[]): number {
     switch (expr.kind) {
       case "const":
-        return expr.type === "f32" ? Math.fround(expr.value) : wrap(expr.type, expr.value);
+        return expr.type === "f32" ? Math.fround(expr.value) : wrap(expr.value, expr.type);
       case "axis":
         return axes[expr.axis];
       case "load":
         return this.memory[expr.operand].get(this.#locate(expr.index, axes));
       case "result":
         return this.results[expr.phase];
-      case "threefry":
-        return threefry2x32(expr.args.map((a) => this.#value(a)))[expr.lane];
+      case "threefry": {
+        const [key0, key1, low, high] = expr.args.map((a) => this.#value(a));
+        return threefry([key0, key1], low, high)[expr.lane];
+      }
       case "op":
         return applyScalar(expr.op, expr.type, expr.args.map((a) => a.type), expr.args.map((a) => this.#value(a)));
     }
@@ -127,24 +130,6 @@ function forEachIndex(shape: readonly number[], visit: (axes: readonly number[])
   }
 }
 
-function wrap(type: ScalarType, x: number): number {
-  return type === "i32" ? x | 0 : type === "u32" ? x >>> 0 : type === "bool" ? (x !== 0 ? 1 : 0) : x;
-}
-
-const bits = new DataView(new ArrayBuffer(4));
-
-function toBits(type: ScalarType, x: number): number {
-  if (type !== "f32") return x >>> 0;
-  bits.setFloat32(0, x);
-  return bits.getUint32(0);
-}
-
-function fromBits(type: ScalarType, word: number): number {
-  if (type !== "f32") return wrap(type, word);
-  bits.setUint32(0, word);
-  return bits.getFloat32(0);
-}
-
 /** One scalar operation in f64 or 32-bit integers; `types` are the operands' types and `type` the result's. */
 export function applyScalar(
   op: ScalarOp,
@@ -152,126 +137,20 @@ export function applyScalar(
   types: readonly ScalarType[],
   args: readonly number[],
 ): number {
-  const [x, y, z] = args;
-  const float = types[0] === "f32";
-  const boolean = (b: boolean) => b ? 1 : 0;
+  const [x, y, z] = args, [from] = types;
   switch (op) {
-    case "neg":
-      return wrap(type, -x);
-    case "abs":
-      return wrap(type, Math.abs(x));
-    case "sign":
-      return Math.sign(x);
-    case "floor":
-      return Math.floor(x);
-    case "exp":
-      return Math.exp(x);
-    case "log":
-      return Math.log(x);
-    case "sqrt":
-      return Math.sqrt(x);
-    case "rsqrt":
-      return 1 / Math.sqrt(x);
-    case "recip":
-      return 1 / x;
-    case "tanh":
-      return Math.tanh(x);
-    case "erf":
-      return erf(x);
-    case "sin":
-      return Math.sin(x);
-    case "cos":
-      return Math.cos(x);
-    case "isFinite":
-      return boolean(Number.isFinite(Math.fround(x)));
-    case "not":
-      return type === "bool" ? 1 - x : wrap(type, ~x);
-    case "convert":
-      if (type === "bool") return boolean(x !== 0);
-      if (!float || type === "f32") return wrap(type, x);
-      return saturate(type, x);
-    case "bitcast":
-      return fromBits(type, toBits(types[0], x));
-    case "add":
-      return wrap(type, x + y);
-    case "sub":
-      return wrap(type, x - y);
-    case "mul":
-      return float ? x * y : wrap(type, Math.imul(x, y));
-    case "div":
-      return float ? x / y : y === 0 ? wrap(type, -1) : wrap(type, Math.trunc(x / y));
-    case "rem":
-      return float ? x % y : y === 0 ? x : wrap(type, x % y);
-    case "pow":
-      return x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : Math.pow(x, y);
-    case "max":
-      return Math.max(x, y);
-    case "min":
-      return Math.min(x, y);
-    case "eq":
-      return boolean(x === y);
-    case "ne":
-      return boolean(x !== y);
-    case "lt":
-      return boolean(x < y);
-    case "le":
-      return boolean(x <= y);
-    case "gt":
-      return boolean(x > y);
-    case "ge":
-      return boolean(x >= y);
-    case "and":
-      return wrap(type, x & y);
-    case "or":
-      return wrap(type, x | y);
-    case "xor":
-      return wrap(type, x ^ y);
-    case "shl":
-      return wrap(type, x << y);
-    case "shr":
-      return type === "u32" ? x >>> y : x >> y;
     case "select":
       return x !== 0 ? y : z;
+    case "convert":
+      return convertTo(x, type, from);
+    case "bitcast":
+      return bitcastTo(x, type, from);
+    case "isFinite":
+      // What is computed in f64 may be more than f32 holds.
+      return +Number.isFinite(Math.fround(x));
+    default:
+      return wrap(y === undefined ? unary[op](x, from) : binary[op](x, y, from), type);
   }
-}
-
-function saturate(type: ScalarType, x: number): number {
-  if (Number.isNaN(x)) return 0;
-  const [least, greatest] = type === "i32" ? [-(2 ** 31), 2 ** 31 - 1] : [0, 2 ** 32 - 1];
-  return Math.min(Math.max(Math.trunc(x), least), greatest);
-}
-
-/** The error function to f64 rounding: Taylor series below 3, continued fraction above. */
-export function erf(x: number): number {
-  const a = Math.abs(x);
-  if (a > 6) return Math.sign(x);
-  if (a < 3) {
-    let term = x, sum = x;
-    for (let n = 1; n < 100; n++) {
-      term *= -x * x / n;
-      sum += term / (2 * n + 1);
-    }
-    return 2 / Math.sqrt(Math.PI) * sum;
-  }
-  let fraction = a;
-  for (let n = 80; n > 0; n--) fraction = a + n / 2 / fraction;
-  return Math.sign(x) * (1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / fraction);
-}
-
-/** threefry2x32, 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). */
-export function threefry2x32([key0, key1, counter0, counter1]: readonly number[]): [number, number] {
-  const rotations = [[13, 15, 26, 6], [17, 29, 16, 24]];
-  const keys = [key0, key1, key0 ^ key1 ^ 0x1bd11bda];
-  let x0 = (counter0 + key0) | 0, x1 = (counter1 + key1) | 0;
-  for (let group = 0; group < 5; group++) {
-    for (const r of rotations[group % 2]) {
-      x0 = (x0 + x1) | 0;
-      x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
-    }
-    x0 = (x0 + keys[(group + 1) % 3]) | 0;
-    x1 = (x1 + keys[(group + 2) % 3] + group + 1) | 0;
-  }
-  return [x0 >>> 0, x1 >>> 0];
 }
 
 function interpretRow(kernel: RowKernel, memory: readonly Cells[]): void {
@@ -297,7 +176,7 @@ function interpretRow(kernel: RowKernel, memory: readonly Cells[]): void {
         else if (phase.op === "max") value = Math.max(value, x);
         else if (x > value) [value, at] = [x, c];
       }
-      results[p] = phase.op === "argmax" ? at : wrap(phase.value.type, value);
+      results[p] = phase.op === "argmax" ? at : wrap(value, phase.value.type);
     });
   });
 }

@@ -196,7 +196,7 @@ export const rules: Record<string, Rule> = {
   scatterAdd,
   dynamicSlice,
   dynamicUpdateSlice,
-  randomBits: ([key], { shape }) => [Float64Array.from({ length: sizeOf(shape) }, (_, i) => threefry(key.data, i))],
+  randomBits: ([key], { shape }) => [Float64Array.from({ length: sizeOf(shape) }, (_, i) => threefry(key.data, i)[0])],
   dequantize: same,
   stopGradient: same,
   barrier: same,

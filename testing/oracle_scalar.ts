@@ -82,8 +82,8 @@ export const binary: Record<string, (a: number, b: number, dtype: DType) => numb
   shr: (a, b, dtype) => dtype === "i32" ? a >> b : a >>> b,
 };
 
-/** Word 0 of threefry2x32 with 20 rounds (Salmon et al. 2011) at a counter of two words. */
-export function threefry(key: ArrayLike<number>, low: number, high = 0): number {
+/** threefry2x32 with 20 rounds (Salmon et al. 2011) at a counter of two words. */
+export function threefry(key: ArrayLike<number>, low: number, high = 0): [number, number] {
   const [k0, k1] = [key[0], key[1]];
   const keys = [k0 | 0, k1 | 0, k0 ^ k1 ^ 0x1bd11bda];
   const turns = [[13, 15, 26, 6], [17, 29, 16, 24]];
@@ -96,5 +96,5 @@ export function threefry(key: ArrayLike<number>, low: number, high = 0): number 
     x0 = (x0 + keys[(group + 1) % 3]) | 0;
     x1 = (x1 + keys[(group + 2) % 3] + group + 1) | 0;
   }
-  return x0 >>> 0;
+  return [x0 >>> 0, x1 >>> 0];
 }

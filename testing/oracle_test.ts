@@ -16,9 +16,9 @@ Deno.test("the oracle runs a function over trees", () => {
 
 // The known answers that the authors publish with Random123 (kat_vectors, threefry2x32 20).
 Deno.test("threefry2x32 gives the published words", () => {
-  assertEquals(threefry([0, 0], 0, 0), 0x6b200159);
-  assertEquals(threefry([0xffffffff, 0xffffffff], 0xffffffff, 0xffffffff), 0x1cb996fc);
-  assertEquals(threefry([0x13198a2e, 0x03707344], 0x243f6a88, 0x85a308d3), 0xc4923a9c);
+  assertEquals(threefry([0, 0], 0, 0)[0], 0x6b200159);
+  assertEquals(threefry([0xffffffff, 0xffffffff], 0xffffffff, 0xffffffff)[0], 0x1cb996fc);
+  assertEquals(threefry([0x13198a2e, 0x03707344], 0x243f6a88, 0x85a308d3)[0], 0xc4923a9c);
 });
 
 Deno.test("erf by its series", () => {

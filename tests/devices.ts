@@ -2,6 +2,7 @@
 import { findBlas } from "../kernels/device/cpu/blas.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
 import type { Device } from "../kernels/device/device.ts";
+import { deviceChoices, openDevice } from "../kernels/device/open.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
 import { findAdapter } from "../kernels/device/webgpu/adapter.ts";
 
@@ -27,5 +28,10 @@ export const devices: readonly DeviceCase[] = [
   { name: "cpu without relaxed simd", open: () => openCpu({ threads: 1, relaxed: false, blas: false }) },
   // Products of every size, so that small tests reach it too.
   ...("refusal" in blas ? [] : [{ name: "cpu with a BLAS", open: () => openCpu({ threads: 2, blas: { from: 0 } }) }]),
+  // A further back end needs no line of its own.
+  ...deviceChoices.filter((name) => !["auto", "cpu", "webgpu"].includes(name)).map((name) => ({
+    name: `${name}`,
+    open: () => openDevice(name),
+  })),
   ...("missing" in adapter ? [] : [{ name: `webgpu (${adapter.name})`, open: () => openWebGpu() }]),
 ];

@@ -94,7 +94,7 @@ export function compileStep<P, F>(
  * and there each program has memory of its own.
  */
 export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objective): BatchColumns<Tensor> {
-  const places = home.kind === "cpu" ? objective.places?.(batch) : undefined;
+  const places = home.cheapShapes ? objective.places?.(batch) : undefined;
   return { ...uploadBatch(home, batch), ...(places && { places: upload(home, places) }) };
 }
 

@@ -28,6 +28,6 @@ Deno.test("devices where each program has memory of its own have all places", as
   const masked = makeBatch([row(8, 1)], { padId: 0, seq: 8 });
   using device = await openCpu({ threads: 1 });
   assertEquals(uploadPlaced(device, masked, causalLM).places!.shape, [2]);
-  const { places } = uploadPlaced({ kind: "webgpu", allocate: () => null, write: () => {} } as never, masked, causalLM);
+  const { places } = uploadPlaced({ allocate: () => null, write: () => {} } as never, masked, causalLM);
   assertEquals(places, undefined);
 });

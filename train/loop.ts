@@ -3,7 +3,6 @@ import { DataError, OptionError } from "../core/errors.ts";
 import { randomKey } from "../core/random.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import type { Device } from "../kernels/device/device.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { type BatchPlan, countSteps, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
@@ -131,7 +130,7 @@ export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
   const losses: number[] = [];
   const shapes = new Set<string>();
   // A GPU computes while the next steps are queued; the CPU is done when the call returns.
-  const depth = (home as Device).kind === "cpu" ? 1 : 2;
+  const depth = home.queues ? 2 : 1;
   const readers = groupReads(depth === 1 ? 1 : maxPerRead);
   let tokens = resume?.tokens ?? 0;
   let cursor = batcher.cursor();

@@ -1,6 +1,5 @@
 /** How a primitive becomes (part of) a kernel. A closed union: partition and lower dispatch on `kind`, never on a name. */
 import type { Aval } from "../aval.ts";
-import type { ScalarOp } from "./scalar_op.ts";
 
 /** A strided window on a buffer: element (i…) of `shape` lies at offset + Σ i·strides. */
 export interface View {
@@ -14,8 +13,8 @@ export type Lowering<P = any> =
   | { readonly kind: "leaf" }
   /** A constant of rank 0. */
   | { readonly kind: "constant"; readonly value: (params: P) => number }
-  /** One scalar operation per element, inputs and output of one shape. */
-  | { readonly kind: "scalar"; readonly op: ScalarOp }
+  /** One scalar operation (`ScalarOp` of `core/ops/elementwise.ts`) per element, inputs and output of one shape. */
+  | { readonly kind: "scalar"; readonly op: string }
   /** The counter along one axis. */
   | { readonly kind: "iota"; readonly axis: (params: P) => number }
   /** Threefry bits of (key, flat index). */

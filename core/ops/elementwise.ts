@@ -4,7 +4,6 @@ import { isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { type Aval, formatAval } from "../aval.ts";
 import { bind1, type Primitive, Value } from "../ir/graph.ts";
-import type { ScalarOp } from "../ir/scalar_op.ts";
 import { isPacked } from "../packed/blocks.ts";
 import { type Operand, Tensor } from "../tensor.ts";
 import type { Scalar, ScalarOperand } from "../tree_types.ts";
@@ -12,7 +11,6 @@ import { broadcastTo } from "./broadcast.ts";
 import { asValue } from "./constant.ts";
 import { asNumbers } from "./quantize.ts";
 
-type ElementwiseName = Exclude<ScalarOp, "convert" | "bitcast" | "select">;
 type Kind = "float" | "number" | "integer" | "bits" | "any";
 const accepts: Record<Kind, (d: DType) => boolean> = {
   float: (d) => d === "f32",
@@ -51,7 +49,7 @@ function inferSame(name: string, kind: Kind, result?: DType): (inputs: readonly 
 
 type Vjp = Primitive["vjp"];
 
-function elementwise(name: ElementwiseName, kind: Kind, vjp: Vjp, result?: DType): Primitive<null> {
+function elementwise(name: string, kind: Kind, vjp: Vjp, result?: DType): Primitive<null> {
   return {
     name,
     infer: inferSame(name, kind, result),
@@ -82,7 +80,8 @@ function pullback(...of: ((ct: Value, inputs: readonly Value[], out: Value) => V
 const none: Vjp = "nondifferentiable";
 
 /** Every elementwise primitive, by the name of its scalar operation. */
-export const primitives: Record<ElementwiseName, Primitive<null>> = {
+/** Of one operand. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
+const ofOne = {
   neg: elementwise("neg", "number", pullback((ct) => neg(ct))),
   abs: elementwise("abs", "number", derivative(([x]) => sign(x))),
   sign: elementwise("sign", "number", none),
@@ -98,6 +97,13 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
   cos: elementwise("cos", "float", derivative(([x]) => neg(sin(x)))),
   isFinite: elementwise("isFinite", "float", none, "bool"),
   not: elementwise("not", "bits", none),
+} satisfies Record<string, Primitive<null>>;
+
+/**
+ * Of two operands of one type. Comparisons give bool. `shr` is logical on u32, arithmetic on i32, and shifts count modulo 32.
+ * Float `rem` is x - y*trunc(x/y). Of integers x / 0 is -1, x % 0 is x, and the least by -1 is itself, with remainder 0.
+ */
+const ofTwo = {
   add: elementwise("add", "number", pullback((ct) => ct, (ct) => ct)),
   sub: elementwise("sub", "number", pullback((ct) => ct, (ct) => neg(ct))),
   mul: elementwise("mul", "number", derivative(([, b]) => b, ([a]) => a)),
@@ -142,7 +148,17 @@ export const primitives: Record<ElementwiseName, Primitive<null>> = {
   xor: elementwise("xor", "bits", none),
   shl: elementwise("shl", "integer", none),
   shr: elementwise("shr", "integer", none),
-};
+} satisfies Record<string, Primitive<null>>;
+
+/** The elementwise primitives by name. */
+export const primitives: Readonly<Record<string, Primitive<null>>> = { ...ofOne, ...ofTwo };
+
+/**
+ * The scalar operations that expressions are made of: a back end has one table that covers them all. `convert` is to the
+ * expression's own type: float to int truncates and saturates (NaN is 0), to bool is `!= 0`, from bool is 0 or 1. `bitcast`
+ * reads the same 32 bits as that type.
+ */
+export type ScalarOp = keyof typeof ofOne | keyof typeof ofTwo | "select" | "convert" | "bitcast";
 
 export const selectPrim: Primitive<null> = {
   name: "select",
@@ -235,9 +251,9 @@ function align(name: string, operands: readonly Operand[]): Value[] {
   return values.map((v) => broadcastTo(v, shape));
 }
 
-const unary = (name: keyof typeof primitives) =>
+const unary = (name: keyof typeof ofOne) =>
   ((x: Operand) => bind1(primitives[name], [asValue(x, "f32", name)], null)) as Unary;
-const binary = (name: keyof typeof primitives) =>
+const binary = (name: keyof typeof ofTwo) =>
   ((a: Operand, b: Operand) => bind1(primitives[name], align(name, [a, b]), null)) as Binary;
 
 /** An operation on each element, of one shape and dtype with its operand unless it says otherwise. */

@@ -4,11 +4,17 @@ import type { Device } from "./device.ts";
 import { openAdapter, openWebGpu, type WebGpuOptions } from "./webgpu/webgpu.ts";
 import { findAdapter } from "./webgpu/adapter.ts";
 
-/** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
-export type DeviceChoice = "auto" | "cpu" | "webgpu";
-
 /** How the device is opened; options of a device that is not chosen are not read. */
 export type DeviceOptions = CpuOptions & WebGpuOptions;
+
+/** What opens each back end, by name. A further one is a folder beside these and a line here. */
+const backEnds = { cpu: openCpu, webgpu: openWebGpu } satisfies Record<string, (options: never) => Promise<Device>>;
+
+/** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
+export type DeviceChoice = "auto" | keyof typeof backEnds;
+
+/** Every choice there is. */
+export const deviceChoices = ["auto", ...Object.keys(backEnds)] as readonly DeviceChoice[];
 
 /** A device, and why it is this one. */
 export type OpenedDevice = Device & {
@@ -24,18 +30,11 @@ export type OpenedDevice = Device & {
  * @throws {DeviceError} when the device asked for is not there
  */
 export async function openDevice(choice: DeviceChoice = "auto", options: DeviceOptions = {}): Promise<OpenedDevice> {
-  switch (choice) {
-    case "cpu":
-      return explained(await openCpu(options), "asked for");
-    case "webgpu": {
-      const device = await openWebGpu(options);
-      return explained(device, `asked for; ${device.tiles}`);
-    }
-    case "auto":
-      return await openBest(options);
-    default:
-      throw new OptionError(`There is no device ${choice}: choose one of auto, cpu, webgpu`);
+  if (choice === "auto") return await openBest(options);
+  if (!deviceChoices.includes(choice)) {
+    throw new OptionError(`There is no device ${choice}: choose one of ${deviceChoices.join(", ")}`);
   }
+  return explained(await backEnds[choice](options), "asked for");
 }
 
 async function openBest(options: DeviceOptions): Promise<OpenedDevice> {
@@ -45,8 +44,7 @@ async function openBest(options: DeviceOptions): Promise<OpenedDevice> {
     return explained(await openCpu(options), `no GPU adapter but a software one (${shortName(found.name)})`);
   }
   try {
-    const device = await openAdapter(found, options);
-    return explained(device, `a GPU adapter is there; ${device.tiles}`);
+    return explained(await openAdapter(found, options), "a GPU adapter is there");
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     return explained(await openCpu(options), error.message);
@@ -58,6 +56,6 @@ function shortName(name: string): string {
   return name.split(" (")[0];
 }
 
-function explained<D extends Device>(device: D, reason: string): D & { readonly reason: string } {
-  return Object.assign(device, { reason });
+function explained(device: Device, reason: string): OpenedDevice {
+  return Object.assign(device, { reason: device.remark ? `${reason}; ${device.remark}` : reason });
 }

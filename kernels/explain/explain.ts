@@ -8,7 +8,8 @@ import { bytesOf, describeKernel, flopsOf, printProgram } from "./describe.ts";
 import { printMemory } from "./memory.ts";
 import { type Launches, printSummary } from "./summary.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
-import { emitWgsl } from "../wgsl/emit.ts";
+import type { KernelText } from "../device/device.ts";
+import { textOf } from "../wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
 import type { Arguments } from "../../core/tree_types.ts";
 
@@ -31,27 +32,27 @@ export function explain<A extends readonly unknown[]>(
   options: ExplainOptions = {},
 ): (...args: Arguments<A>) => string {
   const { tile = gpuTile, brief } = options;
-  return (...args) => printPage(build(trace(f, args).graph), { tileOf: () => tile, brief });
+  return (...args) => printPage(build(trace(f, args).graph), { textOf: (kernel) => textOf(kernel, tile), brief });
 }
 
 /** The page of a built program, with the milliseconds of each step where they were measured. */
 export function printPage(
   { graph, program, memory }: Pick<Built, "graph" | "program" | "memory">,
-  { tileOf, brief = false }: { readonly tileOf: (kernel: Kernel) => TileConfig; readonly brief?: boolean },
+  { textOf, brief = false }: { readonly textOf: (kernel: Kernel) => KernelText; readonly brief?: boolean },
   times?: readonly number[],
 ): string {
-  const all = distinct(program, tileOf);
+  const all = distinct(program, textOf);
   const summary = `${printSummary(all, program, times)}\n\n${printMemory(memory)}`;
   if (brief) return `${summary}\n`;
   const shown = new Map<string, number>();
-  const kernels = all.map(({ kernel, at, tile, shader }) =>
+  const kernels = all.map(({ kernel, at, text }) =>
     [
       `step ${at.join(", ")}: ${describeKernel(kernel)}`,
       `  ${formatCount(flopsOf(kernel))} FLOPs, ${formatCount(bytesOf(kernel))} bytes${
         times ? `, ${spanOf(at, times)}` : ""
       }`,
-      `  tile ${tile.name}: ${shader.tiling}`,
-      withoutShown(shader.parts, at[0], shown).trimEnd(),
+      `  tile ${text.tiling}`,
+      withoutShown(text.parts, at[0], shown).trimEnd(),
       "",
     ].join("\n")
   );
@@ -68,7 +69,7 @@ export function printPage(
 }
 
 /** Every kernel once, with the steps that launch it. */
-function distinct(program: Program, tileOf: (kernel: Kernel) => TileConfig): Launches[] {
+function distinct(program: Program, textOf: (kernel: Kernel) => KernelText): Launches[] {
   const ids = new Identities();
   const steps = new Map<string, { kernel: Kernel; at: number[] }>();
   program.steps.forEach(({ kernel }, i) => {
@@ -77,10 +78,7 @@ function distinct(program: Program, tileOf: (kernel: Kernel) => TileConfig): Lau
     if (known) known.at.push(i);
     else steps.set(key, { kernel, at: [i] });
   });
-  return [...steps.values()].map(({ kernel, at }) => {
-    const tile = tileOf(kernel);
-    return { kernel, at, tile, shader: emitWgsl(kernel, tile) };
-  });
+  return [...steps.values()].map(({ kernel, at }) => ({ kernel, at, text: textOf(kernel) }));
 }
 
 /** The parts of a step's shader as text, but of functions that stand further up only their names and the step. */

@@ -1,15 +1,13 @@
 /** The first page of an explanation: each kernel in a line, however long the rest is. */
 import { bytesOf, describeKernel, flopsOf } from "./describe.ts";
 import type { Kernel, Program } from "../ir/kernel.ts";
-import type { WgslShader } from "../wgsl/shader.ts";
-import type { TileConfig } from "../wgsl/tile.ts";
+import type { KernelText } from "../device/device.ts";
 
 /** A kernel, how it is tiled, and the steps that launch it. */
 export interface Launches {
   readonly kernel: Kernel;
   readonly at: readonly number[];
-  readonly tile: TileConfig;
-  readonly shader: WgslShader;
+  readonly text: KernelText;
 }
 
 /**
@@ -17,7 +15,7 @@ export interface Launches {
  * and touch; with times also the milliseconds, their share, and GFLOP/s. Tiles are letters, which the lines below tell.
  */
 export function printSummary(all: readonly Launches[], program: Program, times?: readonly number[]): string {
-  const tilings = [...new Set(all.map(tilingOf))];
+  const tilings = [...new Set(all.map(({ text }) => text.tiling))];
   const works = all.map(({ kernel, at }) => ({
     flops: flopsOf(kernel) * at.length,
     bytes: bytesOf(kernel) * at.length,
@@ -39,7 +37,7 @@ export function printSummary(all: readonly Launches[], program: Program, times?:
       `${one.at[0]}`,
       one.at.length > 1 ? `${one.at.length}` : "",
       describeKernel(one.kernel),
-      letter(tilings.indexOf(tilingOf(one))),
+      letter(tilings.indexOf(one.text.tiling)),
       ...figures(works[i]),
     ]),
     ["", "", "all", "", ...figures(total)],
@@ -54,7 +52,6 @@ export function printSummary(all: readonly Launches[], program: Program, times?:
   ].join("\n");
 }
 
-const tilingOf = ({ tile, shader }: Launches) => `${tile.name}: ${shader.tiling}`;
 const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const share = (part: number, whole: number) => whole > 0 ? (100 * part / whole).toFixed(1) : "";
 

@@ -3,7 +3,7 @@
  * identity: an emitter computes each object once per point, and whoever walks them meets it once.
  */
 import type { ScalarType } from "../../core/dtype.ts";
-import type { ScalarOp } from "../../core/ir/scalar_op.ts";
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 
 /** `O` says what is read: an operand of a kernel by its number, or, before operands are numbered, memory. */
 export type Expr<O = number> =

@@ -5,7 +5,7 @@
 import type { DType } from "../../core/dtype.ts";
 import type { Access, Expr, Store } from "./expr.ts";
 
-export type { BinaryOp, ScalarOp, UnaryOp } from "../../core/ir/scalar_op.ts";
+export type { ScalarOp } from "../../core/ops/elementwise.ts";
 
 /** Storage buffers that one kernel may bind: WebGPU guarantees 8 a stage. */
 export const maxOperands = 8;

@@ -3,6 +3,7 @@
  * A group is open until something outside it needs one of its values; an elementwise node joins the open groups of its
  * inputs. Open groups never depend on each other, so they may be merged and launched in any order.
  */
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
@@ -75,7 +76,7 @@ export class Groups {
       case "scalar": {
         const args = inputs.map(expr);
         if (lowering.op === "convert" && args[0].type === type) return args[0];
-        return opOf(lowering.op, type, ...args);
+        return opOf(lowering.op as ScalarOp, type, ...args);
       }
       case "random": {
         const key = this.#inBuffer(inputs[0]);

@@ -1,4 +1,5 @@
 /** Row kernels: plain reductions, and composites whose whole definition runs along one row at a time. */
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { sameShape, stridesOf } from "../../core/aval.ts";
 import { arithmeticType } from "../../core/dtype.ts";
 import { LowrankError } from "../../core/errors.ts";
@@ -100,7 +101,7 @@ export function lowerRowComposite(ctx: Context, groups: Groups, node: Node): voi
           const args = n.inputs.map(exprAt);
           const type = arithmeticType[out.dtype];
           const same = lowering.op === "convert" && args[0].type === type;
-          return env.set(out, { expr: same ? args[0] : opOf(lowering.op, type, ...args) });
+          return env.set(out, { expr: same ? args[0] : opOf(lowering.op as ScalarOp, type, ...args) });
         }
         case "reduce": {
           const axes = lowering.axes(n.params);

@@ -2,6 +2,7 @@
  * Rematerialisation: values that are live at peak memory, although they are cheap to compute from other live values
  * (elementwise work, norms and the like, never a product), are computed a second time just before their later uses.
  */
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { sizeOf } from "../../core/aval.ts";
 import { storageBytes } from "../../core/dtype.ts";
 import { bind, type Graph, newInput, type Node, nodesOf, rebuild, type Value } from "../../core/ir/graph.ts";
@@ -127,7 +128,7 @@ function workOf(node: Node, costs: Costs): number | null {
   const [out] = node.outs;
   switch (lowering.kind) {
     case "scalar":
-      return sizeOf(out.shape) * costs.operations[lowering.op];
+      return sizeOf(out.shape) * costs.operations[lowering.op as ScalarOp];
     case "random":
       return sizeOf(out.shape) * costs.random;
     case "gather":
@@ -135,7 +136,7 @@ function workOf(node: Node, costs: Costs): number | null {
     case "row": {
       const inputs = node.inputs.map((v) => newInput(v.aval));
       return nodesOf(node.prim.define!(inputs, node.params)).reduce((ns, { prim: { lowering }, inputs: [x], outs }) => {
-        if (lowering.kind === "scalar") return ns + sizeOf(outs[0].shape) * costs.operations[lowering.op];
+        if (lowering.kind === "scalar") return ns + sizeOf(outs[0].shape) * costs.operations[lowering.op as ScalarOp];
         return lowering.kind === "reduce" ? ns + sizeOf(x.shape) * costs.operations.add : ns;
       }, 0);
     }

@@ -4,7 +4,8 @@ import { type Graph, nodesOf, type Value } from "../../core/ir/graph.ts";
 import { expand } from "../../core/passes/expand.ts";
 import { simplify } from "../../core/passes/simplify.ts";
 import { type Tensor, tensorPrim } from "../../core/tensor.ts";
-import { costsOf, defaultTrips } from "../plan/costs.ts";
+import { defaultTrips } from "../plan/costs.ts";
+import { cpuCosts } from "../wasm/scalar.ts";
 import type { Device } from "../device/device.ts";
 import { maxOperands, type Program } from "../ir/kernel.ts";
 import { lower } from "../lower/lower.ts";
@@ -29,7 +30,7 @@ export interface MemoryUse {
 }
 
 /** What of a device decides which kernels there are. */
-export type Target = Pick<Device, "maxOperands" | "roundedRows"> & Partial<Pick<Device, "kind">>;
+export type Target = Pick<Device, "maxOperands" | "roundedRows" | "costs">;
 
 /**
  * The graph as it is lowered: composites replaced by what they mean, but for those with kernels of their own and what the
@@ -85,7 +86,7 @@ export function buildOptimised(
     const lowered = lower(graph, values, fuse, target.maxOperands ?? maxOperands, whole);
     return { graph, whole, rematerialised, lowered, ...plan(lowered, args) };
   };
-  const costs = costsOf[target.kind ?? "cpu"];
+  const { costs = cpuCosts } = target;
   let best = arrange(optimised, new Set(), []);
   for (let most = Infinity; fuse && best.program.arenaBytes < most;) {
     most = best.program.arenaBytes;

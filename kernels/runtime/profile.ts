@@ -46,7 +46,7 @@ export function profile<A extends readonly unknown[]>(
       }
       executable.run(buffers, outputs);
       const times = await executable.time(buffers, outputs);
-      return printPage(built, { ...options, tileOf: device.tileFor! }, times);
+      return printPage(built, { ...options, textOf: device.textOf! }, times);
     } finally {
       outputs.forEach((buffer) => device.free(buffer));
       executable.free();

@@ -1,4 +1,5 @@
 /** A kernel as WGSL text: pure, needs no device. */
+import type { KernelText } from "../device/device.ts";
 import type { Kernel } from "../ir/kernel.ts";
 import { emitAttention } from "./attention/attention.ts";
 import { emitContract } from "./product/contract.ts";
@@ -29,4 +30,10 @@ export function emitWgsl(
     case "attention":
       return emitAttention(kernel, tile, alias);
   }
+}
+
+/** The same for a person to read. */
+export function textOf(kernel: Kernel, tile: TileConfig): KernelText {
+  const { tiling, parts } = emitWgsl(kernel, tile);
+  return { tiling: `${tile.name}: ${tiling}`, parts };
 }

@@ -1,4 +1,5 @@
 import type { ScalarType } from "../../core/dtype.ts";
+import type { Costs } from "../plan/costs.ts";
 import type { ScalarOp } from "../ir/kernel.ts";
 import type { HelperSet } from "./helpers.ts";
 
@@ -150,3 +151,50 @@ export const scalarRules = {
 export function term(text: string, type: ScalarType): Term {
   return { text, type, width: 1, atom: true };
 }
+
+/** Mesa's software adapter on two cores of the same; to a GPU, too, operations are cheap and memory is dear. */
+export const webgpuCosts: Costs = {
+  operations: {
+    add: 0.015,
+    sub: 0.05,
+    mul: 0.01,
+    div: 0.084,
+    rem: 0.035,
+    pow: 0.88,
+    max: 0.039,
+    min: 0.095,
+    neg: 0.01,
+    abs: 0.01,
+    sign: 0.051,
+    floor: 0.013,
+    exp: 0.15,
+    log: 0.33,
+    sqrt: 0.052,
+    rsqrt: 0.11,
+    recip: 0.058,
+    tanh: 0.51,
+    erf: 0.64,
+    sin: 0.43,
+    cos: 0.46,
+    eq: 0.042,
+    ne: 0.042,
+    lt: 0.042,
+    le: 0.042,
+    gt: 0.042,
+    ge: 0.042,
+    select: 0.042,
+    isFinite: 0.01,
+    and: 0.11,
+    or: 0.21,
+    xor: 0.29,
+    shl: 0.11,
+    shr: 0.3,
+    not: 0.032,
+    convert: 0.032,
+    bitcast: 0.01,
+  },
+  random: 0.72,
+  read: 0.48,
+  write: 0.55,
+  launch: 200_000,
+};

@@ -183,7 +183,7 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
 
     const home = homeOf(params);
     const { emptyState, [activations]: { prefill, decode } } = compile(home);
-    const readEvery = options.readEvery ?? (home.kind === "webgpu" ? 8 : 1);
+    const readEvery = options.readEvery ?? (home.queues ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
     using key = numbers.temperature === undefined ? undefined : upload(home, randomKey(seed));

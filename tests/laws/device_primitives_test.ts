@@ -1,4 +1,5 @@
 /** Every primitive on every device is what the oracle says, within a bound that is derived or tabled, never tuned. */
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { assert, assertEquals } from "@std/assert";
 import { isFloat } from "../../core/dtype.ts";
 import { bind, newInput, type Value } from "../../core/ir/graph.ts";
@@ -27,7 +28,7 @@ for (const { name, open } of runtimes.slice(1)) {
             const host = got[i];
             const numbers = typeof host === "number" ? Float64Array.of(host) : fromHost(host).data;
             assertEquals(numbers.length, value.data.length, what);
-            const table = prim.lowering.kind === "scalar" ? ulps[prim.lowering.op] : undefined;
+            const table = prim.lowering.kind === "scalar" ? ulps[prim.lowering.op as ScalarOp] : undefined;
             const ulp = table?.[name.startsWith("webgpu") ? "webgpu" : "cpu"] ?? 0;
             numbers.forEach((x, j) => {
               const y = value.data[j];

@@ -3,7 +3,7 @@ import { type Aval, sizeOf } from "../../core/aval.ts";
 import { type DType, isFloat } from "../../core/dtype.ts";
 import { isPacked, packedTypes } from "../../core/packed/blocks.ts";
 import { randomPacked } from "../../testing/packed_reference.ts";
-import { convertTo } from "../../testing/oracle_scalar.ts";
+import { binary as oracleBinary, convertTo, unary as oracleUnary } from "../../testing/oracle_scalar.ts";
 import { fromHost, type OracleTensor } from "../../testing/oracle.ts";
 import { noise } from "../../testing/toy_models.ts";
 
@@ -44,17 +44,20 @@ const dotCase = (a: number[], b: number[], contract: number[][], batch: number[]
   length: sizeOf(contract[0].map((axis) => a[axis])),
 });
 
+/** Scalar operations have numbers around 1, unless they are named below. */
+const scalars = {
+  ...Object.fromEntries(Object.keys(oracleUnary).map((name) => [name, unary(positive)])),
+  ...Object.fromEntries(Object.keys(oracleBinary).map((name) => [name, binary([positive, positive])])),
+};
+
 /** By the primitive's name. A primitive of the registry that is missing here fails a test. */
 export const primitiveCases: Readonly<Record<string, readonly PrimitiveCase[]>> = {
+  ...scalars,
   neg: unary(f, i),
   abs: unary(f, i),
   sign: unary(f, i),
   floor: unary(f),
   exp: unary(f),
-  log: unary(positive),
-  sqrt: unary(positive),
-  rsqrt: unary(positive),
-  recip: unary(positive),
   tanh: unary(f),
   erf: unary(f),
   sin: unary(f),

@@ -3,6 +3,7 @@
  * implementation assume that there is neither NaN nor infinity and flush what is subnormal: on WebGPU floats are held to
  * normal operands and results. Integers, tests of bits and conversions are held to everything everywhere.
  */
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 import { assert } from "@std/assert";
 import { type DType, isFloat } from "../../core/dtype.ts";
 import { ShapeError } from "../../core/errors.ts";
@@ -96,7 +97,7 @@ const normal = (x: number) => x === 0 || (Math.abs(x) >= 2 ** -126 && Number.isF
 
 /** How far a result may be from `want`, beside what rounding to its dtype does. */
 function allowed({ prim }: Case, args: readonly number[], want: number, webgpu: boolean): number {
-  const table = prim.lowering.kind === "scalar" ? ulps[prim.lowering.op] : undefined;
+  const table = prim.lowering.kind === "scalar" ? ulps[prim.lowering.op as ScalarOp] : undefined;
   if (!table) return 0;
   let ulp = table[webgpu ? "webgpu" : "cpu"];
   // WGSL: exp is 3 + 2|x| ulp off, and pow is e^(y ln x) with ln x a few ulp off.

@@ -1,5 +1,5 @@
 /** How exact each scalar operation is on each kind of device. */
-import type { ScalarOp } from "../../core/ir/scalar_op.ts";
+import type { ScalarOp } from "../../core/ops/elementwise.ts";
 
 /**
  * Units in the last place (2^-23, relative to the result or to 1 where `absolute`) that a scalar operation may be off by;

@@ -6,7 +6,6 @@ import type { Leaf } from "../../core/model.ts";
 import { trace } from "../../core/trace.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build, type Target } from "../../kernels/runtime/compile.ts";
-import type { Device } from "../../kernels/device/device.ts";
 import { mapColumns } from "../../data/examples.ts";
 import { type CompiledStepOptions, stepFunctions } from "../compiled_step.ts";
 import { measureFunction } from "../evaluate.ts";
@@ -29,7 +28,7 @@ export interface MemoryEstimate {
 
 /** What decides how much memory a run takes. */
 export interface MemoryPlan extends Pick<CompiledStepOptions, "objective" | "optimiser" | "clip"> {
-  readonly device: Pick<Device, "kind"> & Target;
+  readonly device: Target;
   /** Rows of a batch. */
   readonly batch: number;
   /** Batches of a step. */

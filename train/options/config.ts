@@ -1,4 +1,5 @@
 /** The options of a training run: one table from which flags, configuration files, help and docs follow. */
+import { deviceChoices } from "../../kernels/device/open.ts";
 import { dump, load, YAMLException } from "js-yaml";
 import { OptionError } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../models/load/files/atomic_file.ts";
@@ -144,7 +145,7 @@ export const trainOptions = {
   },
   device: {
     kind: "text",
-    choices: ["auto", "cpu", "webgpu"],
+    choices: deviceChoices,
     default: "auto",
     help: "The device to compute on",
     free: true,

@@ -3,6 +3,7 @@ import { type DType, type HostArray, hostArray, storageBytes } from "../../../co
 import { DeviceError, OptionError } from "../../../core/errors.ts";
 import { countOf } from "../../../core/host/format.ts";
 import type { BufferRef, Program } from "../../ir/kernel.ts";
+import { cpuCosts } from "../../wasm/scalar.ts";
 import { supportsRelaxedSimd } from "../../wasm/probe.ts";
 import { blasCrossover } from "../../wasm/gemm/blas.ts";
 import { maxGemvRows } from "../../wasm/gemm/plan.ts";
@@ -110,7 +111,8 @@ class CpuBuffer implements DeviceBuffer {
 
 /** WebAssembly SIMD on the threads of this machine. Programs run to their end inside `run`. */
 export class CpuDevice implements Device {
-  readonly kind = "cpu";
+  readonly cheapShapes = true;
+  readonly costs = cpuCosts;
   readonly capacity: number;
   /** An optimiser's whole update of a weight is one kernel, which writes in place: weight, moments, gradient, scalars. */
   readonly maxOperands = 16;

@@ -1,11 +1,13 @@
 import { type DType, type HostArray, hostArray, storageBytes } from "../../../core/dtype.ts";
 import { DeviceError } from "../../../core/errors.ts";
 import type { Kernel, Program } from "../../ir/kernel.ts";
+import { webgpuCosts } from "../../wgsl/scalar.ts";
+import { textOf } from "../../wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "../../wgsl/tile.ts";
 import { tileOf, withinWindow } from "../../wgsl/tile_table.ts";
 import { Arena } from "../arena.ts";
 import { jit } from "../../runtime/jit.ts";
-import type { Device } from "../device.ts";
+import type { Device, KernelText } from "../device.ts";
 import type { DeviceBuffer, Executable } from "../executable.ts";
 import { Reclaimer } from "../reclaimer.ts";
 import { ProgramCache } from "../program_cache.ts";
@@ -47,7 +49,8 @@ export async function openAdapter(found: FoundAdapter, options: WebGpuOptions = 
 
 /** `navigator.gpu` as a {@link Device}. */
 export class WebGpuDevice implements Device {
-  readonly kind = "webgpu";
+  readonly queues = true;
+  readonly costs = webgpuCosts;
   readonly description: string;
   readonly memory: WebGpuMemory;
   readonly failures: Failures;
@@ -77,7 +80,7 @@ export class WebGpuDevice implements Device {
   }
 
   /** Where the tiles come from: `tiles tuned in 1.3 s, kept in …`. */
-  get tiles(): string {
+  get remark(): string {
     return this.#tiles.origin;
   }
 
@@ -89,6 +92,8 @@ export class WebGpuDevice implements Device {
 
   /** How this device cuts a kernel. */
   readonly tileFor = (kernel: Kernel): TileConfig => tileOf(this.#tiles.table, kernel);
+
+  readonly textOf = (kernel: Kernel): KernelText => textOf(kernel, this.tileFor(kernel));
 
   /** Queues the commands of an encoder. */
   readonly submit = (encoder: GPUCommandEncoder): void => {

@@ -248,9 +248,9 @@ test("a device says where its tiles come from; what was kept is used and not mea
   const classes = { "row long": candidates("row long", base, size)[1] };
   saveTiles(store, adapterKey(adapter), { default: base, classes }, size, console.warn);
   using tuned = await openWebGpu({ tune: true, store });
-  assertEquals(tuned.tiles, "tiles tuned before, from memory");
+  assertEquals(tuned.remark, "tiles tuned before, from memory");
   using fixed = await openWebGpu({ tune: false, store });
-  assertEquals(fixed.tiles, `the ${base.name} tile, not tuned`);
+  assertEquals(fixed.remark, `the ${base.name} tile, not tuned`);
 });
 
 test("grids beyond 65,535 workgroups fold", async () => {
