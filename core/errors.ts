@@ -7,6 +7,8 @@ export class LowrankError extends Error {
   override name = "LowrankError";
 
   /**
+   * An error that a person is to read.
+   *
    * @param message the sentence: ends of lines, which a name in a file may have, become spaces, and a long one, which quotes
    * a long value, loses its middle
    */

@@ -66,8 +66,11 @@ export interface Batch {
 
 /** The size of a batch. Where `rows` are more than the examples, the rest is padding. */
 export interface BatchSize {
+  /** Sequences. */
   readonly rows: number;
+  /** Tokens of each. */
   readonly seq: number;
+  /** The token that fills up. */
   readonly padId: number;
 }
 

@@ -18,7 +18,8 @@ export class BadRow extends DataError {
   override name = "BadRow";
 }
 
-type Json = Readonly<Record<string, unknown>>;
+/** An object of a file. */
+export type Json = Readonly<Record<string, unknown>>;
 
 /** A kind of row. */
 export interface RowFormat {
@@ -38,7 +39,9 @@ export interface RowFormat {
 
 /** What a model has a place for: the ids of its embedding, and the outputs of its head. */
 export interface Bounds {
+  /** Rows of the embedding. */
   readonly rows: number;
+  /** Columns of the head. */
   readonly columns: number;
 }
 

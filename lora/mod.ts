@@ -1,6 +1,8 @@
 export type { MergeError } from "./bound.ts";
 export { combine, type Weighted } from "./compose/combine.ts";
 export { pissaToLora, wholeModules } from "./compose/convert.ts";
+export type { Module } from "./follow/analyse.ts";
+export type { UseKind } from "./follow/rules.ts";
 export type { Plan } from "./follow/edit.ts";
 export { lora, tune, type Tuned } from "./lora.ts";
 export type { Overwritten } from "./merge.ts";
@@ -10,4 +12,5 @@ export type { AdapterEntry, LoraOptions, Match, Modules, Saved, Trainable, TuneO
 export { pissa, type PissaOptions } from "./start.ts";
 export { applyPerExample, type PerExampleOptions, stackAdapters } from "./per_example.ts";
 export { together, type Trainables, type TunedTogether, type Weights } from "./compose/several.ts";
+export type { NamePair } from "./targets.ts";
 export type { Below, Holder, HolderName, HolderPath, ModuleName, ModulePath, Suffix, Target } from "./target_types.ts";

@@ -5,18 +5,20 @@ import { nearest } from "../core/host/nearest.ts";
 export type Selector = readonly string[] | RegExp | string;
 
 /** A module's two names: its path here, and in Hugging Face's class. */
-export interface ModuleName {
+export interface NamePair {
+  /** Here. */
   readonly path: string;
+  /** In Hugging Face's class. */
   readonly hub: string;
 }
 
-const names = ({ path, hub }: ModuleName) => path === hub ? [path] : [path, hub];
+const names = ({ path, hub }: NamePair) => path === hub ? [path] : [path, hub];
 
 /** Heads that "all-linear" leaves out, as PEFT does. */
 const heads = new Set(["lm_head", "score", "classifier"]);
 
 /** What a selector can name: a module, whole or a part of its outputs. */
-export interface Selectable extends ModuleName {
+export interface Selectable extends NamePair {
   readonly linear: boolean;
   readonly part: unknown;
 }
@@ -66,7 +68,7 @@ function partsOfEntry(entry: string): string[] {
 }
 
 /** The layer's number in a path: the first after a name, or the first after one of the names that the pattern lists. */
-export function layerOf(module: ModuleName, pattern: string | readonly string[] = []): number | null {
+export function layerOf(module: NamePair, pattern: string | readonly string[] = []): number | null {
   const before = typeof pattern === "string" ? [pattern] : pattern;
   for (const name of before.length === 0 ? ["[^.]*"] : before) {
     const found = new RegExp(`^(?:.*?\\.)?(?:${name})\\.(\\d+)\\.`).exec(module.hub);
@@ -92,7 +94,7 @@ export function matchesEntry(name: string, entry: string): boolean {
 }
 
 /** Whether a path is of the module that an entry names, or of one below it. */
-export function isBelow(module: ModuleName, entry: string): boolean {
+export function isBelow(module: NamePair, entry: string): boolean {
   return names(module).some((name) => {
     const parts = name.split(".");
     return parts.some((_, i) => matchesEntry(parts.slice(0, i + 1).join("."), entry));
@@ -100,7 +102,7 @@ export function isBelow(module: ModuleName, entry: string): boolean {
 }
 
 /** The error for a name that there is no module of. */
-export function noSuch(what: string, entry: string, modules: readonly ModuleName[]): OptionError {
+export function noSuch(what: string, entry: string, modules: readonly NamePair[]): OptionError {
   const near = nearest(entry, new Set(modules.flatMap(({ path }) => endsOf(path))));
   const ends = [...new Set(modules.map(({ path }) => path.split(".").at(-1)!))].join(", ");
   return new OptionError(
@@ -118,17 +120,17 @@ function endsOf(path: string): string[] {
  * The value that a pattern (`rankPattern`, `alphaPattern`) gives a module: keys are regular expressions that match the end
  * of Hugging Face's path after a dot, `^` ties one to its beginning, the first that matches wins.
  */
-export function patternValue<T>(pattern: Readonly<Record<string, T>>, module: ModuleName): T | undefined {
+export function patternValue<T>(pattern: Readonly<Record<string, T>>, module: NamePair): T | undefined {
   return Object.entries(pattern).find(([key]) => patternMatches(key, module))?.[1];
 }
 
-function patternMatches(key: string, module: ModuleName): boolean {
+function patternMatches(key: string, module: NamePair): boolean {
   // A part of a module has the module's rank.
   return new RegExp(`^(?:(.*\\.)?(${key})$)`).test(module.hub.replace(/\[[^\]]*\]$/, ""));
 }
 
 /** @throws {OptionError} when a key of a pattern matches no adapted module */
-export function checkPattern(what: string, pattern: Readonly<Record<string, unknown>>, adapted: readonly ModuleName[]) {
+export function checkPattern(what: string, pattern: Readonly<Record<string, unknown>>, adapted: readonly NamePair[]) {
   for (const key of Object.keys(pattern)) {
     if (!adapted.some((m) => patternMatches(key, m))) throw noSuch(`${what} "${key}"`, key, adapted);
   }

@@ -97,7 +97,7 @@ export {
 } from "../report/describe.ts";
 export { onInterrupt, reportErrors } from "../report/errors.ts";
 export type { Output } from "../core/host/output.ts";
-export type { Bounds, Row, RowFormat, RowReader } from "../data/rows.ts";
+export type { Bounds, Json, Row, RowFormat, RowReader } from "../data/rows.ts";
 export { type AnyLoaded, saveModel, type SaveModelOptions } from "../formats/save_model.ts";
 export { makeSchedule, type Schedule, type ScheduleName, type ScheduleOptions } from "./options/schedule.ts";
 export { type Trainee, wholeModel } from "./trainee.ts";

@@ -7,11 +7,14 @@ import { findAdapter } from "./webgpu/adapter.ts";
 /** How the device is opened; options of a device that is not chosen are not read. */
 export type DeviceOptions = CpuOptions & WebGpuOptions;
 
-/** What opens each back end, by name. A further one is a folder beside these and a line here. */
-const backEnds = { cpu: openCpu, webgpu: openWebGpu } satisfies Record<string, (options: never) => Promise<Device>>;
-
 /** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
-export type DeviceChoice = "auto" | keyof typeof backEnds;
+export type DeviceChoice = "auto" | "cpu" | "webgpu";
+
+/** What opens each back end, by name. A further one is a folder beside these, its name above and a line here. */
+const backEnds = { cpu: openCpu, webgpu: openWebGpu } satisfies Record<
+  Exclude<DeviceChoice, "auto">,
+  (options: never) => Promise<Device>
+>;
 
 /** Every choice there is. */
 export const deviceChoices = ["auto", ...Object.keys(backEnds)] as readonly DeviceChoice[];

@@ -8,18 +8,21 @@ import { trace } from "../../core/trace.ts";
 import { flatten } from "../../core/tree.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
 import type { Side, UseKind } from "./rules.ts";
-import type { ModuleName } from "../targets.ts";
+import type { NamePair } from "../targets.ts";
 
 /** A named use of a weight, or all its uses: what one adapter can belong to. */
-export interface Module extends ModuleName {
-  /** The weight among the leaves of the parameters, and its path. */
+export interface Module extends NamePair {
+  /** The weight among the leaves of the parameters. */
   readonly leaf: number;
+  /** Its path. */
   readonly leafPath: string;
+  /** Its shape and dtype. */
   readonly aval: Aval;
   /** The uses that are meant: all, or those of one kind where the weight is tied. */
   readonly only: UseKind | null;
   /** Whether it is used in products, and not only looked up. */
   readonly linear: boolean;
+  /** What it is to those who adapt it. */
   readonly kind: "linear" | "embedding";
   /** Which axis of the weight the input meets: 0 for a weight stored [in, out], 1 for [out, in]. */
   readonly inAxis: 0 | 1;

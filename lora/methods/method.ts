@@ -9,9 +9,11 @@ import type { AdapterEntry, Match, Saved } from "../options.ts";
 
 /** A place of a model where a method trains something. A method may keep more in its own sites. */
 export interface Site {
+  /** The method that it is of. */
   readonly method: Method;
-  /** Its key in `trainable`, and the module's path in Hugging Face's class. */
+  /** Its key in `trainable`. */
   readonly path: string;
+  /** The module's path in Hugging Face's class. */
   readonly hub: string;
   /** The leaf of the parameters that is meant. */
   readonly leafPath: string;
@@ -51,7 +53,9 @@ export interface Effect {
 
 /** What becomes of a module's bias b: scale ⊙ b + add, both f32[out]. Without a bias `add` is added to what the module gives. */
 export interface BiasEffect {
+  /** f32[out]; 1 where it is left out. */
   readonly scale?: Value;
+  /** f32[out]; 0 where it is left out. */
   readonly add?: Value;
 }
 
@@ -68,12 +72,15 @@ export interface EffectContext {
 
 /** A model as the methods see it when they choose their sites. */
 export interface Outline {
+  /** Its parameters. */
   readonly params: FlatTree<Leaf>;
+  /** The uses of its weights. */
   readonly modules: readonly Module[];
   /** The sites of the methods that were asked before. */
   readonly taken: readonly Site[];
   /** A rank may exceed the sides of its matrix. */
   readonly anyRank: boolean;
+  /** The path of a module in Hugging Face's class. */
   hubName(path: string): string;
 }
 
@@ -108,6 +115,7 @@ export interface OptionKey {
 export interface PartKey {
   /** The name in `trainable`. */
   readonly leaf: string;
+  /** What follows the module's name in its key. */
   readonly ending: string;
   /** Where this ending is used in place of the plain one: on tables that are looked up, or on modules that are also adapted. */
   readonly on?: "embedding" | "adapted";
@@ -129,6 +137,8 @@ export interface Start {
   readonly name: string;
   /**
    * First values, such that W = rest + their change.
+   *
+   * @ignore The matrix is a package's.
    *
    * @param weight [out, in]; becomes the rest
    * @param key what may be drawn from

@@ -5,15 +5,16 @@ const root = new URL("../../", import.meta.url);
 /** Indexes a file, then makes batches of it; prints how much the process grew, and how far its rows were read. */
 const program = `
 import { chooseLengths, makeBatcher } from "${new URL("data/batches.ts", root).href}";
-import { openData } from "${new URL("train/objectives/mod.ts", root).href}";
+import { objectiveOf, openData } from "${new URL("train/objectives/mod.ts", root).href}";
 import { byteTokenizer } from "./tokenizer.ts";
 
 const rss = () => Deno.memoryUsage().rss;
 const before = rss();
 using data = openData("rows.jsonl", byteTokenizer, { context: 1024 });
 let most = rss();
+const objective = objectiveOf(data);
 const lengths = chooseLengths(data, 3, 1024);
-const batcher = makeBatcher(data, { batch: 8, accumulate: 1, seed: 1, padId: 0, lengths, pack: false });
+const batcher = makeBatcher(data, { batch: 8, accumulate: 1, seed: 1, padId: 0, lengths, pack: false, objective });
 for (let step = 0; step < 100; step++) {
   batcher.next();
   most = Math.max(most, rss());

@@ -42,7 +42,9 @@ export interface Objective extends RowReader, Collator {
 
 /** What a batch adds up to. */
 export interface Sums {
+  /** The sum of the loss, over what it is a mean of. */
   readonly loss: Scalar;
+  /** Whatever else is measured. */
   readonly [other: string]: Scalar;
 }
 
