@@ -25,6 +25,8 @@ export interface Ended {
   readonly code: number;
   readonly out: string;
   readonly err: string;
+  /** The calls that were made to fail, as strace logs them: also Deno's own, which come in no certain order. */
+  readonly injected: readonly string[];
 }
 
 /** A folder that holds a small model (`model`), rows (`rows.jsonl`) and, of two steps of training, an adapter (`adapter`). */
@@ -61,8 +63,9 @@ export function denoCommand(args: readonly string[], permissions: readonly strin
 
 async function run(folder: string, args: readonly string[], around: Surroundings): Promise<Ended> {
   const { redirect = "", wrap = "exec", inject = [], path } = around;
-  const traced = inject.length === 0 ? [] : [
-    ...["strace", "-f", "-qq", "-o", "/dev/null", ...(path === undefined ? [] : ["-P", path])],
+  const log = inject.length === 0 ? null : Deno.makeTempFileSync();
+  const traced = log === null ? [] : [
+    ...["strace", "-f", "-y", "-qq", "-o", log, ...(path === undefined ? [] : ["-P", path])],
     ...inject.flatMap((rule) => ["-e", rule]),
   ];
   const child = new Deno.Command("sh", {
@@ -73,7 +76,11 @@ async function run(folder: string, args: readonly string[], around: Surroundings
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  return await heard(child, around.onText);
+  const ended = await heard(child, around.onText);
+  if (log === null) return ended;
+  const injected = Deno.readTextFileSync(log).split("\n").filter((line) => line.includes("(INJECTED)"));
+  Deno.removeSync(log);
+  return { ...ended, injected };
 }
 
 /** What a child says until it ends. */
@@ -86,7 +93,7 @@ export async function heard(child: Deno.ChildProcess, onText?: Surroundings["onT
     }
   };
   const [out] = await Promise.all([new Response(child.stdout).text(), listen()]);
-  return { code: (await child.status).code, out, err };
+  return { code: (await child.status).code, out, err, injected: [] };
 }
 
 /** Whether a program is installed. */

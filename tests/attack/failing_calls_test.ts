@@ -30,11 +30,17 @@ Deno.test(
     );
     const chosen = [...kinds.values()].map((some) => some[some.length >> 1]);
     assert(chosen.length > 10);
+    let met = 0;
     for (const [i, { name, nth, role }] of chosen.entries()) {
       const error = errors[i % errors.length];
       await t.step(`${role}: ${error}`, async () => {
-        const { code, err } = await place.lowrank(run, { inject: [`inject=${name}:error=${error}:when=${nth}`] });
-        if (err.includes("Deno has panicked")) return; // the how-manieth write is not always ours
+        const { code, err, injected } = await place.lowrank(run, {
+          inject: [`inject=${name}:error=${error}:when=${nth}`],
+        });
+        // The how-manieth call is not always ours: Deno's own threads wake each other, and it reads packages.
+        if (!injected.some((line) => line.includes(place.folder))) return;
+        if (err.includes("Deno has panicked")) return;
+        met++;
         assert(code === 0 || code === 1, err);
         assertEquals(err.match(/bug in lowrank|\n +at /), null, err);
         if (code === 1) assertMatch(err, /^error: .*\.$/m);
@@ -50,6 +56,7 @@ Deno.test(
         }
       });
     }
+    assert(met > chosen.length / 2, `${met} of ${chosen.length} calls failed`);
     const after = await place.lowrank(run);
     assertEquals(after.code, 0, after.err);
   },
@@ -67,18 +74,19 @@ Deno.test({ name: "every call of a download fails once", ignore }, async (t) => 
   await place.lowrank(inspect, { ...around, wrap: `strace -f -y -s 0 -o ${log} -e trace=${[...calls, "link"]}` });
   const kinds = Map.groupBy(callsOn(Deno.realPathSync(hub.cache), Deno.readTextFileSync(log)), ({ role }) => role);
   assert(kinds.size > 10);
+  let met = 0;
   for (const [i, [{ name, nth, role }]] of [...kinds.values()].entries()) {
     const error = errors[i % errors.length];
     await t.step(`${role}: ${error}`, async () => {
       for (const entry of Deno.readDirSync(hub.cache)) {
         Deno.removeSync(join(hub.cache, entry.name), { recursive: true });
       }
-      const { code, err } = await place.lowrank(inspect, {
+      const { code, err, injected } = await place.lowrank(inspect, {
         ...around,
         inject: [`inject=${name}:error=${error}:when=${nth}`],
       });
-      // The how-manieth call is not always ours: Deno's own threads wake each other, and it reads the hub's package.
-      if (/Deno has panicked|Unable to load .*\/npm\//.test(err)) return;
+      if (!injected.some((line) => line.includes(hub.cache)) || err.includes("Deno has panicked")) return;
+      met++;
       assertEquals(code, 1, err); // these weights are none
       assertMatch(err, /^error: .*\.\n$/m);
       const folder = await hub.download();
@@ -86,4 +94,5 @@ Deno.test({ name: "every call of a download fails once", ignore }, async (t) => 
       assertEquals(JSON.parse(Deno.readTextFileSync(join(folder, "config.json"))), { model_type: "gpt2" });
     });
   }
+  assert(met > kinds.size / 2, `${met} of ${kinds.size} calls failed`);
 });

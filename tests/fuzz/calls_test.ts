@@ -42,8 +42,10 @@ Deno.test({ name: `a run whose calls fail at random: whole or a sentence for ${r
       const inject = [...new Map(chosen.map((one) => [one.name, one])).values()].map(({ name, nth, error, on }) =>
         `inject=${name}:error=${error}:when=${nth}${on}`
       );
-      const { code, err } = await place.lowrank(run, { inject });
-      if (err.includes("Deno has panicked")) return; // the how-manieth call is not always ours
+      const { code, err, injected } = await place.lowrank(run, { inject });
+      // The how-manieth call is not always ours: what Deno reads for itself may fail, too.
+      if (err.includes("Deno has panicked")) return;
+      if (code === 70 && injected.some((line) => !line.includes(place.folder))) return;
       assert(code === 0 || code === 1, err);
       assertEquals(err.match(/bug in lowrank|\n +at /), null, err);
       if (code === 1) assertMatch(err, /^error: .*\.$/m);
