@@ -232,10 +232,10 @@ function loadedModel(
 /** What a loaded model decides: it is not asked for again. */
 function defaultsOf(trainee: Trainee, { data }: TrainOptions): Pick<TrainOptions, "context" | "padId" | "buckets"> {
   const model = loadedModel(trainee);
-  return {
-    ...(model && { context: model.sizes.contextLength, padId: model.tokenizer().padId ?? 0 }),
-    ...(typeof data === "string" && { buckets: trainOptions.buckets.default }),
-  };
+  const context = model?.sizes.contextLength;
+  // Examples are token ids already: they need no tokenizer, and their padding is never seen.
+  if (typeof data !== "string") return { context };
+  return { context, padId: model?.tokenizer().padId ?? 0, buckets: trainOptions.buckets.default };
 }
 
 /** Opens a file of rows for the model that is trained. */

@@ -5,6 +5,7 @@ import { read } from "../../kernels/runtime/read.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { Examples } from "../../data/data_set.ts";
 import { train } from "../../train/loop.ts";
+import { causalLM } from "../../train/objectives/causal_lm.ts";
 import { adamw, loraPlus } from "../../train/optimiser.ts";
 import type { StepLine } from "../../train/watch/watch.ts";
 import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
@@ -37,6 +38,7 @@ for (const golden of casesUnder(folder)) {
     const groups = ratio === null ? undefined : loraPlus(tuned.matched, { ratio });
     const lines: StepLine[] = [];
     const run = await train(tuned, {
+      objective: causalLM,
       data: rowsInOrder(golden, steps.length * batch * h.gradient_accumulation_steps),
       ...{ steps: steps.length, batch, seq, accumulate: h.gradient_accumulation_steps, lr: h.lr, schedule: h.schedule },
       ...{ warmup: h.warmup_steps, clip: h.max_grad_norm },
