@@ -79,8 +79,7 @@ function pullback(...of: ((ct: Value, inputs: readonly Value[], out: Value) => V
 
 const none: Vjp = "nondifferentiable";
 
-/** Every elementwise primitive, by the name of its scalar operation. */
-/** Of one operand. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
+/** Of one operand, by the name of its scalar operation. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
 const ofOne = {
   neg: elementwise("neg", "number", pullback((ct) => neg(ct))),
   abs: elementwise("abs", "number", derivative(([x]) => sign(x))),
