@@ -25,7 +25,7 @@ import type { OptionTable } from "../train/options/option_table.ts";
 import { progressBar } from "../train/watch/progress.ts";
 import { onInterrupt } from "../report/errors.ts";
 import { BadRow } from "../data/rows.ts";
-import { saveModel } from "../formats/save_model.ts";
+import { refuseOwnFolder, saveModel } from "../formats/save_model.ts";
 import { watchRun } from "../train/watch/watch_run.ts";
 import { sampleBytes, sampler } from "../train/watch/sampler.ts";
 import type { Example } from "../data/examples.ts";
@@ -119,6 +119,7 @@ async function runTraining(
     terminal.warn(`note: ${splits.besides} is not used: give the folder as --data to evaluate on it`);
   }
   const { outline } = opened;
+  if (config.full) refuseOwnFolder(out, outline.path);
   const planned = chooseTrainee(outline, begun);
   const tokenizer = outline.tokenizer();
   const context = outline.sizes.contextLength;

@@ -65,8 +65,12 @@ function isWeights(name: string): boolean {
   return /^(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?$/.test(name);
 }
 
-/** A model is not written over the one that it was made of. */
-function refuseOwnFolder(folder: string, base: string): void {
+/**
+ * A model is not written over the one that it was made of.
+ *
+ * @throws {FileError} where the folder is the base's
+ */
+export function refuseOwnFolder(folder: string, base: string): void {
   if (pathKind(folder) === null || pathKind(base) !== "folder") return;
   if (Deno.realPathSync(folder) === Deno.realPathSync(base)) {
     throw new FileError(`${folder} is the folder of the base model, which is not overwritten: choose another folder.`);

@@ -126,4 +126,6 @@ Deno.test("training refuses what it can't do", () =>
     await refuse({ seq: 8, pack: true }, DataError, "Cannot fit an example");
     await refuse({ buckets: 0 }, OptionError, "buckets is 0");
     await refuse({ data: [] }, DataError, "there are no rows to learn from");
+    const notEncoded = { data: [{ prompt: "a", completion: "b" }] } as unknown as Partial<TrainOptions>;
+    await refuse(notEncoded, DataError, "a row to learn from has no token ids: give encodeRow(row, tokenizer) for it");
   }));

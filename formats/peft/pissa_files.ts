@@ -24,7 +24,8 @@ export async function plainFromPissa<P>(
   const method = changedBase(adapter.config);
   if (method === null && initial === undefined) {
     throw new FileError(
-      `${adapter.path} was not initialised by PiSSA (init_lora_weights is ${JSON.stringify(init)}): it is plain.`,
+      `${adapter.path} was not initialised by PiSSA` +
+        `${init === undefined ? "" : ` (init_lora_weights is ${JSON.stringify(init)})`}: it is plain.`,
     );
   }
   if (method === "LoftQ") refuseChangedBase(adapter.path, adapter.config); // its start is on quantised weights

@@ -271,6 +271,13 @@ export const adapterFiles = [
     code: 1,
   },
   {
+    name: "A plain adapter made plain",
+    args: ["lowrank", "convert", "adapter", "--to", "plain", "--out", "out/plain"],
+    files: adapter((_, config) => delete config.init_lora_weights),
+    sentence: `error: ${weights} was not initialised by PiSSA: it is plain.`,
+    code: 1,
+  },
+  {
     name: "Merging over the base",
     args: [...merge, "--out", "model"],
     files: adapter(),

@@ -95,6 +95,19 @@ export const commandLine = [
     code: 1,
   },
   {
+    name: "More epochs than can be counted",
+    args: [...cliTrain, "--epochs", "1e308"],
+    sentence: "error: --epochs is 1e308: give a number above 0, up to 1000000",
+    code: 2,
+  },
+  {
+    name: "A whole model trained over its base",
+    args: [...cliTrain, "--full", "--out", "model", "--steps", "1", "--dry-run"],
+    files: rows(`{"text":"ab ab"}\n`),
+    sentence: "error: model is the folder of the base model, which is not overwritten: choose another folder.",
+    code: 1,
+  },
+  {
     name: "Steps and epochs",
     args: [...cliTrain, "--steps", "3", "--epochs", "1"],
     sentence: "error: steps and epochs are both given: give one of them",

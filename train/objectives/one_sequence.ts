@@ -1,11 +1,18 @@
 /** What objectives have in common whose examples are one sequence each. */
+import { DataError } from "../../core/errors.ts";
 import { ignoredLabel } from "../../core/nn/loss.ts";
 import { outsideTable } from "../../models/token_inputs.ts";
 import type { Bounds, RowReader } from "../../data/rows.ts";
 
 /** An example is as long as its ids, and a part of it is an example. */
 export const oneSequence: Pick<RowReader, "lengthOf" | "cut"> = {
-  lengthOf: ({ ids }) => ids.length,
+  lengthOf: (example) => {
+    // What types can't say to a program that is not checked: rows as they stand in a file.
+    if (example?.ids !== undefined) return example.ids.length;
+    throw new DataError(
+      "a row to learn from has no token ids: give encodeRow(row, tokenizer) for it, or the path of a file of rows",
+    );
+  },
   cut: (example, start, end) => ({
     ...example,
     ids: example.ids.slice(start, end),

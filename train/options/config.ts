@@ -72,6 +72,7 @@ export const trainOptions = {
   epochs: {
     kind: "number",
     above: 0,
+    most: 1e6,
     help: "Passes over the data; one if neither steps nor epochs is given",
     free: true,
   },

@@ -118,7 +118,7 @@ function describeValue(value: unknown): string {
 
 function describeNumber(kind: "whole" | "number", least: number, most: number, above: number): string {
   const noun = kind === "whole" ? "a whole number" : "a number";
-  if (above > -Infinity) return `${noun} above ${above}`;
+  if (above > -Infinity) return `${noun} above ${above}${most < Infinity ? `, up to ${most}` : ""}`;
   if (least > -Infinity && most < Infinity) return `${noun} from ${least} to ${most}`;
   return least > -Infinity ? `${noun} of at least ${least}` : noun;
 }

@@ -239,9 +239,9 @@ function parseEvent(line: string, place: string): MetricsEvent {
     throw new DataError(`${place} is not a metric: its "event" must be one of ${Object.keys(required).join(", ")}.`);
   }
   for (const [key, fits] of Object.entries(required[event])) {
-    if (!fits(value[key])) {
-      throw new DataError(`${place} has ${JSON.stringify(value[key])?.slice(0, 40)} as the "${key}" of a ${event}.`);
-    }
+    if (fits(value[key])) continue;
+    const found = value[key] === undefined ? "nothing" : JSON.stringify(value[key]).slice(0, 40);
+    throw new DataError(`${place} has ${found} as the "${key}" of a ${event}.`);
   }
   return value as unknown as MetricsEvent;
 }

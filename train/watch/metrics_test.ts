@@ -63,6 +63,7 @@ Deno.test("a line that was cut off at the end is left out, one that is broken el
   refuse(`${lines[0]}\n{"event"\n`, "m line 2 is not JSON");
   refuse(`${lines[0]}\n{"event":"lunch"}\n`, 'm line 2 is not a metric: its "event" must be one of run, step');
   refuse(`${lines[0]}\n{"event":"step","step":"one"}\n`, 'm line 2 has "one" as the "step" of a step');
+  refuse(`${lines[0]}\n{"event":"step"}\n`, 'm line 2 has nothing as the "step" of a step');
   refuse("", 'no line of the event "run"');
 });
 
