@@ -151,6 +151,8 @@ export function attentionOperands(
 
 /** The closed union that every back end implements. */
 export type Kernel = MapKernel | RowKernel | ContractKernel | ScatterKernel | AttentionKernel;
+export type KernelKind = Kernel["kind"];
+export type KernelOf<K extends KernelKind> = Extract<Kernel, { readonly kind: K }>;
 
 /** Where a step's operand lives: a slice of the program's arena, or one of the program's arguments or outputs. */
 export type BufferRef =

@@ -1,9 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import type { DType, ScalarType } from "../../core/dtype.ts";
 import { fill, numbers, runKernel, worstError } from "../../testing/check_kernel.ts";
+import { kernelCases } from "../../testing/kernel_cases.ts";
 import { openCpu } from "../device/cpu/cpu.ts";
 import type { Expr, Store } from "../ir/expr.ts";
 import type { Kernel, Operand, ScalarOp } from "../ir/kernel.ts";
+import { emit, emitKernel } from "./emit.ts";
+import { schedule } from "./schedule.ts";
 
 const operand = (dtype: DType, size: number, access: Operand["access"] = "read"): Operand => ({ dtype, size, access });
 const load = (i: number, strides: number[], type: ScalarType = "f32", offset = 0): Expr => ({
@@ -315,5 +318,16 @@ Deno.test("scatter: sums in order, drops what lies outside", async () => {
       targets: 70,
     };
     await check(kernel, 1e-6, ([indices]) => indices.set(indices.map((x, i) => i % 7 === 0 ? x - 60 : x)));
+  }
+});
+
+Deno.test("a kernel and a copy of its schedule give the same module", () => {
+  for (const { name, kernel } of kernelCases()) {
+    for (const blasFrom of [null, 0]) {
+      const options = { shared: true, relaxed: true, blasFrom };
+      const copied = structuredClone(schedule(kernel, options));
+      assertEquals(copied.kind, kernel.kind);
+      assertEquals(emit(kernel, copied, options), emitKernel(kernel, options), name);
+    }
   }
 });

@@ -1,15 +1,15 @@
 /** What every emitted kernel has in common: its signature, its operands' addresses, and how work is numbered. */
-import type { Operand } from "../ir/kernel.ts";
+import type { KernelKind, KernelOf } from "../ir/kernel.ts";
 import { assembleModule, Code, type ImportedFunction, type Local } from "./assembler.ts";
+import type { Space } from "./point_access.ts";
+import type { Schedule, Target } from "./schedule.ts";
 
 /** How code is emitted for an engine. */
-export interface EmitOptions {
+export interface EmitOptions extends Target {
   /** Whether the memory is shared between threads. */
   readonly shared: boolean;
   /** Whether the engine has the fused multiply-add of relaxed SIMD. */
   readonly relaxed: boolean;
-  /** The least product that an imported BLAS computes, as a measure of its work; null where there is none. */
-  readonly blasFrom?: number | null;
 }
 
 /**
@@ -25,19 +25,16 @@ export interface EmittedKernel {
   readonly scratchBytes: number;
 }
 
-/** About as many points as make a call of tens of microseconds: long enough to pay for it, short enough to share out. */
-export const pointsPerCall = 16384;
-
 /** The function of one kernel: parameters named, operand addresses in locals. */
-export class KernelFrame {
+export class KernelFrame<K extends KernelKind> {
   readonly code: Code = new Code(["i32", "i32", "i32", "i32"]);
   readonly scratch: Local = this.code.parameter(1);
   readonly unit: Local = this.code.parameter(2);
   readonly end: Local = this.code.parameter(3);
   readonly pointers: readonly Local[];
 
-  constructor(operands: readonly Operand[], readonly options: EmitOptions) {
-    this.pointers = operands.map((_, i) => {
+  constructor(readonly kernel: KernelOf<K>, readonly schedule: Schedule<K>, readonly options: EmitOptions) {
+    this.pointers = kernel.operands.map((_, i) => {
       const local = this.code.local("i32");
       this.code.get(this.code.parameter(0)).memory("i32.load", 4 * i).set(local);
       return local;
@@ -47,6 +44,12 @@ export class KernelFrame {
   /** Runs `body` for each unit asked for. */
   eachUnit(body: () => void): void {
     this.code.loopUpTo(this.unit, this.end, 1, body);
+  }
+
+  /** The kernel's points as its loops reach them. */
+  space(axes: readonly Local[], laneAxis = axes.length - 1, loopAxis = axes.length - 1): Space {
+    const { code, options: { relaxed }, kernel: { operands }, pointers } = this;
+    return { code, relaxed, operands, pointers, axes, laneAxis, loopAxis };
   }
 
   /** Splits a flat row-major counter into one local per axis. The first axis takes what is left. */
@@ -66,17 +69,11 @@ export class KernelFrame {
 
   /** The module of this function and those it calls, which come before it. */
   finish(
-    units: number,
-    grain: number,
     scratchBytes = 0,
     functions: readonly Code[] = [this.code],
     imported: readonly ImportedFunction[] = [],
   ): EmittedKernel {
-    return {
-      bytes: assembleModule(functions, this.options, imported),
-      units,
-      grain: Math.max(1, Math.floor(grain)),
-      scratchBytes,
-    };
+    const { units, grain } = this.schedule;
+    return { bytes: assembleModule(functions, this.options, imported), units, grain, scratchBytes };
   }
 }

@@ -2,89 +2,61 @@
  * Row kernels. Lanes lie along the columns, or along neighbouring rows where it is those that are contiguous. Either way
  * the order of every sum depends on the kernel alone.
  */
-import { sizeOf } from "../../core/aval.ts";
 import type { ScalarType } from "../../core/dtype.ts";
-import { accessesOf, type Expr, rootsOf, type Store, walk } from "../ir/expr.ts";
 import type { Phase, RowKernel } from "../ir/kernel.ts";
 import type { Code, Limit, Local } from "./assembler.ts";
-import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
+import type { EmittedKernel, KernelFrame } from "./frame.ts";
 import type { PlainOpcode } from "./opcodes.ts";
 import { PointEmitter } from "./point.ts";
 import type { Space } from "./point_access.ts";
+import type { Schedule } from "./schedule.ts";
 
 type Reduce = Extract<Phase, { kind: "reduce" }>;
 
-/** Rows that one unit covers where lanes lie along rows: whole cache lines of f32. */
-const rowsPerUnit = 64;
-
-export function emitRow(kernel: RowKernel, options: EmitOptions): EmittedKernel {
-  const { rows, phases } = kernel;
-  const along = lanesAlongRows(rows, kernel.cols, phases);
-  const frame = new KernelFrame(kernel.operands, options);
-  const { code, unit, pointers } = frame;
+export function emitRow(frame: KernelFrame<"row">): EmittedKernel {
+  const { kernel, schedule, code, unit } = frame, { rows } = kernel;
   const column = code.local("i32");
-  const space = (axes: Local[], laneAxis: number): Space => ({
-    code,
-    relaxed: options.relaxed,
-    operands: kernel.operands,
-    pointers,
-    axes: [...axes, column],
-    laneAxis,
-    loopAxis: rows.length,
-  });
-  const cost = kernel.cols * phases.length;
+  const space = (axes: Local[], laneAxis: number) => frame.space([...axes, column], laneAxis);
 
-  if (!along) {
+  if (schedule.lanesAlong === "columns") {
     frame.eachUnit(() => {
       const axes = frame.unflatten(unit, rows);
-      emitPhases(space(axes, rows.length), phases, kernel.cols, column, 4);
+      emitPhases(space(axes, rows.length), kernel, schedule, column, 4);
     });
-    return frame.finish(sizeOf(rows), pointsPerCall / cost);
+    return frame.finish();
   }
   const outer = rows.slice(0, -1), length = rows[rows.length - 1];
-  const blocks = Math.ceil(length / rowsPerUnit);
+  const { block } = schedule, blocks = Math.ceil(length / block);
   const flat = code.local("i32"), row = code.local("i32"), limit = code.local("i32");
   frame.eachUnit(() => {
     code.get(unit).i32(blocks).op("i32.div_u").set(flat);
-    code.get(unit).i32(blocks).op("i32.rem_u").i32(rowsPerUnit).op("i32.mul").tee(row);
-    code.i32(rowsPerUnit).op("i32.add").set(limit).limit(limit, { constant: length });
+    code.get(unit).i32(blocks).op("i32.rem_u").i32(block).op("i32.mul").tee(row);
+    code.i32(block).op("i32.add").set(limit).limit(limit, { constant: length });
     const axes = [...frame.unflatten(flat, outer), row];
     for (const lanes of [4, 1] as const) {
       if (lanes === 1 && length % 4 === 0) continue;
-      const body = () => emitPhases(space(axes, rows.length - 1), phases, kernel.cols, column, lanes);
+      const body = () => emitPhases(space(axes, rows.length - 1), kernel, schedule, column, lanes);
       code.loopUpTo(row, limit, lanes, body);
     }
   });
-  return frame.finish(sizeOf(outer) * blocks, pointsPerCall / (cost * rowsPerUnit));
-}
-
-/** Whether the accesses are contiguous (or constant) along the last row axis rather than along the columns. */
-function lanesAlongRows(rows: readonly number[], cols: number, phases: readonly Phase[]): boolean {
-  if (rows.length === 0 || rows[rows.length - 1] < 4) return false;
-  let alongColumns = 0, alongRows = 0;
-  const awkward = (stride = 0) => stride === 0 || stride === 1 ? 0 : 1;
-  const weigh = (roots: readonly Expr[], stores: readonly Store[]) => {
-    for (const { index } of accessesOf(walk(roots), stores)) {
-      alongColumns += awkward(index.strides[rows.length]);
-      alongRows += awkward(index.strides[rows.length - 1]);
-    }
-  };
-  for (const phase of phases) {
-    if (phase.kind === "reduce") weigh([phase.value], []);
-    else if (phase.kind === "each") weigh(rootsOf(phase.stores), phase.stores);
-  }
-  return alongRows < alongColumns || (alongRows === alongColumns && alongRows === 0 && cols < 4);
+  return frame.finish();
 }
 
 /** All phases of one row, or of four rows side by side where the lane axis is not the column. */
-function emitPhases(base: Space, phases: readonly Phase[], cols: number, column: Local, lanes: 1 | 4): void {
+function emitPhases(
+  base: Space,
+  { phases, cols }: RowKernel,
+  { lanesAlong, accumulators }: Schedule<"row">,
+  column: Local,
+  lanes: 1 | 4,
+): void {
   const { code } = base;
   const results: (Local | null)[] = [];
   const space: Space = {
     ...base,
     result: { axes: (1 << base.loopAxis) - 1, push: (phase) => code.get(results[phase]!) },
   };
-  const alongColumns = base.laneAxis === base.loopAxis;
+  const alongColumns = lanesAlong === "columns";
   const point = new PointEmitter(space);
   const rewritten = base.operands.some((o) => o.access === "inout");
   phases.forEach((phase, p) => {
@@ -92,7 +64,7 @@ function emitPhases(base: Space, phases: readonly Phase[], cols: number, column:
     code.i32(0).set(column);
     if (phase.kind === "reduce") {
       point.hoist([phase.value], [], lanes);
-      results[p] = emitReduce(point, space, phase, cols, column, lanes, alongColumns);
+      results[p] = emitReduce(point, space, phase, cols, column, lanes, alongColumns ? accumulators : null);
       return;
     }
     results[p] = null;
@@ -114,8 +86,9 @@ function emitReduce(
   cols: number,
   column: Local,
   lanes: 1 | 4,
-  alongColumns: boolean,
+  gathered: number | null,
 ): Local {
+  const alongColumns = gathered !== null;
   const { op, value } = phase;
   const kind = op === "argmax" ? "max" : op;
   const type = value.type;
@@ -155,7 +128,7 @@ function emitReduce(
     inBlocks(code, column, cols, 1, chain, [best], (limit) => code.loopUpTo(column, limit, 1, () => take(best, lanes)));
     return at ?? best;
   }
-  if (at === null && cols >= 64) {
+  if (at === null && gathered > 1) {
     const accumulators = [best, accumulator(), accumulator(), accumulator()];
     inBlocks(
       code,

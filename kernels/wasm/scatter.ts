@@ -1,19 +1,13 @@
 /** Scatter-add: each unit owns a range of targets and walks all indices in order, so sums have one order. */
-import type { ScatterKernel } from "../ir/kernel.ts";
-import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "./frame.ts";
+import type { EmittedKernel, KernelFrame } from "./frame.ts";
 
-/** At most this many ranges: each reads every index again. */
-const maxRanges = 32;
-
-export function emitScatter(kernel: ScatterKernel, options: EmitOptions): EmittedKernel {
-  const { count, cols, targets } = kernel;
-  const range = Math.max(1, Math.ceil(targets / maxRanges));
-  const frame = new KernelFrame(kernel.operands, options);
+export function emitScatter(frame: KernelFrame<"scatter">): EmittedKernel {
+  const { kernel: { count, cols, targets }, schedule: { block } } = frame;
   const { code, unit, pointers: [indices, updates, out] } = frame;
   const [first, last, i, target, from, to, column] = Array.from({ length: 7 }, () => code.local("i32"));
   const rowBytes = cols * 4;
   frame.eachUnit(() => {
-    code.get(unit).i32(range).op("i32.mul").tee(first).i32(range).op("i32.add").set(last);
+    code.get(unit).i32(block).op("i32.mul").tee(first).i32(block).op("i32.add").set(last);
     code.limit(last, { constant: targets });
     code.get(out).get(first).i32(rowBytes).op("i32.mul", "i32.add").i32(0);
     code.get(last).get(first).op("i32.sub").i32(rowBytes).op("i32.mul").fill();
@@ -43,5 +37,5 @@ export function emitScatter(kernel: ScatterKernel, options: EmitOptions): Emitte
       });
     });
   });
-  return frame.finish(Math.ceil(targets / range), pointsPerCall / (range * cols + count));
+  return frame.finish();
 }

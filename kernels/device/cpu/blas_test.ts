@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { fill, numbers, runKernel, worstError } from "../../../testing/check_kernel.ts";
 import type { Expr } from "../../ir/expr.ts";
 import type { ContractKernel } from "../../ir/kernel.ts";
-import { planBlas } from "../../wasm/gemm/blas.ts";
+import { planBlas } from "../../wasm/gemm/plan.ts";
 import { findBlas } from "./blas.ts";
 import { openCpu } from "./cpu.ts";
 

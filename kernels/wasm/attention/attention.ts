@@ -5,21 +5,17 @@
 import type { AttentionKernel } from "../../ir/kernel.ts";
 import type { Local } from "../assembler.ts";
 import { AttentionBlocks } from "./blocks.ts";
-import type { EmitOptions, EmittedKernel } from "../frame.ts";
+import type { EmittedKernel, KernelFrame } from "../frame.ts";
 
-export function emitAttention(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
-  switch (kernel.pass) {
-    case "forward":
-      return emitForward(kernel, options);
-    case "backward-q":
-      return emitBackwardQueries(kernel, options);
-    case "backward-kv":
-      return emitBackwardKeys(kernel, options);
-  }
+export function emitAttention(frame: KernelFrame<"attention">): EmittedKernel {
+  const blocks = new AttentionBlocks(frame);
+  passes[frame.kernel.pass](blocks, frame.kernel);
+  return blocks.finish();
 }
 
-function emitForward(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
-  const blocks = new AttentionBlocks(kernel, options, kernel.queries, kernel.keys);
+const passes = { "forward": emitForward, "backward-q": emitBackwardQueries, "backward-kv": emitBackwardKeys };
+
+function emitForward(blocks: AttentionBlocks, kernel: AttentionKernel): void {
   const { code, math, ranges } = blocks;
   const scores = blocks.scores(), sums = blocks.sums();
   blocks.eachBlock(kernel.heads, (b, h, first, last) => {
@@ -54,11 +50,9 @@ function emitForward(kernel: AttentionKernel, options: EmitOptions): EmittedKern
     blocks.combine(scores, first, last, count, blocks.row("v", b, begin, g), "v", sums, null);
     blocks.writeRows(sums, "out", b, first, last, h, factors);
   });
-  return blocks.finish(kernel.heads, 4 * kernel.keys * kernel.width);
 }
 
-function emitBackwardQueries(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
-  const blocks = new AttentionBlocks(kernel, options, kernel.queries, kernel.keys);
+function emitBackwardQueries(blocks: AttentionBlocks, kernel: AttentionKernel): void {
   const { code, ranges } = blocks;
   const scores = blocks.scores(), slopes = blocks.scores(), sums = blocks.sums();
   blocks.eachBlock(kernel.heads, (b, h, first, last) => {
@@ -82,12 +76,10 @@ function emitBackwardQueries(kernel: AttentionKernel, options: EmitOptions): Emi
     blocks.combine(slopes, first, last, count, keys, "k", sums, null);
     blocks.writeRows(sums, "dq", b, first, last, h, null);
   });
-  return blocks.finish(kernel.heads, 6 * kernel.keys * kernel.width);
 }
 
-function emitBackwardKeys(kernel: AttentionKernel, options: EmitOptions): EmittedKernel {
-  const { heads, kvHeads, queries, width } = kernel;
-  const blocks = new AttentionBlocks(kernel, options, kernel.keys, queries);
+function emitBackwardKeys(blocks: AttentionBlocks, kernel: AttentionKernel): void {
+  const { heads, kvHeads } = kernel;
   const { code, ranges } = blocks;
   const weights = blocks.scores(), slopes = blocks.scores(), sumsK = blocks.sums(), sumsV = blocks.sums();
   blocks.eachBlock(kvHeads, (b, g, first, last) => {
@@ -128,5 +120,4 @@ function emitBackwardKeys(kernel: AttentionKernel, options: EmitOptions): Emitte
     blocks.writeRows(sumsK, "dk", b, first, last, g, null);
     blocks.writeRows(sumsV, "dv", b, first, last, g, null);
   });
-  return blocks.finish(kvHeads, 8 * (heads / kvHeads) * queries * width);
 }

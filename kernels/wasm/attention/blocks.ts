@@ -3,22 +3,20 @@ import { byteSize } from "../../../core/dtype.ts";
 import { type AttentionKernel, type AttentionOperand, attentionOperands, type HeadLayout } from "../../ir/kernel.ts";
 import type { Code, Local } from "../assembler.ts";
 import { MaskRanges } from "./mask_ranges.ts";
-import { type EmitOptions, type EmittedKernel, KernelFrame, pointsPerCall } from "../frame.ts";
+import type { EmittedKernel, KernelFrame } from "../frame.ts";
 import { emitStraightPanels, emitTurnedPanels, panelWidth } from "./panels.ts";
 import { emitDotTile, emitTile } from "../gemm/tile.ts";
 import { MathEmitter } from "../math.ts";
 import type { PlainOpcode } from "../opcodes.ts";
+import type { Schedule } from "../schedule.ts";
 
-/** Rows of a block: enough to use each row of the other side from cache many times. */
-const maxRows = 32;
 /** Rows and columns of the register tiles. */
 const dotRows = 2, dotColumns = 4, sumRows = 4, sumVectors = panelWidth / 4;
-/** Rows of a block from which packing the other side pays. */
-const minPackedRows = 12;
 
-/** Emits one pass: blocks of `rows` (queries or keys) against `columns` (keys or queries). */
+/** Emits one pass: blocks of rows (queries or keys) against columns (keys or queries). */
 export class AttentionBlocks {
-  readonly frame: KernelFrame;
+  readonly kernel: AttentionKernel;
+  readonly schedule: Schedule<"attention">;
   readonly code: Code;
   readonly math: MathEmitter;
   readonly ranges: MaskRanges;
@@ -35,36 +33,34 @@ export class AttentionBlocks {
   readonly #straightNext: number;
   #scratchBytes = 0;
 
-  constructor(readonly kernel: AttentionKernel, options: EmitOptions, readonly rows: number, readonly columns: number) {
+  constructor(readonly frame: KernelFrame<"attention">) {
+    const { kernel, schedule, code, options } = frame, { columns, block, packed } = schedule;
     if (kernel.operands.some((o, i) => kernel.layouts[i] && o.dtype !== "f32")) {
       throw new Error("attention reads and writes f32: convert its operands first");
     }
     this.#names = attentionOperands(kernel);
-    this.frame = new KernelFrame(kernel.operands, options);
-    this.code = this.frame.code;
-    this.math = new MathEmitter(this.code, options.relaxed);
+    [this.kernel, this.schedule, this.code] = [kernel, schedule, code];
+    this.math = new MathEmitter(code, options.relaxed);
     for (const [name, start] of Object.entries(kernel.starts ?? {})) {
       const pointer = this.#pointer(name as AttentionOperand);
       this.code.get(pointer).i32(4 * start).op("i32.add").set(pointer);
     }
     this.ranges = new MaskRanges(this.code, kernel, (name) => this.#pointer(name));
-    this.#block = Math.min(maxRows, rows);
+    this.#block = block;
     this.#scoreRow = (Math.ceil(columns / panelWidth) * panelWidth + 4) * 4;
     this.#sumRow = Math.ceil(kernel.width / panelWidth) * 4 * panelWidth;
     // A line more than a panel needs: panels whose rows fall on the same cache sets would push each other out.
     this.#straightNext = columns * 4 * panelWidth + 64;
-    if (this.#block >= minPackedRows) {
+    if (packed) {
       const panels = Math.ceil(kernel.width / panelWidth);
       this.#turned = this.#reserve(Math.ceil(columns / panelWidth) * panelWidth * kernel.width * 4);
       this.#straight = this.#reserve(panels * this.#straightNext);
     }
   }
 
-  finish(heads: number, costOfRow: number): EmittedKernel {
-    const blocks = Math.ceil(this.rows / this.#block);
+  finish(): EmittedKernel {
     this.#functions.push(this.code);
-    const grain = 8 * pointsPerCall / (this.#block * costOfRow);
-    return this.frame.finish(this.kernel.batch * heads * blocks, grain, this.#scratchBytes, this.#functions);
+    return this.frame.finish(this.#scratchBytes, this.#functions);
   }
 
   /** Scratch for a block of scores. */
@@ -94,10 +90,10 @@ export class AttentionBlocks {
     const { code, frame } = this;
     const last = code.local("i32");
     frame.eachUnit(() => {
-      const blocks = Math.ceil(this.rows / this.#block);
+      const blocks = Math.ceil(this.schedule.rows / this.#block);
       const [b, h, first] = frame.unflatten(frame.unit, [this.kernel.batch, heads, blocks]);
       code.get(first).i32(this.#block).op("i32.mul").tee(first).i32(this.#block).op("i32.add").set(last);
-      code.limit(last, { constant: this.rows });
+      code.limit(last, { constant: this.schedule.rows });
       body(b, h, first, last);
     });
   }

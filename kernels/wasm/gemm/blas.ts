@@ -2,109 +2,18 @@
  * Large products by the system's BLAS: each unit of work is one of its products, stored like any other. Weights that are
  * stored narrower than f32 are unpacked for it, a block of k at a time, into the thread's scratch.
  */
-import { sizeOf } from "../../../core/aval.ts";
-import { isPacked } from "../../../core/packed/blocks.ts";
-import type { Store } from "../../ir/expr.ts";
-import type { ContractKernel } from "../../ir/kernel.ts";
 import type { ImportedFunction, Local } from "../assembler.ts";
 import { emitStaged } from "./blas_stage.ts";
 import type { Area } from "./loops.ts";
 import type { GemmOperands } from "./operands.ts";
 import type { Depth } from "./pack.ts";
-import {
-  evenBlock,
-  type GemmPlan,
-  planSegment,
-  roundUp,
-  type SegmentPlan,
-  type Side,
-  storesRunAlongRows,
-} from "./plan.ts";
+import { form, isWide } from "./plan.ts";
 
 /** Multiply-adds from which a product gains by a BLAS; measured by bench/blas.ts. */
 export const blasCrossover = 1 << 15;
 
 /** What a kernel that calls a BLAS imports, as function 0. */
 export const blasImport: ImportedFunction = { module: "b", name: "product", parameters: new Array(12).fill("i32") };
-
-/**
- * Rows and columns of a unit, at most: the largest that leave enough units to share out. Long rows are read and written by
- * the epilogue as memory likes it; more rows than these gain nothing.
- */
-const tiles = [[128, 1024], [128, 512], [128, 256], [128, 128], [128, 96]] as const;
-/** The same for a few columns, as a low-rank factor has them: small products, which libraries take without packing. */
-const narrowTiles = [[128, 32], [64, 32], [32, 32]] as const;
-/** The same where a side has to be unpacked, which more rows use. */
-const stagedTiles = [[256, 512], [256, 256], [256, 128], [256, 96]] as const;
-const wantedUnits = 6;
-/** Rows from which unpacking pays, unless every product is to go to the BLAS. */
-const stagedRows = 32;
-/** Depth of k that is unpacked at once: with 256 columns, 768 KB. */
-const stagedDepth = 768;
-
-/** The plan of a product that a BLAS is to compute, or null where the kernels built in are faster or alone can. */
-export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null {
-  const { batch, m, n, stores } = kernel;
-  if (m * n * kernel.segments[0].k < from || kernel.segments.some((s) => s.rounded)) return null;
-  const swapped = storesRunAlongRows(stores, batch.length);
-  const [rows, columns] = swapped ? [n, m] : [m, n];
-  const segments = kernel.segments.map((s): SegmentPlan => {
-    return { ...planSegment(s, kernel.operands, swapped), splatMode: "inPlace", panelMode: "inPlace" };
-  });
-  const fits = segments.every(({ k, splat, panel }) => form(splat, rows, k) && form(panel, columns, k));
-  if (!fits) return null;
-  const [{ k }] = segments;
-  const staged = segments.some(({ splat, panel }) => !isWide(splat) || !isWide(panel));
-  if (staged && from > 0 && Math.min(m, n) < stagedRows) return null;
-  const blocks = (staged ? stagedTiles : columns <= 32 ? narrowTiles : tiles)
-    .map(([high, wide]) => [evenBlock(rows, high), evenBlock(columns, wide)])
-    // Packed weights are read in whole runs of 32.
-    .map(([high, wide]) => staged ? [roundUp(high, 32), roundUp(wide, 32)] : [high, roundUp(wide, 4)]);
-  const units = ([high, wide]: number[]) => sizeOf(batch) * Math.ceil(rows / high) * Math.ceil(columns / wide);
-  const [rowBlock, columnBlock] = blocks.find((block) => units(block) >= wantedUnits) ?? blocks[blocks.length - 1];
-  const depthBlock = staged ? roundUp(evenBlock(k, stagedDepth), 32) : k;
-  return {
-    by: "blas",
-    swapped,
-    transposed: false,
-    rows,
-    columns,
-    segments,
-    tileRows: rowBlock,
-    vectors: 1,
-    rowBlock,
-    columnBlock,
-    depthBlock,
-  };
-}
-
-/** Whether a side can be read where it lies. */
-function isWide({ dtype }: Side): boolean {
-  return dtype === "f32";
-}
-
-/** How a side lies in memory as a row-major matrix: its row length, and whether its rows run along k. Null if it does not. */
-function form(side: Side, size: number, k: number): { length: number; byK: boolean } | null {
-  const { dtype, index, free, k: alongK } = side;
-  if (index.dynamic?.length || (isPacked(dtype) && side.runs === null)) return null;
-  if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16" && !isPacked(dtype)) return null;
-  if (side.runs !== "free" && alongK === 1 && (free >= k || size === 1)) {
-    return { length: Math.max(free, k), byK: true };
-  }
-  if (side.runs !== "k" && free === 1 && (alongK >= size || k === 1)) {
-    return { length: Math.max(alongK, size), byK: false };
-  }
-  return null;
-}
-
-/** The store that the product itself can be, where nothing else is done with it. */
-export function soleStore({ stores, batch, operands }: ContractKernel, plan: GemmPlan): Store | null {
-  const [store] = stores, rank = batch.length;
-  const [row, column] = plan.swapped ? [rank + 1, rank] : [rank, rank + 1];
-  const plain = stores.length === 1 && store.value.kind === "result" && operands[store.operand].dtype === "f32" &&
-    !store.index.dynamic?.length;
-  return plain && store.index.strides[column] === 1 && store.index.strides[row] >= plan.columns ? store : null;
-}
 
 /** A matrix as a BLAS is given it. */
 interface Matrix {

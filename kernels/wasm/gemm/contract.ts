@@ -1,29 +1,25 @@
 /** Matrix products: blocks are packed, multiplied tile by tile, and stored while they are in cache. */
-import { sizeOf } from "../../../core/aval.ts";
 import type { ContractKernel } from "../../ir/kernel.ts";
 import type { Code, Local } from "../assembler.ts";
-import { type EmitOptions, type EmittedKernel, KernelFrame } from "../frame.ts";
-import { blasImport, emitBlasProducts, planBlas, soleStore } from "./blas.ts";
+import type { EmittedKernel, KernelFrame } from "../frame.ts";
+import { blasImport, emitBlasProducts } from "./blas.ts";
 import { type Area, GemmLoops, type Packed, type Part } from "./loops.ts";
 import { GemmOperands } from "./operands.ts";
 import { type Depth, emitTransposedBlock } from "./pack.ts";
-import { type GemmPlan, planGemm, roundUp, type SegmentPlan } from "./plan.ts";
-import { emitGemv, planGemv } from "./gemv.ts";
+import { roundUp, type SegmentPlan } from "./plan.ts";
+import { emitGemv } from "./gemv.ts";
 import { PointEmitter } from "../point.ts";
 import type { Space } from "../point_access.ts";
+import type { Schedule } from "../schedule.ts";
 
-/** Multiplications that make a call of tens of microseconds. */
-const productsPerCall = 1 << 18;
-
-export function emitContract(kernel: ContractKernel, options: EmitOptions): EmittedKernel {
-  const blas = options.blasFrom == null ? null : planBlas(kernel, options.blasFrom);
-  return new GemmEmitter(kernel, blas ?? planGemv(kernel) ?? planGemm(kernel), options).emit();
+export function emitContract(frame: KernelFrame<"contract">): EmittedKernel {
+  return new GemmEmitter(frame).emit();
 }
 
 class GemmEmitter {
   readonly #kernel: ContractKernel;
-  readonly #plan: GemmPlan;
-  readonly #frame: KernelFrame;
+  readonly #plan: Schedule<"contract">;
+  readonly #frame: KernelFrame<"contract">;
   readonly #code: Code;
   readonly #operands: GemmOperands;
   readonly #loops: GemmLoops;
@@ -31,19 +27,19 @@ class GemmEmitter {
   /** The first unit of a call. */
   readonly #began: Local;
 
-  constructor(kernel: ContractKernel, plan: GemmPlan, options: EmitOptions) {
-    this.#kernel = kernel;
-    this.#plan = plan;
-    this.#frame = new KernelFrame(kernel.operands, options);
-    this.#code = this.#frame.code;
-    this.#operands = new GemmOperands(kernel, plan, this.#frame);
+  constructor(frame: KernelFrame<"contract">) {
+    this.#kernel = frame.kernel;
+    this.#plan = frame.schedule;
+    this.#frame = frame;
+    this.#code = frame.code;
+    this.#operands = new GemmOperands(frame);
     this.#loops = new GemmLoops(this.#operands);
     this.#began = this.#code.local("i32");
   }
 
   emit(): EmittedKernel {
     const { batch } = this.#kernel;
-    const { rows, columns, rowBlock, columnBlock, segments, transposed, by } = this.#plan;
+    const { rows, columns, rowBlock, columnBlock, transposed, by } = this.#plan;
     const code = this.#code, { unit } = this.#frame;
     const rowBlocks = Math.ceil(rows / rowBlock), columnBlocks = Math.ceil(columns / columnBlock);
     const result = this.#reserve(rowBlock * columnBlock * 4 + this.#operands.preparedBytes);
@@ -69,13 +65,8 @@ class GemmEmitter {
       }
       this.#stores(area, turned);
     });
-    const depth = segments.reduce((sum, { k }) => sum + k, 0);
-    const units = sizeOf(batch) * rowBlocks * columnBlocks;
-    const products = Math.min(rowBlock, rows) * Math.min(columnBlock, columns) * depth;
     const functions = [...this.#loops.functions, code], imported = by === "blas" ? [blasImport] : [];
-    // Few rows take memory's time, not that of multiplying.
-    const perCall = by === "dotGemv" ? productsPerCall / 4 : productsPerCall;
-    return this.#frame.finish(units, perCall / products, this.#scratchBytes, functions, imported);
+    return this.#frame.finish(this.#scratchBytes, functions, imported);
   }
 
   /** A local with the address of this many bytes of scratch memory. */
@@ -123,9 +114,9 @@ class GemmEmitter {
 
   /** A whole unit by the BLAS: into its place where the product is all that is stored, else by way of the block. */
   #multiplyByBlas(area: Area, block: Local): void {
-    const code = this.#code, store = soleStore(this.#kernel, this.#plan);
-    if (store) {
-      const { index, operand } = store, { outer, first, column } = area;
+    const code = this.#code;
+    if (this.#plan.inPlace) {
+      const [{ index, operand }] = this.#kernel.stores, { outer, first, column } = area;
       const strides = index.strides.slice(outer.length);
       const [row] = this.#plan.swapped ? strides.reverse() : strides;
       const pushTo = () => {

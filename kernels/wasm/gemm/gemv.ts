@@ -3,50 +3,15 @@
  * the sums stay in a first-level cache. As fast as memory gives the matrix.
  */
 import { byteSize } from "../../../core/dtype.ts";
-import type { ContractKernel } from "../../ir/kernel.ts";
 import { Code, type Local } from "../assembler.ts";
 import type { Area } from "./loops.ts";
 import type { GemmOperands } from "./operands.ts";
 import type { Depth } from "./pack.ts";
-import { type GemmPlan, planSegment, roundUp, type SegmentPlan, storesRunAlongRows } from "./plan.ts";
+import type { SegmentPlan } from "./plan.ts";
 import { pushVector } from "./tile.ts";
 
 /** Rows of the matrix that one walk over the sums adds. */
 const rowsAtOnce = 8;
-/** Columns of a unit, at most: sums of 4 KB. Fewer where that leaves too few units. */
-const maxColumns = 1024, wantedUnits = 4;
-/** Longer sums are made in blocks, as the tiles do. */
-const deepest = 4096;
-
-/** The plan of such a product; null for others. */
-export function planGemv({ m, n, batch, operands, stores, segments: given }: ContractKernel): GemmPlan | null {
-  if (m !== 1 || n < 64 || n % 4 !== 0 || given[0].k > deepest) return null;
-  const segments = given.map((segment): SegmentPlan => {
-    return { ...planSegment(segment, operands, false), splatMode: "inPlace", panelMode: "inPlace" };
-  });
-  const fits = segments.every(({ splat, panel }) =>
-    [splat, panel].every((s) => !s.index.dynamic?.length && s.k >= 0 && s.k < 2 ** 26) && splat.dtype === "f32" &&
-    panel.free === 1 && ["f32", "f16", "bf16"].includes(panel.dtype)
-  );
-  if (!fits || (storesRunAlongRows(stores, batch.length) && n > 1 && stores[0].index.strides[batch.length + 1] !== 1)) {
-    return null;
-  }
-  const columnBlock = Math.min(maxColumns, roundUp(Math.ceil(n / wantedUnits), 16));
-  const [{ k }] = segments;
-  return {
-    by: "gemv",
-    swapped: false,
-    transposed: false,
-    rows: 1,
-    columns: n,
-    segments,
-    tileRows: 1,
-    vectors: 1,
-    rowBlock: 1,
-    columnBlock,
-    depthBlock: k,
-  };
-}
 
 /** Sums the area's columns into `result`. The functions that it calls are added to `functions`. */
 export function emitGemv(operands: GemmOperands, area: Area, result: Local, functions: Code[]): void {

@@ -12,15 +12,14 @@ import { roundedBytes } from "../packed/bytes.ts";
 import { preparedBytes } from "../packed/floats.ts";
 import type { Space } from "../point_access.ts";
 
-/** Depth up to which a segment needs no walk of its own. */
-const shortDepth = 64;
-
 /** How far apart, in bytes, the tiles find what they read. */
 export class GemmOperands {
+  readonly kernel: ContractKernel;
+  readonly plan: GemmPlan;
   readonly code: Code;
 
-  constructor(readonly kernel: ContractKernel, readonly plan: GemmPlan, readonly frame: KernelFrame) {
-    this.code = frame.code;
+  constructor(readonly frame: KernelFrame<"contract">) {
+    ({ kernel: this.kernel, schedule: this.plan, code: this.code } = frame);
   }
 
   /** Fresh i32 locals. */
@@ -29,17 +28,7 @@ export class GemmOperands {
   }
 
   space(axes: readonly Local[]): Space {
-    const { operands } = this.kernel;
-    const { pointers, options: { relaxed } } = this.frame;
-    return {
-      code: this.code,
-      relaxed,
-      operands,
-      pointers,
-      axes,
-      laneAxis: axes.length - 1,
-      loopAxis: axes.length - 1,
-    };
+    return this.frame.space(axes);
   }
 
   /** A side as a load over [...batch, free, k]. */
@@ -111,7 +100,7 @@ export class GemmOperands {
   get chains(): readonly (readonly SegmentPlan[])[] {
     const chains: SegmentPlan[][] = [];
     for (const segment of this.plan.segments) {
-      if (chains.length > 0 && segment.k <= shortDepth) chains[chains.length - 1].push(segment);
+      if (chains.length > 0 && segment.short) chains[chains.length - 1].push(segment);
       else chains.push([segment]);
     }
     return chains;

@@ -31,6 +31,8 @@ export type SideMode = "inPlace" | "copy" | "transpose";
 
 export interface SegmentPlan {
   readonly k: number;
+  /** Whether its k needs no walk of its own beside that of another segment, as a low-rank pair's. */
+  readonly short: boolean;
   readonly splat: Side;
   readonly splatMode: SideMode;
   readonly panel: Side;
@@ -62,6 +64,8 @@ export interface GemmPlan {
   readonly depthBlock: number;
 }
 
+/** Depth up to which a segment is short. */
+const shortDepth = 64;
 /** The most of k at once: six rows and eight columns of it, 21 KB, stay in a first-level cache. */
 const deepest = 384;
 /**
@@ -87,31 +91,27 @@ export const maxGemvRows = 4;
 
 /** The plan for few rows where both sides are contiguous along k: every element of the right side is read once, in place. */
 function planDotGemv(kernel: ContractKernel): GemmPlan | null {
-  const { m, n, batch, operands, stores } = kernel;
+  const { m, n, batch, stores } = kernel;
   if (m > maxGemvRows || n < 4) return null;
-  const segments = kernel.segments.map((segment): SegmentPlan => {
-    return { ...planSegment(segment, operands, false), splatMode: "inPlace", panelMode: "inPlace" };
-  });
+  const segments = segmentsInPlace(kernel, false);
   const near = ({ free }: Side) => free >= 0 && free < 2 ** 26;
   const fits =
     segments.every(({ splat, panel }) =>
       [splat, panel].every((s) => isStatic(s) && s.k === 1 && near(s)) && splat.dtype === "f32"
     ) && segments.every(({ panel }, i) => !isPacked(panel.dtype) || (i === 0 && panel.runs === "k"));
   if (!fits || storesRunAlongRows(stores, batch.length)) return null;
-  return {
-    by: "dotGemv",
-    swapped: false,
-    transposed: false,
-    rows: m,
-    columns: n,
-    segments,
-    tileRows: m,
-    vectors: 1,
-    rowBlock: m,
-    // Short products in twice as many units, so that threads end together.
-    columnBlock: Math.min(n < 4096 ? 32 : 64, roundUp(n, 4)),
-    depthBlock: segments[0].k,
-  };
+  // Short products in twice as many units, so that threads end together.
+  return gemvPlan("dotGemv", kernel, segments, Math.min(n < 4096 ? 32 : 64, roundUp(n, 4)));
+}
+
+function gemvPlan(
+  by: GemmPlan["by"],
+  { m, n }: ContractKernel,
+  segments: SegmentPlan[],
+  columnBlock: number,
+): GemmPlan {
+  const [{ k: depthBlock }] = segments, as = { swapped: false, transposed: false, vectors: 1 };
+  return { by, ...as, rows: m, columns: n, segments, tileRows: m, rowBlock: m, columnBlock, depthBlock };
 }
 
 /** Cycles that a packed element takes which is read by itself. */
@@ -187,17 +187,26 @@ function tileCycles(rows: number, tileRows: number): number {
 }
 
 /** A segment's sides in their roles. */
-export function planSegment(
+function planSegment(
   { k, a, b, rounded = false }: Segment,
   operands: readonly Operand[],
   swapped: boolean,
 ): Omit<SegmentPlan, "splatMode" | "panelMode"> {
   const left = side(a, operands, false, k), right = side(b, operands, true, k);
-  return { k, rounded, ...(swapped ? { splat: right, panel: left } : { splat: left, panel: right }) };
+  return {
+    k,
+    short: k <= shortDepth,
+    rounded,
+    ...(swapped ? { splat: right, panel: left } : { splat: left, panel: right }),
+  };
+}
+
+function segmentsInPlace({ segments, operands }: ContractKernel, swapped: boolean): SegmentPlan[] {
+  return segments.map((s) => ({ ...planSegment(s, operands, swapped), splatMode: "inPlace", panelMode: "inPlace" }));
 }
 
 /** Whether the stores are contiguous along the splat side's axis m rather than along n (in the order m, n). */
-export function storesRunAlongRows(stores: readonly Store[], rank: number): boolean {
+function storesRunAlongRows(stores: readonly Store[], rank: number): boolean {
   const m = stores.filter(({ index }) => index.strides[rank] === 1 && index.strides[rank + 1] !== 1).length;
   return 2 * m > stores.length;
 }
@@ -242,6 +251,104 @@ function panelMode(side: Side, rows: number, columns: number): SideMode {
 function transposes(side: Side): boolean {
   return isStatic(side) && !isPacked(side.dtype) && side.k === 1 && side.free !== 1 && side.free > 0 &&
     side.free < 2 ** 24;
+}
+
+/** Columns of a unit, at most: sums of 4 KB. Fewer where that leaves too few units. */
+const gemvColumns = 1024, wantedGemvUnits = 4;
+/** Longer sums are made in blocks, as the tiles do. */
+const deepestGemv = 4096;
+
+/** The plan of a single row over a matrix whose columns are contiguous; null for others. */
+export function planGemv(kernel: ContractKernel): GemmPlan | null {
+  const { m, n, batch, stores, segments: given } = kernel;
+  if (m !== 1 || n < 64 || n % 4 !== 0 || given[0].k > deepestGemv) return null;
+  const segments = segmentsInPlace(kernel, false);
+  const fits = segments.every(({ splat, panel }) =>
+    [splat, panel].every((s) => !s.index.dynamic?.length && s.k >= 0 && s.k < 2 ** 26) && splat.dtype === "f32" &&
+    panel.free === 1 && ["f32", "f16", "bf16"].includes(panel.dtype)
+  );
+  if (!fits || (storesRunAlongRows(stores, batch.length) && n > 1 && stores[0].index.strides[batch.length + 1] !== 1)) {
+    return null;
+  }
+  const columnBlock = Math.min(gemvColumns, roundUp(Math.ceil(n / wantedGemvUnits), 16));
+  return gemvPlan("gemv", kernel, segments, columnBlock);
+}
+
+/**
+ * Rows and columns of a unit, at most: the largest that leave enough units to share out. Long rows are read and written by
+ * the epilogue as memory likes it; more rows than these gain nothing.
+ */
+const blasTiles = [[128, 1024], [128, 512], [128, 256], [128, 128], [128, 96]] as const;
+/** The same for a few columns, as a low-rank factor has them: small products, which libraries take without packing. */
+const narrowTiles = [[128, 32], [64, 32], [32, 32]] as const;
+/** The same where a side has to be unpacked, which more rows use. */
+const stagedTiles = [[256, 512], [256, 256], [256, 128], [256, 96]] as const;
+const wantedBlasUnits = 6;
+/** Rows from which unpacking pays, unless every product is to go to the BLAS. */
+const stagedRows = 32;
+/** Depth of k that is unpacked at once: with 256 columns, 768 KB. */
+const stagedDepth = 768;
+
+/** The plan of a product that a BLAS is to compute, or null where the kernels built in are faster or alone can. */
+export function planBlas(kernel: ContractKernel, from: number): GemmPlan | null {
+  const { batch, m, n, stores } = kernel;
+  if (m * n * kernel.segments[0].k < from || kernel.segments.some((s) => s.rounded)) return null;
+  const swapped = storesRunAlongRows(stores, batch.length);
+  const [rows, columns] = swapped ? [n, m] : [m, n];
+  const segments = segmentsInPlace(kernel, swapped);
+  const fits = segments.every(({ k, splat, panel }) => form(splat, rows, k) && form(panel, columns, k));
+  if (!fits) return null;
+  const [{ k }] = segments;
+  const staged = segments.some(({ splat, panel }) => !isWide(splat) || !isWide(panel));
+  if (staged && from > 0 && Math.min(m, n) < stagedRows) return null;
+  const blocks = (staged ? stagedTiles : columns <= 32 ? narrowTiles : blasTiles)
+    .map(([high, wide]) => [evenBlock(rows, high), evenBlock(columns, wide)])
+    // Packed weights are read in whole runs of 32.
+    .map(([high, wide]) => staged ? [roundUp(high, 32), roundUp(wide, 32)] : [high, roundUp(wide, 4)]);
+  const units = ([high, wide]: number[]) => sizeOf(batch) * Math.ceil(rows / high) * Math.ceil(columns / wide);
+  const [rowBlock, columnBlock] = blocks.find((block) => units(block) >= wantedBlasUnits) ?? blocks[blocks.length - 1];
+  const depthBlock = staged ? roundUp(evenBlock(k, stagedDepth), 32) : k;
+  return {
+    by: "blas",
+    swapped,
+    transposed: false,
+    rows,
+    columns,
+    segments,
+    tileRows: rowBlock,
+    vectors: 1,
+    rowBlock,
+    columnBlock,
+    depthBlock,
+  };
+}
+
+/** Whether a BLAS can read a side where it lies. */
+export function isWide({ dtype }: Side): boolean {
+  return dtype === "f32";
+}
+
+/** How a side lies in memory as a row-major matrix: its row length, and whether its rows run along k. Null if it does not. */
+export function form(side: Side, size: number, k: number): { length: number; byK: boolean } | null {
+  const { dtype, index, free, k: alongK } = side;
+  if (index.dynamic?.length || (isPacked(dtype) && side.runs === null)) return null;
+  if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16" && !isPacked(dtype)) return null;
+  if (side.runs !== "free" && alongK === 1 && (free >= k || size === 1)) {
+    return { length: Math.max(free, k), byK: true };
+  }
+  if (side.runs !== "k" && free === 1 && (alongK >= size || k === 1)) {
+    return { length: Math.max(alongK, size), byK: false };
+  }
+  return null;
+}
+
+/** Whether the product itself can be what is stored: nothing else is done with it. */
+export function storesPlainly({ stores, batch, operands }: ContractKernel, plan: GemmPlan): boolean {
+  const [store] = stores, rank = batch.length;
+  const [row, column] = plan.swapped ? [rank + 1, rank] : [rank, rank + 1];
+  const plain = stores.length === 1 && store.value.kind === "result" && operands[store.operand].dtype === "f32" &&
+    !store.index.dynamic?.length;
+  return plain && store.index.strides[column] === 1 && store.index.strides[row] >= plan.columns;
 }
 
 export function roundUp(x: number, step: number): number {
