@@ -5,7 +5,7 @@ import type { LoadedModel } from "../models/mod.ts";
 import { pathKind } from "../models/load/files/byte_source.ts";
 import { checkWritable, saveAdapter } from "../formats/adapter.ts";
 import { recordBase } from "../formats/base_record.ts";
-import { countSteps, heightOf, planLengths } from "../data/batches.ts";
+import { checkBatching, countSteps, heightOf, planLengths } from "../data/batches.ts";
 import { checkpointStore } from "../train/checkpoint/checkpoint.ts";
 import {
   fixedOptions,
@@ -111,6 +111,7 @@ async function runTraining(
   refuseOtherRun(out, { resume, overwrite });
   const purpose = objectiveOfRows(splits.train);
   const { objective } = purpose;
+  checkBatching(objective, config);
   using device = await openDeviceFor(config, terminal);
   const begun = { ...config, adapter: await downloadAdapter(config.adapter, terminal) };
   // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.

@@ -84,10 +84,21 @@ interface Steps {
   cursor(): Cursor;
 }
 
-function makeSteps(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Steps {
-  const { objective: { pack, notPacked, notAccumulated }, accumulate } = plan;
+/**
+ * Holds the options of batches against the objective.
+ *
+ * @throws {DataError} for those that its examples don't allow
+ */
+export function checkBatching(
+  { pack, notPacked, notAccumulated }: Pick<Collator, "pack" | "notPacked" | "notAccumulated">,
+  plan: Pick<BatchPlan, "pack" | "accumulate">,
+): void {
   if (plan.pack && !pack) throw new DataError(notPacked ?? "these rows can't share a row of a batch: leave pack out.");
-  if (accumulate > 1 && notAccumulated !== undefined) throw new DataError(notAccumulated);
+  if (plan.accumulate > 1 && notAccumulated !== undefined) throw new DataError(notAccumulated);
+}
+
+function makeSteps(examples: Examples, plan: BatchPlan, cursor: Cursor = startCursor): Steps {
+  checkBatching(plan.objective, plan);
   return plan.pack ? packer(examples, plan, cursor) : grouper(examples, plan, cursor);
 }
 

@@ -215,6 +215,13 @@ export const folders = [
     code: 1,
   },
   {
+    name: "Rows with a label packed",
+    args: ["lowrank", "train", "--model", "model", "--data", "rows.jsonl", "--pack", "--steps", "1"],
+    files: rows('{"text":"fine","label":"good"}\n'),
+    sentence: "error: rows with a label can't share a row, which has one class: leave pack out.",
+    code: 1,
+  },
+  {
     name: "Some rows with a label",
     args: inFolder,
     files: dataFile("train.jsonl", '{"text":"one"}\n{"text":"two","label":"b"}\n'),
