@@ -79,8 +79,46 @@ function pullback(...of: ((ct: Value, inputs: readonly Value[], out: Value) => V
 
 const none: Vjp = "nondifferentiable";
 
+/** The names of the operations of one operand, and of two. */
+type UnaryOp =
+  | "neg"
+  | "abs"
+  | "sign"
+  | "floor"
+  | "exp"
+  | "log"
+  | "sqrt"
+  | "rsqrt"
+  | "recip"
+  | "tanh"
+  | "erf"
+  | "sin"
+  | "cos"
+  | "isFinite"
+  | "not";
+type BinaryOp =
+  | "add"
+  | "sub"
+  | "mul"
+  | "div"
+  | "rem"
+  | "pow"
+  | "max"
+  | "min"
+  | "eq"
+  | "ne"
+  | "lt"
+  | "le"
+  | "gt"
+  | "ge"
+  | "and"
+  | "or"
+  | "xor"
+  | "shl"
+  | "shr";
+
 /** Of one operand, by the name of its scalar operation. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
-const ofOne = {
+const ofOne: Record<UnaryOp, Primitive<null>> = {
   neg: elementwise("neg", "number", pullback((ct) => neg(ct))),
   abs: elementwise("abs", "number", derivative(([x]) => sign(x))),
   sign: elementwise("sign", "number", none),
@@ -96,13 +134,13 @@ const ofOne = {
   cos: elementwise("cos", "float", derivative(([x]) => neg(sin(x)))),
   isFinite: elementwise("isFinite", "float", none, "bool"),
   not: elementwise("not", "bits", none),
-} satisfies Record<string, Primitive<null>>;
+};
 
 /**
  * Of two operands of one type. Comparisons give bool. `shr` is logical on u32, arithmetic on i32, and shifts count modulo 32.
  * Float `rem` is x - y*trunc(x/y). Of integers x / 0 is -1, x % 0 is x, and the least by -1 is itself, with remainder 0.
  */
-const ofTwo = {
+const ofTwo: Record<BinaryOp, Primitive<null>> = {
   add: elementwise("add", "number", pullback((ct) => ct, (ct) => ct)),
   sub: elementwise("sub", "number", pullback((ct) => ct, (ct) => neg(ct))),
   mul: elementwise("mul", "number", derivative(([, b]) => b, ([a]) => a)),
@@ -147,7 +185,7 @@ const ofTwo = {
   xor: elementwise("xor", "bits", none),
   shl: elementwise("shl", "integer", none),
   shr: elementwise("shr", "integer", none),
-} satisfies Record<string, Primitive<null>>;
+};
 
 /** The elementwise primitives by name. */
 export const primitives: Readonly<Record<string, Primitive<null>>> = { ...ofOne, ...ofTwo };
@@ -157,7 +195,7 @@ export const primitives: Readonly<Record<string, Primitive<null>>> = { ...ofOne,
  * expression's own type: float to int truncates and saturates (NaN is 0), to bool is `!= 0`, from bool is 0 or 1. `bitcast`
  * reads the same 32 bits as that type.
  */
-export type ScalarOp = keyof typeof ofOne | keyof typeof ofTwo | "select" | "convert" | "bitcast";
+export type ScalarOp = UnaryOp | BinaryOp | "select" | "convert" | "bitcast";
 
 export const selectPrim: Primitive<null> = {
   name: "select",
