@@ -1,11 +1,12 @@
 /** A kernel as WGSL text: pure, needs no device. */
 import type { KernelText } from "../device/device.ts";
-import type { Kernel } from "../ir/kernel.ts";
+import type { Kernel, KernelKind, KernelOf } from "../ir/kernel.ts";
 import { emitAttention } from "./attention/attention.ts";
 import { emitContract } from "./product/contract.ts";
 import { emitMap } from "./map.ts";
 import { emitRow } from "./row/row.ts";
 import { emitScatter } from "./scatter.ts";
+import { type Schedule, schedule } from "./schedule.ts";
 import type { WgslShader } from "./shader.ts";
 import type { TileConfig } from "./tile.ts";
 
@@ -18,18 +19,20 @@ export function emitWgsl(
   tile: TileConfig,
   alias: readonly number[] = kernel.operands.map((_, i) => i),
 ): WgslShader {
-  switch (kernel.kind) {
-    case "map":
-      return emitMap(kernel, tile, alias);
-    case "row":
-      return emitRow(kernel, tile, alias);
-    case "contract":
-      return emitContract(kernel, tile, alias);
-    case "scatter":
-      return emitScatter(kernel, tile, alias);
-    case "attention":
-      return emitAttention(kernel, tile, alias);
-  }
+  return emit(kernel, schedule(kernel, { tile, alias }));
+}
+
+const emitters: { readonly [K in KernelKind]: (kernel: KernelOf<K>, schedule: Schedule<K>) => WgslShader } = {
+  map: emitMap,
+  row: emitRow,
+  contract: emitContract,
+  scatter: emitScatter,
+  attention: emitAttention,
+};
+
+/** The shader of a kernel by a schedule of it. */
+export function emit<K extends KernelKind>(kernel: KernelOf<K>, schedule: Schedule<K>): WgslShader {
+  return emitters[kernel.kind as K](kernel, schedule);
 }
 
 /** The same for a person to read. */

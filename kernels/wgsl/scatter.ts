@@ -1,34 +1,29 @@
 import type { ScatterKernel } from "../ir/kernel.ts";
+import type { Schedule } from "./schedule.ts";
 import { ShaderWriter, type WgslShader } from "./shader.ts";
-import { maxRounds, type TileConfig } from "./tile.ts";
 
 /**
  * A scatter without atomics, so that the bits are the same every run: the first occurrence of each index adds that row
  * and all later ones of the same index, in order; every other row does nothing.
  */
-export function emitScatter(kernel: ScatterKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
-  const { count, cols, targets } = kernel;
+export function emitScatter(kernel: ScatterKernel, schedule: Schedule<"scatter">): WgslShader {
+  const { count, cols, targets } = kernel, { unroll, workgroupSize } = schedule;
   const names = ["indices", "updates", "out"];
-  const all = new Set(kernel.operands.keys());
   const shader = new ShaderWriter(
     `scatter [${count},${cols}] to [${targets},${cols}]`,
     kernel.operands,
-    alias,
-    all,
-    tile,
+    schedule,
     (i) => names[i],
   );
-  const parts = Math.ceil(cols / tile.mapLanes);
-  // Several a round where there are more than every adapter's loops have rounds.
-  const unroll = Math.ceil(count / maxRounds);
+  const parts = Math.ceil(cols / workgroupSize);
   const each = (from: string, to: string, line: (j: string) => string) =>
     shader.block(`for (var j = ${from}; j < ${to}; j += ${unroll}u)`, () => {
       shader.line(line("j"));
       for (let u = 1; u < unroll; u++) shader.line(`if (j + ${u}u < ${to}) { ${line(`(j + ${u}u)`)} }`);
     });
-  const made = shader.main(count * parts, [tile.mapLanes], () => {
+  const made = shader.main(() => {
     shader.line(`let i = group / ${parts}u;`);
-    shader.line(`let c = (group % ${parts}u) * ${tile.mapLanes}u + lane;`);
+    shader.line(`let c = (group % ${parts}u) * ${workgroupSize}u + lane;`);
     shader.line(`let target_row = ${shader.read(0, "i")};`);
     shader.line(`if (c >= ${cols}u) { return; }`);
     shader.line(`if (target_row < 0 || target_row >= ${targets}) { return; }`);

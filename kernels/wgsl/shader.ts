@@ -3,7 +3,7 @@ import { isPacked } from "../../core/packed/blocks.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Operand } from "../ir/kernel.ts";
 import { HelperSet } from "./helpers.ts";
-import { maxGroups, type TileConfig } from "./tile.ts";
+import { maxGroups } from "./tile.ts";
 
 /** A compute shader that runs one kernel. */
 export interface WgslShader {
@@ -61,6 +61,18 @@ const elementType: Record<DType, readonly [narrow: string, wide: string]> = {
   fp4_f32: packedElement,
 };
 
+/** What all kernels' schedules say. */
+export interface Dispatch {
+  readonly workgroups: number;
+  readonly workgroupSize: number;
+  /** The operands that some access needs element by element. */
+  readonly narrow: readonly number[];
+  /** Bytes that one binding may have. */
+  readonly window: number;
+  /** The first operand that is given the same buffer as operand i. */
+  readonly alias: readonly number[];
+}
+
 /**
  * A module while it is written. `alias[i]` is the first operand that is given the same buffer as operand i: the two share
  * one binding, as WebGPU refuses a buffer that is bound twice when one binding can write.
@@ -79,17 +91,15 @@ export class ShaderWriter {
   #indent = 0;
   #names = 0;
 
-  /** `narrow` holds the operands that some access needs element by element. */
   constructor(
     readonly name: string,
     readonly operands: readonly Operand[],
-    readonly alias: readonly number[],
-    narrow: ReadonlySet<number>,
-    { window }: TileConfig,
+    readonly dispatch: Dispatch,
     names: (operand: number) => string = (i) => `${operands[i].access === "write" ? "out" : "in"}${i}`,
   ) {
+    const { alias, narrow, window } = dispatch;
     this.#windowBytes = Math.floor(window / windowUnit) * windowUnit;
-    const shared = new Set([...narrow].map((i) => alias[i]));
+    const shared = new Set(narrow.map((i) => alias[i]));
     operands.forEach((operand, i) => {
       const first = operands[alias[i]];
       if (first.dtype !== operand.dtype && byteSize[first.dtype] !== byteSize[operand.dtype]) {
@@ -152,7 +162,7 @@ export class ShaderWriter {
       }).join("\n");
     const reads = each((binding, index) => `return ${binding}[${index}];`);
     this.declare(`read_${name}`, `\nfn read_${name}(i: u32) -> ${type} {\n${reads}\n}`);
-    if (!this.operands.some(({ access }, j) => this.alias[j] === i && access !== "read")) return;
+    if (!this.operands.some(({ access }, j) => this.dispatch.alias[j] === i && access !== "read")) return;
     const writes = each((binding, index) => `${binding}[${index}] = x; return;`);
     this.declare(`write_${name}`, `\nfn write_${name}(i: u32, x: ${type}) {\n${writes}\n}`);
   }
@@ -199,9 +209,10 @@ export class ShaderWriter {
   }
 
   /** Writes the entry point around `body`, which may use `group` (the flat workgroup number) and `lane`. */
-  main(groups: number, size: readonly number[], body: () => void): WgslShader {
+  main(body: () => void): WgslShader {
+    const { workgroups: groups, workgroupSize: lanes } = this.dispatch;
     const folded = groups > maxGroups;
-    this.line(`@compute @workgroup_size(${size.join(", ")})`);
+    this.line(`@compute @workgroup_size(${lanes})`);
     this.line("fn main(@builtin(workgroup_id) at: vec3<u32>,\n        @builtin(local_invocation_index) lane: u32) {");
     this.#indent++;
     this.line(folded ? `let group = at.y * ${maxGroups}u + at.x;` : "let group = at.x;");
@@ -213,9 +224,7 @@ export class ShaderWriter {
       name: this.name,
       text: parts.join(""),
       parts,
-      tiling: this.tiling.includes("lanes")
-        ? this.tiling
-        : `${this.tiling}${this.tiling ? ", " : ""}${size.join(" x ")} lanes`,
+      tiling: this.tiling.includes("lanes") ? this.tiling : `${this.tiling}${this.tiling ? ", " : ""}${lanes} lanes`,
       grid: folded ? [maxGroups, Math.ceil(groups / maxGroups)] : [groups, 1],
       bindings: this.#bound(),
     };
@@ -223,7 +232,7 @@ export class ShaderWriter {
 
   #bound(): { operand: number; start: number }[] {
     return this.#bindings.flatMap(({ windows }, operand) =>
-      this.alias[operand] !== operand
+      this.dispatch.alias[operand] !== operand
         ? []
         : Array.from({ length: windows }, (_, w) => ({ operand, start: w * this.#windowBytes }))
     );

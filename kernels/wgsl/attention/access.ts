@@ -1,7 +1,7 @@
 import { type AttentionKernel, type AttentionOperand, attentionOperands } from "../../ir/kernel.ts";
 import { isHalfWord, readElement, readWide } from "../access.ts";
+import type { Schedule } from "../schedule.ts";
 import { ShaderWriter } from "../shader.ts";
-import type { TileConfig } from "../tile.ts";
 
 /**
  * How attention reads and writes its operands: functions declared once each, that give four rows of four elements,
@@ -13,16 +13,12 @@ export class AttentionAccess {
   /** Whether rows are read four elements at a time. */
   readonly #wide: boolean;
 
-  constructor(readonly kernel: AttentionKernel, tile: TileConfig, alias: readonly number[]) {
-    const { operands, layouts, width, pass, batch, heads, kvHeads, queries, keys } = kernel;
-    this.#wide = width % 4 === 0 &&
-      layouts.every((layout) =>
-        layout === null || [layout.offset, layout.batch, layout.token, layout.head].every((n) => n % 4 === 0)
-      );
+  constructor(readonly kernel: AttentionKernel, schedule: Schedule<"attention">) {
+    const { operands, width, pass, batch, heads, kvHeads, queries, keys } = kernel;
+    this.#wide = schedule.unit === 4;
     this.#names = attentionOperands(kernel);
-    const narrow = new Set(operands.keys().filter((i) => !this.#wide || layouts[i] === null));
     const name = `attention ${pass} [${batch},${heads}/${kvHeads},${queries},${keys},${width}]`;
-    this.shader = new ShaderWriter(name, operands, alias, narrow, tile, (i) => `${this.#names[i]}_`);
+    this.shader = new ShaderWriter(name, operands, schedule, (i) => `${this.#names[i]}_`);
   }
 
   /** The number of an operand. */

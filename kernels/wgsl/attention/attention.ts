@@ -2,8 +2,8 @@ import type { AttentionKernel, AttentionOperand } from "../../ir/kernel.ts";
 import { AttentionAccess } from "./access.ts";
 import { literal } from "../literal.ts";
 import { declareMultiply } from "../product/multiply.ts";
+import type { Schedule } from "../schedule.ts";
 import type { ShaderWriter, WgslShader } from "../shader.ts";
-import { fitAttention, type TileConfig } from "../tile.ts";
 
 /** The score of a key that is not seen. */
 const hidden = "-3.0e38";
@@ -14,15 +14,15 @@ const hidden = "-3.0e38";
  * a 4 x 4 block of scores, its row of lanes shares the weights through workgroup memory, and each lane then adds its part
  * of the width to four rows of the result, in registers. Source: Dao et al. 2022, "FlashAttention".
  */
-export function emitAttention(kernel: AttentionKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
-  const { pass, batch, heads, kvHeads, queries, keys } = kernel;
-  const writer = new AttentionWriter(kernel, tile, alias);
+export function emitAttention(kernel: AttentionKernel, schedule: Schedule<"attention">): WgslShader {
+  const { pass, heads, kvHeads, queries, keys } = kernel;
+  const writer = new AttentionWriter(kernel, schedule);
   const { shader, columns, rows } = writer;
   const [owners, tokens] = pass === "backward-kv" ? [kvHeads, keys] : [heads, queries];
   const blocks = Math.ceil(tokens / (rows * 4));
   shader.tiling = `${rows * 4} ${pass === "backward-kv" ? "keys" : "queries"} a workgroup against ${columns * 4} ` +
     `${pass === "backward-kv" ? "queries" : "keys"} at a time, 4 x 4 a lane`;
-  return shader.main(batch * owners * blocks, [columns * rows], () => {
+  return shader.main(() => {
     shader.line(`let row = lane / ${columns}u;\nlet column = lane % ${columns}u;`);
     shader.line(`let top = group % ${blocks}u * ${rows * 4}u;`);
     shader.line(`let own = group / ${blocks}u % ${owners}u;\nlet b = group / ${blocks * owners}u;`);
@@ -51,9 +51,9 @@ class AttentionWriter {
   readonly #vectors: number;
   readonly #owned: number;
 
-  constructor(readonly kernel: AttentionKernel, tile: TileConfig, alias: readonly number[]) {
-    [this.columns, this.rows] = fitAttention(tile, kernel);
-    this.#access = new AttentionAccess(kernel, tile, alias);
+  constructor(readonly kernel: AttentionKernel, schedule: Schedule<"attention">) {
+    ({ columns: this.columns, rows: this.rows } = schedule);
+    this.#access = new AttentionAccess(kernel, schedule);
     this.shader = this.#access.shader;
     this.#scale = literal("f32", kernel.scale, this.shader.helpers);
     this.#vectors = Math.ceil(kernel.width / 4);

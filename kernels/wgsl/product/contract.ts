@@ -1,43 +1,29 @@
 import { sizeOf } from "../../../core/aval.ts";
 import type { ContractKernel } from "../../ir/kernel.ts";
-import { isWide } from "../access.ts";
 import { axesUsed } from "../axes.ts";
-import { blockAccess } from "../block.ts";
 import { accessesOf, rootsOf, walk } from "../../ir/expr.ts";
-import type { ProductFrame } from "./product.ts";
-import { isThin, multiplySplitK } from "./split_k.ts";
+import { multiplySplitK } from "./split_k.ts";
 import { multiplyTiles } from "./tiles.ts";
+import type { Schedule } from "../schedule.ts";
 import { ShaderWriter, type WgslShader } from "../shader.ts";
-import { fitTile, type TileConfig } from "../tile.ts";
 
 /**
  * A contract. Blocks of `a` hold four rows as vectors along k, blocks of `b` four k as vectors along n, so that
  * `acc += b * a` is a 4 x 4 x 4 product whatever the layouts, which only the loading functions know. Segments continue
  * one accumulation; the stores follow in place.
  */
-export function emitContract(kernel: ContractKernel, config: TileConfig, alias: readonly number[]): WgslShader {
-  const { operands, batch, m, n, segments, stores } = kernel;
-  const rank = batch.length;
+export function emitContract(kernel: ContractKernel, schedule: Schedule<"contract">): WgslShader {
+  const { operands, batch, segments, stores } = kernel;
   const exprs = walk(rootsOf(stores));
-  const outer = accessesOf(exprs, stores);
-  const vector = n % 4 === 0;
-  const narrow = new Set<number>();
-  for (const { operand, index } of outer) if (!vector || !isWide(index, rank + 1)) narrow.add(operand);
-  for (const { k, a, b } of segments) {
-    if (blockAccess(a.index, rank, m, k) === "element") narrow.add(a.operand);
-    if (blockAccess(b.index, rank, k, n) === "element") narrow.add(b.operand);
-  }
-  const thin = isThin(kernel, config, sizeOf(batch));
-  const inner = segments.flatMap(({ a, b }) => [a, b]);
-  const frame: ProductFrame = {
-    shader: new ShaderWriter(describe(kernel), operands, alias, narrow, config, (i) => operandName(kernel, i)),
+  const accesses = [...accessesOf(exprs, stores), ...segments.flatMap(({ a, b }) => [a, b])];
+  const frame = {
+    shader: new ShaderWriter(describe(kernel), operands, schedule, (i) => operandName(kernel, i)),
     kernel,
-    tile: thin ? config : fitTile(config, m, segments[0].k, n),
-    vector,
+    vector: schedule.unit === 4,
     count: sizeOf(batch),
-    used: axesUsed([...outer, ...inner].map(({ index }) => index), exprs),
+    used: axesUsed(accesses.map(({ index }) => index), exprs),
   };
-  return thin ? multiplySplitK(frame) : multiplyTiles(frame);
+  return schedule.by === "splitK" ? multiplySplitK({ ...frame, schedule }) : multiplyTiles({ ...frame, schedule });
 }
 
 /** `contract 512x768x2304 + 512x8x2304`. */

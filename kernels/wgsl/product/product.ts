@@ -4,16 +4,12 @@ import { declareBlockLoad } from "../block.ts";
 import { type Term, term } from "../scalar.ts";
 import { Scope } from "../scope.ts";
 import type { ShaderWriter } from "../shader.ts";
-import type { TileConfig } from "../tile.ts";
-
-/** K from which on it is summed in parts: one running sum of many thousand terms loses digits. */
-export const longDepth = 8192;
 
 /** What the two ways of multiplying, by tiles and by slices of K, have in common. */
-export interface ProductFrame {
+export interface ProductFrame<S = unknown> {
   readonly shader: ShaderWriter;
   readonly kernel: ContractKernel;
-  readonly tile: TileConfig;
+  readonly schedule: S;
   /** Whether the stores take four columns at a time. */
   readonly vector: boolean;
   /** Points of the batch axes. */
@@ -30,7 +26,7 @@ export function openProduct(
   { shader, kernel, used }: ProductFrame,
   groups: number,
   reach: { readonly m: number; readonly n: number },
-  stepOf: (k: number) => number,
+  stepOf: (segment: number) => number,
 ): readonly string[] {
   const { batch, m, n, segments } = kernel;
   if (batch.some((size, i) => size !== 1 && used.has(i))) {
@@ -39,7 +35,7 @@ export function openProduct(
   const names = splitAxes(shader, "batch", batch, used, "batch");
   const at = { shader, batch: names };
   segments.forEach(({ k, a, b }, s) => {
-    const step = stepOf(k);
+    const step = stepOf(s);
     declareBlockLoad(at, `load_a${s}`, a, ["m", "k"], { size: m, reach: reach.m }, { size: k, step });
     declareBlockLoad(at, `load_b${s}`, b, ["k", "n"], { size: n, reach: reach.n }, { size: k, step });
   });

@@ -1,60 +1,29 @@
-import type { ContractKernel } from "../../ir/kernel.ts";
-import { blockAccess } from "../block.ts";
 import { declareMultiply } from "./multiply.ts";
-import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
+import { batchArguments, declareStore, openProduct, type ProductFrame } from "./product.ts";
+import type { SplitKSchedule } from "./product_schedule.ts";
+import type { Schedule } from "../schedule.ts";
 import type { ShaderWriter, WgslShader } from "../shader.ts";
-import type { TileConfig } from "../tile.ts";
 
-/** A product with a side no longer than this has no use for tiles: little would be read twice. */
-const thinSide = 32;
-/** Blocks of 4 x 4 that do not fill a GPU with tiles; one slice of K each is enough from four times as many on. */
-const fewBlocks = 2048;
-/** The most lanes that a workgroup has on every device. */
-const maxLanes = 256;
-
-/** Whether a product is cut along K rather than into tiles: a single row, the r-wide side of an adapter, a small one. */
-export function isThin({ m, n }: ContractKernel, tile: TileConfig, count: number): boolean {
-  return m === 1 || tile.splitK > 1 && (Math.min(m, n) <= thinSide || blocksOf(m, n) * count <= fewBlocks);
-}
-
-function blocksOf(m: number, n: number): number {
-  return Math.ceil(m / 4) * Math.ceil(n / 4);
-}
-
-/** The number of lanes that share the K of what one of `parts` lanes sums: as many as a GPU wants, and as a long sum needs. */
-function splitKOf({ segments: [{ k }] }: ContractKernel, { splitK }: TileConfig, parts: number): number {
-  const wanted = Math.min(splitK, (fewBlocks * 4) / parts, k / 4);
-  const least = Math.min(maxLanes, 2 ** Math.ceil(Math.log2(Math.max(1, k / longDepth))));
-  return Math.max(least, 2 ** Math.max(0, Math.floor(Math.log2(wanted))));
-}
+type SplitKFrame = ProductFrame<SplitKSchedule & Pick<Schedule<"contract">, "workgroupSize" | "subgroups">>;
 
 /**
  * Each invocation sums one slice of K for one block, of four columns and four rows, or for several of the single row, and
  * the slices meet afterwards. Reading is all the time it takes, so neighbouring lanes go where the larger operand is
  * contiguous.
  */
-export function multiplySplitK(frame: ProductFrame): WgslShader {
-  const { shader, kernel, tile, count } = frame;
-  const { m, n, segments, batch: sizes } = kernel;
+export function multiplySplitK(frame: SplitKFrame): WgslShader {
+  const { shader, kernel: { m, n, segments }, schedule } = frame;
+  const { splitK, alongK, workgroupSize: lanes, subgroups } = schedule;
   const [high, wide] = [Math.ceil(m / 4), Math.ceil(n / 4)];
-  const [{ k, a, b }] = segments;
-  const single = m === 1;
-  const asked = tile.workgroup[0] * tile.workgroup[1];
-  const columns = Array.from({ length: single ? Math.min(tile.blocks[0], Math.ceil(wide / asked)) : 1 }, (_, c) => c);
-  const splitK = splitKOf(kernel, tile, high * Math.ceil(wide / columns.length) * count);
-  const lanes = Math.max(asked, splitK);
-  const perGroup = lanes / splitK;
-  const blocks = high * wide;
+  const single = m === 1, blocks = high * wide, perGroup = lanes / splitK;
+  const columns = Array.from({ length: schedule.blocks }, (_, c) => c);
   const groups = Math.ceil(blocks / (perGroup * columns.length));
-  const alongK = m >= n
-    ? blockAccess(a.index, sizes.length, m, k) === "along"
-    : blockAccess(b.index, sizes.length, k, n) === "across";
   const type = single ? "vec4<f32>" : "mat4x4<f32>";
   const one = single ? `${columns.length * 4} columns of one row` : "a block of 4 x 4";
   const [apart, reach] = alongK ? [1, splitK] : [perGroup, lanes];
-  const joined = Math.min(tile.subgroups, reach) > apart ? `, joined in subgroups of ${tile.subgroups}` : "";
+  const joined = Math.min(subgroups, reach) > apart ? `, joined in subgroups of ${subgroups}` : "";
   shader.tiling = `${one} and one of ${splitK} slices of k a lane${joined}`;
-  return shader.main(groups * count, [lanes], () => {
+  return shader.main(() => {
     // Of a block of a single row only the first vector is used: whatever the other three load falls away.
     const batch = openProduct(frame, groups, { m: single ? 1 : high * 4, n: wide * 4 }, () => 4 * splitK);
     const [slice, inGroup] = alongK
@@ -102,7 +71,7 @@ export function multiplySplitK(frame: ProductFrame): WgslShader {
  * their sums, what is further apart meets in workgroup memory. Afterwards the lanes of slice 0 hold the whole sums.
  */
 function joinPartialSums(
-  { shader, kernel, tile: { subgroups } }: ProductFrame,
+  { shader, kernel, schedule: { subgroups } }: SplitKFrame,
   sums: readonly string[],
   lanes: number,
   [apart, reach]: readonly [number, number],

@@ -1,27 +1,23 @@
 import { blockAccess } from "../block.ts";
 import { declareMultiply } from "./multiply.ts";
-import { batchArguments, declareStore, longDepth, openProduct, type ProductFrame } from "./product.ts";
+import { batchArguments, declareStore, openProduct, type ProductFrame } from "./product.ts";
+import type { TileSchedule } from "./product_schedule.ts";
+import type { Schedule } from "../schedule.ts";
 import type { WgslShader } from "../shader.ts";
-import { maxRounds, type TileConfig } from "../tile.ts";
 
-/** K of the parts in which a long one (`longDepth`) is summed. */
-const partDepth = 1024;
+type TileFrame = ProductFrame<TileSchedule & Pick<Schedule<"contract">, "subgroups">>;
 
 /** Each invocation keeps `blocks` of 4 x 4 of the product in registers, one variable each: `c01` is row 0, column 1. */
-export function multiplyTiles(frame: ProductFrame): WgslShader {
-  const { shader, kernel: { m, n, segments }, tile, count } = frame;
-  const [columns, rows] = tile.workgroup;
-  const [across, down] = tile.blocks;
+export function multiplyTiles(frame: TileFrame): WgslShader {
+  const { shader, kernel: { m, n } } = frame;
+  const { workgroup: [columns, rows], blocks: [across, down], segments, depth, sharers } = frame.schedule;
+  const words = { staged: `${depth} of k staged`, shared: `rows shared by ${sharers} lanes`, inPlace: "in place" };
   const span = { m: rows * down * 4, n: columns * across * 4 };
   const tiles = { m: Math.ceil(m / span.m), n: Math.ceil(n / span.n) };
-  return shader.main(tiles.m * tiles.n * count, [columns * rows], () => {
-    const ways = segments.map(({ k }) => wayOf(tile, k));
-    shader.tiling = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ${ways[0].words}`;
+  return shader.main(() => {
+    shader.tiling = `${across} x ${down} blocks of 4 x 4, ${columns} x ${rows} lanes, ${words[segments[0].reads]}`;
     const reach = { m: tiles.m * span.m, n: tiles.n * span.n };
-    const batch = openProduct(frame, tiles.m * tiles.n, reach, (k) => {
-      const { step } = wayOf(tile, k);
-      return step * unrollOf(k, step);
-    });
+    const batch = openProduct(frame, tiles.m * tiles.n, reach, (s) => segments[s].step * segments[s].unroll);
     const store = declareStore(frame, batch, reach);
     // Neighbouring workgroups share a panel of the larger operand, which is then read once: it is the other that comes again.
     const order = m <= n ? ["m", "n"] as const : ["n", "m"] as const;
@@ -35,7 +31,7 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
     if (columns > 1) shader.line(`let column = ${rows > 1 ? `lane % ${columns}u` : "lane"};`);
     declareMultiply(shader);
     declareSums(frame, "c");
-    ways.forEach(({ loop }, s) => loop(frame, s, batchArguments(batch)));
+    segments.forEach(({ reads }, s) => loops[reads](frame, s, batchArguments(batch)));
     shader.line(
       grid(frame, (r, c) => `${store}(${batchArguments(batch)}${rowOf(frame, r)}, ${columnOf(frame, c)}, c${r}${c});`)
         .join("\n"),
@@ -43,44 +39,26 @@ export function multiplyTiles(frame: ProductFrame): WgslShader {
   });
 }
 
-/** Lanes from which on it pays that each reads a part of the rows and passes it on. */
-const minSharers = 4;
-
-/** How the operands of a K reach the lanes: the loop over it, the elements of a step of the loop, and a word for it. */
-function wayOf(tile: TileConfig, k: number) {
-  if (tile.depth > 0) return { loop: stagedLoop, step: tile.depth, words: `${tile.depth} of k staged` };
-  const sharers = sharersOf(tile);
-  const step = 4 * sharers;
-  // An adapter's rank that does not fill its steps is not worth their zeros.
-  if (sharers >= minSharers && (k % step === 0 || k > fewSteps * step)) {
-    return { loop: sharedLoop, step, words: `rows shared by ${sharers} lanes` };
-  }
-  return { loop: directLoop, step: 4, words: "in place" };
-}
-
-/** Lanes of a subgroup that multiply the same rows. */
-function sharersOf({ workgroup: [columns], subgroups }: TileConfig): number {
-  return Math.min(columns, subgroups);
-}
+const loops = { staged: stagedLoop, shared: sharedLoop, inPlace: directLoop };
 
 /** One text for each block of an invocation, row by row. */
-function grid({ tile: { blocks: [across, down] } }: ProductFrame, text: (r: number, c: number) => string): string[] {
+function grid({ schedule: { blocks: [across, down] } }: TileFrame, text: (r: number, c: number) => string): string[] {
   return Array.from({ length: across * down }, (_, i) => text(Math.floor(i / across), i % across));
 }
 
 /** Declares the sums of all blocks, those of a row on a line. */
-function declareSums(frame: ProductFrame, prefix: string): void {
+function declareSums(frame: TileFrame, prefix: string): void {
   const texts = grid(frame, (r, c) => `var ${prefix}${r}${c} = mat4x4<f32>();`);
-  const [across, down] = frame.tile.blocks;
+  const [across, down] = frame.schedule.blocks;
   for (let r = 0; r < down; r++) frame.shader.line(texts.slice(r * across, (r + 1) * across).join(" "));
 }
 
 /** `m0 + (8u + row) * 4u`: the first row of block r, whose neighbours are those of the neighbouring lanes. */
-function rowOf({ tile: { workgroup: [, rows] } }: ProductFrame, r: number): string {
+function rowOf({ schedule: { workgroup: [, rows] } }: TileFrame, r: number): string {
   return "m0" + offset(rows, r, "row");
 }
 
-function columnOf({ tile: { workgroup: [columns] } }: ProductFrame, c: number): string {
+function columnOf({ schedule: { workgroup: [columns] } }: TileFrame, c: number): string {
   return "n0" + offset(columns, c, "column");
 }
 
@@ -89,28 +67,19 @@ function offset(lanes: number, block: number, lane: string): string {
   return block === 0 ? ` + ${lane} * 4u` : ` + (${block * lanes}u + ${lane}) * 4u`;
 }
 
-/** Steps of the K loop that one round takes, so that no invocation runs more rounds than every adapter allows. */
-function unrollOf(k: number, step: number): number {
-  return Math.ceil(k / step / maxRounds);
-}
-
-/** Steps up to which K is written out: a loop of its own costs a workgroup more than the steps of an adapter's rank. */
-const fewSteps = 2;
-
 /** The loop over K, in parts where it is long. `body` adds the step at `k` to the sums of the prefix it is given. */
-function loopOverK(frame: ProductFrame, k: number, step: number, body: (sums: string, k: string) => void): void {
-  const { shader } = frame;
-  if (k <= fewSteps * step) {
+function loopOverK(frame: TileFrame, s: number, body: (sums: string, k: string) => void): void {
+  const { shader, kernel: { segments: { [s]: { k } } }, schedule: { segments: { [s]: { step, unroll, part } } } } =
+    frame;
+  if (k <= step * unroll) {
     for (let at = 0; at < k; at += step) shader.block("", () => body("c", `${at}u`));
     return;
   }
-  const unroll = unrollOf(k, step);
   const round = (sums: string) => {
     if (unroll === 1) return body(sums, "k");
     for (let u = 0; u < unroll; u++) shader.block("", () => body(sums, `k + ${u * step}u`));
   };
-  if (k <= longDepth) return shader.block(`for (var k = 0u; k < ${k}u; k += ${step * unroll}u)`, () => round("c"));
-  const part = Math.ceil(partDepth / (step * unroll)) * step * unroll;
+  if (part === null) return shader.block(`for (var k = 0u; k < ${k}u; k += ${step * unroll}u)`, () => round("c"));
   shader.block(`for (var first = 0u; first < ${k}u; first += ${part}u)`, () => {
     declareSums(frame, "s");
     const end = k % part === 0 ? `first + ${part}u` : `min(first + ${part}u, ${k}u)`;
@@ -122,12 +91,12 @@ function loopOverK(frame: ProductFrame, k: number, step: number, body: (sums: st
 
 /** Adds the products of all blocks of a step; `p` and `q` write the blocks of rows and of columns. */
 function multiplyBlocks(
-  { shader, tile }: ProductFrame,
+  { shader, schedule }: TileFrame,
   sums: string,
   p: (r: number) => string,
   q: (c: number) => string,
 ) {
-  const [across, down] = tile.blocks;
+  const [across, down] = schedule.blocks;
   for (let c = 0; c < across; c++) shader.line(`let q${c} = ${q(c)};`);
   for (let r = 0; r < down; r++) {
     shader.line(`let p${r} = ${p(r)};`);
@@ -137,8 +106,8 @@ function multiplyBlocks(
 }
 
 /** The K loop where every block is read from where it lies. */
-function directLoop(frame: ProductFrame, s: number, batch: string): void {
-  loopOverK(frame, frame.kernel.segments[s].k, 4, (sums, k) => {
+function directLoop(frame: TileFrame, s: number, batch: string): void {
+  loopOverK(frame, s, (sums, k) => {
     multiplyBlocks(
       frame,
       sums,
@@ -152,20 +121,19 @@ function directLoop(frame: ProductFrame, s: number, batch: string): void {
  * The K loop where each of the lanes that multiply the same rows reads a part of them, along K, and gives it to the others
  * of its subgroup when its turn comes. The blocks of b are read from where they lie.
  */
-function sharedLoop(frame: ProductFrame, s: number, batch: string): void {
-  const { shader, kernel, tile } = frame;
-  const sharers = sharersOf(tile);
+function sharedLoop(frame: TileFrame, s: number, batch: string): void {
+  const { shader, schedule: { sharers, subgroups, blocks } } = frame;
   const vectors = [0, 1, 2, 3].map((i) => `subgroupShuffle(x[${i}], lane)`).join(", ");
   shader.declare(
     "share",
     `\nfn share(x: mat4x4<f32>, lane: u32) -> mat4x4<f32> {\n  return mat4x4<f32>(\n    ${vectors});\n}`,
   );
-  loopOverK(frame, kernel.segments[s].k, 4 * sharers, (sums, k) => {
-    for (let r = 0; r < tile.blocks[1]; r++) {
+  loopOverK(frame, s, (sums, k) => {
+    for (let r = 0; r < blocks[1]; r++) {
       shader.line(`let own${r} = load_a${s}(${batch}${rowOf(frame, r)}, ${k} + lane % ${sharers}u * 4u);`);
     }
     shader.block(`for (var d = 0u; d < ${sharers}u; d++)`, () => {
-      const turn = sharers < tile.subgroups ? `lane % ${tile.subgroups}u / ${sharers}u * ${sharers}u + d` : "d";
+      const turn = sharers < subgroups ? `lane % ${subgroups}u / ${sharers}u * ${sharers}u + d` : "d";
       multiplyBlocks(
         frame,
         sums,
@@ -180,12 +148,10 @@ function sharedLoop(frame: ProductFrame, s: number, batch: string): void {
  * The K loop where a workgroup first stages its blocks in workgroup memory: those of a as vectors along k, those of b as
  * vectors along columns, so that neighbouring lanes read neighbouring vectors.
  */
-function stagedLoop(frame: ProductFrame, s: number, batch: string): void {
-  const { shader, kernel, tile } = frame;
-  const [columns, rows] = tile.workgroup;
-  const [across, down] = tile.blocks;
+function stagedLoop(frame: TileFrame, s: number, batch: string): void {
+  const { shader, kernel, schedule: { workgroup: [columns, rows], blocks: [across, down], depth } } = frame;
   const lanes = columns * rows;
-  const deep = tile.depth / 4;
+  const deep = depth / 4;
   const [wide, high] = [columns * across, rows * down];
   const { k, a, b } = kernel.segments[s];
   const rank = kernel.batch.length;
@@ -206,7 +172,7 @@ function stagedLoop(frame: ProductFrame, s: number, batch: string): void {
   const [bk, bn] = blockAccess(b.index, rank, k, kernel.n) === "across"
     ? [`t % ${deep}u`, `t / ${deep}u`]
     : [`t / ${wide}u`, `t % ${wide}u`];
-  loopOverK(frame, k, tile.depth, (sums, k) => {
+  loopOverK(frame, s, (sums, k) => {
     shader.block(`for (var t = lane; t < ${high * deep}u; t += ${lanes}u)`, () => {
       shader.line(`let rows = load_a${s}(${batch}m0 + ${am} * 4u, ${k} + ${ak} * 4u);`);
       shader.line(`let i = (${ak} * ${high}u + ${am}) * 4u;`);

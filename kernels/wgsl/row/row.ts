@@ -1,47 +1,36 @@
 import { sizeOf } from "../../../core/aval.ts";
 import type { ScalarType } from "../../../core/dtype.ts";
 import type { Phase, RowKernel } from "../../ir/kernel.ts";
-import { isWide } from "../access.ts";
 import { axesUsed, splitAxes } from "../axes.ts";
 import { accessesOf, AxesOf, childrenOf, countUses, type Expr, rootsOf } from "../../ir/expr.ts";
 import { combine, declareJoin, identity, type Reduction } from "./join.ts";
-import { type RowSchedule, scheduleRow } from "./row_schedule.ts";
+import type { RowSchedule } from "./row_schedule.ts";
 import { type OnlineReduction, resultsOf } from "./online.ts";
 import { laneOf, splat, type Term, term } from "../scalar.ts";
+import type { Schedule } from "../schedule.ts";
 import { type AxisNames, Scope } from "../scope.ts";
 import { ShaderWriter, type WgslShader } from "../shader.ts";
-import type { TileConfig } from "../tile.ts";
 
 /**
  * A row kernel: invocations share a row and join their partial results. A row that fits the registers of its lanes is read
  * once and kept; another is read once for all of its statistics that can run side by side, and once for what is stored.
  */
-export function emitRow(kernel: RowKernel, tile: TileConfig, alias: readonly number[]): WgslShader {
-  const { rows, cols, phases, operands } = kernel;
-  const column = rows.length;
+export function emitRow(kernel: RowKernel, schedule: Schedule<"row">): WgslShader {
+  const { rows, cols, phases, operands } = kernel, { lanes, kept, passes, workgroupSize } = schedule;
   const uses = countUses(phases.flatMap((phase) => phase.kind === "reduce" ? [phase.value] : rootsOf(phase.stores)));
   const stores = phases.flatMap((phase) => phase.kind === "reduce" ? [] : phase.stores);
-  const accesses = accessesOf(uses.keys(), stores);
-  const narrow = new Set(accesses.filter(({ index }) => !isWide(index, column)).map(({ operand }) => alias[operand]));
-  const unit = cols % 4 === 0 && operands.some((_, i) => !narrow.has(alias[i])) ? 4 : 1;
-  if (unit === 1) operands.forEach((_, i) => narrow.add(i));
-  const beside = (axis: number) => accesses.some(({ index }) => index.strides[axis] === 1);
-  const schedule = scheduleRow(kernel, tile, unit, !beside(column) && column > 0 && beside(column - 1));
-
-  const shader = new ShaderWriter(`row [${[...rows, cols].join(",")}]`, operands, alias, narrow, tile);
-  const { lanes, kept, passes } = schedule;
+  const shader = new ShaderWriter(`row [${[...rows, cols].join(",")}]`, operands, schedule);
   const times = passes.length === 1 ? "once" : passes.length === 2 ? "twice" : `${passes.length} times`;
   shader.tiling = `a row a ${lanes === 1 ? "lane" : "workgroup"}, ` +
     (kept ? "kept in registers" : `read ${times}`);
   const count = sizeOf(rows);
-  const groups = lanes === 1 ? Math.ceil(count / tile.mapLanes) : count;
-  return shader.main(groups, [lanes === 1 ? tile.mapLanes : lanes], () => {
+  return shader.main(() => {
     if (lanes === 1) {
-      shader.line(`let row = group * ${tile.mapLanes}u + lane;`);
-      if (count % tile.mapLanes !== 0) shader.line(`if (row >= ${count}u) { return; }`);
+      shader.line(`let row = group * ${workgroupSize}u + lane;`);
+      if (count % workgroupSize !== 0) shader.line(`if (row >= ${count}u) { return; }`);
     } else shader.line("let row = group;");
-    const used = axesUsed(accesses.map(({ index }) => index), uses.keys());
-    const writer = new RowWriter(shader, kernel, schedule, uses, splitAxes(shader, "row", rows, used), tile.subgroups);
+    const used = axesUsed(accessesOf(uses.keys(), stores).map(({ index }) => index), uses.keys());
+    const writer = new RowWriter(shader, kernel, schedule, uses, splitAxes(shader, "row", rows, used));
     if (kept) writer.keep();
     else writer.stream();
   });
@@ -76,7 +65,6 @@ class RowWriter {
     readonly schedule: RowSchedule,
     readonly uses: ReadonlyMap<Expr, number>,
     readonly rowAxes: readonly string[],
-    readonly subgroups: number,
   ) {
     this.#column = rowAxes.length;
     this.#row = new Scope(shader, { axes: [...rowAxes, "0u"], results: this.#results }, uses);
@@ -302,7 +290,7 @@ class RowWriter {
 
   #joined(op: Reduction["op"], type: ScalarType, x: string): string {
     const { lanes } = this.schedule;
-    return lanes === 1 ? x : `${declareJoin(this.shader, op, type, lanes, this.subgroups)}(lane, ${x})`;
+    return lanes === 1 ? x : `${declareJoin(this.shader, op, type, lanes, this.schedule.subgroups)}(lane, ${x})`;
   }
 
   #finish(phase: number, type: ScalarType, text: string): void {

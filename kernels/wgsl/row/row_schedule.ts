@@ -25,6 +25,8 @@ export interface RowSchedule {
   /** Whether a row is read once and kept in registers. */
   readonly kept: boolean;
   readonly passes: readonly RowPass[];
+  /** Lanes of a subgroup, which join their results by themselves; 0 for none. */
+  readonly subgroups: number;
 }
 
 /**
@@ -50,7 +52,7 @@ export function scheduleRow(
   const perLane = () => again * unit * Math.ceil(cols / unit / lanes);
   if (lanes > 1 && perLane() <= maxKept * (maxLanes / lanes)) { while (perLane() > maxKept) lanes *= 2; }
   const kept = again > 0 && perLane() <= maxKept && !phases.some((p) => p.kind === "reduce" && p.op === "argmax");
-  return { lanes, unit, kept, passes };
+  return { lanes, unit, kept, passes, subgroups: tile.subgroups };
 }
 
 /** The phases gathered into as few readings of the row as they allow, in order. */
