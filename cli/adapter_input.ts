@@ -14,6 +14,7 @@ import { isMlxAdapter, readMlxAdapter } from "../formats/mlx.ts";
 import { trainOptions } from "../train/options/config.ts";
 import { causalLM } from "../train/objectives/causal_lm.ts";
 import { classification } from "../train/objectives/classification.ts";
+import type { Objective } from "../train/objectives/objective.ts";
 import type { Terminal } from "./command.ts";
 import { type Purpose, readLabels } from "./open_model.ts";
 
@@ -100,11 +101,13 @@ function labelsOfAdapter(path: string): readonly string[] | null {
   return Array.from({ length: head?.tensor.shape[0] ?? 0 }, (_, i) => `LABEL_${i}`);
 }
 
-/** What an adapter is for. */
-export function purposeOfAdapter(path: string): Purpose {
+/** What an adapter is for: its files name a task; `rows` says which of the task's objectives, where there are rows. */
+export function purposeOfAdapter(path: string, rows?: Objective): Purpose {
   const labels = labelsOfAdapter(path);
   const classes = readLabels(path) ?? undefined;
-  return labels === null ? { objective: causalLM } : { objective: classification, classes, labels };
+  const first = labels === null ? causalLM : classification;
+  const objective = rows?.task === first.task ? rows : first;
+  return labels === null ? { objective } : { objective, classes, labels };
 }
 
 /** Opens the base of an adapter without reading its weights: as a classifier where the adapter is for one. */

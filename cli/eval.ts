@@ -58,7 +58,7 @@ async function measure(
   const adapter = await downloadAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
-  const purpose = adapter ? purposeOfAdapter(adapter) : objectiveOfRows(path);
+  const purpose = adapter ? purposeOfAdapter(adapter, objectiveOfRows(path).objective) : objectiveOfRows(path);
   const { objective } = purpose;
   using device = await openDeviceFor(options, terminal);
   using opened = await outlineModelFor({ ...options, model: named }, purpose, device, terminal);
