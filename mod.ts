@@ -114,6 +114,6 @@ export { describeQuantization, quantize, type QuantizeOptions } from "./kernels/
 export { profile } from "./kernels/runtime/profile.ts";
 export type { TileConfig } from "./kernels/wgsl/tile.ts";
 export * from "./lora/mod.ts";
-export { loadAdapter, lora, pissa, type TunedLanguageModel, type TunedModel } from "./formats/tuned_model.ts";
+export { loadAdapter, lora, pissa, tune, type TunedLanguageModel, type TunedModel } from "./formats/tuned_model.ts";
 export { loadModel } from "./models/load/load_model.ts";
 export { train } from "./train/loop.ts";

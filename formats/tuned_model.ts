@@ -7,8 +7,11 @@ import {
   pissa as startFromWeights,
   type PissaOptions,
   type Trainable,
+  tune as adaptBy,
   type Tuned,
+  type TuneOptions,
 } from "../lora/mod.ts";
+import type { Adapted, Method } from "../lora/methods/method.ts";
 import { type TextGenerator, textGenerator } from "../models/generate/text_generator.ts";
 import type { LoadedModel } from "../models/load/loader.ts";
 import {
@@ -73,6 +76,30 @@ export function lora<P>(model: LoadedModel<P>, options: LoraOptions<P>): TunedLa
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): TunedModel<P, I, O>;
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): TunedModel<P, I, O> {
   return tunedModel(adapt(model, options));
+}
+
+/**
+ * Adapts a model by any method: {@link lora} for those that train no pair of matrices.
+ *
+ * @throws {OptionError} for options that the method, or this model, can't take
+ */
+export function tune<P, S extends object>(
+  model: LoadedModel<P>,
+  method: Method<Adapted, S>,
+  options: S & TuneOptions<P>,
+): TunedLanguageModel<P>;
+/** {@link tune} of any other model. */
+export function tune<P, I, O, S extends object>(
+  model: Model<P, I, O>,
+  method: Method<Adapted, S>,
+  options: S & TuneOptions<P>,
+): TunedModel<P, I, O>;
+export function tune<P, I, O, S extends object>(
+  model: Model<P, I, O>,
+  method: Method<Adapted, S>,
+  options: S & TuneOptions<P>,
+): TunedModel<P, I, O> {
+  return tunedModel(adaptBy(model, method, options));
 }
 
 /** {@link lora} that starts from the principal singular values of the weights, which it waits for. */
