@@ -1,5 +1,8 @@
-/** Scalar operations of the oracle, by dtype: floats are reals, i32 and u32 wrap, bool is 0 or 1. */
+/**
+ * Scalar operations of the oracle, by dtype (floats are reals, i32 and u32 wrap, bool is 0 or 1), and how exact devices are.
+ */
 import { type DType, fromBf16, fromF16, isFloat, toBf16, toF16 } from "../core/dtype.ts";
+import type { ScalarOp } from "../core/ops/elementwise.ts";
 
 /** erf by its all-positive series 2/√π e^(-x²) Σ 2ⁿ x^(2n+1) / (2n+1)!!, to a few ulp of float64. */
 export function erf(x: number): number {
@@ -98,3 +101,34 @@ export function threefry(key: ArrayLike<number>, low: number, high = 0): [number
   }
   return [x0 >>> 0, x1 >>> 0];
 }
+
+/**
+ * Units in the last place (2^-23, relative to the result or to 1 where `absolute`) that a scalar operation may be off by;
+ * what is not listed is exact. `webgpu` is for operands up to 2, `webgpuAt` for any, where it grows with them. WGSL allows exp
+ * 3 + 2|x|, division 2.5, inverseSqrt 2; sqrt is made of it, pow is exp2(b·log2(a)).
+ */
+export const ulps: Partial<
+  Record<ScalarOp, {
+    readonly cpu: number;
+    readonly webgpu: number;
+    readonly webgpuAt?: (...args: number[]) => number;
+    readonly absolute?: true;
+  }>
+> = {
+  exp: { cpu: 2, webgpu: 7, webgpuAt: (x) => 3 + 2 * Math.abs(x) },
+  log: { cpu: 2, webgpu: 4, absolute: true },
+  sqrt: { cpu: 0.5, webgpu: 5 },
+  rsqrt: { cpu: 1.5, webgpu: 2 },
+  recip: { cpu: 0.5, webgpu: 2.5 },
+  tanh: { cpu: 4, webgpu: 8 },
+  erf: { cpu: 4, webgpu: 8 },
+  sin: { cpu: 2, webgpu: 4, absolute: true },
+  cos: { cpu: 2, webgpu: 4, absolute: true },
+  add: { cpu: 0.5, webgpu: 0.5 },
+  sub: { cpu: 0.5, webgpu: 0.5 },
+  mul: { cpu: 0.5, webgpu: 0.5 },
+  div: { cpu: 0.5, webgpu: 2.5 },
+  // x - y·trunc(x / y), of values up to 4.
+  rem: { cpu: 2, webgpu: 4, absolute: true },
+  pow: { cpu: 8, webgpu: 16, webgpuAt: (a, b) => 3 + 8 * Math.abs(b * Math.log(Math.abs(a) || 1)) },
+};

@@ -80,42 +80,11 @@ function pullback(...of: ((ct: Value, inputs: readonly Value[], out: Value) => V
 const none: Vjp = "nondifferentiable";
 
 /** The names of the operations of one operand, and of two. */
-type UnaryOp =
-  | "neg"
-  | "abs"
-  | "sign"
-  | "floor"
-  | "exp"
-  | "log"
-  | "sqrt"
-  | "rsqrt"
-  | "recip"
-  | "tanh"
-  | "erf"
-  | "sin"
-  | "cos"
-  | "isFinite"
-  | "not";
-type BinaryOp =
-  | "add"
-  | "sub"
-  | "mul"
-  | "div"
-  | "rem"
-  | "pow"
-  | "max"
-  | "min"
-  | "eq"
-  | "ne"
-  | "lt"
-  | "le"
-  | "gt"
-  | "ge"
-  | "and"
-  | "or"
-  | "xor"
-  | "shl"
-  | "shr";
+type Elementary = "exp" | "log" | "sqrt" | "rsqrt" | "recip" | "tanh" | "erf" | "sin" | "cos";
+type UnaryOp = "neg" | "abs" | "sign" | "floor" | Elementary | "isFinite" | "not";
+type Arithmetic = "add" | "sub" | "mul" | "div" | "rem" | "pow" | "max" | "min";
+type Comparison = "eq" | "ne" | "lt" | "le" | "gt" | "ge";
+type BinaryOp = Arithmetic | Comparison | "and" | "or" | "xor" | "shl" | "shr";
 
 /** Of one operand, by the name of its scalar operation. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
 const ofOne: Record<UnaryOp, Primitive<null>> = {

@@ -9,7 +9,7 @@ import { gamma } from "../../lora/bound.ts";
 import { evaluateTerms, fromHost, toHost } from "../../testing/oracle.ts";
 import { runtimes } from "../runtimes.ts";
 import { eachCase } from "./primitive_cases.ts";
-import { ulps } from "./ulps.ts";
+import { ulps } from "../../testing/oracle_scalar.ts";
 
 const cases = Map.groupBy(eachCase(), (c) => c.prim);
 
