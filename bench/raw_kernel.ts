@@ -31,7 +31,13 @@ export async function startRawKernel(
   new Uint8Array(memory.buffer, moduleAt, module.length).set(module);
   new Uint8Array(memory.buffer, dataAt, bytes).fill(1);
   const pool = await CpuThreads.start(memory.memory, threads);
-  new Int32Array(memory.buffer, table, length).set([0, moduleAt, module.length, units, 1, 1, dataAt]);
+  const step = new Int32Array(memory.buffer, table, length);
+  step[stepWords.version] = 1;
+  step[stepWords.address] = moduleAt;
+  step[stepWords.bytes] = module.length;
+  step[stepWords.units] = units;
+  step[stepWords.grain] = step[stepWords.operands] = 1;
+  step[stepWords.first] = dataAt;
   const shared = new Int32Array(memory.buffer, 0, 64);
   shared[words.scratch] = scratchAt;
   shared[words.scratchStride] = 256;
