@@ -8,7 +8,7 @@ import { loadAdapter } from "../formats/tuned_model.ts";
 import { trainOptions } from "../train/options/config.ts";
 import { findSplits } from "../data/files.ts";
 import { evaluator } from "../train/evaluate.ts";
-import { objectiveOfRows } from "../train/objectives/mod.ts";
+import { objectiveOfRows, purposeOfRows } from "../train/objectives/mod.ts";
 import { writeMeasure } from "../train/objectives/objective.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
 import type { Trainee } from "../train/trainee.ts";
@@ -58,7 +58,7 @@ async function measure(
   const adapter = await downloadAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
-  const purpose = adapter ? purposeOfAdapter(adapter, objectiveOfRows(path).objective) : objectiveOfRows(path);
+  const purpose = adapter ? purposeOfAdapter(adapter, objectiveOfRows(path)) : purposeOfRows(path);
   const { objective } = purpose;
   using device = await openDeviceFor(options, terminal);
   using opened = await outlineModelFor({ ...options, model: named }, purpose, device, terminal);

@@ -18,7 +18,7 @@ import {
 import { findSplits } from "../data/files.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { train } from "../train/loop.ts";
-import { objectiveOfRows } from "../train/objectives/mod.ts";
+import { purposeOfRows } from "../train/objectives/mod.ts";
 import { lockFolder } from "../train/checkpoint/folder_lock.ts";
 import { metricsFile, openMetrics } from "../train/watch/metrics.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
@@ -109,7 +109,7 @@ async function runTraining(
   if (config.data === undefined) throw new OptionError("no data is named: give --data with a file or a folder");
   const splits = findSplits(config.data);
   refuseOtherRun(out, { resume, overwrite });
-  const purpose = objectiveOfRows(splits.train);
+  const purpose = purposeOfRows(splits.train);
   const { objective } = purpose;
   checkBatching(objective, config);
   using device = await openDeviceFor(config, terminal);

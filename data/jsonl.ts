@@ -161,30 +161,47 @@ function isBlank(bytes: Uint8Array): boolean {
 }
 
 /**
- * Who learns from the rows of a .jsonl file, by the first that can be used, and the classes that they name; where none can be
- * used, by the keys that no other has. Rows that can't be used are passed over: opening the file names them.
+ * Who learns from the rows of a .jsonl file, by the first that can be used; where none can, by the keys that no other has. Rows
+ * that can't be used are passed over: opening the file names them.
  */
-export function surveyRows<R extends RowReader>(
+export function readerOfRows<R extends RowReader>(path: string, readers: readonly R[]): R | undefined {
+  let meant: R | undefined;
+  for (const { text, parsed } of triedRows(path, readers)) {
+    if (parsed) return parsed.reader;
+    meant ??= readers.find((reader) => ownKeys(reader, readers).some((key) => RegExp(`"${key}"\\s*:`).test(text)));
+  }
+  return meant;
+}
+
+/** The classes that the rows of a .jsonl file name, sorted, up to a row that is another reader's; none without classes. */
+export function classesOfRows<R extends RowReader>(path: string, reader: R, readers: readonly R[]): readonly string[] {
+  const labels = new Set<string>();
+  if (!reader.className) return [];
+  for (const { parsed } of triedRows(path, readers)) {
+    if (!parsed) continue;
+    if (parsed.reader !== reader) break;
+    labels.add(reader.className(parsed.row));
+  }
+  return sortLabels(labels);
+}
+
+/** The rows of a .jsonl file, as far as each can be used. */
+function* triedRows<R extends RowReader>(
   path: string,
   readers: readonly R[],
-): { readonly reader?: R; readonly classes: readonly string[] } {
+): Generator<{ readonly text: string; readonly parsed?: ParsedRow<R> }> {
   using source = openBytes(path);
-  const labels = new Set<string>();
-  let found: R | undefined, meant: R | undefined;
   for (const line of linesOf(source, { most: maxRow })) {
+    let text = "", parsed: ParsedRow<R> | undefined;
     try {
       if (isBlank(line.bytes)) continue;
-      const text = decodeUtf8(line.bytes, path);
-      meant ??= readers.find((reader) => ownKeys(reader, readers).some((key) => RegExp(`"${key}"\\s*:`).test(text)));
-      const { row, reader } = parseRow(text, path, readers);
-      found ??= reader;
-      if (reader !== found || !reader.className) break;
-      labels.add(reader.className(row));
+      text = decodeUtf8(line.bytes, path);
+      parsed = parseRow(text, path, readers);
     } catch (error) {
       if (!(error instanceof BadRow)) throw error;
     }
+    yield { text, parsed };
   }
-  return { reader: found ?? meant, classes: sortLabels(labels) };
 }
 
 /** The keys that only a reader's own rows have. */

@@ -21,7 +21,7 @@ import { compileStep, uploadBatch } from "../../train/compiled_step.ts";
 import { evaluator } from "../../train/evaluate.ts";
 import { train, type TrainOptions } from "../../train/loop.ts";
 import { estimateMemory } from "../../train/memory/estimate.ts";
-import { objectiveOfRows, objectives, openData } from "../../train/objectives/mod.ts";
+import { objectiveOfRows, objectives, openData, purposeOfRows } from "../../train/objectives/mod.ts";
 import type { Objective } from "../../train/objectives/objective.ts";
 import { adamw } from "../../train/optimiser.ts";
 import type { Snapshot } from "../../train/checkpoint/snapshot.ts";
@@ -59,7 +59,7 @@ function withSubject(objective: Objective, home: TensorHome, use: (subject: Subj
     await writeTinyModel(folder);
     const path = `${folder}/rows.jsonl`;
     await Deno.writeTextFile(path, objective.samples.map((row) => JSON.stringify(row)).join("\n"));
-    const { labels } = objectiveOfRows(path);
+    const { labels } = purposeOfRows(path);
     using model = await models[objective.task](folder, home, labels) as AnyModel;
     const tuned = lora<any, TokenInputs, Value>(model, {
       ...{ r: 2, alpha: 4, targets: "all-linear", seed: 1 },
@@ -131,7 +131,7 @@ for (const objective of objectives) {
     Deno.test(`${name}: ${what}`, () => withSubject(objective, oracle, check));
 
   law("its samples are rows of its own, and examples of several lengths", ({ examples, path }) => {
-    const { formats } = objectiveOfRows(path).objective;
+    const { formats } = objectiveOfRows(path);
     assert(formats.some((format) => objective.formats.includes(format)));
     assertEquals(examples.length, objective.samples.length);
     assert(new Set(examples.map(objective.lengthOf)).size > 2 && examples.length > 4);

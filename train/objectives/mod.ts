@@ -2,7 +2,7 @@
 import type { DataOptions, DataSet, Examples } from "../../data/data_set.ts";
 import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data/examples.ts";
 import { openFile } from "../../data/files.ts";
-import { surveyRows } from "../../data/jsonl.ts";
+import { classesOfRows, readerOfRows } from "../../data/jsonl.ts";
 import type { Row } from "../../data/rows.ts";
 import { causalLM } from "./causal_lm.ts";
 import { classification } from "./classification.ts";
@@ -19,14 +19,17 @@ export function objectiveOf(examples: Pick<Examples, "length" | "at">): Objectiv
 }
 
 /**
- * The objective that the rows of a file are of, by the first that can be used, and the classes that they name, sorted. Rows that
- * can't be used are passed over: opening the file names them.
+ * The objective that the rows of a file are of, by the first that can be used. Rows that can't be used are passed over: opening
+ * the file names them.
  */
-export function objectiveOfRows(path: string): { readonly objective: Objective; readonly labels?: readonly string[] } {
-  const { reader: objective = causalLM, classes } = path.endsWith(".jsonl")
-    ? surveyRows(path, objectives)
-    : { classes: [] };
-  return { objective, ...(objective.className && { labels: classes }) };
+export function objectiveOfRows(path: string): Objective {
+  return (path.endsWith(".jsonl") ? readerOfRows(path, objectives) : undefined) ?? causalLM;
+}
+
+/** The objective of a file's rows, and for rows with classes all that they name, sorted: the whole file is read for these. */
+export function purposeOfRows(path: string): { readonly objective: Objective; readonly labels?: readonly string[] } {
+  const objective = objectiveOfRows(path);
+  return { objective, ...(objective.className && { labels: classesOfRows(path, objective, objectives) }) };
 }
 
 /** The objective whose measures evaluations have. */
@@ -37,7 +40,7 @@ export function objectiveOfMeasures(evaluations: readonly object[]): Objective {
 
 /** The labels of a .jsonl file's rows, sorted; null where they have none. */
 export function labelsOf(path: string): readonly string[] | null {
-  return objectiveOfRows(path).labels ?? null;
+  return purposeOfRows(path).labels ?? null;
 }
 
 /** How a file is opened. */
