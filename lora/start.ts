@@ -54,7 +54,7 @@ export async function pissa<P, I, O>(
   if (niter !== undefined && !(Number.isInteger(niter) && niter >= 0)) {
     throw new OptionError(`niter is ${niter}: it takes a whole number of iterations, or nothing for exact values`);
   }
-  const method = { ...chosenBy(familyOf(methods.pissa), options), ...{ name: "pissa", start: principal(niter) } };
+  const method = { ...chosenBy(familyOf(methods.pissa), options), name: "pissa", start: principal(niter) };
   return await tuneFromWeights(model, method, { ...options, init: true });
 }
 

@@ -73,6 +73,33 @@ export function makeGguf(
   return whole;
 }
 
+/** The tokens of {@link wholeLlama}. */
+export const wholePieces: readonly string[] = "<unk> <s> </s> <0x41> ▁ a b ab ▁ab ba <x> <y>".split(" ");
+
+/** The metadata of a whole small Llama with a tokenizer of either kind: 12 tokens, of 8 numbers each. */
+export function wholeLlama(kind: "gpt2" | "llama"): Record<string, Meta> {
+  return {
+    "general.architecture": { text: "llama" },
+    "general.alignment": { u32: 32 },
+    "llama.block_count": { u32: 1 },
+    "llama.context_length": { u32: 64 },
+    "llama.embedding_length": { u32: 8 },
+    "llama.feed_forward_length": { u32: 8 },
+    "llama.attention.head_count": { u32: 2 },
+    "llama.attention.layer_norm_rms_epsilon": { f32: 0.5 },
+    "tokenizer.ggml.model": { text: kind },
+    "tokenizer.ggml.tokens": {
+      texts: kind === "llama" ? wholePieces : wholePieces.map((token) => token.replaceAll("▁", "Ġ")),
+    },
+    "tokenizer.ggml.token_type": { i32s: [2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 1, 1] },
+    "tokenizer.ggml.bos_token_id": { u32: 1 },
+    "tokenizer.ggml.eos_token_id": { u32: 2 },
+    ...(kind === "gpt2"
+      ? { "tokenizer.ggml.pre": { text: "gpt-2" }, "tokenizer.ggml.merges": { texts: ["a b", "Ġ ab", "b a"] } }
+      : { "tokenizer.ggml.scores": { i32s: wholePieces.map((_, i) => -i) } }),
+  };
+}
+
 /** f32 values as a GGUF tensor. */
 export function f32Tensor(shape: readonly number[], values: ArrayLike<number>): RawTensor {
   return { type: 0, shape, bytes: new Uint8Array(Float32Array.from(values).buffer) };

@@ -56,6 +56,13 @@ export function encodeChat(
 
 /** The methods of a {@link TextGenerator} for an object that is a model, or has one under another name. */
 export function textGenerator<S>(modelOf: (self: S) => TextModel<unknown>): TextGenerator & ThisType<S> {
+  // A step's programs are compiled once, whatever parameters it is given.
+  const streams = new WeakMap<object, TokenStream>();
+  const streamOf = (model: Steps) => {
+    const stream = streams.get(model.step) ?? tokenStream(model);
+    streams.set(model.step, stream);
+    return stream;
+  };
   const textOf = (self: S, encode: (tokenizer: Tokenizer) => number[], options: GeneratorOptions) => {
     const model = modelOf(self);
     const tokenizer = model.tokenizer();
@@ -71,13 +78,4 @@ export function textGenerator<S>(modelOf: (self: S) => TextModel<unknown>): Text
       return yield* textOf(this, encode, options);
     },
   };
-}
-
-// A step's programs are compiled once, whatever parameters it is given.
-const streams = new WeakMap<object, TokenStream>();
-
-function streamOf(model: Steps): TokenStream {
-  const known = streams.get(model.step) ?? tokenStream(model);
-  streams.set(model.step, known);
-  return known;
 }

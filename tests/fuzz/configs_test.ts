@@ -11,7 +11,7 @@ import { tokenStream } from "../../models/generate/generate.ts";
 import { loadAnyModel, loadModel } from "../../models/load/load_model.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
 import { mergeParams } from "../../formats/merge.ts";
-import { f32Tensor, makeGguf, type Meta } from "../../testing/make_gguf.ts";
+import { f32Tensor, makeGguf, type Meta, wholeLlama } from "../../testing/make_gguf.ts";
 import { writeTinyModel } from "../e2e/tiny_model.ts";
 import { type Change, changesOf, hostile, templates, withChanges } from "./hostile.ts";
 
@@ -102,25 +102,10 @@ const tokenizerKeys = ["normalizer", "pre_tokenizer", "post_processor", "decoder
 const prompt = "a letter — of 12 words, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
 
 const ggufWhole: Record<string, Meta> = {
-  "general.architecture": { text: "llama" },
-  "general.alignment": { u32: 32 },
-  "llama.block_count": { u32: 1 },
-  "llama.context_length": { u32: 64 },
-  "llama.embedding_length": { u32: 8 },
-  "llama.feed_forward_length": { u32: 8 },
-  "llama.attention.head_count": { u32: 2 },
+  ...wholeLlama("llama"),
   "llama.attention.head_count_kv": { u32: 2 },
   "llama.rope.dimension_count": { u32: 4 },
   "llama.rope.freq_base": { f32: 10000 },
-  "llama.attention.layer_norm_rms_epsilon": { f32: 0.5 },
-  "tokenizer.ggml.model": { text: "llama" },
-  "tokenizer.ggml.tokens": {
-    texts: ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab", "ba", "<x>", "<y>"],
-  },
-  "tokenizer.ggml.token_type": { i32s: [2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 1, 1] },
-  "tokenizer.ggml.scores": { i32s: [0, -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11] },
-  "tokenizer.ggml.bos_token_id": { u32: 1 },
-  "tokenizer.ggml.eos_token_id": { u32: 2 },
 };
 const filled = (shape: number[]) => f32Tensor(shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(0.01));
 const ggufTensors = Object.fromEntries([

@@ -1,7 +1,7 @@
 /** Every row of the table of keys does what it says. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../../core/errors.ts";
-import { f32Tensor, makeGguf, type Meta } from "../../../testing/make_gguf.ts";
+import { f32Tensor, makeGguf, type Meta, wholeLlama, wholePieces } from "../../../testing/make_gguf.ts";
 import { memoryBytes } from "../files/byte_source.ts";
 import { configFromGguf } from "./config.ts";
 import type { GgufValue } from "./gguf.ts";
@@ -9,28 +9,7 @@ import { ggufKey, ggufKeys } from "./keys.ts";
 import { openGguf } from "./source.ts";
 import { ggufTokenizerNotes, tokenizerFromGguf } from "./tokenizer.ts";
 
-const pieces = ["<unk>", "<s>", "</s>", "<0x41>", "▁", "a", "b", "ab", "▁ab", "ba", "<x>", "<y>"];
 const texts = ["ab", "b a ab", "<x>ab", "A"];
-
-/** A whole small Llama with a tokenizer of either kind. */
-const whole = (kind: "gpt2" | "llama"): Record<string, Meta> => ({
-  "general.architecture": { text: "llama" },
-  "general.alignment": { u32: 32 },
-  "llama.block_count": { u32: 1 },
-  "llama.context_length": { u32: 64 },
-  "llama.embedding_length": { u32: 8 },
-  "llama.feed_forward_length": { u32: 8 },
-  "llama.attention.head_count": { u32: 2 },
-  "llama.attention.layer_norm_rms_epsilon": { f32: 0.5 },
-  "tokenizer.ggml.model": { text: kind },
-  "tokenizer.ggml.tokens": { texts: kind === "llama" ? pieces : pieces.map((token) => token.replaceAll("▁", "Ġ")) },
-  "tokenizer.ggml.token_type": { i32s: [2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 1, 1] },
-  "tokenizer.ggml.bos_token_id": { u32: 1 },
-  "tokenizer.ggml.eos_token_id": { u32: 2 },
-  ...(kind === "gpt2"
-    ? { "tokenizer.ggml.pre": { text: "gpt-2" }, "tokenizer.ggml.merges": { texts: ["a b", "Ġ ab", "b a"] } }
-    : { "tokenizer.ggml.scores": { i32s: pieces.map((_, i) => -i) } }),
-});
 
 const tensors = { "token_embd.weight": f32Tensor([12, 8], new Float32Array(96)) };
 
@@ -73,9 +52,9 @@ const others: Readonly<Record<string, readonly ["gpt2" | "llama" | "both", Meta]
   "ARCH.rope.scaling.factor": ["both", { f32: 4 }],
   "tokenizer.ggml.model": ["both", { text: "t5" }],
   "tokenizer.ggml.pre": ["gpt2", { text: "llama-bpe" }],
-  "tokenizer.ggml.tokens": ["both", { texts: [...pieces.slice(0, 11), "<z>"] }],
+  "tokenizer.ggml.tokens": ["both", { texts: [...wholePieces.slice(0, 11), "<z>"] }],
   "tokenizer.ggml.token_type": ["both", { i32s: [2, 3, 3, 6, 1, 1, 1, 1, 1, 1, 4, 4] }],
-  "tokenizer.ggml.scores": ["llama", { i32s: pieces.map((_, i) => i) }],
+  "tokenizer.ggml.scores": ["llama", { i32s: wholePieces.map((_, i) => i) }],
   "tokenizer.ggml.merges": ["gpt2", { texts: ["b a", "a b"] }],
   "tokenizer.ggml.bos_token_id": ["both", { u32: 2 }],
   "tokenizer.ggml.eos_token_id": ["both", { u32: 10 }],
@@ -94,16 +73,16 @@ for (const row of ggufKeys) {
   Deno.test(`${row.key}: ${row.here}`, () => {
     assert(ggufKey(key, "llama") === row, "an earlier row speaks of it");
     for (const kind of ["gpt2", "llama"] as const) {
-      const plain = made(whole(kind));
+      const plain = made(wholeLlama(kind));
       assert(plain.said.startsWith("["), plain.said);
       if (row.effect === "none") {
         for (const value of [{ u32: 7 }, { text: "x" }, { bool: false }, { i32s: [1, 2] }]) {
-          assertEquals(made({ ...whole(kind), [key]: value }), plain);
+          assertEquals(made({ ...wholeLlama(kind), [key]: value }), plain);
         }
       } else if (row.effect === "refused") {
-        for (const value of row.takes!) assertEquals(made({ ...whole(kind), [key]: asMeta(value) }), plain);
+        for (const value of row.takes!) assertEquals(made({ ...wholeLlama(kind), [key]: asMeta(value) }), plain);
         for (const value of [{ f32: 0.5 }, { text: "x" }, { i32s: [1] }]) {
-          const { said } = made({ ...whole(kind), [key]: value });
+          const { said } = made({ ...wholeLlama(kind), [key]: value });
           assert(said.includes(`m.gguf says ${key} is `) && said.includes(row.here), said);
         }
       } else if (row.key === "ARCH.attention.layer_norm_epsilon") {
@@ -114,7 +93,7 @@ for (const row of ggufKeys) {
         if (where !== "both" && where !== kind) continue;
         // SentencePiece's begin with a token already.
         const turned = row.key === "tokenizer.ggml.add_bos_token" && kind === "llama" ? { bool: false } : value;
-        assert(made({ ...whole(kind), [key]: turned }).said !== plain.said, "nothing depends on it");
+        assert(made({ ...wholeLlama(kind), [key]: turned }).said !== plain.said, "nothing depends on it");
       }
     }
   });
@@ -122,8 +101,8 @@ for (const row of ggufKeys) {
 
 Deno.test("keys that are absent mean llama.cpp's defaults", () => {
   const without = (kind: "gpt2" | "llama", ...names: string[]) =>
-    made(Object.fromEntries(Object.entries(whole(kind)).filter(([name]) => !names.includes(name))));
-  const plain = made(whole("llama"));
+    made(Object.fromEntries(Object.entries(wholeLlama(kind)).filter(([name]) => !names.includes(name))));
+  const plain = made(wholeLlama("llama"));
   // The default said in so many words is the same as nothing.
   for (
     const [key, value] of Object.entries<Meta>({
@@ -143,7 +122,7 @@ Deno.test("keys that are absent mean llama.cpp's defaults", () => {
       "llama.attention.head_count": { i32s: [2] },
       "llama.feed_forward_length": { i32s: [8] },
     })
-  ) assertEquals(made({ ...whole("llama"), [key]: value }), plain, key);
+  ) assertEquals(made({ ...wholeLlama("llama"), [key]: value }), plain, key);
   // SentencePiece's ids are 1 and 2; byte-level BPE's 11, which is said.
   const spm = without("llama", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id");
   assertEquals(spm.said, plain.said);
@@ -152,7 +131,7 @@ Deno.test("keys that are absent mean llama.cpp's defaults", () => {
   assert(bpe.said.includes('"eos_token_id":[11,2]') && bpe.notes[0].includes('so it is 11, "<y>"'), bpe.notes.join());
   // No rule of splitting is llama.cpp's default, with a note.
   const noPre = without("gpt2", "tokenizer.ggml.pre");
-  assertEquals(noPre.said, made({ ...whole("gpt2"), "tokenizer.ggml.pre": { text: "default" } }).said);
+  assertEquals(noPre.said, made({ ...wholeLlama("gpt2"), "tokenizer.ggml.pre": { text: "default" } }).said);
   assert(noPre.notes.join().includes("tokenizer.ggml.pre"));
   // The rest is needed.
   for (const name of ["block_count", "context_length", "embedding_length", "feed_forward_length"]) {
@@ -164,16 +143,16 @@ Deno.test("keys that are absent mean llama.cpp's defaults", () => {
 });
 
 Deno.test("layers that differ, keys that are not known, tokens without rows", () => {
-  const say = (more: Record<string, Meta>) => made({ ...whole("gpt2"), ...more });
+  const say = (more: Record<string, Meta>) => made({ ...wholeLlama("gpt2"), ...more });
   const two = { "llama.block_count": { u32: 2 } };
   assert(
     say({ ...two, "llama.attention.head_count": { i32s: [2, 1] } }).said.includes("2 in one layer and 1 in another"),
   );
   assert(say({ ...two, "llama.feed_forward_length": { i32s: [8] } }).said.includes("1 values of"));
   const { notes, said } = say({ "llama.warp": { u32: 1 }, "tokenizer.ggml.odd": { u32: 1 }, "other.key": { u32: 1 } });
-  assertEquals([notes.length, said], [1, made(whole("gpt2")).said]);
+  assertEquals([notes.length, said], [1, made(wholeLlama("gpt2")).said]);
   assert(notes[0].includes("llama.warp, tokenizer.ggml.odd") && !notes[0].includes("other.key"), notes[0]);
-  const many = say({ "tokenizer.ggml.tokens": { texts: [...pieces, "more"] } }).said;
+  const many = say({ "tokenizer.ggml.tokens": { texts: [...wholePieces, "more"] } }).said;
   assert(many.includes("has 13 tokens, and token_embd.weight has 12 rows"), many);
 });
 
