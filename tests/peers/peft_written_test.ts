@@ -51,7 +51,8 @@ function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean)
     ["every bias, and modules", lora({ bias: "all", modules_to_save: [norm, "mlp"] })],
     ["biases of the adapted, and modules", lora({ bias: "lora_only", modules_to_save: [norm] })],
     ["a head", lora({ target_modules: [linear, "lm_head"] })],
-    ["IA3", { target_modules: [linear], feedforward_modules: [] }, "IA3", "IA3Config"],
+    ["IA3", { target_modules: [linear], feedforward_modules: [] }, undefined, "IA3Config"],
+    ["IA3 of inputs", { target_modules: [linear], feedforward_modules: [linear] }, undefined, "IA3Config"],
     ["VeRA", { r: 4, target_modules: [linear] }, "VERA", "VeraConfig"],
   ];
   // What PEFT 0.21 can't do with GPT-2's kind of linear layers.
