@@ -1,13 +1,19 @@
 /** Writes docs/gguf.md: every key of a GGUF file that is known, as the reader's own table has it. */
-import { ggufKeys } from "../models/load/gguf/keys.ts";
+import { type GgufKey, ggufKeys, ownGgufKeys } from "../models/load/gguf/keys.ts";
 import { ggufArchitectures } from "../models/load/gguf/names.ts";
 import { preTokenizers } from "../models/load/gguf/pre_tokenizers.ts";
 import { ggufTypes } from "../models/load/gguf/quants.ts";
 
 const code = (names: Iterable<string>) => [...names].map((name) => `\`${name}\``).join(", ");
 
+const table = (rows: readonly GgufKey[]) =>
+  `| key | meaning | if absent | here |
+| --- | --- | --- | --- |
+${rows.map(({ key, meaning, absent, here }) => `| \`${key}\` | ${meaning} | ${absent} | ${here} |`).join("\n")}`;
+
 /** The page. */
 export function ggufPage(): string {
+  const own = ggufArchitectures.flatMap(ownGgufKeys);
   return `# GGUF files
 
 \`--model FILE.gguf\` reads a model as llama.cpp does: a missing key takes llama.cpp's default, and a value that would mean a
@@ -20,10 +26,14 @@ Supported are little-endian files of versions 2 and 3, of the architectures ${
 tensors of the types ${[...ggufTypes.values()].map(({ name }) => name).join(", ")}. Version 1 and big-endian files are
 refused.
 
-| key | meaning | if absent | here |
-| --- | --- | --- | --- |
-${ggufKeys.map(({ key, meaning, absent, here }) => `| \`${key}\` | ${meaning} | ${absent} | ${here} |`).join("\n")}
+${table(ggufKeys)}
+${
+    own.length === 0 ? "" : `
+Some architectures have keys of their own, or mean more by one of the above:
 
+${table(own)}
+`
+  }
 A key that begins with the architecture's name or \`tokenizer.\` and is not in the table is mentioned once, in a note, and
 has no effect. Other keys are ignored.
 

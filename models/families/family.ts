@@ -69,6 +69,26 @@ export type GgufLayout = "same" | "transposed" | "heads" | "kvHeads";
 /** A module's path, with the layout of its tensor where that is not the same. */
 export type GgufModule = string | readonly [string, GgufLayout];
 
+/**
+ * A key of GGUF files that belongs to some architectures alone, and the key of config.json that says the same. Beside it no
+ * other file knows of such a key: what reads files, the page of them and the conformance suite take it from here.
+ */
+export interface GgufOwnKey {
+  /** Its row in docs/gguf.md. */
+  readonly meaning: string;
+  readonly config: string;
+  /** As what it is written. */
+  readonly type: "u32" | "f32" | "bool" | "text" | "i32s";
+  /** What config.json says where a file has no such key (llama.cpp's default). Without it, such a file is refused. */
+  readonly absent?: unknown;
+  /**
+   * config.json's value of a file's, with the sizes by their keys of config.json, and back. Without them both are the same;
+   * a list of equal values, one a layer, is then that value.
+   */
+  read?(value: GgufValue, sizes: Readonly<Record<string, unknown>>): unknown;
+  write?(value: any, sizes: Readonly<Record<string, unknown>>): unknown;
+}
+
 /** llama.cpp's names. Source: its gguf-py/gguf/tensor_mapping.py and src/llama-arch.cpp. */
 export interface GgufNames {
   /** `general.architecture`. A file is of the first family of that name. */
@@ -83,11 +103,13 @@ export interface GgufNames {
   readonly inside: Readonly<Record<string, GgufModule>>;
   /** Tensors that are part of the configuration. */
   readonly ignore?: readonly string[];
-  /** What config.json says beside sizes. */
-  config(file: {
-    has(tensor: string): boolean;
-    key(name: string): GgufValue | undefined;
-  }): Readonly<Record<string, unknown>>;
+  /**
+   * Keys of its own, without the architecture's name: `attention.scale`. One that is also in the table of keys
+   * (`load/gguf/keys.ts`) is handled as it says here instead.
+   */
+  readonly keys?: Readonly<Record<string, GgufOwnKey>>;
+  /** What config.json says beside sizes and these keys. */
+  config(file: { has(tensor: string): boolean }): Readonly<Record<string, unknown>>;
 }
 
 /** The sizes that all have. */

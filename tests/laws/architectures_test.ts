@@ -2,8 +2,9 @@
  * What every architecture of the list must hold, on a small random model of it. Another one is tested by being in the list:
  * its configuration is made of its own keys, with its `example`'s.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { formatAval } from "../../core/aval.ts";
+import { FileError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
 import { normalAt } from "../../core/random.ts";
 import { type HostTensor, type Tensor, upload } from "../../core/tensor.ts";
@@ -21,9 +22,11 @@ import { type Family, hubNameOf, readSizes, type SizeKeys } from "../../models/f
 import type { DecoderFamily } from "../../models/families/language_model.ts";
 import { families } from "../../models/families/mod.ts";
 import { parseConfig } from "../../models/load/config.ts";
-import { ggufSizes } from "../../models/load/gguf/config.ts";
+import { memoryBytes } from "../../models/load/files/byte_source.ts";
+import { configFromGguf, ggufSizes } from "../../models/load/gguf/config.ts";
+import { ggufKey } from "../../models/load/gguf/keys.ts";
 import { type GgufFamily, ggufModules } from "../../models/load/gguf/names.ts";
-import { rotateHalfRows } from "../../models/load/gguf/source.ts";
+import { openGguf, rotateHalfRows } from "../../models/load/gguf/source.ts";
 import { loaderOf } from "../../models/load/loader.ts";
 import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import { f32Tensor, makeGguf, type Meta, type RawTensor } from "../../testing/make_gguf.ts";
@@ -74,7 +77,7 @@ function writeModel(folder: string, family: Family, changes: Record<string, unkn
   for (const part of encodeSafetensors(weightsOf(family, config))) file.writeSync(part);
 }
 
-async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
+async function inFolder(body: (folder: string) => Promise<void> | void): Promise<void> {
   const folder = Deno.makeTempDirSync();
   try {
     await body(folder);
@@ -114,7 +117,7 @@ function assertSame(what: string, found: ArrayLike<number>, expected: ArrayLike<
 }
 
 /** The same model as a GGUF file, as llama.cpp's converter makes one. */
-function ggufOf(family: GgufFamily, config: Record<string, unknown>): Uint8Array {
+function ggufOf(family: GgufFamily, config: Record<string, unknown>, without?: string): Uint8Array<ArrayBuffer> {
   const { heads, kvHeads } = readSizes(family, parseConfig(config, "config.json"));
   const places = ggufModules(family, small.layers);
   const tensors: Record<string, RawTensor> = {};
@@ -143,6 +146,14 @@ function ggufOf(family: GgufFamily, config: Record<string, unknown>): Uint8Array
     ...{ "general.architecture": { text: name }, "tokenizer.ggml.model": { text: "none" } },
     ...Object.fromEntries(sizes),
     ...(family.keys.headDim && { [`${name}.attention.value_length`]: { u32: small.headDim } }),
+    ...Object.fromEntries(
+      Object.entries(family.gguf.keys ?? {}).filter(([key]) => key !== without)
+        .map(([key, { config: hub, type, write }]) => {
+          assert(Object.hasOwn(config, hub), `the example says ${hub}, for ${name}.${key}`);
+          const value = write === undefined ? config[hub] : write(config[hub], config);
+          return [`${name}.${key}`, { [type]: value } as unknown as Meta];
+        }),
+    ),
   }, tensors);
 }
 
@@ -154,7 +165,7 @@ Deno.test("the list is of architectures that are told apart", () => {
 });
 
 for (const family of families.flatMap((f) => f.classifier === undefined ? [f] : [f, f.classifier])) {
-  const law = (what: string, body: (folder: string) => Promise<void>) =>
+  const law = (what: string, body: (folder: string) => Promise<void> | void) =>
     Deno.test(`${family.className}: ${what}`, () => inFolder(body));
 
   law("what is saved is what was loaded, byte for byte", async (folder) => {
@@ -282,9 +293,26 @@ for (const family of families.flatMap((f) => f.classifier === undefined ? [f] : 
   });
 
   if (family.gguf === undefined) continue;
+  const ggufFamily = family as DecoderFamily & GgufFamily;
+
+  for (const [key, own] of Object.entries(ggufFamily.gguf.keys ?? {})) {
+    law(`the GGUF key ${key} is config.json's ${own.config}`, () => {
+      const config = configOf(family), named = `${ggufFamily.gguf.name}.${key}`;
+      const read = (without?: string) => {
+        using source = openGguf(memoryBytes("a.gguf", ggufOf(ggufFamily, config, without)));
+        return [configFromGguf(source).raw[own.config], ...source.notes];
+      };
+      assertEquals(read(), [config[own.config]]);
+      assert(ggufKey(named, ggufFamily.gguf.name)?.here.includes(own.config), "it has a row");
+      if (own.absent === undefined) assertThrows(() => read(key), FileError, `does not say ${named}`);
+      else {
+        assertEquals(read(key), [own.absent]);
+        assertNotEquals(config[own.config], own.absent, "the example's value is what absence means");
+      }
+    });
+  }
 
   law("a GGUF file of the same weights is the same model", async (folder) => {
-    const ggufFamily = family as DecoderFamily & GgufFamily;
     // Such a file says nothing of windows: all tokens are seen.
     const [reads] = families.filter(({ gguf }) => gguf?.name === ggufFamily.gguf.name);
     for (const tie_word_embeddings of [true, false]) {

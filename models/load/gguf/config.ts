@@ -1,5 +1,5 @@
 import { FileError } from "../../../core/errors.ts";
-import type { GgufNames, SizeKeys } from "../../families/family.ts";
+import type { GgufNames, GgufOwnKey, SizeKeys } from "../../families/family.ts";
 import { type ModelConfig, parseConfig } from "../config.ts";
 import { type GgufValue, oneForAllLayers } from "./gguf.ts";
 import type { GgufSource } from "./source.ts";
@@ -27,7 +27,7 @@ export const ggufSizes = ({ norm }: Pick<GgufNames, "norm">): Readonly<Record<ke
  */
 export function configFromGguf(source: GgufSource): ModelConfig {
   const architecture = source.metadata.get("general.architecture") as string;
-  const { modelType, keys, defaults, gguf } = ggufFamily(architecture)!;
+  const { modelType, keys, defaults, gguf } = ggufFamily(architecture)!, { keys: own = {} } = gguf;
   const key: Key = (name) => oneForAllLayers(source.path, `${architecture}.${name}`, source.metadata);
   const need = (name: string): GgufValue => {
     const value = key(name);
@@ -63,6 +63,7 @@ export function configFromGguf(source: GgufSource): ModelConfig {
   const even = Number(width) / Number(heads);
   const headWidth = key("attention.key_length") ?? even;
   const demand = (name: string, absent: GgufValue, expected: GgufValue) => {
+    if (Object.hasOwn(own, name)) return; // the architecture's own affair
     const given = key(name), value = given ?? absent;
     if (value === expected) return;
     throw new FileError(
@@ -83,13 +84,20 @@ export function configFromGguf(source: GgufSource): ModelConfig {
     ...(defaults.inner !== undefined && { inner: null }),
   };
   const names = ggufSizes(gguf);
+  const sizes = Object.fromEntries((Object.entries(keys) as [keyof SizeKeys, string][]).map(([size, hub]) => {
+    const name = names[size];
+    return [hub, size in absent ? key(name) ?? absent[size] : need(name)];
+  }));
+  const ownValue = (name: string, { absent, read }: GgufOwnKey): unknown => {
+    const given = source.metadata.get(`${architecture}.${name}`);
+    if (given === undefined) return absent === undefined ? need(name) : absent;
+    return read === undefined ? key(name) : read(given, sizes);
+  };
   return parseConfig({
     ...common,
-    ...Object.fromEntries((Object.entries(keys) as [keyof SizeKeys, string][]).map(([size, hub]) => {
-      const name = names[size];
-      return [hub, size in absent ? key(name) ?? absent[size] : need(name)];
-    })),
-    ...gguf.config({ has: (tensor) => source.tensors.has(tensor), key }),
+    ...sizes,
+    ...Object.fromEntries(Object.entries(own).map(([name, row]) => [row.config, ownValue(name, row)])),
+    ...gguf.config({ has: (tensor) => source.tensors.has(tensor) }),
     ...(gguf.rotary && { rope_parameters: ropeParameters(source, architecture, key, Number(headWidth)) }),
   }, source.path);
 }

@@ -1,6 +1,7 @@
 /** The keys of a GGUF file's metadata: what each means, what its absence means, and how it is handled here. */
 import { FileError } from "../../../core/errors.ts";
 import type { GgufValue } from "./gguf.ts";
+import { ggufFamily } from "./names.ts";
 
 /** How a key is handled: it decides something, some of its values are refused, or nothing depends on it. */
 export type GgufEffect = "honoured" | "refused" | "none";
@@ -36,7 +37,7 @@ const none = (key: string, meaning: string, here: string): GgufKey => ({
   effect: "none",
 });
 
-/** Every key that is known, as llama.cpp's `llama-arch.cpp` lists them for the architectures that are read. */
+/** Every key of all architectures that is known, as llama.cpp's `llama-arch.cpp` lists them for the architectures that are read. */
 export const ggufKeys: readonly GgufKey[] = [
   honoured("general.architecture", "which architecture", "refused", "others than those above are refused by name"),
   only(
@@ -148,8 +149,18 @@ export const ggufKeys: readonly GgufKey[] = [
   none("tokenizer.huggingface.json", "the tokenizer as a tokenizer.json", "as in llama.cpp; the keys above decide"),
 ];
 
-/** The table's row for a key, or null. */
+/** The keys that an architecture has alone, from its literal. */
+export function ownGgufKeys(architecture: string): GgufKey[] {
+  return Object.entries(ggufFamily(architecture)?.gguf.keys ?? {}).map(([name, { meaning, absent, config }]) => {
+    const without = absent === undefined ? "refused" : JSON.stringify(absent);
+    return honoured(`${architecture}.${name}`, meaning, without, `honoured: config.json's \`${config}\``);
+  });
+}
+
+/** The row for a key, or null: the architecture's own, or the table's. */
 export function ggufKey(key: string, architecture: string): GgufKey | null {
+  const own = ownGgufKeys(architecture).find((row) => row.key === key);
+  if (own !== undefined) return own;
   return ggufKeys.find((row) => {
     const [before, after] = row.key.replace(/^ARCH\./, `${architecture}.`).split("*");
     if (after === undefined) return key === before;
