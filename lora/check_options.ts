@@ -36,6 +36,9 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   arrow_config: "Arrow's routing between adapters is not supported: choose adapters by row with applyPerExample",
   monteclora_config: "MonteCLoRA's sampling is not supported",
   velora_config: "VeLoRA's compressed gradients are not built: checkpoint saves memory",
+  rank_dropout: "what training drops is the inputs of a branch: use dropout where the method has it",
+  module_dropout: "what training drops is the inputs of a branch: use dropout where the method has it",
+  use_effective_conv2d: "convolutions are not adapted",
   kasa_config: "KaSA's singular values are not built",
 };
 

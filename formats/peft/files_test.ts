@@ -96,7 +96,7 @@ Deno.test("a configuration keeps keys that are not used, has PEFT's defaults, an
   assertEquals(read.rank_pattern, {});
   const wrong = (changes: Record<string, unknown>, sentence: string) =>
     assertThrows(() => parseAdapterConfig({ peft_type: "LORA", ...changes }, "c"), FileError, sentence);
-  wrong({ peft_type: "LOHA" }, 'peft_type "LOHA", and only "LORA", "IA3" are read');
+  wrong({ peft_type: "BOFT" }, 'peft_type "BOFT", and only "LORA", ');
   wrong({ r: 0 }, "c says r is 0");
   wrong({ alpha_pattern: { a: "b" } }, "c says alpha_pattern is");
   wrong({ bias: "some" }, 'c says bias is "some", where one of none, all, lora_only is expected');

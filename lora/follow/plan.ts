@@ -56,6 +56,16 @@ export function adaptedSites(
   });
 }
 
+/** @throws {OptionError} for what a method that changes whole products can't adapt: tables, and parts of a product's outputs */
+export function refuseParts({ name }: Method, { path, kind, part }: Module): void {
+  if (kind !== "embedding" && part === null) return;
+  throw new OptionError(
+    `${name} can't adapt "${path}": it is ${
+      kind === "embedding" ? "a table that is looked up" : "a part of a module, and its files hold whole ones"
+    }; leave it out of targets`,
+  );
+}
+
 /** How many numbers are trained at a site. */
 export function counted(trained: Site["trained"]): number {
   return Object.values(trained).reduce((sum, shape) => sum + shape.reduce((n, d) => n * d, 1), 0);

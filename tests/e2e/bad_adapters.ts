@@ -1,5 +1,6 @@
 /** Mistakes in adapters' files, as rows of the table of bad inputs. The tiny model lies in `model`, adapters in `adapter`. */
 import type { HostTensor } from "../../core/tensor.ts";
+import { methods } from "../../lora/methods/mod.ts";
 import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import { f32Tensor, makeGguf } from "../../testing/make_gguf.ts";
 import { file } from "./bad_files.ts";
@@ -10,6 +11,9 @@ const zeros = (...shape: number[]): HostTensor => ({
   dtype: "f32",
   data: new Float32Array(shape.reduce((n, d) => n * d, 1)),
 });
+
+/** The kinds of adapters that are read. */
+const peftTypes = [...new Set(Object.values(methods).map(({ peftType }) => JSON.stringify(peftType)))].join(", ");
 
 /** Writes an adapter of `c_attn`, with something wrong in it. */
 function adapter(
@@ -102,9 +106,9 @@ export const adapterFiles = [
   {
     name: "An adapter of another kind",
     args: verify,
-    files: adapter((_, config) => config.peft_type = "LOHA"),
+    files: adapter((_, config) => config.peft_type = "BOFT"),
     sentence:
-      `error: ${config} is of the peft_type "LOHA", and only "LORA", "IA3" are read: choose one of these, or merge ` +
+      `error: ${config} is of the peft_type "BOFT", and only ${peftTypes} are read: choose one of these, or merge ` +
       "this one with PEFT (merge_and_unload) where its method can be.",
     code: 1,
   },

@@ -61,7 +61,7 @@ function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean)
     ["KaSA", lora({ kasa_config: {} }), "kasa_config"],
     ["repeated layers", lora({ layer_replication: [[0, 2], [1, 2]] }), "layer_replication"],
     ["a head, tied", tied({ target_modules: [linear, "lm_head"] })],
-    ["LoHa", { r: 4, target_modules: [linear] }, "LOHA", "LoHaConfig"],
+    ["LoHa", { r: 4, target_modules: [linear], rank_pattern: { k_proj: 2 } }, undefined, "LoHaConfig"],
   ];
   return isLlama ? [...anywhere, ...onLinear] : anywhere;
 }

@@ -1,0 +1,54 @@
+/** Real PEFT loads what every method here saves, and gives our logits. */
+import { assert, assertEquals } from "@std/assert";
+import { type HostTensor, tensor, upload } from "../../core/tensor.ts";
+import { mapTree } from "../../core/tree.ts";
+import { rngFrom } from "../../data/rng.ts";
+import { openCpu } from "../../kernels/device/cpu/cpu.ts";
+import type { Device } from "../../kernels/device/device.ts";
+import { evaluate, read } from "../../kernels/runtime/read.ts";
+import { saveAdapter } from "../../formats/adapter.ts";
+import { methods, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import { loadModel } from "../../models/load/load_model.ts";
+import { optionsLike } from "../laws/merge_subjects.ts";
+import { apart, peer, readFloats, runScript } from "./peer.ts";
+
+const base = `${import.meta.dirname}/../goldens/cases/llama-base/model`;
+const prompt = [[5, 17, 200, 3, 99, 42, 7, 250, 1, 64]];
+
+/** The first values, each a little off. */
+async function moved(tuned: Tuned<any, any, any>, device: Device): Promise<Trainable> {
+  const { next } = rngFrom(11);
+  const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
+  return mapTree<HostTensor, unknown>(
+    await read(tuned.trainable),
+    ({ shape, data }) =>
+      upload(device, { shape, dtype: "f32", data: Float32Array.from(data, (x) => x + 0.2 * (next() - 0.5)) }),
+    isHost,
+  ) as Trainable;
+}
+
+const own = Object.entries(methods).filter(([, { peftType }]) => peftType !== methods.lora.peftType);
+
+peer("PEFT gives our logits with an adapter of every method that is not LoRA's", async (folder) => {
+  using device = await openCpu();
+  using model = await loadModel(base, { device });
+  const made = [];
+  for (const [name, method] of own) {
+    const targets = ["q_proj", "v_proj", "down_proj"];
+    const tuned = tune<any, any, any, any>(model, method as any, { ...optionsLike(method, { targets }), targets });
+    const trainable = await moved(tuned, device);
+    const adapter = `${folder}/${name}`, out = `${adapter}.logits`;
+    await saveAdapter(adapter, tuned, { trainable });
+    const logits = await evaluate(
+      tuned.apply(trainable, tuned.frozen, { inputIds: tensor(device, prompt, "i32") }),
+    ) as HostTensor;
+    made.push({ name, out, logits, job: { model: base, adapter, kind: "causal", inputs: { input_ids: prompt }, out } });
+  }
+  const heard = await runScript<Record<string, string[]>>("transformers_logits.py", made.map(({ job }) => job));
+  for (const { name, out, logits } of made) {
+    const distance = apart(readFloats(out), logits.data);
+    console.log(`${name}: ${distance.toExponential(1)} apart`);
+    assert(distance <= 1e-5, `${name}: ${distance} apart`);
+    assertEquals(heard[out], [], name);
+  }
+});
