@@ -3,15 +3,16 @@ import { oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { ShapeError } from "../errors.ts";
 import { newInput, nodesOf, type Value } from "../ir/graph.ts";
 import { full, reduceSum } from "../ops/broadcast.ts";
+import { matmul } from "../ops/contract.ts";
 import { mul, pow, sin } from "../ops/elementwise.ts";
 import type { Tensor } from "../tensor.ts";
 import { grad } from "../transforms/grad.ts";
 import { gelu, geluTanh, silu, swiglu } from "./activation.ts";
 import { attention } from "./attention.ts";
-import { causalLoss, classificationLoss, crossEntropyRows, labelledTokens } from "./loss.ts";
+import { causalLoss, classificationLoss, crossEntropyRows, labelledTokens, tokenLogProbs } from "./loss.ts";
 import { layerNorm, rmsNorm } from "./norm.ts";
 import { rope, ropeAngles } from "./rope.ts";
-import { logSoftmax, softmax } from "./softmax.ts";
+import { logSoftmax, logSumExp, softmax } from "./softmax.ts";
 
 /** Numbers in [-1, 1) that look random and are the same every time. */
 function numbers(count: number, seed: number): number[] {
@@ -92,7 +93,22 @@ const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[];
     ],
     wrt: 3,
   },
-  crossEntropyRows: { f: crossEntropyRows, args: [random([3, 5], 1), ints([3], [4, -100, 0])], wrt: 1 },
+  crossEntropyRows: {
+    f: (x, y) => crossEntropyRows(x, y),
+    args: [random([3, 5], 1), ints([3], [4, -100, 0])],
+    wrt: 1,
+  },
+  "crossEntropyRows, smoothed and with z": {
+    f: (x, y) => crossEntropyRows(x, y, { labelSmoothing: 0.2, zLoss: 0.1 }),
+    args: [random([3, 5], 1), ints([3], [4, -100, 0])],
+    wrt: 1,
+  },
+  logSumExp: { f: (x) => logSumExp(x), args: [random([3, 5], 1)], wrt: 1 },
+  tokenLogProbs: {
+    f: (x, w, y) => tokenLogProbs(matmul(x, w), y, { chunk: 2 }),
+    args: [random([2, 3, 4], 1), random([4, 5], 2), ints([2, 3], [0, 1, 2, 3, -100, 4])],
+    wrt: 2,
+  },
   classificationLoss: {
     f: (x, y) => classificationLoss(x, y),
     args: [random([3, 4], 1), ints([3], [2, -100, 0])],

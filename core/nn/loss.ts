@@ -1,16 +1,17 @@
 /** Cross-entropies: of next-token logits, of a text's labels. One row kernel forward, one backward. */
 import { formatAval, sameShape } from "../aval.ts";
-import { ShapeError } from "../errors.ts";
+import { OptionError, ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { bind, bind1, type Primitive, type Value } from "../ir/graph.ts";
 import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue } from "../ops/constant.ts";
-import { convert, div, eq, exp, log, max, mul, ne, select, sub } from "../ops/elementwise.ts";
-import { gather } from "../ops/indexing.ts";
+import { add, convert, div, eq, exp, log, max, mul, ne, neg, select, sub } from "../ops/elementwise.ts";
+import { gather, scatterAdd } from "../ops/indexing.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { concat, iota, slice } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 import type { Scalar } from "../tree_types.ts";
+import { checkpoint } from "../transforms/checkpoint.ts";
 import { sumOver } from "../transforms/sum_over.ts";
 import { rowWise } from "./row_chunks.ts";
 
@@ -24,36 +25,59 @@ const alongRow = (x: Value, shape: readonly number[]) => broadcastTo(column(x), 
 /** Which column of each row is its label's. */
 const isLabel = (shape: readonly number[], labels: Value) => eq(iota(shape, 1), alongRow(labels, shape));
 
-/** The parts of a row's loss: its logits below the highest, their exponentials, the sum of these, and the label's. */
-function lossParts(logits: Value, labels: Value) {
-  const shifted = sub(logits, reduceMax(logits, -1, { keep: true }));
+/** What is added to the cross-entropy of a row. */
+export interface CrossEntropyOptions {
+  /** The part of a label that is spread over all columns, 0 to 1. Default 0. Source: Szegedy et al. 2016. */
+  readonly labelSmoothing?: number;
+  /** The weight of the squared logarithm of Σ e^logit, which keeps logits small. Default 0. Source: Chowdhery et al. 2022, "PaLM". */
+  readonly zLoss?: number;
+}
+
+/** The parts of a row's loss: its logits below the highest, their exponentials, the sum of these, its logarithm in full. */
+function lossParts(logits: Value, labels: Value, { labelSmoothing, zLoss }: Required<CrossEntropyOptions>) {
+  const highest = reduceMax(logits, -1, { keep: true });
+  const shifted = sub(logits, highest);
   const powers = exp(shifted);
   const total = reduceSum(powers, -1, { keep: true });
+  const logTotal = log(total), logSum = add(logTotal, highest);
   const picked = reduceSum(select(isLabel(logits.shape, labels), shifted, 0), -1);
-  const loss = select(eq(labels, ignoredLabel), 0, sub(reshape(log(total), labels.shape), picked));
-  return { loss, powers, total };
+  const flat = (x: Value) => reshape(x, labels.shape);
+  let loss = sub(flat(logTotal), picked);
+  if (labelSmoothing > 0) {
+    const spread = sub(flat(logTotal), div(reduceSum(shifted, -1), logits.shape[1]));
+    loss = add(mul(loss, 1 - labelSmoothing), mul(spread, labelSmoothing));
+  }
+  if (zLoss > 0) loss = add(loss, mul(flat(mul(logSum, logSum)), zLoss));
+  return { loss: select(eq(labels, ignoredLabel), 0, loss), powers, total, logSum };
 }
 
 /** The loss and, in the same pass over the row, its derivative by the logits: what the gradient saves in their place. */
-const crossEntropyWithGradPrim = defineComposite<null>({
+const crossEntropyWithGradPrim = defineComposite<Required<CrossEntropyOptions>>({
   name: "crossEntropyWithGrad",
-  define: ([logits, labels]) => {
-    const { shape } = logits, { loss, powers, total } = lossParts(logits, labels);
-    const onehot = select(isLabel(shape, labels), full(shape, 1), 0);
+  define: ([logits, labels], options) => {
+    const { shape } = logits, { loss, powers, total, logSum } = lossParts(logits, labels, options);
+    const { labelSmoothing, zLoss } = options;
+    const wanted = select(
+      isLabel(shape, labels),
+      full(shape, 1 - labelSmoothing + labelSmoothing / shape[1]),
+      labelSmoothing / shape[1],
+    );
     const counts = convert(ne(labels, ignoredLabel), "f32");
-    return [loss, mul(sub(div(powers, total), onehot), alongRow(counts, shape))];
+    const share = div(powers, total);
+    const raised = zLoss > 0 ? mul(share, broadcastTo(add(mul(logSum, 2 * zLoss), 1), shape)) : share;
+    return [loss, mul(sub(raised, wanted), alongRow(counts, shape))];
   },
   lowering: { kind: "row" },
 });
 
-const crossEntropyPrim: Primitive<null> = {
-  ...defineComposite<null>({
+const crossEntropyPrim: Primitive<Required<CrossEntropyOptions>> = {
+  ...defineComposite<Required<CrossEntropyOptions>>({
     name: "crossEntropy",
-    define: ([logits, labels]) => [lossParts(logits, labels).loss],
+    define: ([logits, labels], options) => [lossParts(logits, labels, options).loss],
     lowering: { kind: "row" },
   }),
-  linearize: (inputs) => {
-    const [loss, slope] = bind(crossEntropyWithGradPrim, inputs, null);
+  linearize: (inputs, options) => {
+    const [loss, slope] = bind(crossEntropyWithGradPrim, inputs, options);
     return { outs: [loss], pullback: ([ct]) => [ct && mul(slope, alongRow(ct, slope.shape)), null] };
   },
 };
@@ -62,8 +86,17 @@ const crossEntropyPrim: Primitive<null> = {
  * -log softmax(logits)[label] per row: logits f32[N,V], labels i32[N], to f32[N]; 0 where the label is -100.
  *
  * @throws {ShapeError} when the sizes do not fit
+ * @throws {OptionError} for a smoothing outside 0 to 1, or a negative weight
  */
-export function crossEntropyRows(logits: Operand, labels: Operand): Value {
+export function crossEntropyRows(
+  logits: Operand,
+  labels: Operand,
+  { labelSmoothing = 0, zLoss = 0 }: CrossEntropyOptions = {},
+): Value {
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
+    throw new OptionError(`labelSmoothing is ${labelSmoothing}: give a number from 0 to 1`);
+  }
+  if (!(zLoss >= 0 && zLoss < Infinity)) throw new OptionError(`zLoss is ${zLoss}: give a number of at least 0`);
   const [x, y] = [asValue(logits), asValue(labels, "i32")];
   if (x.shape.length !== 2 || !sameShape(y.shape, [x.shape[0]]) || y.dtype !== "i32") {
     throw new ShapeError(
@@ -71,7 +104,7 @@ export function crossEntropyRows(logits: Operand, labels: Operand): Value {
         `they are f32[N,V] and i32[N]`,
     );
   }
-  return bind1(crossEntropyPrim, [x, y], null);
+  return bind1(crossEntropyPrim, [x, y], { labelSmoothing, zLoss });
 }
 
 /** What each place of [B,T] is to predict: the label of the next one, and nothing at the end of a sequence. */
@@ -88,7 +121,7 @@ export function labelledTokens(labels: Operand): Scalar {
 }
 
 /** How the losses of tokens become one number. */
-export interface CausalLossOptions {
+export interface CausalLossOptions extends CrossEntropyOptions {
   /**
    * `mean` (by default) divides the sum by the labelled tokens, `sum` by nothing, a count (f32[]) by itself: with
    * accumulation, that of all the micro-batches together.
@@ -105,6 +138,7 @@ export interface CausalLossOptions {
 
 /** The most logits that are made at a time. */
 const maxLogits = 2 ** 23;
+const rowsAtOnce = (columns: number) => Math.max(64, Math.floor(maxLogits / columns / 64) * 64);
 
 /**
  * The loss of predicting each next token: logits f32[B,T,V], labels i32[B,T] (usually the input ids; -100 where nothing is
@@ -118,15 +152,9 @@ const maxLogits = 2 ** 23;
  * @throws {ShapeError} when the sizes do not fit
  */
 export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Scalar {
-  const [x, y] = [asValue(logits), asValue(labels, "i32")];
-  if (x.shape.length !== 3 || !sameShape(x.shape.slice(0, 2), y.shape)) {
-    throw new ShapeError(
-      `Cannot take the loss of logits ${formatAval(x.aval)} and labels ${formatAval(y.aval)}: ` +
-        `they are f32[B,T,V] and i32[B,T]`,
-    );
-  }
-  const sum = sumOfRows(x, nextLabels(y), options);
-  const { reduction = "mean" } = options;
+  const [x, y] = tokenLogits(logits, labels);
+  const { reduction = "mean", ...rest } = options;
+  const sum = sumOfRows(x, nextLabels(y), rest);
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction as Scalar);
 }
@@ -149,16 +177,68 @@ export function classificationLoss(
 }
 
 /** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */
-function sumOfRows(logits: Value, labels: Value, { chunk, places }: CausalLossOptions): Scalar {
+function sumOfRows(
+  logits: Value,
+  labels: Value,
+  { chunk, places, ...added }: Omit<CausalLossOptions, "reduction">,
+): Scalar {
   const [b, t, v] = logits.shape;
   const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
   const chosen = at(reshape(labels, [b * t]));
   const rows = rowWise(logits);
-  if (rows === null) return reduceSum(crossEntropyRows(at(reshape(logits, [b * t, v])), chosen));
+  if (rows === null) return reduceSum(crossEntropyRows(at(reshape(logits, [b * t, v])), chosen, added));
   const body = (xs: { sources: Value[]; labels: Value }) =>
-    reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels));
-  const size = chunk ?? Math.max(64, Math.floor(maxLogits / v / 64) * 64);
+    reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels, added));
+  const size = chunk ?? rowsAtOnce(v);
   return sumOver(body, { sources: rows.sources.map(at), labels: chosen }, null, {
     chunk: Math.min(size, chosen.shape[0]),
   })[0] as Scalar;
+}
+
+/** Logits of tokens and their labels, checked. */
+function tokenLogits(logits: Operand, labels: Operand): readonly [Value, Value] {
+  const [x, y] = [asValue(logits), asValue(labels, "i32")];
+  if (x.shape.length === 3 && sameShape(x.shape.slice(0, 2), y.shape)) return [x, y];
+  throw new ShapeError(
+    `Cannot take the loss of logits ${formatAval(x.aval)} and labels ${formatAval(y.aval)}: ` +
+      `they are f32[B,T,V] and i32[B,T]`,
+  );
+}
+
+/**
+ * The log-probability of each next token: logits f32[B,T,V], labels i32[B,T], to f32[B,T]. Place t has that of label t + 1; 0
+ * where nothing is to be predicted. No probability is made on the way, so none is too small.
+ *
+ * Where the logits are the product of narrow rows with a head, they are made for a chunk of rows at a time, and again on the way
+ * back: no more of them exist at once.
+ *
+ * @throws {ShapeError} when the sizes do not fit
+ */
+export function tokenLogProbs(
+  logits: Operand,
+  labels: Operand,
+  { chunk, places }: Pick<CausalLossOptions, "chunk" | "places"> = {},
+): Value {
+  const [x, y] = tokenLogits(logits, labels);
+  const [b, t, v] = x.shape;
+  const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
+  const chosen = at(reshape(nextLabels(y), [b * t]));
+  const rows = rowWise(x), count = chosen.shape[0];
+  const size = chunk ?? rowsAtOnce(v);
+  let losses: Value;
+  if (rows === null || count <= size) {
+    losses = crossEntropyRows(rows === null ? at(reshape(x, [b * t, v])) : rows.build(rows.sources.map(at)), chosen);
+  } else {
+    const sources = rows.sources.map(at);
+    const part = checkpoint((sources: Value[], labels: Value) => crossEntropyRows(rows.build(sources), labels));
+    losses = concat(
+      Array.from({ length: Math.ceil(count / size) }, (_, i) => {
+        const cut = (from: Value) => slice(from, 0, i * size, Math.min(count, (i + 1) * size));
+        return part(sources.map(cut), cut(chosen));
+      }),
+      0,
+    );
+  }
+  const all = places === undefined ? losses : scatterAdd(places, losses, b * t);
+  return neg(reshape(all, [b, t]));
 }

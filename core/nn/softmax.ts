@@ -1,11 +1,12 @@
-/** Softmax and its logarithm along the last axis: one row kernel each, forward and backward. */
+/** Softmax, its logarithm and that of its sum along the last axis: one row kernel each, forward and backward. */
 import type { Value } from "../ir/graph.ts";
 import { bind1 } from "../ir/graph.ts";
 import { defineComposite } from "../ir/composite.ts";
-import { reduceSum } from "../ops/broadcast.ts";
+import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
 import { axisOf } from "../ops/arguments.ts";
 import { asValue } from "../ops/constant.ts";
-import { div, exp, log, mul, sub } from "../ops/elementwise.ts";
+import { barrier } from "../ops/control.ts";
+import { add, div, exp, log, mul, sub } from "../ops/elementwise.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { moveAxis } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
@@ -47,6 +48,21 @@ const logSoftmaxGradPrim = defineComposite<null>({
   lowering: { kind: "row" },
 });
 
+const logSumExpPrim = defineComposite<null>({
+  name: "logSumExp",
+  define: ([x]) => {
+    const highest = reduceMax(x, -1, { keep: true });
+    const sum = log(reduceSum(exp(sub(x, highest)), -1, { keep: true }));
+    return [reshape(add(sum, highest), x.shape.slice(0, -1))];
+  },
+  vjp: ({ cts: [ct], inputs: [x] }) => {
+    if (!ct) return [null];
+    const [again] = barrier([x], [ct]);
+    return [mul(bind1(softmaxPrim, [again], null), broadcastTo(reshape(ct, [...ct.shape, 1]), x.shape))];
+  },
+  lowering: { kind: "row" },
+});
+
 /** exp(x) / Σ exp(x) along one axis: f32 of any shape, to the same shape. */
 export function softmax(x: Operand, axis = -1): Value {
   return alongLast(x, axis, (v) => bind1(softmaxPrim, [v], null));
@@ -55,6 +71,13 @@ export function softmax(x: Operand, axis = -1): Value {
 /** log(softmax(x)) along one axis, without the rounding of a logarithm of small numbers. */
 export function logSoftmax(x: Operand, axis = -1): Value {
   return alongLast(x, axis, (v) => bind1(logSoftmaxPrim, [v], null));
+}
+
+/** log(Σ exp(x)) along one axis, which is left out: no size of x overflows. */
+export function logSumExp(x: Operand, axis = -1): Value {
+  const value = asValue(x);
+  const last = value.shape.length - 1, at = axisOf("logSumExp", value.aval, axis);
+  return bind1(logSumExpPrim, [at === last ? value : moveAxis(value, at, last)], null);
 }
 
 /** `f` of rows, applied along any axis by moving it to the end and back. */

@@ -4,7 +4,7 @@ import type { HostArray } from "../../core/dtype.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import { crossEntropyRows } from "../../core/nn/loss.ts";
 import { layerNorm, rmsNorm } from "../../core/nn/norm.ts";
-import { logSoftmax, softmax } from "../../core/nn/softmax.ts";
+import { logSoftmax, logSumExp, softmax } from "../../core/nn/softmax.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { trace } from "../../core/trace.ts";
@@ -119,6 +119,10 @@ export const rowFunctions: Readonly<Record<string, OfRows>> = {
   "softmax, backward": (x, _, ct) => grad((x: Value) => reduceSum(mul(softmax(x), ct)))(x),
   "log softmax": (x) => logSoftmax(x),
   "log softmax, backward": (x, _, ct) => grad((x: Value) => reduceSum(mul(logSoftmax(x), ct)))(x),
+  "log sum of exponentials": (x) => logSumExp(x),
+  "cross-entropy, smoothed": (x, _, __, labels) => crossEntropyRows(x, labels, { labelSmoothing: 0.1, zLoss: 0.01 }),
+  "cross-entropy, smoothed, backward": (x, _, __, labels) =>
+    grad((x: Value) => reduceSum(crossEntropyRows(x, labels, { labelSmoothing: 0.1, zLoss: 0.01 })))(x),
   "layer norm": (x, vector) => layerNorm(x, vector, vector, 1e-5),
   "layer norm, backward": (x, v, ct) => grad((x: Value) => reduceSum(mul(layerNorm(x, v, v, 1e-5), ct)))(x),
   "rms norm": (x, vector) => rmsNorm(x, vector, 1e-6),

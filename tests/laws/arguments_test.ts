@@ -108,6 +108,7 @@ const calls: Record<string, Call | readonly Call[]> = {
   transpose: [{ args: [f(2, 3, 4), axes([2, 0, 1], 3)] }, { args: [f(2, 3)] }, { args: [f(2, 3), axes([0, 1], 2)] }],
   softmax: { args: [f(2, 3), axis(0, 2)] },
   logSoftmax: { args: [f(2, 3), axis(1, 2)] },
+  logSumExp: { args: [f(2, 3), axis(1, 2)] },
   layerNorm: { args: [f(2, 3), f(3), f(3), given(1e-5)] },
   rmsNorm: { args: [f(2, 3), f(3), given(1e-5)] },
   rope: { args: [f(2, 3, 2, 4), f(2, 3, 2), f(2, 3, 2)], apply: (x, cos, sin) => rope(x, { cos, sin }) },
@@ -116,7 +117,17 @@ const calls: Record<string, Call | readonly Call[]> = {
     args: [heads(3, 2), heads(4, 1), heads(4, 1), b(2, 4), i(), i(2, 3)],
     apply: (q, k, v, mask, offset, first) => attention(q, k, v, { mask, offset, first, causal: true }),
   },
-  crossEntropyRows: { args: [f(2, 3), i(2)] },
+  crossEntropyRows: [
+    { args: [f(2, 3), i(2)] },
+    {
+      args: [f(2, 3), i(2), given(0.5), given(0.5)],
+      apply: (x, y, labelSmoothing, zLoss) => surface.crossEntropyRows(x, y, { labelSmoothing, zLoss }),
+    },
+  ],
+  tokenLogProbs: [
+    { args: [f(2, 3, 4), i(2, 3)] },
+    { args: [f(2, 3, 4), i(2, 3), i(3)], apply: (x, y, places) => surface.tokenLogProbs(x, y, { places }) },
+  ],
   causalLoss: [
     { args: [f(2, 3, 4), i(2, 3)] },
     {
