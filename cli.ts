@@ -23,6 +23,7 @@ const commands: Readonly<Record<string, () => Promise<{ readonly command: Comman
   inspect: () => import("./cli/inspect.ts"),
   merge: () => import("./cli/merge.ts"),
   convert: () => import("./cli/convert.ts"),
+  combine: () => import("./cli/combine.ts"),
   diff: () => import("./cli/diff.ts"),
   verify: () => import("./cli/verify.ts"),
   report: () => import("./cli/report.ts"),

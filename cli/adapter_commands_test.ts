@@ -3,6 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { FileError } from "../core/errors.ts";
 import { readAdapter } from "../formats/peft/files.ts";
 import { type Command, type Terminal, UsageError } from "./command.ts";
+import { command as combine } from "./combine.ts";
 import { command as convert } from "./convert.ts";
 import { command as diff } from "./diff.ts";
 import { command as inspect } from "./inspect.ts";
@@ -132,6 +133,36 @@ Deno.test("convert goes from format to format, and PiSSA becomes the plain adapt
     const [a, b] = [at("anew"), at("plain")].map((path) => change(path));
     const size = Math.max(...b.map(Math.abs));
     a.forEach((x, i) => assert(Math.abs(x - b[i]) <= 1e-4 * size, `${i}: ${x} and ${b[i]}`));
+  }));
+
+Deno.test("convert --to lora says how far the adapter of that rank is from what it stands for", () =>
+  inFolder(async (folder) => {
+    const args = [`${cases}/gpt2-ia3/adapter`, "--to", "lora", "--model", `${cases}/gpt2-base/model`];
+    const whole = await run(convert, ...args, "--rank", "64", "--out", `${folder}/whole`);
+    assert(whole.result.error < 1e-6 && whole.result.modules.length === 4, whole.text);
+    const few = await run(convert, ...args, "--rank", "4", "--out", `${folder}/few`);
+    assertStringIncludes(few.text, "error of all changes together 0.8");
+    assertEquals(readAdapter(`${folder}/few`).config.r, 4);
+    // A bias that IA3 rescales becomes the branch's own.
+    assertEquals(readAdapter(`${folder}/few`).config.lora_bias, true);
+  }));
+
+Deno.test("combine writes what PEFT's add_weighted_adapter does, without a base", () =>
+  inFolder(async (folder) => {
+    const place = `${cases}/gpt2-combine/adapters`;
+    const two = ["--weights", "1,-0.5", "--method", "linear", "--out", `${folder}/linear`];
+    const { text, result } = await run(combine, `${place}/one`, `${place}/three`, ...two);
+    assertStringIncludes(text, "by linear, rank 4, 4 modules");
+    assertEquals([result.r, result.modules, result.weights], [4, 4, [1, -0.5]]);
+    const compared = await run(diff, `${folder}/linear`, `${place}/linear_negative`);
+    for (const { name, difference } of compared.result.tensors) assert(difference < 1e-6, `${name}: ${difference}`);
+    const others = compared.result.options.map((o: any) => o.key);
+    assert(!others.includes("r") && !others.includes("lora_alpha") && !others.includes("fan_in_fan_out"), `${others}`);
+    await assertRejects(
+      () => run(combine, `${place}/one`, `${place}/three`, "--weights", "1,1", "--method", "most", "--out", folder),
+      UsageError,
+      "--method is most: give one of",
+    );
   }));
 
 /** B·A of the first layer. */

@@ -94,12 +94,12 @@ export function readFlags<T extends OptionTable>(args: string[], table: T, posit
   return { options: options as Given<T>, rest };
 }
 
-/** `--lr -1` as `--lr=-1`: a number after an option that takes one is its value and no flag. */
+/** `--lr -1` as `--lr=-1`: a number after an option that takes one, or several, is its value and no flag. */
 function joinNegative(args: readonly string[], table: OptionTable): string[] {
   const end = args.includes("--") ? args.indexOf("--") : args.length;
   const takesNumber = (arg: string) => {
     const name = arg.startsWith("--") ? tableName(table, arg.slice(2)) : null;
-    return name !== null && (table[name].kind === "number" || table[name].kind === "whole");
+    return name !== null && ["number", "whole", "list"].includes(table[name].kind);
   };
   return args.flatMap((arg, i) => {
     if (i > 0 && i < end && /^-[\d.]/.test(arg) && takesNumber(args[i - 1])) return [];

@@ -1,6 +1,8 @@
 export type { MergeError } from "./bound.ts";
 export { combine, type Weighted } from "./compose/combine.ts";
+export type { SumOptions, Way } from "./compose/sums.ts";
 export { pissaToLora, wholeModules } from "./compose/convert.ts";
+export { type Approximation, type RankError, toLora } from "./compose/to_lora.ts";
 export type { Module } from "./follow/analyse.ts";
 export type { UseKind } from "./follow/rules.ts";
 export type { Plan } from "./follow/edit.ts";

@@ -82,7 +82,8 @@ export {
   type LoraPlusOptions,
   type Optimiser,
 } from "./optimiser.ts";
-export { plainFromPissa } from "../formats/peft/pissa_files.ts";
+export { loraFromAny, plainFromPissa } from "../formats/peft/plain_files.ts";
+export { combineFiles, type CombineFilesOptions, type WeightedFiles } from "../formats/combine.ts";
 export { type ProgressBar, progressBar, type ProgressOptions, type ProgressState } from "./watch/progress.ts";
 export {
   describeMatches,

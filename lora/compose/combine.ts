@@ -1,14 +1,17 @@
-/** One adapter made out of several: values that `jit` computes where they are used. */
+/** One adapter made out of several. */
 import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
 import { add, mul } from "../../core/ops/elementwise.ts";
 import { concat } from "../../core/ops/structure.ts";
+import { homeOf } from "../../core/runtime.ts";
+import { type HostTensor, readTensors, Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import { type Tuned, tunedOf } from "../lora.ts";
 import { isPair, ranked } from "../methods/lora.ts";
 import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
+import { checkSum, type Factors, type SumOptions, type Way, weightedSum } from "./sums.ts";
 
 /** One adapter of a combination. */
 export interface Weighted<P, I, O> {
@@ -20,18 +23,22 @@ export interface Weighted<P, I, O> {
   readonly weight: number;
 }
 
+/** What one adapter has at a module. */
+interface Held {
+  readonly m: Adapted;
+  readonly entry: AdapterEntry;
+  readonly weight: number;
+}
+
 /** A pair with the scaling that is not in it. */
 interface Pair {
-  readonly A: Value;
-  readonly B: Value;
+  readonly A: Leaf;
+  readonly B: Leaf;
   readonly r: number;
 }
 
-type Combine = (
-  parts: readonly { readonly m: Adapted; readonly entry: AdapterEntry; readonly weight: number }[],
-) => Pair;
-
-const ways: Readonly<Record<"cat" | "linear", Combine>> = {
+/** The ways that are values of the graph, which `jit` computes where they are used. */
+const traced: Readonly<Record<"cat" | "linear", (parts: readonly Held[]) => Pair>> = {
   cat: (parts) => ({
     A: concat(parts.map(({ m, entry, weight }) => mul(entry.A!, weight * m.match.scaling)), 0),
     B: concat(parts.map(({ entry }) => entry.B!), 1),
@@ -43,7 +50,7 @@ const ways: Readonly<Record<"cat" | "linear", Combine>> = {
     if (other) {
       throw new OptionError(
         `"${other.m.path}" has the ranks ${r} and ${other.m.match.r}: "linear" adds A to A, which takes equal ranks; ` +
-          `"cat" takes any`,
+          `"cat" and "svd" take any`,
       );
     }
     const roots = parts.map(({ m, entry, weight }) => {
@@ -66,17 +73,43 @@ const ways: Readonly<Record<"cat" | "linear", Combine>> = {
  *
  * @throws {OptionError} for adapters of different models, or with other values than A and B
  */
+export function combine<P, I, O>(adapters: readonly Weighted<P, I, O>[], way: "cat" | "linear"): Tuned<P, I, O>;
+/**
+ * The other ways look at the values, which are waited for. `"ties"` (what is largest, with the sign that most have),
+ * `"dare_linear"`, `"dare_ties"` (what is drawn by `seed`) and `"magnitude_prune"` do that to A and B, of equal ranks; with
+ * `_svd` to the changes sᵢ·Bᵢ·Aᵢ of any ranks, and of the result what has the greatest singular values is kept, as of the
+ * plain sum by `"svd"`.
+ */
 export function combine<P, I, O>(
   adapters: readonly Weighted<P, I, O>[],
-  way: "cat" | "linear",
-): Tuned<P, I, O> {
+  way: Exclude<Way, "cat" | "linear">,
+  options?: SumOptions,
+): Promise<Tuned<P, I, O>>;
+export function combine<P, I, O>(
+  adapters: readonly Weighted<P, I, O>[],
+  way: Way,
+  options: SumOptions = {},
+): Tuned<P, I, O> | Promise<Tuned<P, I, O>> {
   if (adapters.length === 0) throw new OptionError("combine needs at least one adapter");
-  if (!Object.hasOwn(ways, way)) {
-    throw new OptionError(`combine by ${JSON.stringify(way)} is not known: "cat" and "linear" are`);
-  }
+  checkSum(way, options);
+  const held = heldBy(adapters);
   const [{ tuned }] = adapters;
-  const leaves = flatten<Leaf>(tuned.frozen).leaves;
-  const parts = new Map<string, { m: Adapted; entry: AdapterEntry; weight: number }[]>();
+  if (way === "cat" || way === "linear") return made(tuned, held, held.map(traced[way]));
+  return read(adapters).then((values) => {
+    const largest = Math.max(...held.flat().map(({ m }) => m.match.r));
+    const home = homeOf(tuned.frozen);
+    const pairs = held.map((parts) => {
+      const factors = parts.map(({ m, entry, weight }) => ({ ...values(entry), weight: weight * m.match.scaling }));
+      return uploaded(home, weightedSum(parts[0].m.hub, factors, way, { ...options, largest }));
+    });
+    return made(tuned, held, pairs);
+  });
+}
+
+/** The adapters by module. */
+function heldBy<P, I, O>(adapters: readonly Weighted<P, I, O>[]): Held[][] {
+  const leaves = flatten<Leaf>(adapters[0].tuned.frozen).leaves;
+  const parts = new Map<string, Held[]>();
   for (const { tuned, trainable, weight } of adapters) {
     tuned.check(trainable);
     if (flatten<Leaf>(tuned.frozen).leaves.some((leaf, i) => leaf !== leaves[i])) {
@@ -94,8 +127,58 @@ export function combine<P, I, O>(
       parts.set(m.path, [...parts.get(m.path) ?? [], { m, entry: trainable[m.path], weight }]);
     }
   }
-  const made = [...parts.values()].map((of) => ({ m: of[0].m, pair: ways[way](of) }));
-  const adapted = made.map(({ m, pair }) => ranked({ ...m, match: { ...m.match, rslora: undefined } }, pair.r, 1));
-  const trainable = Object.fromEntries(made.map(({ m, pair: { A, B } }) => [m.path, { A, B }]));
+  return [...parts.values()];
+}
+
+/** The adapter of pairs, one for each module. */
+function made<P, I, O>(
+  tuned: Tuned<P, I, O>,
+  held: readonly (readonly Held[])[],
+  pairs: readonly Pair[],
+): Tuned<P, I, O> {
+  const plain = ({ match, ...m }: Adapted): Adapted => ({ ...m, match: { ...match, rslora: undefined } });
+  const adapted = held.map(([{ m }], i) => ranked(plain(m), pairs[i].r, 1));
+  const trainable = Object.fromEntries(held.map(([{ m }], i) => [m.path, { A: pairs[i].A, B: pairs[i].B }]));
   return tunedOf(tuned.model, { adapted, edits: [], dropout: 0 }, trainable);
+}
+
+/** The values of all adapters, on the host: one wait for all. */
+async function read(adapters: readonly Weighted<any, any, any>[]): Promise<(entry: AdapterEntry) => Factors> {
+  const { leaves } = flatten<Leaf>(adapters.map(({ trainable }) => trainable));
+  const values = leaves.filter((leaf) => !(leaf instanceof Tensor));
+  const home = homeOf(adapters[0].tuned.frozen);
+  const computed = values.length === 0 ? [] : home.jit!(() => values)() as readonly Tensor[];
+  const tensors = leaves.map((leaf) => leaf instanceof Tensor ? leaf : computed[values.indexOf(leaf)]);
+  const contents = await readTensors(tensors);
+  for (const tensor of computed) tensor.dispose();
+  const host = new Map(leaves.map((leaf, i) => [leaf, contents[i]]));
+  return ({ A, B }) => factorsOf(host.get(A!)!, host.get(B!)!);
+}
+
+/** A pair as rows and columns. */
+export function factorsOf(
+  { shape: [r, inputs], data: a }: HostTensor,
+  { shape: [outputs], data: b }: HostTensor,
+): Factors {
+  const ranks = Array.from({ length: r }, (_, k) => k);
+  return {
+    A: ranks.map((k) => Float64Array.from({ length: inputs }, (_, i) => Number(a[k * inputs + i]))),
+    B: ranks.map((k) => Float64Array.from({ length: outputs }, (_, o) => Number(b[o * r + k]))),
+  };
+}
+
+/** The pair that rows and columns are: A f32[r, in], B f32[out, r]. */
+export function pairOf({ A, B }: Factors): { readonly A: HostTensor; readonly B: HostTensor } {
+  const r = A.length, a = new Float32Array(r * A[0].length), b = new Float32Array(B[0].length * r);
+  A.forEach((row, k) => a.set(row, k * row.length));
+  B.forEach((column, k) => column.forEach((x, o) => b[o * r + k] = x));
+  return {
+    A: { shape: [r, A[0].length], dtype: "f32", data: a },
+    B: { shape: [B[0].length, r], dtype: "f32", data: b },
+  };
+}
+
+function uploaded(home: Tensor["home"], factors: Factors): Pair {
+  const { A, B } = pairOf(factors);
+  return { A: upload(home, A), B: upload(home, B), r: factors.A.length };
 }

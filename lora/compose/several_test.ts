@@ -162,7 +162,7 @@ Deno.test("what has no weighted sum is refused", () => {
   );
   assertStringIncludes(message(() => combine(with_({ dora: true }), "cat")), '"up" trains other values than A and B');
   assertStringIncludes(message(() => combine(with_({ bias: "all" }), "cat")), "trains other values than A and B");
-  assertStringIncludes(message(() => combine(with_({}), "svd" as any)), 'combine by "svd" is not known');
+  assertStringIncludes(message(() => combine(with_({}), "sum" as any)), 'combine by "sum" is not known');
 });
 
 Deno.test("parts of a projection are one module between zeros, whatever their ranks, and the same function", () => {

@@ -60,6 +60,24 @@ export function ranked(site: Adapted, r: number, scaling: number): Adapted {
   return { ...site, method, trained, match };
 }
 
+/** A site of any method as LoRA's own, of a rank and with scaling 1. */
+export function plainSite(site: Adapted, r: number, loraBias: boolean): Adapted {
+  if (loraBias && site.kind === "embedding") throw refusedBias(site.path);
+  const { in: inputs, out } = sizesOf(site);
+  const trained = { A: [r, inputs], B: [out, r], ...(loraBias && { biasB: [out] }) };
+  const { rslora: _, ...match } = site.match;
+  return {
+    ...site,
+    method,
+    trained,
+    match: { ...match, method: method.name, r, alpha: r, scaling: 1, trainable: counted(trained) },
+  };
+}
+
+function refusedBias(path: string): OptionError {
+  return new OptionError(`loraBias on "${path}": rows that are looked up have no bias; leave it out of the targets`);
+}
+
 /** Whether a pair is all that is trained, so that changes of several may be added. */
 export function isPair(site: Adapted): boolean {
   return Object.keys(site.trained).join() === "A,B";
@@ -135,11 +153,7 @@ export const method: Method<Adapted, LoraOptions<any>> = {
   ],
   sites: (outline, options) =>
     rankSites(method, outline, options, (m, { r, in: inputs, out }) => {
-      if (options.loraBias && m.kind === "embedding") {
-        throw new OptionError(
-          `loraBias on "${m.path}": rows that are looked up have no bias; leave it out of the targets`,
-        );
-      }
+      if (options.loraBias && m.kind === "embedding") throw refusedBias(m.path);
       return { A: [r, inputs], B: [out, r], ...(options.loraBias && { biasB: [out] }) };
     }),
   first: (site, weight, { index, options: { init = true, seed = 0 } }) => {

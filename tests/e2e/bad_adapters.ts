@@ -5,8 +5,8 @@ import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts"
 import { f32Tensor, makeGguf } from "../../testing/make_gguf.ts";
 import { file } from "./bad_files.ts";
 
-const key = (side: string) => `base_model.model.transformer.h.0.attn.c_attn.lora_${side}.weight`;
-const zeros = (...shape: number[]): HostTensor => ({
+export const key = (side: string) => `base_model.model.transformer.h.0.attn.c_attn.lora_${side}.weight`;
+export const zeros = (...shape: number[]): HostTensor => ({
   shape,
   dtype: "f32",
   data: new Float32Array(shape.reduce((n, d) => n * d, 1)),
@@ -16,7 +16,7 @@ const zeros = (...shape: number[]): HostTensor => ({
 const peftTypes = [...new Set(Object.values(methods).map(({ peftType }) => JSON.stringify(peftType)))].join(", ");
 
 /** Writes an adapter of `c_attn`, with something wrong in it. */
-function adapter(
+export function adapter(
   change: (tensors: Map<string, HostTensor>, config: Record<string, unknown>) => void = () => {},
   { place = "adapter", metadata = {} }: { place?: string; metadata?: Record<string, string> } = {},
 ) {
@@ -38,7 +38,7 @@ function adapter(
 }
 
 /** Does several things to a folder in turn. */
-function all(...changes: ((folder: string) => Promise<void>)[]) {
+export function all(...changes: ((folder: string) => Promise<void>)[]) {
   return async (folder: string) => {
     for (const change of changes) await change(folder);
   };
@@ -49,7 +49,7 @@ const text = (name: string, contents: string) => file(name, new TextEncoder().en
 
 const verify = ["lowrank", "verify", "adapter", "--device", "cpu"];
 const merge = ["lowrank", "merge", "adapter", "--device", "cpu"];
-const weights = "adapter/adapter_model.safetensors";
+export const weights = "adapter/adapter_model.safetensors";
 const config = "adapter/adapter_config.json";
 
 const ggufHeader = {

@@ -3,6 +3,7 @@
  * its exit code. `bad_input_test.ts` runs every entry; docs/errors.md is this table as a page.
  */
 import { adapterFiles } from "./bad_adapters.ts";
+import { combinations } from "./bad_combinations.ts";
 import { data, folders } from "./bad_data.ts";
 import { model, onModel } from "./bad_files.ts";
 import { models, weightFiles } from "./bad_models.ts";
@@ -130,6 +131,7 @@ export const badInputs: Readonly<Record<string, readonly BadInput[]>> = {
   "Data": [...data, ...folders],
   "Adapters": adapters,
   "Adapters' files": adapterFiles,
+  "Combining adapters": combinations,
   "Runs": [...runs, ...interrupted],
   "Resuming": resuming,
 };

@@ -25,7 +25,6 @@ const loraKeys = ["alora_invocation_tokens", "layer_replication", "target_parame
 const starts = ["corda", "eva", "olora", "orthogonal"];
 /** Bottleneck adapters, as AdapterHub names them. */
 const bottlenecks = ["houlsby", "pfeiffer"];
-const combinations = ["svd", "ties", "ties_svd", "magnitude_prune", "magnitude_prune_svd"];
 const optimisers = ["peft.optimizers.LoraFAOptimizer"];
 /** Objectives: the name of a case after `obj-`. */
 const objectives = [
@@ -54,7 +53,6 @@ export function notBuilt(golden: GoldenCase): string | null {
   const { info } = golden, config = modelConfig(golden), adapters = adapterConfigs(golden);
   const objective = objectives.find((name) => golden.id === `obj-${name}` || golden.id.startsWith(`obj-${name}-`));
   const rope = config?.rope_parameters?.rope_type ?? config?.rope_scaling?.rope_type ?? config?.rope_scaling?.type;
-  const entries = Array.isArray(info.entries) ? info.entries.map((e: any) => e.combination_type) : [];
   const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
   const named: [string, readonly string[], readonly unknown[]][] = [
     ["the objective", objectives, [objective]],
@@ -65,7 +63,6 @@ export function notBuilt(golden: GoldenCase): string | null {
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
     ["the start", starts, [info.init_lora_weights]],
     ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],
-    ["the combination", combinations, entries],
     ["the optimiser", optimisers, [optimiser]],
   ];
   for (const [what, list, found] of named) {

@@ -19,7 +19,7 @@ import { saveAdapter } from "../../formats/adapter.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
 import { build } from "../../kernels/runtime/compile.ts";
 import { roundoff } from "../../lora/bound.ts";
-import { type Method, methods, stackAdapters, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import { type Method, methods, stackAdapters, toLora, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
 import { besides } from "../../lora/methods/mod.ts";
 import { tuneFromWeights } from "../../lora/start.ts";
 import { loadModel } from "../../models/load/load_model.ts";
@@ -170,6 +170,21 @@ for (const { name, method, options } of cases) {
       assertSame({ ...alone, data: together.data.slice(i * size, (i + 1) * size) }, alone);
     });
   });
+
+  if (method.start === undefined) {
+    Deno.test(`${name}: as LoRA of the weights' whole rank it is the same function`, async () => {
+      const one = await tuned(toy, method, options(names));
+      const t = randomised(one.trainable, 10);
+      const { tuned: plain, error } = await toLora(one, t, { rank: 4 });
+      assert(error < 16 * roundoff.f32, `${error}`);
+      const run = (of: Tuned<any, any, any>, t: any): OracleTensor =>
+        runOracle((t: any, f: any, x: any) => of.apply(t, f, x), t, of.frozen, ids);
+      const [made, own] = [run(plain, plain.trainable), run(one, t)];
+      // The pairs are stored as f32.
+      const scale = 1024 * roundoff.f32 * Math.max(...own.data.map(Math.abs));
+      made.data.forEach((v, i) => assert(Math.abs(v - own.data[i]) <= scale, `${v} and ${own.data[i]} at ${i}`));
+    });
+  }
 
   Deno.test(`${name}: saved, loaded and saved again it is the same bytes`, async () => {
     const folder = await Deno.makeTempDir();

@@ -1,7 +1,7 @@
-/** Adapters whose start changed the base's weights, as PiSSA's does, as plain ones for the base as it was. */
+/** Adapters as plain LoRA for the base as it was: those whose start changed its weights, as PiSSA's, and other methods'. */
 import { FileError } from "../../core/errors.ts";
 import type { Model } from "../../core/model.ts";
-import { pissa, type PissaOptions, pissaToLora, type Tuned } from "../../lora/mod.ts";
+import { pissa, type PissaOptions, pissaToLora, type RankError, toLora, type Tuned } from "../../lora/mod.ts";
 import { adapterContents, uploadAdapter } from "../adapter.ts";
 import { moduleNames } from "./describe.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter } from "./files.ts";
@@ -50,4 +50,26 @@ export async function plainFromPissa<P>(
     baseModel: baseModel ?? undefined,
     dropout: adapter.config.lora_dropout,
   });
+}
+
+/**
+ * An adapter of any method that can be merged as LoRA of a rank, and how far that is from it.
+ *
+ * @throws {FileError} when it does not fit the model
+ * @throws {OptionError} for a rank that a module can't take, or a method that can't be merged
+ */
+export async function loraFromAny<P>(
+  adapter: AdapterFiles,
+  model: Model<P, unknown, unknown>,
+  { rank, baseModel }: { readonly rank: number; readonly baseModel?: string },
+): Promise<{ readonly contents: AdapterContents; readonly errors: readonly RankError[]; readonly error: number }> {
+  const given = uploadAdapter(adapter, model);
+  // Beside an embedding the file has the base's weight, which is then the model's own.
+  const own = { ...given, model: { ...model, params: given.frozen } };
+  const { tuned, errors, error } = await toLora(own, given.trainable, { rank });
+  const contents = await adapterContents(tuned, {
+    trainable: tuned.trainable,
+    baseModel: baseModel ?? adapter.config.base_model_name_or_path ?? undefined,
+  });
+  return { contents, errors, error };
 }
