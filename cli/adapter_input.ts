@@ -1,6 +1,6 @@
 /** An adapter that a command is given, in whichever format, and the base that it belongs to. */
 import { OptionError } from "../core/errors.ts";
-import { anyLoader, type AnyModel, architectures, outlineClassifier } from "../models/load/load_model.ts";
+import { anyLoader, type AnyModel, architectures, outlineEncoder } from "../models/load/load_model.ts";
 import type { LoadOptions, Outlined } from "../models/load/loader.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
@@ -119,7 +119,7 @@ export async function outlineBase(
   const labels = labelsOfAdapter(adapter);
   if (labels !== null) {
     const given = { ...options, ...(labels.length > 0 && { labels }) };
-    return await outlineClassifier(base, given) as unknown as Outlined<AnyModel>;
+    return await outlineEncoder("SEQ_CLS", base, given) as unknown as Outlined<AnyModel>;
   }
   const opened = await openModel(base, architectures, options, (config) => anyLoader(config).check(config));
   return anyLoader(opened.config).outline(opened, options);

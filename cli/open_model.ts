@@ -3,7 +3,7 @@ import { FileError, OptionError } from "../core/errors.ts";
 import type { ClassifierModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
-import { outlineClassifier, outlineModel } from "../models/load/load_model.ts";
+import { outlineEncoder, outlineModel } from "../models/load/load_model.ts";
 import type { LoadOptions, Outlined } from "../models/load/loader.ts";
 import type { AnyModel, Loaded, LoadedModel, WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
@@ -62,7 +62,7 @@ const openers: Readonly<
   Record<Objective["task"], (path: string, options: LoadOptions & Omit<Purpose, "objective">) => Promise<OutlinedModel>>
 > = {
   CAUSAL_LM: outlineModel,
-  SEQ_CLS: outlineClassifier,
+  SEQ_CLS: (path, options) => outlineEncoder("SEQ_CLS", path, options),
 };
 
 /**

@@ -5,6 +5,12 @@ import type { Operand, Tensor } from "./tensor.ts";
 /** A leaf of a tree of parameters: a tensor as loaded, a value while a function of the tree is traced. */
 export type Leaf = Value | Tensor;
 
+/** What a model is for, in PEFT's words; a masked language model is one that PEFT has no word for. */
+export type Task = "CAUSAL_LM" | "SEQ_CLS" | "TOKEN_CLS" | "MASKED_LM" | "FEATURE_EXTRACTION";
+
+/** What a classifier's outputs say of a text, in transformers' words: one label of several, any of them, or numbers. */
+export type ProblemType = "single_label_classification" | "multi_label_classification" | "regression";
+
 /**
  * A pure function of parameters and inputs, with parameters for it. Transforms (lora, grad, checkpoint) look only at the
  * graph that `apply` traces to; a model knows of none of them.
@@ -16,6 +22,10 @@ export interface Model<P = unknown, I = unknown, O = Value> {
   readonly params: P;
   /** The function itself. */
   apply(params: P, inputs: I): O;
+  /** What it is for, where its head says so. */
+  readonly task?: Task;
+  /** The module whose rows are its outputs, which "all-linear" leaves out as it does a head of a usual name. */
+  readonly head?: string;
   /** Placeholders with the avals of the smallest inputs: what a transform traces `apply` with. */
   readonly sample: I;
   /**
@@ -102,6 +112,8 @@ export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> 
   hubName(path: string): string;
   /** What loading, generation and reports need to know. */
   readonly sizes: LanguageModelSizes;
+  /** What `apply` computes, but of each block only its input is kept for the backward pass. */
+  applyByBlocks(params: P, inputs: TokenInputs): Value;
   /** The embedding and the stream after each layer, f32[B,T,D] each; the last is what `apply` gives. */
   hiddenStates(params: P, inputs: TokenInputs): Value[];
   /** f32[B,D]: the first token's last state through the pooler. Throws a {@link FileError} where the model has none. */
@@ -110,21 +122,45 @@ export interface EncoderModel<P = unknown> extends Model<P, TokenInputs, Value> 
   embed(params: P, inputs: TokenInputs): Value;
 }
 
-/** A model that classifies texts: logits f32[B,labels]. */
-export interface ClassifierModel<P = unknown> extends Model<P, TokenInputs, Value> {
+/** What encoders with any head on them have in common. */
+export interface HeadedModel<P = unknown> extends Model<P, TokenInputs, Value> {
   /** The file format's name of the architecture. */
   readonly architecture: string;
+  /** What its head is for. */
+  readonly task: Task;
   /** The module path in Hugging Face's class of this model. */
   hubName(path: string): string;
   /** What loading, generation and reports need to know. */
   readonly sizes: LanguageModelSizes;
-  /** The names of the labels, in the order of the logits. */
-  readonly labels: readonly string[];
   /** What `apply` computes, but of each block only its input is kept for the backward pass. */
   applyByBlocks(params: P, inputs: TokenInputs): Value;
+  /** The embedding and the stream after each layer, f32[B,T,D] each: what the head reads. */
+  hiddenStates(params: P, inputs: TokenInputs): Value[];
+}
+
+/** A model whose outputs have names. */
+export interface LabelledModel<P = unknown> extends HeadedModel<P> {
+  /** The names of the labels, in the order of the logits. */
+  readonly labels: readonly string[];
   /**
    * Modules whose weights are new and not from the file: a head to be trained whole, beside any adapter (`lora`'s
    * `modulesToSave`). Empty where the file has a trained head.
    */
   readonly fresh: readonly string[];
+}
+
+/** A model that classifies texts: logits f32[B,labels]. */
+export interface ClassifierModel<P = unknown> extends LabelledModel<P> {
+  /** What the logits say. */
+  readonly problem: ProblemType;
+}
+
+/** A model that labels each token of a text: logits f32[B,T,labels]. */
+export interface TaggerModel<P = unknown> extends LabelledModel<P> {
+  readonly task: "TOKEN_CLS";
+}
+
+/** A model that tells which word stands at each place of a text, hidden or not: logits f32[B,T,V]. */
+export interface MaskedModel<P = unknown> extends HeadedModel<P> {
+  readonly task: "MASKED_LM";
 }

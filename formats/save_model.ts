@@ -9,7 +9,7 @@ import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import type { Model } from "../core/model.ts";
 import type { Loaded } from "../models/load/loader.ts";
-import { familyOf } from "../models/families/mod.ts";
+import { familyOf, variantOf } from "../models/families/mod.ts";
 import { writeFlushed } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { encodeSafetensors } from "../models/load/safetensors/safetensors.ts";
@@ -144,7 +144,7 @@ async function contentsOf(shard: readonly NamedLeaf[], options: SaveModelOptions
 /** The base's own configuration where it has one, so that every version of its library still understands it. */
 function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions): Record<string, unknown> {
   const { raw, modelType } = model.config;
-  const classifier = familyOf(modelType)?.classifier;
+  const variant = variantOf(modelType, raw.architectures);
   const isFolder = pathKind(model.path) === "folder";
   const { quantization_config: _, torch_dtype: __, ...kept } = isFolder
     ? readJsonObject(`${model.path}/config.json`)
@@ -155,10 +155,16 @@ function configOf<P>(model: AnyLoaded<P>, params: P, options: SaveModelOptions):
   const labels = Object.fromEntries(["id2label", "label2id"].filter((key) => key in raw).map((key) => [key, raw[key]]));
   return {
     ...kept,
-    ...(classifier && names.has(`${classifier.head}.weight`) && { ...labels, architectures: [classifier.className] }),
+    // What an encoder was loaded as, with its head or without.
+    ...(familyOf(modelType)?.tasks && {
+      ...("labels" in model && labels),
+      ...("problem_type" in raw && { problem_type: raw.problem_type }),
+      architectures: raw.architectures,
+    }),
     // Merging into one use of a tied weight splits it; a file may have had a head of its own, whatever it says.
-    ...((model.tied?.lm_head !== undefined || names.has("lm_head.weight")) &&
-      { tie_word_embeddings: !names.has("lm_head.weight") }),
+    ...(variant?.tiedHead !== undefined &&
+      (model.tied?.[variant.head!] !== undefined || names.has(`${variant.head}.weight`)) &&
+      { tie_word_embeddings: !names.has(`${variant.head}.weight`) }),
     dtype: dtypeNames[writtenDType(largest, options)],
   };
 }

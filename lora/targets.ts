@@ -14,12 +14,14 @@ export interface NamePair {
 
 const names = ({ path, hub }: NamePair) => path === hub ? [path] : [path, hub];
 
-/** Heads that "all-linear" leaves out, as PEFT does. */
+/** Names of heads that "all-linear" leaves out in any model, as PEFT does. */
 const heads = new Set(["lm_head", "score", "classifier"]);
 
 /** What a selector can name: a module, whole or a part of its outputs. */
 export interface Selectable extends NamePair {
   readonly linear: boolean;
+  /** Whether the model says that its rows are the outputs. */
+  readonly isHead: boolean;
   readonly part: unknown;
 }
 
@@ -34,7 +36,7 @@ export interface Selectable extends NamePair {
 export function selectModules<M extends Selectable>(selector: Selector, modules: readonly M[], what = "target"): M[] {
   const whole = modules.filter((m) => m.part === null);
   if (typeof selector === "string" && selector.toLowerCase() === "all-linear") {
-    const linear = whole.filter((m) => m.linear && !heads.has(m.path.split(".").at(-1)!));
+    const linear = whole.filter((m) => m.linear && !m.isHead && !heads.has(m.path.split(".").at(-1)!));
     if (linear.length === 0) throw new OptionError('targets: "all-linear" found no linear layer in this model');
     return linear;
   }

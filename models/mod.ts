@@ -1,10 +1,12 @@
 /**
- * Models and their files: GPT-2, Llama, Mistral, Qwen2, Qwen3 and BERT from folders of Hugging Face's, .gguf files or the hub;
+ * Models and their files: GPT-2, Llama, Mistral, Qwen2, Qwen3, BERT and other encoders from folders of Hugging Face's, .gguf files or the hub;
  * generating text, embedding sentences.
  *
  * @module
  */
-export type { BertClassifierParams, BertLayer, BertParams } from "./families/bert.ts";
+export type { BertClassifierParams, BertLayer, BertParams, ElectraParams } from "./families/bert.ts";
+export type { DistilBertLayer, DistilBertParams } from "./families/distilbert.ts";
+export type { ModernBertLayer, ModernBertNorm, ModernBertParams } from "./families/modernbert.ts";
 export { type Embed, embedder } from "./embed.ts";
 export {
   type Activations,
@@ -33,14 +35,23 @@ export {
   bert,
   bertClassifier,
   type ClassifierOptions,
+  distilbert,
+  electra,
   gpt2,
   llama,
   loadAnyModel,
   loadClassifier,
+  loadEncoder,
+  loadMasked,
   loadModel,
+  loadTagger,
   mistral,
+  modernbert,
   qwen2,
   qwen3,
+  roberta,
+  type TaggerOptions,
+  xlmRoberta,
 } from "./load/load_model.ts";
 export type { FromFiles, Loaded, LoadedModel, Loader, LoadOptions, WeightDType } from "./load/loader.ts";
 export type { SamplingOptions } from "./generate/sampling.ts";

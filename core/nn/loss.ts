@@ -160,18 +160,20 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
 }
 
 /**
- * The loss of classifying each text: logits f32[B,labels], labels i32[B] (-100 where a text has none), to f32[]: the
- * mean over the labelled rows, or what `reduction` says. Where no row is labelled the mean is 0, not NaN.
+ * The loss of classifying texts or tokens: logits f32[B,labels] and labels i32[B], or f32[B,T,labels] and i32[B,T] (-100 where
+ * there is none), to f32[]: the mean over what is labelled, or what `reduction` says. Where nothing is labelled the mean is 0, not
+ * NaN. Of tokens, head and loss are computed together as in {@link causalLoss}, without its shift: place t has label t.
  *
  * @throws {ShapeError} when the sizes do not fit
  */
 export function classificationLoss(
   logits: Operand,
   labels: Operand,
-  { reduction = "mean" }: Pick<CausalLossOptions, "reduction"> = {},
+  { reduction = "mean", ...options }: CausalLossOptions = {},
 ): Scalar {
-  const y = asValue(labels, "i32");
-  const sum = reduceSum(crossEntropyRows(logits, y));
+  const [x, y] = [asValue(logits), asValue(labels, "i32")];
+  const tokens = x.shape.length === 3 && sameShape(x.shape.slice(0, 2), y.shape);
+  const sum = tokens ? sumOfRows(x, y, options) : reduceSum(crossEntropyRows(x, y));
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction as Scalar);
 }

@@ -2,6 +2,7 @@ import { RE2JS, RE2JSException } from "re2js";
 import { FileError } from "../../core/errors.ts";
 import { optionsOf } from "../../lora/check_options.ts";
 import type { Adapted, Method, ValueKind } from "../../lora/methods/method.ts";
+import type { Task } from "../../core/model.ts";
 import { methods } from "../../lora/methods/mod.ts";
 import { refuseMethods } from "./methods.ts";
 
@@ -128,7 +129,7 @@ export interface AdapterConfigOptions {
   /** Where the base model came from: a folder, a file or a hub name. */
   readonly baseModel: string | null;
   /** What the model is for, in PEFT's words. By default a causal language model. */
-  readonly taskType?: "CAUSAL_LM" | "SEQ_CLS" | "FEATURE_EXTRACTION" | null;
+  readonly taskType?: Exclude<Task, "MASKED_LM"> | null;
 }
 
 /**

@@ -38,15 +38,18 @@ export function describeTuned(
     targets: spell === lastName ? named.sort() : named,
     tieAll: tied.size > 0,
     baseModel,
-    taskType: taskOf(model, edits.some(({ path, saved }) => saved.by === "modulesToSave" && path === "classifier")),
+    taskType: taskOf(
+      model,
+      edits.some(({ path, saved }) => saved.by === "modulesToSave" && path.split(".")[0] === model.head?.split(".")[0]),
+    ),
   });
 }
 
 /** PEFT's name of what a model is for. It takes a classifier of which no head was trained for a broken file. */
-function taskOf(model: object, trainsHead: boolean): AdapterConfigOptions["taskType"] {
+function taskOf({ task, ...model }: Pick<Model, "task">, trainsHead: boolean): AdapterConfigOptions["taskType"] {
   if ("step" in model) return "CAUSAL_LM";
-  if ("labels" in model) return trainsHead ? "SEQ_CLS" : null;
-  return "embed" in model ? "FEATURE_EXTRACTION" : null;
+  if (task === "SEQ_CLS" || task === "TOKEN_CLS") return trainsHead ? task : null;
+  return task === "FEATURE_EXTRACTION" ? task : null;
 }
 
 const lastName = (path: string) => path.slice(path.lastIndexOf(".") + 1);

@@ -22,6 +22,8 @@ export interface Module extends NamePair {
   readonly only: UseKind | null;
   /** Whether it is used in products, and not only looked up. */
   readonly linear: boolean;
+  /** Whether the model says that its rows are the outputs. */
+  readonly isHead: boolean;
   /** What it is to those who adapt it. */
   readonly kind: "linear" | "embedding";
   /** Which axis of the weight the input meets: 0 for a weight stored [in, out], 1 for [out, in]. */
@@ -90,6 +92,7 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
         aval: leaf.aval,
         only,
         linear: uses.some((use) => use.kind === "product"),
+        isHead: name === model.head,
         kind: uses[0]?.kind === "lookup" ? "embedding" : "linear",
         inAxis: uses[0]?.inSide ?? 1,
         bias,

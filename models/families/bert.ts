@@ -1,28 +1,26 @@
-/** BERT: Devlin et al. 2018, "BERT: Pre-training of Deep Bidirectional Transformers", in Hugging Face's layout. */
-import { FileError, ShapeError } from "../../core/errors.ts";
-import { newInput, type Value } from "../../core/ir/graph.ts";
-import type { EncoderModel, Leaf, TokenInputs } from "../../core/model.ts";
-import { attention } from "../../core/nn/attention.ts";
+/** BERT and its like with its names (RoBERTa, XLM-RoBERTa, ELECTRA), in Hugging Face's layout: one block, and a literal each. */
+import { FileError } from "../../core/errors.ts";
+import type { Value } from "../../core/ir/graph.ts";
+import type { Leaf } from "../../core/model.ts";
+import { gelu } from "../../core/nn/activation.ts";
 import { layerNorm } from "../../core/nn/norm.ts";
-import { broadcastTo, full, reduceSum, reshape } from "../../core/ops/broadcast.ts";
-import { asValue } from "../../core/ops/constant.ts";
-import { add, convert, div, max, mul, ne, sqrt, tanh } from "../../core/ops/elementwise.ts";
-import { gather } from "../../core/ops/indexing.ts";
-import { iota, slice } from "../../core/ops/structure.ts";
-import { checkpoint } from "../../core/transforms/checkpoint.ts";
+import { add, convert, mul, ne, tanh } from "../../core/ops/elementwise.ts";
+import { cumsum } from "../../core/ops/reduce.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { readTokenInputs } from "../token_inputs.ts";
-import { classifier } from "./classifier.ts";
-import { type Family, hubNameOf, type Names, readSizes, type StoredWeights, type TextSizes } from "./family.ts";
+import { encoder, type EncoderFamily, type EncoderLiteral, firstToken } from "./encoder.ts";
+import type { StoredWeights, TextSizes } from "./family.ts";
 import {
-  type ActivationName,
   activationOf,
+  at,
+  flatLinear,
+  flatNorm,
   type LayerNormParams,
   type Linear,
   linear,
-  linearShapes,
+  linearAt,
   readActivation,
 } from "./layers.ts";
+import { type PostNormNames, postNormShapes, type PostNormSizes, postNormStates } from "./post_norm.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface BertLayer {
@@ -45,7 +43,7 @@ export interface BertParams {
   readonly embeddings: {
     /** [vocabulary, D]. */
     readonly word_embeddings: { readonly weight: Leaf };
-    /** [context, D]. */
+    /** [places, D]. */
     readonly position_embeddings: { readonly weight: Leaf };
     /** [token types, D]. */
     readonly token_type_embeddings: { readonly weight: Leaf };
@@ -57,134 +55,66 @@ export interface BertParams {
   readonly pooler?: { readonly dense: Linear };
 }
 
-/** The weights of a BERT with a classifying head, [labels, D]. */
+/** The weights of a BERT with a head that tells labels, of a text or of its tokens: [labels, D]. */
 export interface BertClassifierParams extends BertParams {
   /** The head: [labels, D]. */
   readonly classifier: Linear;
 }
 
-/** The sizes of one BERT. */
-export interface BertConfig extends TextSizes {
-  readonly tokenTypes: number;
-  readonly activation: ActivationName;
+/** The weights of an ELECTRA: BERT's, with tables that may be narrower than the layers. */
+export interface ElectraParams extends Omit<BertParams, "pooler"> {
+  /** [D, embedding width], where the two differ. */
+  readonly embeddings_project?: Linear;
 }
 
-/** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
-function sizesOf(config: ModelConfig): BertConfig {
-  return {
-    ...readSizes(names, config),
-    tokenTypes: config.integer("type_vocab_size", 2),
-    activation: readActivation(config, "hidden_act", "gelu"),
-  };
-}
+const block: PostNormNames = {
+  layers: "encoder.layer",
+  query: "attention.self.query",
+  key: "attention.self.key",
+  value: "attention.self.value",
+  mix: "attention.output.dense",
+  mixNorm: "attention.output.LayerNorm",
+  inner: "intermediate.dense",
+  outer: "output.dense",
+  outerNorm: "output.LayerNorm",
+};
 
-function shapes(config: BertConfig, hasPooler: boolean): Record<string, unknown> {
-  const { vocabSize, contextLength, tokenTypes, width, layers, innerWidth } = config;
-  const table = (rows: number) => ({ weight: [rows, width] });
-  const dense = (from: number, to: number) => linearShapes(from, to, true);
-  const LayerNorm = { weight: [width], bias: [width] };
-  return {
-    embeddings: {
-      word_embeddings: table(vocabSize),
-      position_embeddings: table(contextLength),
-      token_type_embeddings: table(tokenTypes),
-      LayerNorm,
-    },
-    encoder: {
-      layer: Array.from({ length: layers }, () => ({
-        attention: {
-          self: { query: dense(width, width), key: dense(width, width), value: dense(width, width) },
-          output: { dense: dense(width, width), LayerNorm },
-        },
-        intermediate: { dense: dense(width, innerWidth) },
-        output: { dense: dense(innerWidth, width), LayerNorm },
-      })),
-    },
-    ...(hasPooler ? { pooler: { dense: dense(width, width) } } : {}),
-  };
-}
-
-/**
- * The embedding f32[B,T,D] and the stream after each layer. Padding is seen by no token; its own states mean nothing.
- * `byBlocks`: of each layer only its input is kept for the backward pass.
- */
-function statesOf(config: BertConfig, params: BertParams, inputs: TokenInputs, byBlocks = false): Value[] {
-  const { width, heads, eps } = config;
-  const { ids, seen: mask, positionIds, tokenTypeIds, documentStart } = readTokenInputs(inputs, config);
-  if (documentStart !== undefined) {
-    throw new ShapeError("a BERT reads one text a row: documents can't be packed where every token sees all others");
-  }
-  const [b, t] = ids.shape;
-  const positions = positionIds ?? iota([1, t], 1);
-  const types = tokenTypeIds ?? full([1, t], 0, "i32");
-  const activate = activationOf(config.activation);
-  const norm = (x: Value, { weight, bias }: LayerNormParams) => layerNorm(x, weight, bias, eps);
-
-  const { embeddings, encoder } = params;
-  const look = ({ weight }: { weight: Leaf }, at: Value) => convert(gather(weight, at), "f32");
-  const words = look(embeddings.word_embeddings, ids);
-  const marks = add(look(embeddings.position_embeddings, positions), look(embeddings.token_type_embeddings, types));
-  const states = [norm(add(words, marks), embeddings.LayerNorm)];
-  for (const { attention: { self, output: mix }, intermediate, output } of encoder.layer) {
-    const block = (x: Value) => {
-      const project = (to: Linear) => reshape(linear(x, to), [b, t, heads, width / heads]);
-      const seen = attention(project(self.query), project(self.key), project(self.value), { mask, causal: false });
-      const mixed = norm(add(x, linear(reshape(seen, [b, t, width]), mix.dense)), mix.LayerNorm);
-      const inner = activate(linear(mixed, intermediate.dense));
-      return norm(add(mixed, linear(inner, output.dense)), output.LayerNorm);
-    };
-    states.push((byBlocks ? checkpoint(block) : block)(states.at(-1)!));
-  }
-  return states;
-}
-
-/** The first token's state [B,D] of states [B,T,D], through the pooler. */
-function pool({ pooler }: BertParams, states: Value): Value {
-  if (pooler === undefined) {
-    throw new FileError("this BERT has no pooler (its file holds no pooler.dense): use `embed`, which needs none");
-  }
-  const [b, , width] = states.shape;
-  return tanh(linear(reshape(slice(states, 1, 0, 1), [b, width]), pooler.dense));
-}
-
-/** The mean over real tokens of states [B,T,D], scaled to length 1. */
-function meanOfTokens(states: Value, inputs: TokenInputs): Value {
-  const [b, t, width] = states.shape;
-  const real = inputs.attentionMask === undefined
-    ? full([b, t], 1)
-    : convert(ne(asValue(inputs.attentionMask), 0), "f32");
-  const sum = reduceSum(mul(states, broadcastTo(reshape(real, [b, t, 1]), states.shape)), 1);
-  const mean = div(sum, broadcastTo(max(reduceSum(real, 1, { keep: true }), 1), [b, width]));
-  const length = sqrt(reduceSum(mul(mean, mean), 1, { keep: true }));
-  return div(mean, broadcastTo(max(length, 1e-12), [b, width]));
-}
-
-function encoderOver(config: BertConfig, params: BertParams): EncoderModel<BertParams> {
-  const hiddenStates = (params: BertParams, inputs: TokenInputs) => statesOf(config, params, inputs);
-  const last = (params: BertParams, inputs: TokenInputs) => hiddenStates(params, inputs)[config.layers];
-  return {
-    architecture: names.modelType,
-    params,
-    apply: last,
-    sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
-    tied: {},
-    hubName: (path) => hubNameOf(names, path),
-    sizes: config,
-    hiddenStates,
-    pool: (params, inputs) => pool(params, last(params, inputs)),
-    embed: (params, inputs) => meanOfTokens(last(params, inputs), inputs),
-  };
-}
+const sizesOf = (config: ModelConfig, common: TextSizes): PostNormSizes => ({
+  ...common,
+  tokenTypes: config.integer("type_vocab_size", 2),
+  embeddingWidth: common.width,
+  places: common.contextLength,
+  activation: readActivation(config, "hidden_act", "gelu"),
+});
 
 /** Whether a file has a pooler. */
 const hasPooler = (stored: StoredWeights): boolean => stored.has("pooler.dense.weight");
 
-const names: Names = {
-  modelType: "bert",
-  models: "BERT, MiniLM and other sentence encoders, and their classifiers",
-  own: "every token attends to all others; old `gamma`, `beta` and `bert.` names are read",
-  className: "BertModel",
-  prefix: "",
+const shapes = (sizes: PostNormSizes, stored: StoredWeights) => ({
+  ...postNormShapes(block, sizes),
+  ...(hasPooler(stored) && flatLinear("pooler.dense", sizes.width, sizes.width)),
+});
+
+/** The first token's state [B,D] of states [B,T,D], through the pooler. */
+function pool({ pooler }: BertParams, states: Value): Value {
+  if (pooler !== undefined) return tanh(linear(firstToken(states), pooler.dense));
+  throw new FileError("this BERT has no pooler (its file holds no pooler.dense): use `embed`, which needs none");
+}
+
+/** A state through a layer, an activation and a norm: what heads make of it before they compare it with words. */
+function transformed(
+  params: unknown,
+  states: Value,
+  dense: string,
+  norm: string,
+  eps: number,
+  act: (x: Value) => Value = gelu,
+): Value {
+  const { weight, bias } = at(params, norm) as LayerNormParams;
+  return layerNorm(act(linear(states, linearAt(params, dense))), weight, bias, eps);
+}
+
+const common = {
   tables: ["word_embeddings", "position_embeddings", "token_type_embeddings"],
   keys: {
     width: "hidden_size",
@@ -196,35 +126,164 @@ const names: Names = {
   },
   defaults: { context: 512, eps: 1e-12 },
   only: { position_embedding_type: ["absolute"], is_decoder: [false], add_cross_attention: [false] },
-  // A buffer, and the heads of pretraining.
-  ignore: [/\.?embeddings\.position_ids$/, /^cls\./],
+  sizes: sizesOf,
+  shapes,
+  pool,
   // Old files call a norm's scale gamma and its shift beta.
-  rename: (name) => name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias"),
-};
+  rename: (name: string) =>
+    name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias"),
+} as const satisfies Partial<EncoderLiteral<BertParams, PostNormSizes>>;
 
-/** BERT's encoders, and its classifiers: the pooled first token through a linear head. */
-export const bert: Family<EncoderModel<BertParams>> = {
-  ...names,
-  check: sizesOf,
-  build: (config, stored) => {
-    const sizes = sizesOf(config);
-    return {
-      shapes: shapes(sizes, hasPooler(stored)),
-      make: (params) => encoderOver(sizes, params),
-      ignore: [...names.ignore!, /^classifier\./],
-    };
-  },
-  classifier: classifier<BertParams, BertConfig>({
-    ...names,
-    className: "BertForSequenceClassification",
-    prefix: "bert.",
-    sizes: sizesOf,
-    shapes: (sizes, stored) => {
-      if (hasPooler(stored)) return shapes(sizes, true);
-      throw new FileError(
-        `${stored.path} holds no pooler.dense, which a classifier needs: choose a BERT that has one.`,
-      );
+/** A buffer of old files. */
+const places = /\.?embeddings\.position_ids$/;
+
+/** Devlin et al. 2018, "BERT: Pre-training of Deep Bidirectional Transformers". */
+export const bert: EncoderFamily<BertParams, PostNormSizes> = encoder({
+  ...common,
+  modelType: "bert",
+  models: "BERT, MiniLM and other sentence encoders",
+  own: "every token attends to all others; old `gamma`, `beta` and `bert.` names are read",
+  className: "BertModel",
+  prefix: "",
+  inside: "bert.",
+  ignore: [places, /^cls\.seq_relationship\./],
+  states: (sizes, params, inputs, byBlocks) => postNormStates(block, sizes, params, inputs, { byBlocks }),
+  heads: {
+    SEQ_CLS: {
+      className: "BertForSequenceClassification",
+      output: "classifier",
+      // The pooler is no module of the head: a file without one is no classifier.
+      shapes: (_, stored) => {
+        if (hasPooler(stored)) return {};
+        throw new FileError(
+          `${stored.path} holds no pooler.dense, which a classifier needs: choose a BERT that has one.`,
+        );
+      },
+      features: (_, params, states) => pool(params, states),
     },
-    pooled: (sizes, params, inputs, byBlocks) => pool(params, statesOf(sizes, params, inputs, byBlocks)[sizes.layers]),
-  }),
-};
+    TOKEN_CLS: { className: "BertForTokenClassification", output: "classifier" },
+    MASKED_LM: {
+      className: "BertForMaskedLM",
+      output: "cls.predictions.decoder",
+      bias: () => "cls.predictions.bias",
+      shapes: ({ width }) => ({
+        ...flatLinear("cls.predictions.transform.dense", width, width),
+        ...flatNorm("cls.predictions.transform.LayerNorm", width),
+      }),
+      features: ({ activation, eps }, params, states) => {
+        const [dense, norm] = ["dense", "LayerNorm"].map((part) => `cls.predictions.transform.${part}`);
+        return transformed(params, states, dense, norm, eps, activationOf(activation));
+      },
+    },
+  },
+});
+
+/** A head's vector of a text: the first token's state through a layer and an activation. */
+const denseFirst = (act: (x: Value) => Value) => (_: unknown, params: unknown, states: Value) =>
+  act(linear(firstToken(states), linearAt(params, "classifier.dense")));
+const denseShapes = ({ width }: TextSizes) => flatLinear("classifier.dense", width, width);
+
+/** The token that fills rows, beside which places are counted. */
+interface RobertaSizes extends PostNormSizes {
+  readonly padId: number;
+}
+
+/** What RoBERTa and its like have in common. */
+const likeRoberta = {
+  ...common,
+  prefix: "",
+  inside: "roberta.",
+  ignore: [places],
+  example: { pad_token_id: 1, type_vocab_size: 1 },
+  sizes: (config: ModelConfig, sizes: TextSizes): RobertaSizes => {
+    const padId = Number(config.raw.pad_token_id ?? 1), places = sizes.contextLength;
+    // Rows up to that of the padding token are no text's.
+    return { ...sizesOf(config, sizes), padId, places, contextLength: places - padId - 1 };
+  },
+  // Tokens are counted, padding is not: it stays at its own row of the table.
+  states: (sizes: RobertaSizes, params: BertParams, inputs, byBlocks) =>
+    postNormStates(block, sizes, params, inputs, {
+      byBlocks,
+      positions: (ids) => {
+        const real = convert(ne(ids, sizes.padId), "i32");
+        return add(mul(cumsum(real), real), sizes.padId);
+      },
+    }),
+} as const satisfies Partial<EncoderLiteral<BertParams, RobertaSizes>>;
+
+const robertaHeads = (name: string): EncoderLiteral<BertParams, RobertaSizes>["heads"] => ({
+  SEQ_CLS: {
+    className: `${name}ForSequenceClassification`,
+    output: "classifier.out_proj",
+    shapes: denseShapes,
+    features: denseFirst(tanh),
+  },
+  TOKEN_CLS: { className: `${name}ForTokenClassification`, output: "classifier" },
+  MASKED_LM: {
+    className: `${name}ForMaskedLM`,
+    output: "lm_head.decoder",
+    bias: () => "lm_head.bias",
+    shapes: ({ width }) => ({ ...flatLinear("lm_head.dense", width, width), ...flatNorm("lm_head.layer_norm", width) }),
+    features: ({ eps }, params, states) => transformed(params, states, "lm_head.dense", "lm_head.layer_norm", eps),
+  },
+});
+
+/** Liu et al. 2019, "RoBERTa: A Robustly Optimized BERT Pretraining Approach". */
+export const roberta: EncoderFamily<BertParams, RobertaSizes> = encoder<BertParams, RobertaSizes>({
+  ...likeRoberta,
+  modelType: "roberta",
+  models: "RoBERTa, DistilRoBERTa and their like",
+  own: "BERT's block; places are counted from the padding token's id on, and padding is not counted",
+  className: "RobertaModel",
+  heads: robertaHeads("Roberta"),
+});
+
+/** Conneau et al. 2019, "Unsupervised Cross-lingual Representation Learning at Scale". */
+export const xlmRoberta: EncoderFamily<BertParams, RobertaSizes> = encoder<BertParams, RobertaSizes>({
+  ...likeRoberta,
+  modelType: "xlm-roberta",
+  models: "XLM-RoBERTa, multilingual E5 and BGE-M3",
+  own: "as roberta",
+  className: "XLMRobertaModel",
+  heads: robertaHeads("XLMRoberta"),
+});
+
+/** Clark et al. 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators". */
+export const electra: EncoderFamily<ElectraParams, PostNormSizes> = encoder<ElectraParams, PostNormSizes>({
+  ...common,
+  pool: undefined,
+  modelType: "electra",
+  models: "ELECTRA's discriminators and generators",
+  own: "BERT's block; tables may be narrower than the layers",
+  className: "ElectraModel",
+  prefix: "",
+  inside: "electra.",
+  ignore: [places, /^discriminator_predictions\./],
+  example: { embedding_size: 12 },
+  sizes: (config, sizes) => ({ ...sizesOf(config, sizes), embeddingWidth: config.integer("embedding_size", 128) }),
+  shapes: (sizes) => postNormShapes(block, sizes),
+  states: (sizes, params, inputs, byBlocks) => postNormStates(block, sizes, params, inputs, { byBlocks }),
+  heads: {
+    SEQ_CLS: {
+      className: "ElectraForSequenceClassification",
+      output: "classifier.out_proj",
+      shapes: denseShapes,
+      features: denseFirst(gelu),
+    },
+    TOKEN_CLS: { className: "ElectraForTokenClassification", output: "classifier" },
+    MASKED_LM: {
+      className: "ElectraForMaskedLM",
+      output: "generator_lm_head",
+      beside: ["generator_predictions"],
+      bias: () => "generator_lm_head.bias",
+      shapes: ({ width, embeddingWidth }) => ({
+        ...flatNorm("generator_predictions.LayerNorm", embeddingWidth),
+        ...flatLinear("generator_predictions.dense", width, embeddingWidth),
+      }),
+      features: ({ eps }, params, states) => {
+        const [dense, norm] = ["dense", "LayerNorm"].map((part) => `generator_predictions.${part}`);
+        return transformed(params, states, dense, norm, eps);
+      },
+    },
+  },
+});

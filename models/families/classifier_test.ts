@@ -16,7 +16,7 @@ import { oracleRuntime as runtime } from "../../tests/runtimes.ts";
 import { checkpointBlocks } from "./checkpoint_blocks.ts";
 import type { BertClassifierParams } from "./bert.ts";
 import { loadClassifier } from "../mod.ts";
-import { outlineClassifier } from "../load/load_model.ts";
+import { outlineEncoder } from "../load/load_model.ts";
 
 const cases = `${import.meta.dirname}/../../tests/goldens/cases`;
 const encoder = `${cases}/bert-base/model`, classifier = `${cases}/bert-seqcls/model`;
@@ -49,9 +49,9 @@ Deno.test("the head of the file is kept unless a fresh one is asked for", async 
 });
 
 Deno.test("rows have the labels of the file's own head, and of a new one their own", async () => {
-  using own = await outlineClassifier(classifier, { device, labels: ["b", "a"] });
+  using own = await outlineEncoder("SEQ_CLS", classifier, { device, labels: ["b", "a"] });
   assertEquals([own.outline.labels, own.outline.fresh], [["LABEL_0", "LABEL_1", "LABEL_2"], []]);
-  using fresh = await outlineClassifier(encoder, { device, labels: ["b", "a"] });
+  using fresh = await outlineEncoder("SEQ_CLS", encoder, { device, labels: ["b", "a"] });
   assertEquals([fresh.outline.labels, fresh.outline.fresh], [["b", "a"], ["classifier"]]);
 });
 

@@ -1,10 +1,12 @@
 /** One architecture as one literal: all that loaders, writers, other tools' formats and the documents know of it. */
-import type { Model } from "../../core/model.ts";
+import type { Model, Task } from "../../core/model.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
 import type { ModelConfig } from "../load/config.ts";
 import type { GgufValue } from "../load/gguf/gguf.ts";
 import { demand, oneOf } from "./layers.ts";
+
+export type { Task };
 
 /** What an architecture is called, wherever it is called anything, and what its files say by which name. */
 export interface Names {
@@ -16,8 +18,10 @@ export interface Names {
   /** Transformers' class of what is loaded, and what that puts before the paths of all modules but the head. */
   readonly className: string;
   readonly prefix: string;
-  /** The head's module: `lm_head`, `classifier`. */
+  /** The head's module whose rows are the outputs: `lm_head`, `classifier`, `classifier.out_proj`. */
   readonly head?: string;
+  /** The modules of the head at the top: by default that one. */
+  readonly headModules?: readonly string[];
   /** The modules that are looked up by token, by position, …: the tokens' first. */
   readonly tables: readonly string[];
   readonly keys: SizeKeys;
@@ -57,7 +61,8 @@ export interface SizeKeys {
   readonly headDim?: string;
   readonly inner: string;
   readonly context: string;
-  readonly eps: string;
+  /** Absent where it is the same number in every model. */
+  readonly eps?: string;
 }
 
 /**
@@ -150,13 +155,19 @@ export interface Family<M extends Model<any, any, any> = Model<any, any, any>, O
   /** Refuses a configuration that can't be built: known before there are weights. */
   check(config: ModelConfig): void;
   build(config: ModelConfig, stored: StoredWeights, options: O): Built<M>;
-  /** The same with a head that tells labels, where that is built. */
-  readonly classifier?: Family;
+  /** The same with another head, by what it is for. */
+  readonly tasks?: Partial<Readonly<Record<Task, Family>>>;
 }
 
+/** An architecture and what else it is loaded as, with a head each. */
+export const variantsOf = (family: Family): Family[] => [family, ...Object.values(family.tasks ?? {})];
+
 /** The path of a module or weight in Hugging Face's class. */
-export function hubNameOf({ prefix, head }: Pick<Names, "prefix" | "head">, path: string): string {
-  return head !== undefined && (path === head || path.startsWith(`${head}.`)) ? path : prefix + path;
+export function hubNameOf(
+  { prefix, head, headModules = head === undefined ? [] : [head] }: Pick<Names, "prefix" | "head" | "headModules">,
+  path: string,
+): string {
+  return headModules.some((module) => path === module || path.startsWith(`${module}.`)) ? path : prefix + path;
 }
 
 /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
@@ -188,6 +199,6 @@ export function readSizes({ keys, defaults, only = {} }: Names, config: ModelCon
     kvHeads,
     headDim: keys.headDim === undefined ? even : config.integer(keys.headDim, even),
     innerWidth: config.integer(keys.inner, defaults.inner && defaults.inner * width),
-    eps: config.number(keys.eps, defaults.eps),
+    eps: keys.eps === undefined ? defaults.eps : config.number(keys.eps, defaults.eps),
   };
 }

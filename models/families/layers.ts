@@ -61,3 +61,37 @@ export function demand(config: ModelConfig, expected: Readonly<Record<string, bo
     }
   }
 }
+
+/** Shapes by the paths of weights: `encoder.layer.0.output.dense.bias`. */
+export type FlatShapes = Readonly<Record<string, readonly number[]>>;
+
+/** The tree that paths spell; numbers are places in a list. */
+export function treeOf(flat: FlatShapes): Record<string, unknown> {
+  const root: Record<string, any> = {};
+  for (const [path, shape] of Object.entries(flat)) {
+    const parts = path.split(".");
+    let at: any = root;
+    parts.slice(0, -1).forEach((part, i) => at = at[part] ??= /^\d+$/.test(parts[i + 1]) ? [] : {});
+    at[parts.at(-1)!] = shape;
+  }
+  return root;
+}
+
+/** What stands at a path of a tree. */
+export const at = (tree: unknown, path: string): unknown =>
+  path.split(".").reduce((node, part) => (node as Record<string, unknown> | undefined)?.[part], tree);
+
+/** The linear layer at a path. */
+export const linearAt = (tree: unknown, path: string): Linear => at(tree, path) as Linear;
+
+/** The shapes of a linear layer at a path. */
+export const flatLinear = (path: string, from: number, to: number, bias = true): FlatShapes => ({
+  [`${path}.weight`]: [to, from],
+  ...(bias && { [`${path}.bias`]: [to] }),
+});
+
+/** The shapes of a norm at a path. */
+export const flatNorm = (path: string, width: number, bias = true): FlatShapes => ({
+  [`${path}.weight`]: [width],
+  ...(bias && { [`${path}.bias`]: [width] }),
+});

@@ -1,7 +1,16 @@
 /** Any model whose architecture is known here, by the name in its configuration. */
 import { FileError } from "../../core/errors.ts";
-import type { ClassifierModel, EncoderModel } from "../../core/model.ts";
-import { bert as bertFamily, type BertClassifierParams, type BertParams } from "../families/bert.ts";
+import type { ClassifierModel, EncoderModel, MaskedModel, ProblemType, TaggerModel, Task } from "../../core/model.ts";
+import {
+  bert as bertFamily,
+  type BertClassifierParams,
+  type BertParams,
+  electra as electraFamily,
+  type ElectraParams,
+  roberta as robertaFamily,
+  xlmRoberta as xlmRobertaFamily,
+} from "../families/bert.ts";
+import { distilbert as distilbertFamily, type DistilBertParams } from "../families/distilbert.ts";
 import type { Family } from "../families/family.ts";
 import { gpt2 as gpt2Family, type Gpt2Params } from "../families/gpt2.ts";
 import {
@@ -11,7 +20,8 @@ import {
   qwen2 as qwen2Family,
   qwen3 as qwen3Family,
 } from "../families/llama.ts";
-import { families, familyOf } from "../families/mod.ts";
+import { families, familyOf, variantOf } from "../families/mod.ts";
+import { modernbert as modernbertFamily, type ModernBertParams } from "../families/modernbert.ts";
 import type { ModelConfig } from "./config.ts";
 import { type ModelPlace, openModel } from "./place.ts";
 import type { LayeredModel } from "../families/language_model.ts";
@@ -29,15 +39,34 @@ export const qwen2: Loader<LlamaParams> = loaderOf(qwen2Family);
 export const qwen3: Loader<LlamaParams> = loaderOf(qwen3Family);
 /** How a BERT encoder is loaded: `await bert.load("path/to/all-MiniLM-L6-v2", { device })`. */
 export const bert: Loader<BertParams, EncoderModel<BertParams>> = loaderOf(bertFamily);
+/** How a RoBERTa is loaded. */
+export const roberta: Loader<BertParams, EncoderModel<BertParams>> = loaderOf(robertaFamily);
+/** How an XLM-RoBERTa is loaded. */
+export const xlmRoberta: Loader<BertParams, EncoderModel<BertParams>> = loaderOf(xlmRobertaFamily);
+/** How an ELECTRA is loaded. */
+export const electra: Loader<ElectraParams, EncoderModel<ElectraParams>> = loaderOf(electraFamily);
+/** How a DistilBERT is loaded. */
+export const distilbert: Loader<DistilBertParams, EncoderModel<DistilBertParams>> = loaderOf(distilbertFamily);
+/** How a ModernBERT is loaded. */
+export const modernbert: Loader<ModernBertParams, EncoderModel<ModernBertParams>> = loaderOf(modernbertFamily);
 
-/** How a classifier is loaded. */
-export interface ClassifierOptions extends LoadOptions {
+/** How a model with a head that tells labels is loaded. */
+export interface TaggerOptions extends LoadOptions {
   /** The names of the labels. By default those of the file; an encoder's file has none, so that they must be given. */
   readonly labels?: readonly string[];
   /** Where the head comes from: the file, if it has one (the default), or drawn even if the file has one. */
   readonly head?: "fresh";
   /** What a fresh head is drawn from. 0 by default. */
   readonly seed?: number;
+}
+
+/** How a classifier is loaded. */
+export interface ClassifierOptions extends TaggerOptions {
+  /**
+   * What its outputs say of a text. By default what the file says, else which one of the labels it has; of one output in a file,
+   * a number.
+   */
+  readonly problem?: ProblemType;
 }
 
 /**
@@ -48,7 +77,7 @@ export const bertClassifier: Loader<
   BertClassifierParams,
   ClassifierModel<BertClassifierParams>,
   ClassifierOptions
-> = loaderOf(bertFamily.classifier as Family<ClassifierModel<BertClassifierParams>, ClassifierOptions>);
+> = loaderOf(bertFamily.tasks!.SEQ_CLS as Family<ClassifierModel<BertClassifierParams>, ClassifierOptions>);
 
 /** The architectures that can be loaded, as configurations name them. */
 export const architectures: readonly string[] = families.map(({ modelType }) => modelType);
@@ -75,44 +104,90 @@ export async function outlineModel(place: ModelPlace, options: LoadOptions): Pro
   return languageLoader(files.config).outline(files, options);
 }
 
+/** The tasks that encoders are loaded for, each with its own head, or without one. */
+export type EncoderTask = Exclude<Task, "CAUSAL_LM">;
+
+/** What is loaded for each of them. */
+interface EncoderTasks {
+  readonly SEQ_CLS: ClassifierModel;
+  readonly TOKEN_CLS: TaggerModel;
+  readonly MASKED_LM: MaskedModel;
+  readonly FEATURE_EXTRACTION: EncoderModel;
+}
+
+/** How models of a task are loaded; `classes` are labels that a head in the file must have, too. */
+type EncoderOptions = ClassifierOptions & { readonly classes?: readonly string[] };
+
 /**
- * A classifier of which no weight was read yet: with the head of its file, whose labels it has; where the file has none, with
- * a new one for the given `labels`.
- *
- * @param classes the labels that a head in the file must have, too
+ * A model for a task of which no weight was read yet: with the head of its file, whose labels it has; where the file has none,
+ * with a new one for the given `labels`.
  */
-export async function outlineClassifier(
+export async function outlineEncoder<T extends EncoderTask>(
+  task: T,
   place: ModelPlace,
-  { labels, classes, ...options }: ClassifierOptions & { readonly classes?: readonly string[] },
-): Promise<Outlined<ClassifierModel>> {
-  const check = (config: ModelConfig) => classifierLoader(config).check(config);
-  const files = await openModel(place, classes ? withClassifier() : architectures, options, check);
-  const family = familyOf(files.config.modelType)?.classifier;
+  { labels, classes, ...options }: EncoderOptions,
+): Promise<Outlined<EncoderTasks[T]>> {
+  const check = (config: ModelConfig) => encoderLoader(task, config).check(config);
+  const files = await openModel(place, classes ? encoders() : architectures, options, check);
+  const family = encoderFor(task, files.config.modelType);
   if (family === undefined) files[Symbol.dispose]();
   const hasHead = files.source.names.includes(`${family?.head}.weight`);
-  return classifierLoader(files.config).outline(files, {
+  return encoderLoader(task, files.config).outline(files, {
     ...options,
     labels: classes ?? (hasHead ? undefined : labels),
   });
 }
 
-const withClassifier = () => families.filter((family) => family.classifier).map(({ modelType }) => modelType);
+const encoderFor = (task: EncoderTask, modelType: string): Family | undefined => {
+  const family = familyOf(modelType);
+  return task === "FEATURE_EXTRACTION" && family?.tasks !== undefined ? family : family?.tasks?.[task];
+};
 
-/** Loads a text classifier, or makes one of an encoder: see {@link bertClassifier}. */
-export async function loadClassifier(
-  path: string,
-  options: ClassifierOptions,
-): Promise<Loaded<ClassifierModel>> {
-  const files = await openModel(path, withClassifier(), options, (config) => classifierLoader(config).check(config));
-  return await classifierLoader(files.config).fromFiles(files, options);
+/** Architectures that read texts whole. */
+const encoders = () => families.filter(({ tasks }) => tasks).map(({ modelType }) => modelType);
+
+async function loadEncoderFor<T extends EncoderTask>(
+  task: T,
+  place: ModelPlace,
+  options: EncoderOptions,
+): Promise<Loaded<EncoderTasks[T]>> {
+  const files = await openModel(place, encoders(), options, (config) => encoderLoader(task, config).check(config));
+  return await encoderLoader(task, files.config).fromFiles(files, options);
 }
 
-function classifierLoader({ path, modelType }: ModelConfig): Loader<unknown, ClassifierModel, ClassifierOptions> {
-  const family = familyOf(modelType)?.classifier;
-  if (family !== undefined) return loaderOf(family as Family<ClassifierModel, ClassifierOptions>);
+/** Loads a text classifier of any architecture, or makes one of an encoder: see {@link bertClassifier}. */
+export const loadClassifier = (place: ModelPlace, options: ClassifierOptions): Promise<Loaded<ClassifierModel>> =>
+  loadEncoderFor("SEQ_CLS", place, options);
+
+/** Loads a model that labels tokens (names, places, parts of speech), or makes one of an encoder, as {@link loadClassifier} does. */
+export const loadTagger = (place: ModelPlace, options: TaggerOptions): Promise<Loaded<TaggerModel>> =>
+  loadEncoderFor("TOKEN_CLS", place, options);
+
+/** Loads an encoder with the head that it was pretrained with, which tells hidden words. */
+export const loadMasked = (place: ModelPlace, options: LoadOptions): Promise<Loaded<MaskedModel>> =>
+  loadEncoderFor("MASKED_LM", place, options);
+
+/** Loads an encoder of any architecture: states of tokens, and embeddings of texts. */
+export const loadEncoder = (place: ModelPlace, options: LoadOptions): Promise<Loaded<EncoderModel>> =>
+  loadEncoderFor("FEATURE_EXTRACTION", place, options);
+
+/** What rows teach that a task is learned from, for a sentence. */
+const teaches: Readonly<Record<EncoderTask, string>> = {
+  SEQ_CLS: "rows with a label teach a classifier",
+  TOKEN_CLS: "rows with tags teach a tagger",
+  MASKED_LM: "hidden words are told by a model that reads texts whole",
+  FEATURE_EXTRACTION: "embeddings are made by a model that reads texts whole",
+};
+
+function encoderLoader<T extends EncoderTask>(
+  task: T,
+  { path, modelType }: ModelConfig,
+): Loader<unknown, EncoderTasks[T], EncoderOptions> {
+  const family = encoderFor(task, modelType);
+  if (family !== undefined) return loaderOf(family as Family<EncoderTasks[T], EncoderOptions>);
   throw new FileError(
-    `${path} is of the architecture ${modelType}, which generates text, and rows with a label teach a classifier: choose a ` +
-      `model of the architecture ${withClassifier().join(", ")}, or give rows of "prompt" and "completion".`,
+    `${path} is of the architecture ${modelType}, which generates text, and ${teaches[task]}: choose a ` +
+      `model of the architecture ${encoders().join(", ")}, or give rows of "prompt" and "completion".`,
   );
 }
 
@@ -121,13 +196,18 @@ function languageLoader({ path, modelType }: ModelConfig): Loader<unknown> {
   if (family !== undefined && generates(family)) return loaderOf(family as Family<LayeredModel<unknown>>);
   throw new FileError(
     `${path} is of the architecture ${modelType}, which reads whole texts and generates none: ` +
-      `give rows of "text" and "label" (in a program bert.load or loadClassifier), or choose a model of ` +
+      `give rows of "text" and "label" (in a program loadEncoder or loadClassifier), or choose a model of ` +
       `${families.filter(generates).map((family) => family.modelType).join(", ")}.`,
   );
 }
 
-/** A model of any kind: one that continues text, one that reads it, one that labels it. */
-export type AnyModel = LoadedModel | Loaded<EncoderModel> | Loaded<ClassifierModel>;
+/** A model of any kind: one that continues text, one that reads it, one that labels it or its tokens, one that tells hidden words. */
+export type AnyModel =
+  | LoadedModel
+  | Loaded<EncoderModel>
+  | Loaded<ClassifierModel>
+  | Loaded<TaggerModel>
+  | Loaded<MaskedModel>;
 
 /** Loads a model of any known architecture, as what its file says it is. Throws as {@link loadModel} does. */
 export async function loadAnyModel(place: ModelPlace, options: LoadOptions): Promise<AnyModel> {
@@ -136,8 +216,5 @@ export async function loadAnyModel(place: ModelPlace, options: LoadOptions): Pro
 }
 
 /** The loader of what a model's file says that it is. */
-export function anyLoader({ modelType, raw: { architectures: named } }: ModelConfig): Loader<any, AnyModel> {
-  const family = familyOf(modelType)!, { classifier } = family;
-  const labels = classifier !== undefined && Array.isArray(named) && named.includes(classifier.className);
-  return loaderOf((labels ? classifier : family) as Family<AnyModel>);
-}
+export const anyLoader = ({ modelType, raw }: ModelConfig): Loader<any, AnyModel> =>
+  loaderOf(variantOf(modelType, raw.architectures) as Family<AnyModel>);

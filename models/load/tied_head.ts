@@ -10,14 +10,18 @@ import { matchName, type WeightSource } from "./weights.ts";
 export function configOfWeights(
   config: ModelConfig,
   source: WeightSource,
-  { tiedHead, tables: [embedding] }: Pick<Names, "tiedHead" | "tables">,
+  { tiedHead, head: module = "lm_head", tables: [embedding] }: Pick<Names, "tiedHead" | "head" | "tables">,
 ): ModelConfig {
   if (tiedHead === undefined || !config.flag("tie_word_embeddings", tiedHead)) return config;
   const names = new Set(source.names);
-  const [head, table] = ["lm_head", embedding].map((module) => matchName(`${module}.weight`, names));
+  const [head, table] = [matchName(`${module}.weight`, names), tableIn(source, embedding)];
   if (head === null || table === null || isSame(source, head, table)) return config;
   return parseConfig({ ...config.raw, tie_word_embeddings: false }, config.path);
 }
+
+/** The tensor of a table, wherever in the tree it is. */
+const tableIn = ({ names }: WeightSource, table: string): string | null =>
+  names.find((name) => name === `${table}.weight` || name.endsWith(`.${table}.weight`)) ?? null;
 
 function isSame(source: WeightSource, a: string, b: string): boolean {
   const [x, y] = [source.entry(a), source.entry(b)];

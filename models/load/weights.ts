@@ -3,6 +3,7 @@ import { byteSize, type DType, type HostArray, hostArray, isFloat } from "../../
 import type { PackedType } from "../../core/packed/blocks.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import { FileError } from "../../core/errors.ts";
+import { variantsOf } from "../families/family.ts";
 import { families } from "../families/mod.ts";
 
 /** A weight file's description of one tensor. */
@@ -32,7 +33,7 @@ export interface WeightSource extends Disposable {
 }
 
 /** Prefixes that a task class puts before the same weights; a file may have one, none or another. */
-const prefixes = [...new Set(families.flatMap((family) => [family.prefix, family.classifier?.prefix ?? ""]))]
+const prefixes = [...new Set(families.flatMap((family) => variantsOf(family).map(({ prefix }) => prefix)))]
   .filter((prefix) => prefix !== "");
 
 /**

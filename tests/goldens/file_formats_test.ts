@@ -4,8 +4,7 @@ import type { Model } from "../../core/model.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
-import { loadClassifier } from "../../models/mod.ts";
-import { loadModel } from "../../models/load/load_model.ts";
+import { loadAnyModel } from "../../models/mod.ts";
 import type { Loaded } from "../../models/load/loader.ts";
 import { saveAdapter } from "../../formats/adapter.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
@@ -50,11 +49,9 @@ for (const golden of [...casesUnder(folder), ...real]) {
   }
 }
 
-/** The model of an adapter: BERT's are on classifiers. */
-function open(base: string, device: Device): Promise<Loaded<Model<any, any, any>>> {
-  const { model_type: type } = JSON.parse(Deno.readTextFileSync(`${base}/config.json`));
-  return type === "bert" ? loadClassifier(base, { device }) : loadModel(base, { device });
-}
+/** The model of an adapter, as its file says what it is. */
+const open = async (base: string, device: Device) =>
+  await loadAnyModel(base, { device }) as unknown as Loaded<Model<any, any, any>>;
 
 /** Every folder below that holds an adapter. */
 function adaptersUnder(place: string): string[] {

@@ -4,9 +4,10 @@ import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
 import { runAdapterCase } from "./adapter_cases.ts";
 import { runCombinationsCase, runPissaCase, runSeveralCase } from "./combined_cases.ts";
-import { runClassifierCase, runClassifierLoraCase, runEncoderCase } from "./bert_cases.ts";
+import { runEncoderCase, runHeadCase, runHeadLoraCase } from "./encoder_cases.ts";
 import { ggufFiles, runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
 import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
+import { familyOf } from "../../models/families/mod.ts";
 import { modelConfig, notBuilt } from "./not_built.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { runTrainCase } from "./train_cases.ts";
@@ -37,21 +38,23 @@ const kinds: readonly Kind[] = [
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
   { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
   {
-    name: "classifiers' adapters",
-    matches: (c) => c.has("adapter") && c.has("merged.safetensors") && isA(c, "BertForSequenceClassification"),
-    run: runClassifierLoraCase,
+    name: "adapters of encoders",
+    matches: (c) => c.has("adapter") && c.has("merged.safetensors") && encoderOf(c) !== null,
+    run: runHeadLoraCase,
   },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
-  { name: "encoders", matches: (c) => c.has("model") && isA(c, "BertModel"), run: runEncoderCase },
-  {
-    name: "classifiers",
-    matches: (c) => c.has("model") && isA(c, "BertForSequenceClassification"),
-    run: runClassifierCase,
-  },
+  { name: "encoders", matches: (c) => c.has("model") && encoderOf(c)?.task === null, run: runEncoderCase },
+  { name: "encoders with a head", matches: (c) => c.has("model") && encoderOf(c) !== null, run: runHeadCase },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },
 ];
 
-const isA = (golden: GoldenCase, name: string) => modelConfig(golden)?.architectures?.[0] === name;
+/** The encoder that a case is of, with the task of its head; null where its model is none. */
+function encoderOf(golden: GoldenCase): { readonly task: string | null } | null {
+  const { model_type: type, architectures: classes } = modelConfig(golden) ?? {};
+  const family = familyOf(type);
+  if (family?.tasks === undefined) return null;
+  return { task: Object.entries(family.tasks).find(([, { className }]) => classes?.includes(className))?.[0] ?? null };
+}
 
 /** The kind of a case, or null. */
 export function kindOf(golden: GoldenCase): Kind | null {

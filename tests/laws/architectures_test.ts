@@ -18,7 +18,7 @@ import { readGgufAdapter, writeGgufAdapter } from "../../formats/gguf.ts";
 import { readMlxAdapter, writeMlxAdapter } from "../../formats/mlx.ts";
 import { type AdapterFiles, readAdapter } from "../../formats/peft/files.ts";
 import { saveModel } from "../../formats/save_model.ts";
-import { type Family, hubNameOf, readSizes, type SizeKeys } from "../../models/families/family.ts";
+import { type Family, hubNameOf, readSizes, type SizeKeys, variantsOf } from "../../models/families/family.ts";
 import type { DecoderFamily } from "../../models/families/language_model.ts";
 import { families } from "../../models/families/mod.ts";
 import { parseConfig } from "../../models/load/config.ts";
@@ -46,7 +46,7 @@ function configOf({ keys, modelType, className, head, example }: Family): Record
   return {
     ...{ model_type: modelType, architectures: [className], vocab_size: vocabulary },
     ...Object.fromEntries(sizes),
-    ...(head === "classifier" && { id2label: Object.fromEntries(labels.entries()) }),
+    ...(head?.startsWith("classifier") && { id2label: Object.fromEntries(labels.entries()) }),
     ...example,
   };
 }
@@ -164,7 +164,7 @@ Deno.test("the list is of architectures that are told apart", () => {
   assertEquals(types, [...new Set(types)]);
 });
 
-for (const family of families.flatMap((f) => f.classifier === undefined ? [f] : [f, f.classifier])) {
+for (const family of families.flatMap(variantsOf)) {
   const law = (what: string, body: (folder: string) => Promise<void> | void) =>
     Deno.test(`${family.className}: ${what}`, () => inFolder(body));
 
@@ -202,7 +202,8 @@ for (const family of families.flatMap((f) => f.classifier === undefined ? [f] : 
       lora<any, any, any>(model, { r: 2, alpha: 4, targets }).matched.map(({ path }) => path);
     const outer = [...family.tables, family.head, "pooler.dense"];
     const inside = paths.filter((path, i) =>
-      leaves[i].shape.length === 2 && !outer.some((module) => module && path.endsWith(`${module}.weight`))
+      leaves[i].shape.length === 2 &&
+      !outer.some((module) => module && `.${path}`.endsWith(`.${module}.weight`))
     );
     const linear = named("all-linear").filter((path) => !outer.includes(path));
     assertEquals(linear, inside.map((path) => path.replace(/\.weight$/, "")));
@@ -229,7 +230,10 @@ for (const family of families.flatMap((f) => f.classifier === undefined ? [f] : 
     assertEquals(back.paths, flat.paths);
     assertEquals(await read(back.leaves), host);
     const files = readAdapter(`${folder}/peft`);
-    for (const { module } of files.tensors) assert(module.startsWith(family.prefix) || module === family.head, module);
+    const { prefix, headModules = [family.head] } = family;
+    for (const { module } of files.tensors) {
+      assert(module.startsWith(prefix) || headModules.includes(module.split(".")[0]), module);
+    }
     const contents = ({ tensors }: AdapterFiles) =>
       tensors.map(({ key, tensor }) => [key, formatAval(tensor), [...tensor.data]] as const)
         .sort(([a], [b]) => a < b ? -1 : 1);

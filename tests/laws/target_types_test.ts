@@ -2,8 +2,10 @@
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import type { BertClassifierParams } from "../../models/families/bert.ts";
+import type { DistilBertParams } from "../../models/families/distilbert.ts";
 import type { Gpt2Params } from "../../models/families/gpt2.ts";
 import type { LlamaParams } from "../../models/families/llama.ts";
+import type { ModernBertParams } from "../../models/families/modernbert.ts";
 import { lora, type LoraOptions, pissa, together } from "../../lora/mod.ts";
 import type { Target } from "../../lora/target_types.ts";
 
@@ -32,9 +34,13 @@ Deno.test("targets are typed by the tree of parameters", () => {
   const wrong: Target<Gpt2Params> = "attn.c_fc";
   const llama: Target<LlamaParams>[] = ["q_proj", "layers.3.self_attn.v_proj", "embed_tokens"];
   const bert: Target<BertClassifierParams>[] = ["query", "encoder.layer.*.attention.self.value", "classifier"];
+  const distil: Target<DistilBertParams>[] = ["q_lin", "ffn.lin1", "transformer.layer.*.attention.out_lin"];
+  const modern: Target<ModernBertParams>[] = ["Wqkv", "mlp.Wo", "layers.0.attn.Wqkv[q,v]", "tok_embeddings"];
+  // @ts-expect-error BERT's name
+  const distilled: Target<DistilBertParams> = "query";
   // @ts-expect-error GPT-2's name
   const other: Target<LlamaParams> = "c_attn";
-  void [good, part, bad, weight, wrong, llama, bert, other];
+  void [good, part, bad, weight, wrong, llama, bert, distil, modern, distilled, other];
 });
 
 Deno.test("a tree of unknown type takes any name", () => {

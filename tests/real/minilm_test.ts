@@ -5,7 +5,7 @@ import { lora } from "../../lora/lora.ts";
 import { bert } from "../../models/mod.ts";
 import { embedder } from "../../models/embed.ts";
 import { openModelFiles } from "../../models/load/model_files.ts";
-import { bertInputs } from "../goldens/bert_cases.ts";
+import { encoderInputs } from "../goldens/encoder_cases.ts";
 import { type OpenRuntime, runtimes } from "../runtimes.ts";
 import { minilm, real } from "./real_case.ts";
 
@@ -35,7 +35,7 @@ for (const { name, open } of runtimes.filter(({ name }) => name !== "the oracle"
     using runtime: OpenRuntime = await open();
     using model = await bert.load(minilm, { device: runtime.home });
     const io = golden.tensors("io.safetensors");
-    const embeddings = await runtime.read(runtime.jit(model.embed)(model.params, bertInputs(io, runtime)));
+    const embeddings = await runtime.read(runtime.jit(model.embed)(model.params, encoderInputs(io, "", runtime)));
     assertApart("embeddings", embeddings, io.get("embeddings")!);
     const [count, width] = embeddings.shape;
     const row = (i: number) => embeddings.data.slice(i * width, (i + 1) * width);
