@@ -173,7 +173,7 @@ export function classificationLoss(
 ): Scalar {
   const [x, y] = [asValue(logits), asValue(labels, "i32")];
   const tokens = x.shape.length === 3 && sameShape(x.shape.slice(0, 2), y.shape);
-  const sum = tokens ? sumOfRows(x, y, options) : reduceSum(crossEntropyRows(x, y));
+  const sum = tokens ? sumOfRows(x, y, options) : reduceSum(crossEntropyRows(x, y, options));
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction as Scalar);
 }

@@ -18,7 +18,7 @@ import {
   type TextSizes,
 } from "./family.ts";
 import { chooseLabels, freshHead, type HeadOptions, withLabels } from "./labels.ts";
-import { at, type FlatShapes, type Linear, linear, linearAt, treeOf } from "./layers.ts";
+import { at, type FlatShapes, linear, linearAt, treeOf } from "./layers.ts";
 
 /** An encoder as a literal: its names, how it is computed, and its heads. */
 export interface EncoderLiteral<P, C extends TextSizes> extends Omit<Names, "head" | "headModules"> {

@@ -54,7 +54,7 @@ export const commandLine = [
     files: rows('{"text":"fine","label":0}\n'),
     sentence:
       "error: model/config.json is of the architecture gpt2, which generates text, and rows with a label teach a " +
-      'classifier: choose a model of the architecture bert, or give rows of "prompt" and "completion".',
+      'classifier: choose a model of the architecture bert, roberta, xlm-roberta, distilbert, electra, modernbert, or give rows of "prompt" and "completion".',
     code: 1,
   },
   {

@@ -153,7 +153,7 @@ async function checkBatches(
 export function checkGrads(golden: GoldenCase, found: ReadonlyMap<string, HostTensor>): void {
   const expected = golden.tensors("grads.safetensors");
   assertEquals([...found.keys()].sort(), [...expected.keys()].sort());
-  const size = ({ data }: HostTensor) => data.reduce((most: number, x: number) => Math.max(most, Math.abs(x)), 0);
+  const size = ({ data }: HostTensor) => Math.max(...Array.from(data, Math.abs));
   const largest = Math.max(...[...expected.values()].map(size));
   // A key's bias moves all scores alike, so that its gradient is zero in theory: what is left on both sides is the roundings of
   // sums whose terms are as large as other gradients.
