@@ -33,6 +33,7 @@ const shaping = [
   "dropout",
   "targets",
   "feedforward",
+  "saveProjection",
   "rslora",
   "dora",
   "modulesToSave",

@@ -48,7 +48,7 @@ export const command: Command = {
     if (to === "peft") {
       const named = model ?? files.config.base_model_name_or_path;
       const config = { ...files.raw, base_model_name_or_path: named };
-      writeAdapter(out, { config, tensors: tensorsByKey(files.tensors), metadata: files.metadata });
+      writeAdapter(out, { config, tensors: tensorsByKey(files.tensors, files.shared), metadata: files.metadata });
       keepLabels(adapter, out);
     } else if (to === "plain") {
       using device = await openDevice("cpu");

@@ -101,9 +101,14 @@ export async function adapterContents<P>(
   });
   const base = flatten<Leaf>(given.frozen);
   const weightOf = (path: string) => asNumbers(base.leaves[base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`)]);
-  const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf) });
-  const host = await read(onDevice) as { trainable: Record<string, HostEntry>; copied: HostTensor[] };
   const [{ method }] = tuned.plan.adapted;
+  const shared = method.shared?.of(tuned.plan.adapted) ?? {};
+  const onDevice = computed({ trainable: tuned.trainable, copied: copied.map(weightOf), shared });
+  const host = await read(onDevice) as {
+    trainable: Record<string, HostEntry>;
+    copied: HostTensor[];
+    shared: Record<string, HostTensor>;
+  };
   const kinds = new Map(tuned.matched.map((m) => [m.path, m.kind]));
   const tensors = tensorsByKey([
     ...Object.entries(host.trainable).flatMap(([path, entry]) =>
@@ -122,7 +127,7 @@ export async function adapterContents<P>(
         tensor,
       }));
     }),
-  ]);
+  ], host.shared);
   for (const [{ key, module, tensor }, own] of origin?.wrapped ?? []) {
     tensors.set(key, module.includes(".modules_to_save") ? tensors.get(own.key)! : tensor);
   }
@@ -245,7 +250,12 @@ function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter):
 /** The model adapted as the files say; an option of theirs that the model can't take is theirs to fix. */
 function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
   try {
-    return tune<any, I, O, object>(model, files.method, adapterOptions(files, fitted), { anyRank: true }) as Tuned<
+    const shared = files.shared &&
+      Object.fromEntries(Object.entries(files.shared).map(([key, tensor]) => [key, toF32(tensor)]));
+    return tune<any, I, O, object>(model, files.method, adapterOptions(files, fitted), {
+      anyRank: true,
+      shared,
+    }) as Tuned<
       P,
       I,
       O

@@ -11,7 +11,7 @@ import { checkTrainable } from "./check_trainable.ts";
 import { editTree, leafOf, type Plan } from "./follow/edit.ts";
 import { firstValues } from "./first_values.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
-import type { Adapted, Edit, Method, Site } from "./methods/method.ts";
+import type { Adapted, Edit, Method, Outline, Site } from "./methods/method.ts";
 import { besides, chosenBy, familyOf, methods } from "./methods/mod.ts";
 import type { LoraOptions, Match, Saved, Trainable, TuneOptions } from "./options.ts";
 
@@ -99,13 +99,14 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
  * Adapts a model by any method: {@link lora} for those that train a pair of matrices.
  *
  * @param anyRank a rank may exceed the sides of its matrix: for adapters that are there already
+ * @param shared what the file of one that is there already has beside its modules
  * @throws {OptionError} for options that the method, or this model, can't take
  */
 export function tune<P, I, O, S extends object>(
   model: Model<P, I, O>,
   method: Method<Adapted, S>,
   options: S & TuneOptions<P>,
-  { anyRank = false }: { readonly anyRank?: boolean } = {},
+  { anyRank = false, shared }: Partial<Pick<Outline, "anyRank" | "shared">> = {},
 ): Tuned<P, I, O> {
   checkOptions(options, method);
   const { dropout = 0 } = options as { readonly dropout?: number };
@@ -116,6 +117,7 @@ export function tune<P, I, O, S extends object>(
     params: flatten<Leaf>(model.params),
     modules: analyse(model),
     anyRank,
+    shared,
     hubName: (path: string) => model.hubName?.(path) ?? path,
   };
   const adapted = method.sites({ ...outline, taken: [] }, options);

@@ -34,8 +34,10 @@ export interface AdapterFiles {
   readonly config: AdapterConfig;
   /** The configuration as it stands in the file: what is written again. */
   readonly raw: Readonly<Record<string, unknown>>;
-  /** All tensors. */
+  /** All tensors of modules. */
   readonly tensors: readonly AdapterTensor[];
+  /** Those of no module, by their keys. */
+  readonly shared?: Readonly<Record<string, HostTensor>>;
   /** The metadata of the tensors' file; PEFT's is `{"format":"pt"}`. */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -77,11 +79,14 @@ export function readAdapter(folder: string): AdapterFiles {
   using source = openSafetensors(path);
   const tensors: AdapterTensor[] = [];
   const unknown: string[] = [], other: string[] = [];
+  const shared: Record<string, HostTensor> = {};
   for (const key of source.names) {
     const parsed = parseAdapterKey(key, method);
     const { dtype, stored } = source.entry(key);
-    if (parsed === null) unknown.push(key);
+    const common = method.shared?.keys.includes(key) ?? false;
+    if (parsed === null && !common) unknown.push(key);
     else if (!isFloat(dtype)) other.push(`${key} is ${stored}`);
+    else if (parsed === null) shared[key] = source.read(key);
     else tensors.push({ key, ...parsed, tensor: source.read(key) });
   }
   if (unknown.length + other.length > 0) {
@@ -91,7 +96,7 @@ export function readAdapter(folder: string): AdapterFiles {
     );
   }
   if (tensors.length === 0) throw new FileError(`${path} holds no tensor: save the adapter again.`);
-  return { path, method, config, raw, tensors, metadata: source.metadata };
+  return { path, method, config, raw, tensors, shared, metadata: source.metadata };
 }
 
 /** Names of the adapters that a folder holds in folders of their own, as PEFT saves all but the one named `default`. */
@@ -136,8 +141,10 @@ export function writeAdapter(folder: string, { config, tensors, metadata }: Adap
 /** Tensors by their keys: the inverse of what {@link readAdapter} did. */
 export function tensorsByKey(
   tensors: readonly Pick<AdapterTensor, "module" | "part" | "tensor">[],
+  shared: Readonly<Record<string, HostTensor>> = {},
 ): Map<string, HostTensor> {
-  return new Map(tensors.map(({ module, part, tensor }) => [formatAdapterKey(module, part), tensor]));
+  const own = tensors.map(({ module, part, tensor }) => [formatAdapterKey(module, part), tensor] as const);
+  return new Map([...own, ...Object.entries(shared)]);
 }
 
 function sortKeys(value: unknown): unknown {

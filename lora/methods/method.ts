@@ -80,6 +80,8 @@ export interface Outline {
   readonly taken: readonly Site[];
   /** A rank may exceed the sides of its matrix. */
   readonly anyRank: boolean;
+  /** Of an adapter that is read: what its file has under the method's {@link SharedTensors.keys}. */
+  readonly shared?: Readonly<Record<string, HostTensor>>;
   /** The path of a module in Hugging Face's class. */
   hubName(path: string): string;
 }
@@ -123,6 +125,14 @@ export interface PartKey {
   readonly optional?: true;
 }
 
+/** What the sites of an adapter have in common, is not trained, and stands in its file beside what the modules have. */
+export interface SharedTensors<S extends Site> {
+  /** Its keys, whole. */
+  readonly keys: readonly string[];
+  /** What a file of these sites has of it. */
+  of(sites: readonly S[]): Readonly<Record<string, Leaf>>;
+}
+
 /** What else a configuration says. */
 export interface ConfigContext {
   /** The modules that are adapted. */
@@ -161,6 +171,8 @@ export interface Method<S extends Site = Site, O extends object = object> {
   readonly peftType?: string;
   /** The keys of what it trains. */
   readonly keys: readonly PartKey[];
+  /** What its file has that is of no module. */
+  readonly shared?: SharedTensors<S>;
   /** Keys of PEFT's configuration of it that say nothing of what is computed. */
   readonly silent?: readonly string[];
 

@@ -31,8 +31,8 @@ for (const golden of [...casesUnder(folder), ...real]) {
     const name = `${golden.id}${adapter.slice(golden.folder.length)}`;
     Deno.test(`${name}: read and written, the same bytes`, () =>
       inAdapter((copy) => {
-        const { raw, tensors, metadata } = readAdapter(adapter);
-        writeAdapter(copy, { config: raw, tensors: tensorsByKey(tensors), metadata });
+        const { raw, tensors, shared, metadata } = readAdapter(adapter);
+        writeAdapter(copy, { config: raw, tensors: tensorsByKey(tensors, shared), metadata });
         assertSameAdapter(copy, adapter);
       }));
     const base = baseOf(golden, adapter);

@@ -53,7 +53,13 @@ function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean)
     ["a head", lora({ target_modules: [linear, "lm_head"] })],
     ["IA3", { target_modules: [linear], feedforward_modules: [] }, undefined, "IA3Config"],
     ["IA3 of inputs", { target_modules: [linear], feedforward_modules: [linear] }, undefined, "IA3Config"],
-    ["VeRA", { r: 4, target_modules: [linear] }, "VERA", "VeraConfig"],
+    ["VeRA", { r: 4, target_modules: [linear] }, undefined, "VeraConfig"],
+    [
+      "VeRA drawn again",
+      { r: 4, target_modules: [linear], save_projection: false, projection_prng_key: 9 },
+      undefined,
+      "VeraConfig",
+    ],
   ];
   // What PEFT 0.21 can't do with GPT-2's kind of linear layers.
   const onLinear: Row[] = [

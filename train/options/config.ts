@@ -59,7 +59,16 @@ export const trainOptions = {
     kind: "list",
     help: "With --method ia3: those of the targets whose inputs are rescaled, not their outputs",
   },
-  rslora: { kind: "switch", default: false, help: "Scale by alpha / √r" },
+  saveProjection: {
+    kind: "switch",
+    default: true,
+    help: "With --method vera: keep its random matrices in the file; without them they are drawn again from the seed",
+  },
+  rslora: {
+    kind: "switch",
+    default: false,
+    help: "Scale by alpha / √r: for high ranks (32 and more), whose change alpha / r makes small",
+  },
   dora: {
     kind: "switch",
     default: false,
