@@ -32,6 +32,8 @@ const shaping = [
   "alpha",
   "dropout",
   "targets",
+  "init",
+  "miniR",
   "feedforward",
   "saveProjection",
   "rslora",

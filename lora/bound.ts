@@ -6,9 +6,11 @@ import { dot } from "../core/ops/contract.ts";
 import { abs, add, div, mul, sub } from "../core/ops/elementwise.ts";
 import { randomUniform } from "../core/ops/random.ts";
 import { reduceMax } from "../core/ops/reduce.ts";
+import { transpose } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
 import { widened } from "./follow/effect.ts";
+import { applied, lengthOf, sized } from "./follow/forms.ts";
 import type { Adapted } from "./methods/method.ts";
 import type { AdapterEntry } from "./options.ts";
 import type { Scalar } from "../core/tree_types.ts";
@@ -63,7 +65,7 @@ export function mergeError(
   const w = asValue(weight);
   const { inAxis, match: { r } } = m;
   const k = w.shape[inAxis];
-  const { pair, gain } = m.method.effect!(m, entry, w, {});
+  const { pair, gain, form } = m.method.effect!(m, entry, w, {});
   const x = sub(mul(randomUniform(key, [rows, k]), 2), 1);
   const product = (x: Value, w: Operand) => dot(x, w, { contract: [[1], [inAxis]], batch: [[], []] });
   const lowRank = (x: Value, a: Operand, b: Operand) => {
@@ -72,6 +74,13 @@ export function mergeError(
   };
   /** gain ⊙ (x·W + s·(x·A)·B), of the values themselves or of their sizes. */
   const effected = (size: (x: Value) => Value) => {
+    if (form !== undefined) {
+      const own = size === abs ? sized(form) : form,
+        rows = size(inAxis === 1 ? widened(w) : transpose(widened(w), [1, 0]));
+      const base = (x: Value) => product(x, size(size === abs ? widened(w) : w));
+      const { delta, whole } = applied(own, size(x), { outputs: w.shape[1 - inAxis], base, weight: rows })!;
+      return delta === null ? whole! : add(whole ?? base(size(x)), delta);
+    }
     const over = gain && size(gain.value);
     const input = gain?.of === "in" ? mul(size(x), over!) : size(x);
     const base = product(input, size(size === abs ? widened(w) : w));
@@ -80,7 +89,7 @@ export function mergeError(
   };
   const apart = abs(sub(effected((x) => x), product(x, merged)));
   const terms = effected(abs);
-  const { ofTerms, ofInputs } = mergeBound({ k, r, dtype: w.dtype });
+  const { ofTerms, ofInputs } = mergeBound({ k, r: r + (form ? lengthOf(form) : 0), dtype: w.dtype });
   const error = m.method.gainError?.(m, entry, w);
   const share = error === undefined ? asValue(ofTerms) : add(error, ofTerms);
   const bound = add(mul(terms, share), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));

@@ -63,7 +63,7 @@ export function checkOptions(options: object, method: Method): void {
     throw new OptionError(`there is no option ${key}${near === null ? "" : `: did you mean ${near}?`}`);
   }
   const { init, bias, tie } = options as Record<string, unknown>;
-  if (init !== undefined) checkInit(init);
+  if (init !== undefined && known.init?.file === undefined) checkInit(init);
   oneOf("bias", bias, ["none", "all", "lora"]);
   oneOf("tie", tie, ["use", "all"]);
 }

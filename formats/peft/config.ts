@@ -57,7 +57,7 @@ const isTable = (v: unknown, fits: (x: unknown) => boolean) =>
 const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
 
 /** What a value must be. */
-const checks: Readonly<Record<Exclude<ValueKind, readonly string[]>, (value: unknown) => boolean>> = {
+const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: unknown) => boolean>> = {
   "a positive integer": (v) => isIndex(v) && v !== 0,
   "a number": isNumber,
   "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,

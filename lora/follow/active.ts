@@ -12,6 +12,7 @@ import { side } from "./analyse.ts";
 import type { Edit, WeightSite } from "../methods/method.ts";
 import type { AdapterEntry } from "../options.ts";
 import { type Active, editTree, leafOf } from "./edit.ts";
+import { followedForm } from "./forms.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
 
 /** Drops some of a branch's inputs: which of the keys u32[n, 2] is this module's. */
@@ -63,7 +64,7 @@ function follow(
   },
 ): Followed {
   const { method, inAxis, only, path, leafPath } = site;
-  const { pair, gain } = method.effect!(site, entry, weight, { adapterWeight });
+  const { pair, gain, form } = method.effect!(site, entry, weight, { adapterWeight });
   const outAxis = 1 - inAxis;
   const vector = (value: Value, axis: number) => side(reshape(value, [1, ...value.shape]), "first", axis);
   const sides = pair && [side(pair.A, "first", inAxis), side(pair.B, "last", outAxis)];
@@ -75,6 +76,7 @@ function follow(
       ...(sides && { pair: inAxis === 0 ? [sides[0], sides[1]] : [sides[1], sides[0]] }),
       ...(gain && { gain: vector(gain.value, gain.of === "in" ? inAxis : outAxis) }),
       ...(bias && { bias: vector(bias, outAxis) }),
+      ...(form && { form: followedForm(form, weight.shape, inAxis) }),
     },
     use: (kind, inside) => {
       if (only !== null && kind === "norm") refuse(path, leafPath, "another adapter's norm, which has no one use");

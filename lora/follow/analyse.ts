@@ -7,7 +7,8 @@ import { Tensor, tensorPrim } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
 import { flatten } from "../../core/tree.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
-import type { Side, UseKind } from "./rules.ts";
+import type { Side } from "./named.ts";
+import type { UseKind } from "./rules.ts";
 import type { NamePair } from "../targets.ts";
 
 /** A named use of a weight, or all its uses: what one adapter can belong to. */

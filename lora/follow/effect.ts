@@ -3,8 +3,10 @@ import type { Value } from "../../core/ir/graph.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
 import { dot } from "../../core/ops/contract.ts";
 import { add, convert, div, mul, sub } from "../../core/ops/elementwise.ts";
+import { transpose } from "../../core/ops/structure.ts";
 import type { Module } from "./analyse.ts";
 import type { Effect } from "../methods/method.ts";
+import { addedBy, turnedBy } from "./forms.ts";
 
 /** A stored weight as f32. */
 export function widened(weight: Value): Value {
@@ -23,8 +25,15 @@ export function sizesOf(site: Module): { in: number; out: number } {
   return { in: site.aval.shape[site.inAxis], out: end - start };
 }
 
-/** s·B·A in the layout of the weight, f32; null where nothing is added. */
-export function deltaOf({ pair }: Effect, inAxis: 0 | 1): Value | null {
+/** A matrix [out, in] in the layout of a weight, or the other way round. */
+const laid = (matrix: Value, inAxis: 0 | 1) => inAxis === 1 ? matrix : transpose(matrix, [1, 0]);
+
+/** What is added to a weight, in its layout and shape, f32; null where nothing is. */
+export function deltaOf({ pair, form }: Effect, inAxis: 0 | 1, shape: readonly number[]): Value | null {
+  if (form !== undefined) {
+    const added = addedBy(form, { in: shape[inAxis], out: shape[1 - inAxis] });
+    return added && laid(added, inAxis);
+  }
   if (pair === undefined) return null;
   const { A, B, scaling } = pair;
   const product = inAxis === 0
@@ -46,12 +55,18 @@ export interface Effected {
   readonly effect: Effect;
 }
 
-/** A weight f32 with every effect on it. Several gains each act on the base alone. */
+/** A weight f32 with every effect on it. Several gains and turns each act on the base alone. */
 export function effected(weight: Value, effects: readonly Effected[]): Value {
-  const parts = effects.map(({ inAxis, effect }) => ({ delta: deltaOf(effect, inAxis), gain: gainOf(effect, inAxis) }));
-  const [{ delta, gain }] = parts;
+  const parts = effects.map(({ inAxis, effect }) => ({
+    delta: deltaOf(effect, inAxis, weight.shape),
+    gain: gainOf(effect, inAxis),
+    turned: effect.form?.turn && laid(turnedBy(effect.form, laid(weight, inAxis)), inAxis),
+  }));
+  const [{ delta, gain, turned }] = parts;
+  if (parts.length === 1 && turned !== undefined) return delta === null ? turned : add(turned, delta);
   if (parts.length === 1 && gain !== null) return mul(gain, delta === null ? weight : add(weight, delta));
-  const changes = parts.map(({ delta, gain }) => {
+  const changes = parts.map(({ delta, gain, turned }) => {
+    if (turned !== undefined) return delta === null ? sub(turned, weight) : add(sub(turned, weight), delta);
     if (gain === null) return delta!;
     const more = mul(sub(gain, 1), weight);
     return delta === null ? more : add(more, mul(gain, delta));
@@ -65,6 +80,6 @@ export function uneffected(weight: Value, effects: readonly Effected[]): Value {
     const gain = gainOf(effect, inAxis);
     return gain === null ? value : div(value, gain);
   }, weight);
-  const deltas = effects.flatMap(({ inAxis, effect }) => deltaOf(effect, inAxis) ?? []);
+  const deltas = effects.flatMap(({ inAxis, effect }) => deltaOf(effect, inAxis, weight.shape) ?? []);
   return deltas.length === 0 ? straight : sub(straight, deltas.reduce((a, b) => add(a, b)));
 }

@@ -3,8 +3,8 @@
  * factors are never multiplied out: view rules carry them along, use rules end them as g ⊙ (y + s·(xU)V).
  */
 import { stridesOf } from "../../core/aval.ts";
-import { bind1, type Node, type Value } from "../../core/ir/graph.ts";
-import { broadcastPrim, broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
+import type { Node, Value } from "../../core/ir/graph.ts";
+import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { dot } from "../../core/ops/contract.ts";
 import { add, mul, sub } from "../../core/ops/elementwise.ts";
@@ -12,14 +12,8 @@ import { gather } from "../../core/ops/indexing.ts";
 import { dropout } from "../../core/ops/random.ts";
 import { slice, transpose } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
-
-/** One factor: its axes but r's, in order, are the axes `axes` of the value that is followed. */
-export interface Side {
-  readonly value: Value;
-  /** Where its r axis is. */
-  readonly r: "first" | "last";
-  readonly axes: readonly number[];
-}
+import { type FollowedForm, withForm } from "./forms.ts";
+import { arrange, type Named, product, type Side } from "./named.ts";
 
 /** A weight's change: two factors that together have every axis of the value, and what multiplies base and change. */
 export interface Factors {
@@ -28,6 +22,8 @@ export interface Factors {
   readonly gain?: Side;
   /** What is added along the result's axes of the weight, where there is no gain. Its r axis has size 1. */
   readonly bias?: Side;
+  /** A change of another form, alone. Its sides are those of one row of the matrix's inputs, and of its outputs. */
+  readonly form?: FollowedForm;
 }
 
 /** How a use scales the change, and what drops its input. */
@@ -60,11 +56,13 @@ type UseRule = (
 ) => Change | null;
 
 const lead = (side: Side) => side.r === "first" ? 1 : 0;
-const sidesOf = ({ pair, gain, bias }: Factors) => [...pair ?? [], gain, bias].filter((side) => side !== undefined);
-const each = ({ pair, gain, bias }: Factors, f: (side: Side) => Side): Factors => ({
+const sidesOf = ({ pair, gain, bias, form }: Factors) =>
+  [...pair ?? [], gain, bias, form?.in, form?.out].filter((side) => side !== undefined);
+const each = ({ pair, gain, bias, form }: Factors, f: (side: Side) => Side): Factors => ({
   ...(pair && { pair: [f(pair[0]), f(pair[1])] as const }),
   ...(gain && { gain: f(gain) }),
   ...(bias && { bias: f(bias) }),
+  ...(form && { form: { ...form, in: f(form.in), out: f(form.out) } }),
 });
 const unchanged: ViewRule = (factors) => [factors];
 
@@ -157,36 +155,6 @@ export const viewRules: Readonly<Record<string, ViewRule>> = {
   broadcast: broadcastRule,
 };
 
-/** An array whose axes have names. */
-interface Named {
-  readonly value: Value;
-  readonly axes: readonly string[];
-}
-
-/** Σ a·b over the names that both have and `keep` does not. `swap` puts b's free axes first. */
-function product(a: Named, b: Named, keep: ReadonlySet<string>, swap: boolean): Named {
-  if (swap) [a, b] = [b, a];
-  const shared = a.axes.filter((name) => b.axes.includes(name));
-  const [batch, contract] = [shared.filter((n) => keep.has(n)), shared.filter((n) => !keep.has(n))];
-  const places = (x: Named, names: readonly string[]) => names.map((name) => x.axes.indexOf(name));
-  const free = (x: Named) => x.axes.filter((name) => !shared.includes(name));
-  return {
-    value: dot(a.value, b.value, {
-      contract: [places(a, contract), places(b, contract)],
-      batch: [places(a, batch), places(b, batch)],
-    }),
-    axes: [...batch, ...free(a), ...free(b)],
-  };
-}
-
-/** The axes in a given order; those that are missing are new ones, of the sizes in `shape`. */
-function arrange(x: Named, names: readonly string[], shape: readonly number[]): Value {
-  const present = names.filter((name) => x.axes.includes(name));
-  const ordered = transpose(x.value, present.map((name) => x.axes.indexOf(name)));
-  if (present.length === names.length) return ordered;
-  return bind1(broadcastPrim, [ordered], { shape, dims: present.map((name) => names.indexOf(name)) });
-}
-
 /** A side of a followed value under the names of that value's axes, its own axis called `r`. */
 function nameSide(side: Side, names: readonly string[]): Named {
   const axes = side.axes.map((axis) => names[axis]);
@@ -228,6 +196,13 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
   const dropped = drop ? dropout(x, drop.key, drop.rate) : x;
   // The factors stand where the weight stood, so that nothing has to be transposed back.
   const swap = operand === 0;
+  const base = (input: Value) =>
+    dot(...(swap ? [inputs[0], input] : [input, inputs[1]]) as [Value, Value], node.params);
+  if (factors.form !== undefined) {
+    const input = { value: x, axes: names[1 - operand] }, weight = inputs[operand];
+    const changed = withForm(factors.form, { axes: names[operand], weight, input, dropped, result, shape, base });
+    return changed && { ...changed, inSide };
+  }
   const lowRank = named && ((input: Value) => {
     const narrow = product({ value: input, axes: names[1 - operand] }, named[inSide], new Set(batched), swap);
     const wide = product({ ...narrow, value: mul(narrow.value, scaling) }, named[1 - inSide], new Set(result), swap);
@@ -240,8 +215,6 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
   }
   if (factors.gain === undefined) return { delta: lowRank!(dropped), inSide };
 
-  const base = (input: Value) =>
-    dot(...(swap ? [inputs[0], input] : [input, inputs[1]]) as [Value, Value], node.params);
   const gain = nameVector(factors.gain, names[operand]);
   if (!gain.axes.some((n) => n.startsWith("c"))) {
     const over = arrange(gain, result, shape);

@@ -41,6 +41,37 @@ export interface Edit extends Site {
 }
 
 /**
+ * A change that is a product of small arrays whose axes have names: what two of them share is summed over, and along an axis
+ * of the weight that none of them has they are repeated.
+ */
+export interface Product {
+  readonly factors: readonly { readonly value: Value; readonly axes: readonly string[] }[];
+  /** The weight's inputs as axes, the slowest first; where those hold more, the last places are of no input. */
+  readonly in: readonly (readonly [name: string, size: number])[];
+  /** Its outputs, likewise. */
+  readonly out: readonly (readonly [name: string, size: number])[];
+  readonly scaling: Operand;
+}
+
+/** A change of single numbers, f32[n], at outputs `rows` and inputs `columns`, i32[n]. */
+export interface Sparse {
+  readonly values: Value;
+  readonly rows: Value;
+  readonly columns: Value;
+}
+
+/** What no pair says: W·Rᵀ + Δ, where inputs x are turned to x·R. */
+export interface Form {
+  readonly product?: Product;
+  readonly sparse?: Sparse;
+  /**
+   * R as its square blocks f32[groups, blocks, size, size]: one for all inputs or for each part of them, and one for all
+   * outputs or for each group of them.
+   */
+  readonly turn?: Value;
+}
+
+/**
  * What becomes of a weight W that is followed: gain ⊙ (W + s·B·A). Nothing of the weight's size is made for it until it is
  * merged.
  */
@@ -49,6 +80,8 @@ export interface Effect {
   readonly pair?: { readonly A: Value; readonly B: Value; readonly scaling: Operand };
   /** One factor for each output of the weight, or each input: f32[out], f32[in]. */
   readonly gain?: { readonly of: "out" | "in"; readonly value: Value };
+  /** What else it may be, without a pair or a gain. */
+  readonly form?: Form;
 }
 
 /** What becomes of a module's bias b: scale ⊙ b + add, both f32[out]. Without a bias `add` is added to what the module gives. */
@@ -86,7 +119,7 @@ export interface Outline {
   hubName(path: string): string;
 }
 
-/** What a value of PEFT's configuration must be, as its error says it; or the texts that it may be. */
+/** What a value of PEFT's configuration must be, as its error says it; or the values that it may be. */
 export type ValueKind =
   | "a positive integer"
   | "a number"
@@ -99,7 +132,7 @@ export type ValueKind =
   | "a list of token ids, or lists by the embedding's name"
   | "patterns with positive integers"
   | "patterns with numbers"
-  | readonly string[];
+  | readonly (string | boolean)[];
 
 /** An option beside PEFT's key for the same. */
 export interface OptionKey {
@@ -173,6 +206,8 @@ export interface Method<S extends Site = Site, O extends object = object> {
   readonly keys: readonly PartKey[];
   /** What its file has that is of no module. */
   readonly shared?: SharedTensors<S>;
+  /** Options that the laws try besides the likely ones, where those leave a part of it out. */
+  readonly samples?: readonly Readonly<Record<string, unknown>>[];
   /** Keys of PEFT's configuration of it that say nothing of what is computed. */
   readonly silent?: readonly string[];
 

@@ -6,12 +6,21 @@ import { method as ia3 } from "./ia3.ts";
 import { method as loha } from "./loha.ts";
 import { method as lora } from "./lora.ts";
 import type { Adapted, Edit, Method } from "./method.ts";
+import { method as miss } from "./miss.ts";
 import { method as modules } from "./modules.ts";
 import { method as tokens } from "./tokens.ts";
 import { method as vera } from "./vera.ts";
 
 /** What adapts the modules that `targets` names: one of these. */
-export const methods = { lora, dora, pissa, ia3, loha, vera } as const;
+export const methods = {
+  lora,
+  dora,
+  pissa,
+  ia3,
+  loha,
+  vera,
+  miss,
+} as const;
 
 /** What is trained of the model itself beside any of them, in the order in which they are asked. */
 export const besides: readonly Method<Edit>[] = [modules, biases, tokens];

@@ -70,7 +70,7 @@ const byFormula = (formula: (of: { m: Adapted; weight: Value; entry: AdapterEntr
   });
 
 const delta = ({ m, weight, entry }: { m: Adapted; weight: Value; entry: AdapterEntry }) =>
-  deltaOf(m.method.effect!(m, entry, weight, {}), m.inAxis)!;
+  deltaOf(m.method.effect!(m, entry, weight, {}), m.inAxis, m.aval.shape)!;
 const f32 = (x: Value) => convert(x, "f32");
 const along = (m: Adapted, gain: Value) => reshape(gain, m.inAxis === 0 ? [1, -1] : [-1, 1]);
 

@@ -164,7 +164,7 @@ function deltaTerms(
       const [sum] = terms((entry) => {
         const effect = m.method.effect!(m, entry, newInput(m.aval), {});
         hasGain ||= effect.gain !== undefined;
-        const delta = deltaOf(effect, m.inAxis);
+        const delta = deltaOf(effect, m.inAxis, m.aval.shape);
         return delta === null ? [] : [mul(delta, 1)];
       }, subject.layers[i].trainable[m.path]);
       if (sum !== undefined) deltas[at] = deltas[at]?.map((x, j) => x + sum.terms[j]) ?? sum.terms;

@@ -40,11 +40,13 @@ interface Names {
 
 /** Every method with options: those beside another stand beside LoRA, with each option that they have. */
 const cases: readonly { readonly name: string; readonly method: Method<any, any>; options(names: Names): any }[] = [
-  ...Object.entries(methods).map(([name, method]) => ({
-    name,
-    method,
-    options: (names: Names) => ({ ...optionsLike(method, names), targets: names.targets }),
-  })),
+  ...Object.entries<Method<any, any>>(methods).flatMap(([name, method]) =>
+    [undefined, ...method.samples ?? []].map((sample) => ({
+      name: sample === undefined ? name : `${name} ${JSON.stringify(sample)}`,
+      method,
+      options: (names: Names) => ({ ...optionsLike(method, names), targets: names.targets, ...sample }),
+    }))
+  ),
   ...besides.map((beside) => ({
     name: beside.name,
     method: methods.lora,

@@ -7,7 +7,7 @@ import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { evaluate, read } from "../../kernels/runtime/read.ts";
 import { saveAdapter } from "../../formats/adapter.ts";
-import { methods, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import { type Method, methods, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import { optionsLike } from "../laws/merge_subjects.ts";
 import { apart, peer, readFloats, runScript } from "./peer.ts";
@@ -27,15 +27,18 @@ async function moved(tuned: Tuned<any, any, any>, device: Device): Promise<Train
   ) as Trainable;
 }
 
-const own = Object.entries(methods).filter(([, { peftType }]) => peftType !== methods.lora.peftType);
+const own = Object.entries<Method<any, any>>(methods).filter(([, { peftType }]) => peftType !== methods.lora.peftType)
+  .flatMap(([name, method]) =>
+    [{}, ...method.samples ?? []].map((sample, i) => [i === 0 ? name : `${name}-${i}`, method, sample] as const)
+  );
 
 peer("PEFT gives our logits with an adapter of every method that is not LoRA's", async (folder) => {
   using device = await openCpu();
   using model = await loadModel(base, { device });
   const made = [];
-  for (const [name, method] of own) {
+  for (const [name, method, sample] of own) {
     const targets = ["q_proj", "v_proj", "down_proj"];
-    const tuned = tune<any, any, any, any>(model, method as any, { ...optionsLike(method, { targets }), targets });
+    const tuned = tune<any, any, any, any>(model, method, { ...optionsLike(method, { targets }), targets, ...sample });
     const trainable = await moved(tuned, device);
     const adapter = `${folder}/${name}`, out = `${adapter}.logits`;
     await saveAdapter(adapter, tuned, { trainable });

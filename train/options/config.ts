@@ -55,6 +55,8 @@ export const trainOptions = {
   },
   adapter: { kind: "text", value: "FOLDER", help: "Start from this adapter, with its rank, targets and values" },
   anyBase: { kind: "switch", default: false, help: "Allow a base other than the one that the adapter was trained on" },
+  init: { kind: "text", choices: ["bat", "mini"], help: "With --method miss: which variant of its block" },
+  miniR: { kind: "whole", least: 1, help: "With --method miss --init mini: the block's columns", value: "N" },
   feedforward: {
     kind: "list",
     help: "With --method ia3: those of the targets whose inputs are rescaled, not their outputs",
