@@ -13,8 +13,39 @@ import { concat, pad, slice, transpose } from "../../core/ops/structure.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { vjp } from "../../core/transforms/grad.ts";
 import { vmap } from "../../core/transforms/vmap.ts";
-import type { Form, Product, Sparse } from "../methods/method.ts";
+import type { Operand } from "../../core/tensor.ts";
 import { arrange, type Named, product, type Side } from "./named.ts";
+
+/**
+ * A change that is a product of small arrays whose axes have names: what two of them share is summed over, and along an axis
+ * of the weight that none of them has they are repeated.
+ */
+export interface Product {
+  readonly factors: readonly { readonly value: Value; readonly axes: readonly string[] }[];
+  /** The weight's inputs as axes, the slowest first; where those hold more, the last places are of no input. */
+  readonly in: readonly (readonly [name: string, size: number])[];
+  /** Its outputs, likewise. */
+  readonly out: readonly (readonly [name: string, size: number])[];
+  readonly scaling: Operand;
+}
+
+/** A change of single numbers, f32[n], at outputs `rows` and inputs `columns`, i32[n]. */
+export interface Sparse {
+  readonly values: Value;
+  readonly rows: Value;
+  readonly columns: Value;
+}
+
+/** What no pair says: W·Rᵀ + Δ, where inputs x are turned to x·R. */
+export interface Form {
+  readonly product?: Product;
+  readonly sparse?: Sparse;
+  /**
+   * R as its square blocks f32[groups, blocks, size, size]: one for all inputs or for each part of them, and one for all
+   * outputs or for each group of them.
+   */
+  readonly turn?: Value;
+}
 
 const names = (axes: Product["in"]) => axes.map(([name]) => name);
 const sizes = (axes: Product["in"]) => axes.map(([, size]) => size);

@@ -4,17 +4,18 @@
  */
 import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
-import { full, reshape } from "../../core/ops/broadcast.ts";
+import { reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { add, convert, eq, mul } from "../../core/ops/elementwise.ts";
 import { iota, transpose } from "../../core/ops/structure.ts";
 import type { Leaf } from "../../core/model.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { sizesOf } from "../follow/effect.ts";
+import type { Form } from "../follow/forms.ts";
 import { adaptedSites, choose, refuseParts } from "../follow/plan.ts";
 import type { TuneOptions } from "../options.ts";
 import { firstDraws, kaiming } from "./first_draws.ts";
-import type { Adapted, Form, Method } from "./method.ts";
+import type { Adapted, Method } from "./method.ts";
 
 /** How large the shared block is, and how it is shared. */
 export interface MissOptions<P = unknown> extends TuneOptions<P> {
