@@ -34,10 +34,10 @@ export interface Model<P = unknown, I = unknown, O = Value> {
    */
   readonly tied?: Readonly<Record<string, string>>;
   /**
-   * Names of the equal parts of a fused projection's outputs, by the module's name: `{ c_attn: ["q", "k", "v"] }` says that
-   * the first third of what `c_attn` gives are queries.
+   * Names of the parts of a fused projection's outputs, by the module's name: `{ c_attn: ["q", "k", "v"] }` says that the
+   * first third of what `c_attn` gives are queries, and `{ qkv_proj: { q: 64, k: 16, v: 16 } }` that the first 64 are.
    */
-  readonly parts?: Readonly<Record<string, readonly string[]>>;
+  readonly parts?: Parts;
   /** The module path in Hugging Face's class with a language-model head: `h.0.attn` is `transformer.h.0.attn` there. */
   hubName?(path: string): string;
   /** The names of what its outputs tell apart, in their order, where they do. */
@@ -45,6 +45,9 @@ export interface Model<P = unknown, I = unknown, O = Value> {
   /** Modules whose weights are new and not from the file: to be trained whole, beside any adapter. */
   readonly fresh?: readonly string[];
 }
+
+/** The parts of fused projections, of one size or each of its own: see {@link Model.parts}. */
+export type Parts = Readonly<Record<string, readonly string[] | Readonly<Record<string, number>>>>;
 
 /** What a language model reads. B sequences of T tokens. */
 export interface TokenInputs {
@@ -80,6 +83,11 @@ export interface StepInputs {
   readonly index: Operand;
   /** Keys and values so far. */
   readonly cache: Cache;
+  /**
+   * i32[]: how many tokens the longest sequence has at least, where these are the first of more that are known: some rotary
+   * positions depend on the whole. By default up to the last of `positionIds`.
+   */
+  readonly length?: Operand;
 }
 
 /** The sizes that loading, generation and reports need to know of a model of text. */
@@ -88,6 +96,11 @@ export interface LanguageModelSizes {
   readonly vocabSize: number;
   /** The longest sequence that it takes, in tokens. */
   readonly contextLength: number;
+  /**
+   * The longest sequence that shares a cache with longer ones, where there is such: past it, what its keys were made with is
+   * no longer so, and they are made again.
+   */
+  readonly cacheLength?: number;
 }
 
 /** A model that predicts the next token: logits f32[B,T,V], and a way to do so token by token. */

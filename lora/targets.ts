@@ -15,7 +15,7 @@ export interface NamePair {
 const names = ({ path, hub }: NamePair) => path === hub ? [path] : [path, hub];
 
 /** Names of heads that "all-linear" leaves out in any model, as PEFT does. */
-const heads = new Set(["lm_head", "score", "classifier"]);
+const heads = new Set(["lm_head", "embed_out", "score", "classifier"]);
 
 /** What a selector can name: a module, whole or a part of its outputs. */
 export interface Selectable extends NamePair {

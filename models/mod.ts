@@ -1,5 +1,5 @@
 /**
- * Models and their files: GPT-2, Llama, Mistral, Qwen2, Qwen3, BERT and other encoders from folders of Hugging Face's, .gguf files or the hub;
+ * Models and their files: the architectures of docs/models.md from folders of Hugging Face's, .gguf files or the hub;
  * generating text, embedding sentences.
  *
  * @module
@@ -20,6 +20,11 @@ export {
   type TokenStream,
   tokenStream,
 } from "./generate/generate.ts";
+export type { BlockParams, Scale } from "./families/block.ts";
+export type { GemmaLayer } from "./families/gemma.ts";
+export type { GptNeoxLayer, GptNeoxParams } from "./families/gpt_neox.ts";
+export type { Olmo2Layer } from "./families/olmo2.ts";
+export type { Phi3Layer } from "./families/phi3.ts";
 export type { Conv1D, Gpt2Layer, Gpt2Params } from "./families/gpt2.ts";
 export type { LayeredModel } from "./families/language_model.ts";
 export type { LayerNormParams, Linear } from "./families/layers.ts";
@@ -37,7 +42,11 @@ export {
   type ClassifierOptions,
   distilbert,
   electra,
+  gemma2,
+  gemma3,
   gpt2,
+  gptNeox,
+  granite,
   llama,
   loadAnyModel,
   loadClassifier,
@@ -47,9 +56,12 @@ export {
   loadTagger,
   mistral,
   modernbert,
+  olmo2,
+  phi3,
   qwen2,
   qwen3,
   roberta,
+  smollm3,
   type TaggerOptions,
   xlmRoberta,
 } from "./load/load_model.ts";

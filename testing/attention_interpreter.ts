@@ -9,7 +9,7 @@ import type { Cells } from "./cells.ts";
 
 /** Runs one attention kernel; `memory[i]` is operand i. */
 export function interpretAttention(kernel: AttentionKernel, memory: readonly Cells[]): void {
-  const { batch, heads, kvHeads, queries, keys, width, scale, causal, bounded, layouts } = kernel;
+  const { batch, heads, kvHeads, queries, keys, width, scale, cap, causal, bounded, layouts } = kernel;
   const at = (layout: HeadLayout, b: number, t: number, h: number) =>
     layout.offset + b * layout.batch + t * layout.token + h * layout.head;
   const names = attentionOperands(kernel);
@@ -35,7 +35,8 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
       for (let h = g * group; h < (g + 1) * group; h++) {
         for (let i = 0; i < queries; i++) {
           const qRow = row(q, at(qAt, b, i, h));
-          const scores = kRows.map((kRow, j) => visible(b, i, j) ? scale * inner(qRow, kRow) : -Infinity);
+          const scaled = kRows.map((kRow, j) => visible(b, i, j) ? scale * inner(qRow, kRow) : -Infinity);
+          const scores = scaled.map((s) => cap === undefined || s === -Infinity ? s : cap * Math.tanh(s / cap));
           const stat = (b * heads + h) * queries + i;
           if (kernel.pass === "forward") {
             const most = Math.max(...scores);
@@ -54,7 +55,8 @@ export function interpretAttention(kernel: AttentionKernel, memory: readonly Cel
           scores.forEach((s, j) => {
             if (s === -Infinity) return;
             const p = Math.exp(s - lse);
-            const ds = p * (inner(dout, vRows[j]) - delta) * scale;
+            const slope = cap === undefined ? 1 : 1 - (s / cap) ** 2;
+            const ds = p * (inner(dout, vRows[j]) - delta) * scale * slope;
             for (let d = 0; d < width; d++) {
               dq[d] += ds * kRows[j][d];
               dk[j][d] += ds * qRow[d];

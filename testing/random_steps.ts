@@ -354,7 +354,7 @@ const composites: Record<string, Step> = {
   }),
   attention: rounded((x, c) => {
     const [q, k] = [heads(c.tame(x)), heads(c.tame(c.second(x)))];
-    return attention(q, k, neg(k), { causal: c.below(2) === 0 });
+    return attention(q, k, neg(k), { causal: c.below(2) === 0, cap: c.pick([undefined, undefined, 2, 50]) });
   }),
   rope: rounded((x) => {
     const q = heads(x), [b, t, , dh] = q.shape;

@@ -6,15 +6,17 @@ import { formatAval, sameShape, sizeOf } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
 import { type BatchRule, bind, type Primitive, type Value } from "../ir/graph.ts";
+import { showArgument } from "../ops/arguments.ts";
 import { broadcastTo, full, reduceSum, reshape } from "../ops/broadcast.ts";
 import { asValue, constant } from "../ops/constant.ts";
 import { dot, type DotDims } from "../ops/contract.ts";
-import { add, and, div, eq, exp, ge, le, log, mul, select, sub } from "../ops/elementwise.ts";
+import { add, and, div, eq, exp, ge, le, log, mul, select, sub, tanh } from "../ops/elementwise.ts";
 import { reduceMax } from "../ops/reduce.ts";
 import { iota, transpose } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
+import { sigmoid } from "./activation.ts";
 
-type Params = { readonly scale: number; readonly causal: boolean };
+type Params = { readonly scale: number; readonly cap?: number; readonly causal: boolean };
 
 // Definitions work on scores [B,Hkv,Tq,G,Tk]: G = H / Hkv query heads read one key/value head.
 const scoreDims: DotDims = { contract: [[4], [3]], batch: [[0, 2], [0, 2]] };
@@ -34,10 +36,12 @@ function broadcastToScores(x: Value, kvHeads: number): Value {
 /** [B,T,H,dh] as [B,H,T,dh]. */
 const headsFirst = (x: Value) => transpose(x, [0, 2, 1, 3]);
 
-/** Scaled scores, and which keys each query sees. */
-function scoresOf([q, k, , mask, offset, first]: readonly Value[], { scale, causal }: Params) {
+/** Scores as they are weighed, how far each is from its bound (tanh of its share of that) and which keys each query sees. */
+function scoresOf([q, k, , mask, offset, first]: readonly Value[], { scale, cap, causal }: Params) {
   const [b, keys, kvHeads] = k.shape;
-  const scores = mul(dot(grouped(q, kvHeads), k, scoreDims), scale);
+  const scaled = mul(dot(grouped(q, kvHeads), k, scoreDims), cap === undefined ? scale : scale / cap);
+  const bent = cap === undefined ? null : tanh(scaled);
+  const scores = bent === null ? scaled : mul(bent, cap!);
   let visible = broadcastTo(reshape(mask, [b, 1, 1, 1, keys]), scores.shape);
   if (causal) {
     const query = add(iota(scores.shape, 2), broadcastTo(offset, scores.shape));
@@ -47,7 +51,7 @@ function scoresOf([q, k, , mask, offset, first]: readonly Value[], { scale, caus
     const bounds = broadcastTo(reshape(first, [b, 1, q.shape[1], 1, 1]), scores.shape);
     visible = and(visible, ge(iota(scores.shape, 4), bounds));
   }
-  return { scores, visible };
+  return { scores, bent, visible };
 }
 
 /** e^(scores - row) where visible, else 0; `row` [B,Hkv,Tq,G,1]. Hidden scores never reach exp, where they could overflow. */
@@ -88,14 +92,16 @@ const attentionPrim: Primitive<Params> = defineComposite<Params>({
   lowering: { kind: "attention", pass: "forward" },
 });
 
-/** What both backward passes compute again: the weights, and the cotangents of the scaled scores. */
+/** What both backward passes compute again: the weights, and the cotangents of the scaled scores, before any bound. */
 function scoreGrads(operands: readonly Value[], params: Params) {
   const inputs = operands.slice(0, -3), [dout, lse, delta] = operands.slice(-3);
   const [, k, v] = inputs, kvHeads = k.shape[2];
-  const { scores, visible } = scoresOf(inputs, params);
+  const { scores, bent, visible } = scoresOf(inputs, params);
   const weights = weigh(scores, visible, broadcastTo(broadcastToScores(lse, kvHeads), scores.shape));
   const dweights = dot(grouped(dout, kvHeads), v, scoreDims);
-  return { dout, weights, dscores: mul(weights, sub(dweights, broadcastToScores(delta, kvHeads))) };
+  const dscores = mul(weights, sub(dweights, broadcastToScores(delta, kvHeads)));
+  // The slope of cap·tanh(x/cap).
+  return { dout, weights, dscores: bent === null ? dscores : mul(dscores, sub(1, mul(bent, bent))) };
 }
 
 const attentionGradQPrim: Primitive<Params> = defineComposite<Params>({
@@ -139,7 +145,7 @@ function foldBatch(prim: () => Primitive<Params>): BatchRule<Params> {
   };
 }
 
-/** What attention may see, and how scores are scaled. */
+/** What attention may see, and what is made of scores. */
 export interface AttentionOptions {
   /** bool[B,Tk]: whether a key is a real token. All are, by default. */
   readonly mask?: Operand;
@@ -149,6 +155,10 @@ export interface AttentionOptions {
   readonly first?: Operand;
   /** 1/√dh by default. */
   readonly scale?: number;
+  /** A soft bound: scores x become cap·tanh(x/cap), before anything is masked. None by default. */
+  readonly cap?: number;
+  /** f32[H]: the score of one more key in every softmax of a head, whose value is 0: attention may go nowhere. */
+  readonly sinks?: Operand;
   /** Whether query i sees only keys up to offset + i. */
   readonly causal: boolean;
 }
@@ -184,7 +194,19 @@ export function attention(q: Operand, k: Operand, v: Operand, options: Attention
       `Cannot bound attention by ${formatAval(first[0].aval)}: the first key of each query is i32[${b},${queries}]`,
     );
   }
+  const { scale = 1 / Math.sqrt(width), cap, causal } = options;
+  if (cap !== undefined && !(Number.isFinite(cap) && cap > 0)) {
+    throw new ShapeError(`Cannot bound the scores of attention by ${showArgument(cap)}: it is a number above 0`);
+  }
+  const sinks = options.sinks === undefined ? null : asValue(options.sinks);
+  if (sinks !== null && !(sinks.dtype === "f32" && sameShape(sinks.shape, [heads]))) {
+    throw new ShapeError(`Attention of ${heads} heads has sinks f32[${heads}], not ${formatAval(sinks.aval)}`);
+  }
   if (keys === 0 || sizeOf(query.shape) === 0) return full(query.shape, 0);
-  const params = { scale: options.scale ?? 1 / Math.sqrt(width), causal: options.causal };
-  return bind(attentionPrim, [query, key, value, mask, offset, ...first], params)[0];
+  const params = cap === undefined ? { scale, causal } : { scale, cap, causal };
+  const [out, lse] = bind(attentionPrim, [query, key, value, mask, offset, ...first], params);
+  if (sinks === null) return out;
+  // A share e^lse / (e^lse + e^sink) of each query's weights goes to keys, the rest to the sink.
+  const share = sigmoid(sub(lse, broadcastTo(reshape(sinks, [1, heads, 1]), lse.shape)));
+  return mul(out, broadcastTo(reshape(transpose(share, [0, 2, 1]), [b, queries, heads, 1]), out.shape));
 }

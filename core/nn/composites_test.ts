@@ -73,6 +73,11 @@ const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[];
     args: [random([2, 3, 2, 4], 1), random([2, 3, 2], 2), random([2, 3, 2], 3)],
     wrt: 3,
   },
+  ropeOfAPart: {
+    f: (x, c, s) => rope(x, { cos: c, sin: s }),
+    args: [random([2, 3, 2, 7], 1), random([2, 3, 2], 2), random([2, 3, 2], 3)],
+    wrt: 3,
+  },
   attention: {
     f: (q, k, v, m) => attention(q, k, v, { mask: m, causal: true, offset: 1 }),
     args: [
@@ -82,6 +87,11 @@ const firstOrder: Record<string, { f: (...xs: Value[]) => Value; args: Tensor[];
       bools([2, 4], [1, 1, 0, 1, 0, 0, 1, 1]),
     ],
     wrt: 3,
+  },
+  attentionWithinCap: {
+    f: (q, k, v, sinks) => attention(q, k, v, { sinks, cap: 0.5, scale: 1, causal: true, offset: 1 }),
+    args: [random([2, 3, 4, 2], 1), random([2, 4, 2, 2], 2), random([2, 4, 2, 2], 3), random([4], 4)],
+    wrt: 4,
   },
   attentionFromFirst: {
     f: (q, k, v, first) => attention(q, k, v, { first, causal: false }),

@@ -2,13 +2,14 @@
 import { formatAval } from "../aval.ts";
 import { ShapeError } from "../errors.ts";
 import { defineComposite } from "../ir/composite.ts";
-import { bind1, type Primitive, type Value } from "../ir/graph.ts";
+import { bind1, type Primitive, Value } from "../ir/graph.ts";
 import { showArgument } from "../ops/arguments.ts";
 import { broadcastTo, reduceSum, reshape } from "../ops/broadcast.ts";
-import { asValue, constant } from "../ops/constant.ts";
-import { add, convert, cos, eq, lt, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
-import { iota, slice, split } from "../ops/structure.ts";
+import { asValue } from "../ops/constant.ts";
+import { add, convert, cos, eq, mul, neg, select, sin, sub } from "../ops/elementwise.ts";
+import { concat, iota, slice, split } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
+import { vector } from "./vector.ts";
 
 /**
  * One expression per element, so that one kernel makes it: each half of a head is written as x·cos plus the other half, with
@@ -38,8 +39,8 @@ const ropePrim: Primitive<null> = defineComposite<null>({
 });
 
 /**
- * Rotates the pairs (x[i], x[i + dh/2]) of each head by the angles of its token: x f32[B,T,H,dh], cosines and sines
- * f32[B,T,dh/2] (B may be 1), to f32[B,T,H,dh].
+ * Rotates the pairs (x[i], x[i + n]) of each head by the angles of its token: x f32[B,T,H,dh], cosines and sines f32[B,T,n]
+ * (B may be 1), to f32[B,T,H,dh]. Where 2n is less than dh, the rest of each head stays as it is.
  *
  * @throws {ShapeError} when the angles are not of x's sizes
  */
@@ -49,42 +50,44 @@ export function rope(x: Operand, angles: { readonly cos: Operand; readonly sin: 
   if (value.shape.length !== 4) throw new ShapeError(`Cannot rotate ${formatAval(value.aval)}: it takes f32[B,T,H,dh]`);
   const [c, s] = [angles.cos, angles.sin].map((v) => {
     const given = asValue(v);
-    if (given.shape.length !== 3 || given.shape[1] !== t || given.shape[2] * 2 !== dh) {
+    if (given.shape.length !== 3 || given.shape[1] !== t || given.shape[2] * 2 > dh) {
       throw new ShapeError(
         `Cannot rotate ${formatAval(value.aval)} by angles of ${formatAval(given.aval)}: they are [${b},${t},${
-          dh / 2
-        }]`,
+          Math.floor(dh / 2)
+        }] or fewer`,
       );
     }
-    return broadcastTo(given, [b, t, dh / 2]);
+    return broadcastTo(given, [b, t, given.shape[2]]);
   });
-  return bind1(ropePrim, [value, c, s], null);
+  const turned = 2 * c.shape[2];
+  if (turned === dh) return bind1(ropePrim, [value, c, s], null);
+  const first = bind1(ropePrim, [slice(value, 3, 0, turned), c, s], null);
+  return concat([first, slice(value, 3, turned, dh)], 3);
 }
 
 /**
  * The cosines and sines f32[B,T,n] of position · frequency, in f32, for i32 positions [B,T] and n inverse frequencies
- * (radians per token), which are rounded to f32 first.
+ * (radians per token): numbers, which are rounded to f32 first, or a value f32[n]. Both are multiplied by `magnitude`, 1 by
+ * default.
  */
-export function ropeAngles(positions: Operand, inverseFrequencies: ArrayLike<number>): { cos: Value; sin: Value } {
+export function ropeAngles(
+  positions: Operand,
+  inverseFrequencies: ArrayLike<number> | Value,
+  magnitude = 1,
+): { cos: Value; sin: Value } {
   const at = convert(positions, "f32");
-  const list: unknown[] = Array.from(inverseFrequencies ?? []);
-  const wrong = list.findIndex((x) => typeof x !== "number");
-  if (wrong >= 0) throw new ShapeError(`Cannot rotate by a frequency of ${showArgument(list[wrong])}: give numbers`);
-  const n = list.length;
-  if (n === 0) throw new ShapeError("Cannot rotate by no frequencies: give at least one");
-  const shape = [...at.shape, n];
-  const frequencies = broadcastTo(vector((list as number[]).map(Math.fround)), shape);
+  const given = inverseFrequencies instanceof Value ? inverseFrequencies : frequenciesOf(inverseFrequencies);
+  const shape = [...at.shape, given.shape[0]];
+  const frequencies = broadcastTo(given, shape);
   const angle = mul(broadcastTo(reshape(at, [...at.shape, 1]), shape), frequencies);
-  return { cos: cos(angle), sin: sin(angle) };
+  const scaled = (x: Value) => magnitude === 1 ? x : mul(x, magnitude);
+  return { cos: scaled(cos(angle)), sin: scaled(sin(angle)) };
 }
 
-/** A short vector of constants, picked by a tree of comparisons: the graph has constants of rank 0 only. */
-function vector(values: readonly number[]): Value {
-  const place = iota([values.length]);
-  const pick = (from: number, to: number): Value => {
-    if (to - from === 1) return broadcastTo(constant(values[from]), [values.length]);
-    const middle = (from + to) >> 1;
-    return select(lt(place, middle), pick(from, middle), pick(middle, to));
-  };
-  return pick(0, values.length);
+function frequenciesOf(numbers: ArrayLike<number>): Value {
+  const list: unknown[] = Array.from(numbers ?? []);
+  const wrong = list.findIndex((x) => typeof x !== "number");
+  if (wrong >= 0) throw new ShapeError(`Cannot rotate by a frequency of ${showArgument(list[wrong])}: give numbers`);
+  if (list.length === 0) throw new ShapeError("Cannot rotate by no frequencies: give at least one");
+  return vector(list as number[]);
 }

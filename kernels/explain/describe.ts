@@ -24,8 +24,9 @@ export function describeKernel(kernel: Kernel): string {
     case "scatter":
       return `scatter ${kernel.count} of ${kernel.cols} into ${kernel.targets}`;
     case "attention": {
-      const { batch, queries, keys, heads, kvHeads, width } = kernel;
-      return `attention ${kernel.pass}: ${batch} x ${queries} x ${keys}, ${heads}/${kvHeads} heads of ${width}`;
+      const { batch, queries, keys, heads, kvHeads, width, cap } = kernel;
+      const bound = cap === undefined ? "" : `, scores within ${cap}`;
+      return `attention ${kernel.pass}: ${batch} x ${queries} x ${keys}, ${heads}/${kvHeads} heads of ${width}${bound}`;
     }
   }
 }

@@ -93,8 +93,8 @@ export interface HeadLayout {
 }
 
 /**
- * Attention as one kernel, without a queries x keys tensor. Scores are s[i,j] = scale·q[i]·k[j] where key j is visible to
- * query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i) and (not bounded or j >= first[batch, i]); other
+ * Attention as one kernel, without a queries x keys tensor. Scores are s[i,j] = scale·q[i]·k[j], or cap·tanh(s[i,j]/cap)
+ * where there is a cap, where key j is visible to query i, that is mask[batch, j] != 0 and (not causal or j <= offset + i) and (not bounded or j >= first[batch, i]); other
  * pairs weigh 0, and a query that sees no key gives zeros (lse 0). Query head h reads key/value head
  * floor(h / (heads / kvHeads)). Operands, in the order of {@link attentionOperands}:
  * - all passes read q, k, v, mask bool[batch,keys], offset i32[1] unless it is a known number, and, where `bounded`,
@@ -116,6 +116,8 @@ export interface AttentionKernel {
   readonly keys: number;
   readonly width: number;
   readonly scale: number;
+  /** Scores are cap·tanh(s/cap) where there is a bound. */
+  readonly cap?: number;
   readonly causal: boolean;
   readonly bounded: boolean;
   /** The place of the first query among the keys where it is known, as in training; null where it is an operand. */

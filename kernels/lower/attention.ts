@@ -52,6 +52,7 @@ export function lowerAttention(ctx: Context, groups: Groups, node: Node, pass: A
     keys: k.shape[1],
     kvHeads: k.shape[2],
     scale: node.params.scale,
+    ...(node.params.cap !== undefined && { cap: node.params.cap }),
     causal: node.params.causal,
     bounded,
     offset,

@@ -1,7 +1,7 @@
 import { type Aval, formatAval } from "../../core/aval.ts";
 import { isFloat } from "../../core/dtype.ts";
 import { newInput, nodesOf } from "../../core/ir/graph.ts";
-import type { Leaf, Model } from "../../core/model.ts";
+import type { Leaf, Model, Parts } from "../../core/model.ts";
 import { isPacked } from "../../core/packed/blocks.ts";
 import { Tensor, tensorPrim } from "../../core/tensor.ts";
 import { trace } from "../../core/trace.ts";
@@ -108,17 +108,21 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
 }
 
 /** A module's parts as modules of their own: `c_attn[q]`. */
-function partsOf(module: Module, parts: NonNullable<Model["parts"]>): Module[] {
+function partsOf(module: Module, parts: Parts): Module[] {
   const names = parts[module.path.split(".").at(-1)!];
   if (names === undefined || module.refusal !== null) return [];
-  const size = module.aval.shape[1 - module.inAxis] / names.length;
-  return names.map((name, i) => ({
+  const size = module.aval.shape[1 - module.inAxis];
+  const sizes = isList(names) ? names.map((name) => [name, size / names.length] as const) : Object.entries(names);
+  let end = 0;
+  return sizes.map(([name, size]) => ({
     ...module,
     path: `${module.path}[${name}]`,
     hub: `${module.hub}[${name}]`,
-    part: { of: module.path, name, start: i * size, end: (i + 1) * size },
+    part: { of: module.path, name, start: end, end: end += size },
   }));
 }
+
+const isList = (names: Parts[string]): names is readonly string[] => Array.isArray(names);
 
 /** Whether a leaf holds numbers, quantised or not. */
 const isWeight = ({ dtype }: Aval) => isFloat(dtype) || isPacked(dtype);

@@ -18,7 +18,7 @@ export interface Names {
   /** Transformers' class of what is loaded, and what that puts before the paths of all modules but the head. */
   readonly className: string;
   readonly prefix: string;
-  /** The head's module whose rows are the outputs: `lm_head`, `classifier`, `classifier.out_proj`. */
+  /** The head's module whose rows are the outputs: `lm_head` (of a decoder that says no other), `classifier`, `classifier.out_proj`. */
   readonly head?: string;
   /** The modules of the head at the top: by default that one. */
   readonly headModules?: readonly string[];
@@ -29,6 +29,7 @@ export interface Names {
   readonly defaults: {
     readonly context?: number;
     readonly headDim?: number;
+    readonly kvHeads?: number;
     readonly inner?: number;
     readonly eps: number;
   };
@@ -67,9 +68,10 @@ export interface SizeKeys {
 
 /**
  * How a GGUF tensor is laid out beside the Hugging Face weight of that name: `same`; `transposed`, (out, in) where GPT-2's
- * Conv1D is (in, out); `heads`, rows of each query head paired for interleaved rotation; `kvHeads`, the same for keys.
+ * Conv1D is (in, out); `heads`, rows of each query head paired for interleaved rotation; `kvHeads`, the same for keys;
+ * `fromOne`, a norm's scale with the 1 that it is added to.
  */
-export type GgufLayout = "same" | "transposed" | "heads" | "kvHeads";
+export type GgufLayout = "same" | "transposed" | "heads" | "kvHeads" | "fromOne";
 
 /** A module's path, with the layout of its tensor where that is not the same. */
 export type GgufModule = string | readonly [string, GgufLayout];
@@ -183,7 +185,7 @@ export function readSizes({ keys, defaults, only = {} }: Names, config: ModelCon
       `${config.path} says ${keys.width} is ${width} and ${keys.heads} ${heads}: heads must divide the width.`,
     );
   }
-  const kvHeads = keys.kvHeads === undefined ? heads : config.integer(keys.kvHeads, heads);
+  const kvHeads = keys.kvHeads === undefined ? heads : config.integer(keys.kvHeads, defaults.kvHeads ?? heads);
   if (heads % kvHeads !== 0) {
     throw new FileError(
       `${config.path} says ${keys.heads} is ${heads} and ${keys.kvHeads} ${kvHeads}: the second must divide the first.`,

@@ -1,18 +1,20 @@
 /** What decoders have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
-import type { Cache, LanguageModel, StepInputs, TokenInputs } from "../../core/model.ts";
+import type { Cache, LanguageModel, Parts, StepInputs, TokenInputs } from "../../core/model.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
-import { attention } from "../../core/nn/attention.ts";
+import { attention, type AttentionOptions } from "../../core/nn/attention.ts";
 import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { matmul } from "../../core/ops/contract.ts";
-import { add, max, ne, sub } from "../../core/ops/elementwise.ts";
+import { add, max, ne, select, sub } from "../../core/ops/elementwise.ts";
 import { dynamicUpdateSlice } from "../../core/ops/indexing.ts";
+import { reduceMax } from "../../core/ops/reduce.ts";
 import { iota, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { defaultPositions, readTokenInputs } from "../token_inputs.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { type Family, hubNameOf, type Names, readSizes, type TextSizes } from "./family.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
+import { grownContext } from "./rotary.ts";
 
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
 export type Attend = (q: Value, k: Value, v: Value) => Value;
@@ -22,12 +24,17 @@ export interface DecoderSizes extends TextSizes {
   readonly tiedHead: boolean;
   /** How many tokens back, itself among them, a token sees in each layer; null, or no list, where it sees all. */
   readonly windows?: readonly (number | null)[];
+  /** What queries times keys are multiplied by, and what bounds them, where that is not 1/√headDim and nothing. */
+  readonly scores?: Pick<AttentionOptions, "scale" | "cap">;
 }
 
 /** What a decoder computes, over its sizes. D is its width. */
 export interface Layers<P> {
-  /** The stream [B,T,D] of tokens at positions [B,T] (B may be 1), and what each layer does to it. */
-  start(params: P, inputIds: Value, positions: Value): {
+  /**
+   * The stream [B,T,D] of tokens at positions [B,T] (B may be 1), and what each layer does to it. `length` gives how long the
+   * longest sequence is by now, i32[].
+   */
+  start(params: P, inputIds: Value, positions: Value, length: () => Value): {
     readonly embedded: Value;
     layer(index: number, x: Value, attend: Attend): Value;
   };
@@ -35,13 +42,15 @@ export interface Layers<P> {
   norm(params: P, x: Value): Value;
   /** Logits [B,T,V], where they are not just the product with the head, or with the tokens' table where that is tied. */
   head?(params: P, x: Value): Value;
+  /** What is made of those logits. */
+  logits?(x: Value): Value;
 }
 
 /** A decoder as a literal: its names, and how it is computed. */
-export interface DecoderLiteral<P, C extends DecoderSizes> extends Omit<Names, "head"> {
+export interface DecoderLiteral<P, C extends DecoderSizes> extends Names {
   readonly tiedHead: boolean;
-  /** Names of the equal parts of fused projections, as in {@link LanguageModel.parts}. */
-  readonly parts?: Readonly<Record<string, readonly string[]>>;
+  /** Names of the parts of fused projections, as in {@link LanguageModel.parts}. */
+  readonly parts?: Parts | ((sizes: C) => Parts);
   /** What the configuration says beside sizes. */
   readonly sizes: (config: ModelConfig, common: DecoderSizes) => C;
   /** The shape of every weight but the head's, in the tree of P. */
@@ -61,26 +70,28 @@ export interface DecoderFamily<P = any, C extends DecoderSizes = any> extends Fa
 
 /** Makes a family of a literal. */
 export function decoder<P, C extends DecoderSizes>(literal: DecoderLiteral<P, C>): DecoderFamily<P, C> {
-  const names = { ...literal, head: "lm_head" };
-  const [embedding] = literal.tables;
+  const { head: own = "lm_head", tables: [embedding] } = literal;
+  const names = { ...literal, head: own };
   const sizes = (config: ModelConfig): C =>
     literal.sizes(config, {
       ...readSizes(names, config),
+      ...grownContext(config),
       tiedHead: config.flag("tie_word_embeddings", literal.tiedHead),
     });
   const shapes = (c: C) => ({
     ...literal.shapes(c),
-    ...(c.tiedHead ? {} : { lm_head: { weight: [c.vocabSize, c.width] } }),
+    ...(c.tiedHead ? {} : { [own]: { weight: [c.vocabSize, c.width] } }),
   });
   const over = (c: C, params: P): LayeredModel<P> => {
     const layers = literal.layers(c);
-    const head = (params: any, x: Value) =>
-      matmul(x, (params.lm_head ?? params[embedding]).weight, { transposeB: true });
-    return languageModel({ head, ...layers }, c, {
+    const product = (params: any, x: Value) =>
+      matmul(x, (params[own] ?? params[embedding]).weight, { transposeB: true });
+    const { head = product, logits = (x: Value) => x } = layers;
+    return languageModel({ ...layers, head: (params, x) => logits(head(params, x)) }, c, {
       architecture: literal.modelType,
       params,
-      tied: c.tiedHead ? { lm_head: embedding } : {},
-      parts: literal.parts,
+      tied: c.tiedHead ? { [own]: embedding } : {},
+      parts: typeof literal.parts === "function" ? literal.parts(c) : literal.parts,
       hubName: (path) => hubNameOf(names, path),
     });
   };
@@ -96,7 +107,7 @@ export function decoder<P, C extends DecoderSizes>(literal: DecoderLiteral<P, C>
         shapes: shapes(c),
         make: (params) => over(c, params),
         // A tied head that was written all the same.
-        ignore: [...literal.ignore ?? [], ...(c.tiedHead ? [/^lm_head\.weight$/] : [])],
+        ignore: [...literal.ignore ?? [], ...(c.tiedHead ? [new RegExp(`^${own}\\.weight$`)] : [])],
       };
     },
   };
@@ -111,20 +122,22 @@ export interface LayeredModel<P> extends LanguageModel<P> {
 }
 
 function languageModel<P>(
-  { start, norm, head }: Required<Layers<P>>,
+  { start, norm, head }: Required<Omit<Layers<P>, "logits">>,
   sizes: DecoderSizes,
   named: Pick<LayeredModel<P>, "architecture" | "params" | "tied" | "parts" | "hubName">,
 ): LayeredModel<P> {
-  const { layers, kvHeads, headDim, windows } = sizes;
+  const { layers, kvHeads, headDim, windows, scores } = sizes;
 
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const given = readTokenInputs(inputs, sizes);
     const { ids, seen: mask, documentStart } = given;
-    const { embedded, layer } = start(params, ids, given.positionIds ?? defaultPositions(given));
+    const positions = given.positionIds ?? defaultPositions(given);
+    const { embedded, layer } = start(params, ids, positions, () => longest(positions, mask));
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
       const first = firstKeys(ids, 0, windows?.[i] ?? null, documentStart);
-      const block = (x: Value) => layer(i, x, (q, k, v) => attention(q, k, v, { mask, first, causal: true }));
+      const block = (x: Value) =>
+        layer(i, x, (q, k, v) => attention(q, k, v, { mask, first, causal: true, ...scores }));
       states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
     states[layers] = norm(params, states[layers]);
@@ -134,7 +147,9 @@ function languageModel<P>(
   const step = (params: P, inputs: StepInputs): { logits: Value; cache: Cache } => {
     const ids = asValue(inputs.inputIds);
     const mask = ne(inputs.mask, 0);
-    const { embedded, layer } = start(params, ids, asValue(inputs.positionIds));
+    const positions = asValue(inputs.positionIds);
+    const length = () => max(longest(positions), inputs.length ?? 0);
+    const { embedded, layer } = start(params, ids, positions, length);
     const cache: { k: Value; v: Value }[] = [];
     let x = embedded;
     for (let i = 0; i < layers; i++) {
@@ -145,7 +160,7 @@ function languageModel<P>(
           v: dynamicUpdateSlice(inputs.cache[i].v, v, place),
         };
         const first = firstKeys(ids, inputs.index, windows?.[i] ?? null);
-        return attention(q, cache[i].k, cache[i].v, { mask, offset: inputs.index, first, causal: true });
+        return attention(q, cache[i].k, cache[i].v, { mask, offset: inputs.index, first, causal: true, ...scores });
       });
     }
     const [b, t] = ids.shape;
@@ -166,6 +181,12 @@ function languageModel<P>(
       return Array.from({ length: layers }, () => ({ k: aval, v: aval }));
     },
   };
+}
+
+/** One past the last position of a token that is seen, i32[]. */
+function longest(positions: Value, seen?: Value): Value {
+  if (seen === undefined) return add(reduceMax(positions), 1);
+  return add(reduceMax(select(seen, broadcastTo(positions, seen.shape), 0)), 1);
 }
 
 /** The first key that each of the tokens from `index` on may see, i32[B,T]: the start of its window or of its document. */

@@ -1,17 +1,13 @@
 /** Llama and its like (SmolLM2, Mistral, Qwen2, Qwen3), in Hugging Face's layout: one block, and a literal each. */
 import { FileError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
-import type { Value } from "../../core/ir/graph.ts";
-import { swiglu } from "../../core/nn/activation.ts";
-import { rmsNorm } from "../../core/nn/norm.ts";
-import { rope, ropeAngles } from "../../core/nn/rope.ts";
-import { reshape } from "../../core/ops/broadcast.ts";
-import { add, convert } from "../../core/ops/elementwise.ts";
-import { gather } from "../../core/ops/indexing.ts";
-import { type ModelConfig, ropeFrequencies } from "../load/config.ts";
+import type { ModelConfig } from "../load/config.ts";
+import { type BlockParams, blocks, type BlockSizes, everywhere, noBiases } from "./block.ts";
 import type { GgufModule, GgufNames } from "./family.ts";
-import { type Linear, linear, linearShapes } from "./layers.ts";
-import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
+import { decoder, type DecoderFamily } from "./language_model.ts";
+import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
+import type { Linear } from "./layers.ts";
+import { readRotary } from "./rotary.ts";
 
 /** One block. D is the width, F the feed-forward width, Q = heads · headDim, K = kvHeads · headDim. */
 export interface LlamaLayer {
@@ -33,84 +29,11 @@ export interface LlamaLayer {
   readonly mlp: { readonly gate_proj: Linear; readonly up_proj: Linear; readonly down_proj: Linear };
 }
 
-/** The weights of a Llama, named as in its files (without `model.`). V is the vocabulary. */
-export interface LlamaParams {
-  /** [V, D]; the head too, unless there is an `lm_head`. */
-  readonly embed_tokens: { readonly weight: Leaf };
-  /** The blocks. */
-  readonly layers: readonly LlamaLayer[];
-  /** [D], after the last block. */
-  readonly norm: { readonly weight: Leaf };
-  /** [V, D], where the head is not tied. */
-  readonly lm_head?: { readonly weight: Leaf };
-}
-
-/** The sizes of one Llama or of its like. */
-export interface LlamaConfig extends DecoderSizes {
-  /** Radians per token, [headDim / 2]. */
-  readonly inverseFrequencies: ArrayLike<number>;
-  /** Whether there are biases in: queries, keys and values; what attention gives; the feed-forward layers. */
-  readonly biases: { readonly qkv: boolean; readonly out: boolean; readonly mlp: boolean };
-  /** Whether queries and keys are normed head by head before they are rotated. */
-  readonly headNorms: boolean;
-  /** How many tokens back, itself among them, a token sees in each layer; null where it sees all. */
-  readonly windows: readonly (number | null)[];
-}
-
-function shapes(config: LlamaConfig): Record<string, unknown> {
-  const { vocabSize, width, layers, innerWidth, biases, headDim, headNorms } = config;
-  const [queries, keys] = [config.heads * headDim, config.kvHeads * headDim];
-  return {
-    embed_tokens: { weight: [vocabSize, width] },
-    layers: Array.from({ length: layers }, () => ({
-      input_layernorm: { weight: [width] },
-      self_attn: {
-        q_proj: linearShapes(width, queries, biases.qkv),
-        k_proj: linearShapes(width, keys, biases.qkv),
-        v_proj: linearShapes(width, keys, biases.qkv),
-        o_proj: linearShapes(queries, width, biases.out),
-        ...(headNorms ? { q_norm: { weight: [headDim] }, k_norm: { weight: [headDim] } } : {}),
-      },
-      post_attention_layernorm: { weight: [width] },
-      mlp: {
-        gate_proj: linearShapes(width, innerWidth, biases.mlp),
-        up_proj: linearShapes(width, innerWidth, biases.mlp),
-        down_proj: linearShapes(innerWidth, width, biases.mlp),
-      },
-    })),
-    norm: { weight: [width] },
-  };
-}
-
-function layers({ heads, kvHeads, headDim, eps, inverseFrequencies }: LlamaConfig): Layers<LlamaParams> {
-  return {
-    start: (params, inputIds, positions) => {
-      const angles = ropeAngles(positions, inverseFrequencies);
-      return {
-        embedded: convert(gather(params.embed_tokens.weight, inputIds), "f32"),
-        layer: (i, x, attend) => {
-          const { input_layernorm, self_attn, post_attention_layernorm, mlp } = params.layers[i];
-          const [b, t] = x.shape;
-          const seen = rmsNorm(x, input_layernorm.weight, eps);
-          const project = (to: Linear, count: number) => reshape(linear(seen, to), [b, t, count, headDim]);
-          const normed = (y: Value, norm?: { readonly weight: Leaf }) => norm ? rmsNorm(y, norm.weight, eps) : y;
-          const q = rope(normed(project(self_attn.q_proj, heads), self_attn.q_norm), angles);
-          const k = rope(normed(project(self_attn.k_proj, kvHeads), self_attn.k_norm), angles);
-          const v = project(self_attn.v_proj, kvHeads);
-          const mixed = add(x, linear(reshape(attend(q, k, v), [b, t, heads * headDim]), self_attn.o_proj));
-          const inner = rmsNorm(mixed, post_attention_layernorm.weight, eps);
-          return add(mixed, linear(swiglu(linear(inner, mlp.gate_proj), linear(inner, mlp.up_proj)), mlp.down_proj));
-        },
-      };
-    },
-    norm: (params, x) => rmsNorm(x, params.norm.weight, eps),
-  };
-}
-
-const everywhere = <T>(layers: number, value: T): readonly T[] => Array.from({ length: layers }, () => value);
+/** The weights of a Llama. */
+export type LlamaParams = BlockParams<LlamaLayer>;
 
 /** llama.cpp's names, in a file of an architecture that keeps the order of the rows of q and k. */
-const gguf = {
+export const gguf = {
   norm: "rms",
   rotary: true,
   outside: { token_embd: "embed_tokens", output_norm: "norm", output: "lm_head" },
@@ -134,7 +57,7 @@ const gguf = {
 } as const satisfies Omit<GgufNames, "name">;
 
 /** The same in the order of llama.cpp's own rotation. */
-const ggufOfLlama: GgufNames = {
+export const ggufOfLlama: GgufNames = {
   ...gguf,
   name: "llama",
   inside: { ...gguf.inside, attn_q: ["self_attn.q_proj", "heads"], attn_k: ["self_attn.k_proj", "kvHeads"] },
@@ -142,7 +65,7 @@ const ggufOfLlama: GgufNames = {
 };
 
 /** What all of them have in common. */
-const common = {
+export const common = {
   prefix: "model.",
   tables: ["embed_tokens"],
   keys: {
@@ -159,18 +82,26 @@ const common = {
   tiedHead: false,
   mlx: "model.",
   ignore: [/rotary_emb\.inv_freq$/], // buffers of old files
-  shapes,
-  layers,
 } as const;
+
+/** Where Llama's norms are: before each part. */
+export const normsBefore = { beforeAttention: "input_layernorm", beforeMlp: "post_attention_layernorm" } as const;
+
+const block = blocks({ norms: normsBefore, gate: "silu" });
+
+/** The same positions in every layer. */
+export const rotaryEverywhere = (config: ModelConfig, { layers, headDim }: Pick<BlockSizes, "layers" | "headDim">) =>
+  everywhere(layers, readRotary(config, headDim));
 
 const windowed = { use_sliding_window: true, sliding_window: 5, max_window_layers: 1 };
 
 /** Touvron et al. 2023, "LLaMA". */
-export const llama: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+export const llama: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
+  ...block,
   modelType: "llama",
   models: "Llama 1 to 3.2, SmolLM, SmolLM2, TinyLlama",
-  own: "rope scaling `linear` and `llama3`, optional biases",
+  own: "optional biases",
   className: "LlamaForCausalLM",
   defaults: { context: 2048, eps: 1e-6 },
   gguf: ggufOfLlama,
@@ -179,17 +110,16 @@ export const llama: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
     const attention = config.flag("attention_bias", false);
     return {
       ...sizes,
-      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+      rotary: rotaryEverywhere(config, sizes),
       biases: { qkv: attention, out: attention, mlp: config.flag("mlp_bias", false) },
-      headNorms: false,
-      windows: everywhere(sizes.layers, null),
     };
   },
 });
 
 /** Jiang et al. 2023, "Mistral 7B". */
-export const mistral: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+export const mistral: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
+  ...block,
   modelType: "mistral",
   models: "Mistral 7B and similar models",
   own: "a sliding window in every layer, if `sliding_window` says so",
@@ -198,21 +128,20 @@ export const mistral: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
   gguf: ggufOfLlama,
   example: { sliding_window: 5 },
   sizes: (config, sizes) => {
-    refuseMixedLayers(config);
-    const window = config.raw.sliding_window === null ? null : config.integer("sliding_window", 4096);
+    refuseMixedLayers(config, sizes.layers);
     return {
       ...sizes,
-      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
-      biases: { qkv: false, out: false, mlp: false },
-      headNorms: false,
-      windows: everywhere(sizes.layers, window),
+      rotary: rotaryEverywhere(config, sizes),
+      biases: noBiases,
+      windows: everywhere(sizes.layers, windowOf(config, 4096)),
     };
   },
 });
 
 /** Yang et al. 2024, "Qwen2". */
-export const qwen2: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+export const qwen2: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
+  ...block,
   modelType: "qwen2",
   models: "Qwen2, Qwen2.5",
   own: "biases of q, k and v; sliding windows in the layers that use them",
@@ -222,16 +151,16 @@ export const qwen2: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
   example: windowed,
   sizes: (config, sizes) => ({
     ...sizes,
-    inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+    rotary: rotaryEverywhere(config, sizes),
     biases: { qkv: true, out: false, mlp: false },
-    headNorms: false,
     windows: qwenWindows(config, sizes.layers),
   }),
 });
 
 /** Yang et al. 2025, "Qwen3". */
-export const qwen3: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
+export const qwen3: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
+  ...blocks({ norms: normsBefore, queryNorms: "heads", gate: "silu" }),
   modelType: "qwen3",
   models: "Qwen3 (not the mixture-of-experts models)",
   own: "queries and keys normalised per head; windows as in qwen2",
@@ -247,9 +176,8 @@ export const qwen3: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
     const attention = config.flag("attention_bias", false);
     return {
       ...sizes,
-      inverseFrequencies: ropeFrequencies(config, sizes.headDim),
+      rotary: rotaryEverywhere(config, sizes),
       biases: { qkv: attention, out: attention, mlp: false },
-      headNorms: true,
       windows: qwenWindows(config, sizes.layers),
     };
   },
@@ -258,31 +186,14 @@ export const qwen3: DecoderFamily<LlamaParams, LlamaConfig> = decoder({
 /** Qwen's windows: none unless switched on, then in the layers that `layer_types` names, or from `max_window_layers` on. */
 function qwenWindows(config: ModelConfig, layers: number): readonly (number | null)[] {
   if (!config.flag("use_sliding_window", false)) return everywhere(layers, null);
-  const window = config.raw.sliding_window === null ? null : config.integer("sliding_window", 4096);
-  const types = layerTypes(config);
-  if (types !== null && types.length !== layers) {
-    throw new FileError(`${config.path} names ${types.length} layer_types for ${layers} layers: download it again.`);
-  }
   const from = config.number("max_window_layers", 28);
-  return everywhere(layers, window).map((w, i) => (types?.[i] ?? kinds[Number(i >= from)]) === kinds[1] ? w : null);
-}
-
-const kinds = ["full_attention", "sliding_attention"];
-
-/** The kind of each layer's attention, where the file says it. */
-function layerTypes(config: ModelConfig): readonly string[] | null {
-  const types = config.raw.layer_types ?? null;
-  if (types === null) return null;
-  const other = Array.isArray(types) ? types.find((type) => !kinds.includes(type)) : types;
-  if (other === undefined) return types as string[];
-  throw new FileError(
-    `${config.path} asks for layer_types of ${JSON.stringify(other)}; supported: ${kinds.join(", ")}.`,
-  );
+  const types = layerTypes(config, layers) ?? everywhere(layers, 0).map((_, i) => i >= from ? sliding : full);
+  return windowsOf(types, windowOf(config, 4096));
 }
 
 /** A Mistral whose layers differ is another architecture under that name. */
-function refuseMixedLayers(config: ModelConfig): void {
-  if (new Set(layerTypes(config)).size < 2) return;
+function refuseMixedLayers(config: ModelConfig, layers: number): void {
+  if (new Set(layerTypes(config, layers)).size < 2) return;
   throw new FileError(
     `${config.path} mixes layers with and without a window, which a mistral does not have: this is not supported.`,
   );

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { FileError } from "../../core/errors.ts";
-import type { LlamaConfig } from "./llama.ts";
+import type { BlockSizes } from "./block.ts";
 import type { DecoderFamily } from "./language_model.ts";
 import { familyOf } from "./mod.ts";
 import { parseConfig } from "../load/config.ts";
@@ -13,12 +13,12 @@ const sizes = {
   num_attention_heads: 4,
 };
 const read = (model_type: string, keys: Record<string, unknown> = {}) =>
-  (familyOf(model_type) as DecoderFamily<unknown, LlamaConfig>).sizes(
+  (familyOf(model_type) as DecoderFamily<unknown, BlockSizes>).sizes(
     parseConfig({ model_type, ...sizes, ...keys }, "config.json"),
   );
 
 Deno.test("windows: a mistral's in every layer, a qwen's where it is switched on, from a layer on or as listed", () => {
-  assertEquals(read("llama", { sliding_window: 8 }).windows, [null, null, null]);
+  assertEquals(read("llama", { sliding_window: 8 }).windows, undefined);
   assertEquals(read("mistral", { sliding_window: 8 }).windows, [8, 8, 8]);
   assertEquals(read("mistral").windows, [4096, 4096, 4096]);
   assertEquals(read("mistral", { sliding_window: null }).windows, [null, null, null]);
@@ -32,18 +32,18 @@ Deno.test("windows: a mistral's in every layer, a qwen's where it is switched on
   }
 });
 
-Deno.test("what the architectures have by themselves: biases, norms of heads, their width, the context", () => {
+Deno.test("what the architectures have by themselves: biases, the width of heads, the context", () => {
   const of = (type: string, keys = {}) => {
-    const { biases, headNorms, headDim, contextLength } = read(type, keys);
-    return { biases, headNorms, headDim, contextLength };
+    const { biases, headDim, contextLength } = read(type, keys);
+    return { biases, headDim, contextLength };
   };
   const none = { qkv: false, out: false, mlp: false };
-  assertEquals(of("llama"), { biases: none, headNorms: false, headDim: 8, contextLength: 2048 });
+  assertEquals(of("llama"), { biases: none, headDim: 8, contextLength: 2048 });
   assertEquals(of("llama", { attention_bias: true, mlp_bias: true }).biases, { qkv: true, out: true, mlp: true });
-  assertEquals(of("mistral"), { biases: none, headNorms: false, headDim: 8, contextLength: 131_072 });
-  const qwen2 = { biases: { ...none, qkv: true }, headNorms: false, headDim: 8, contextLength: 32_768 };
+  assertEquals(of("mistral"), { biases: none, headDim: 8, contextLength: 131_072 });
+  const qwen2 = { biases: { ...none, qkv: true }, headDim: 8, contextLength: 32_768 };
   assertEquals(of("qwen2"), qwen2);
-  assertEquals(of("qwen3"), { biases: none, headNorms: true, headDim: 128, contextLength: 32_768 });
+  assertEquals(of("qwen3"), { biases: none, headDim: 128, contextLength: 32_768 });
   assertEquals(of("qwen3", { head_dim: 16 }).headDim, 16);
 });
 
@@ -52,10 +52,10 @@ Deno.test("what is not supported is refused in one sentence that names the file,
     assertThrows(() => read(type, keys), FileError, sentence);
   refused("mistral", { hidden_act: "gelu" }, "config.json says hidden_act is gelu; supported: silu.");
   refused("llama", { num_key_value_heads: 3 }, "num_attention_heads is 4 and num_key_value_heads 3: the second must");
-  refused("qwen3", { rope_scaling: { rope_type: "yarn", factor: 4 } }, 'scaling of type "yarn"; supported: default');
+  refused("qwen3", { rope_scaling: { rope_type: "su", factor: 4 } }, 'scaling of type "su"; supported: default');
   refused(
     "mistral",
-    { layer_types: ["full_attention", "sliding_attention"] },
+    { layer_types: ["full_attention", "sliding_attention", "sliding_attention"] },
     "mixes layers with and without a window",
   );
   const chunked = { use_sliding_window: true, layer_types: ["chunked_attention"] };

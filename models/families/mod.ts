@@ -2,13 +2,19 @@
 import { bert, electra, roberta, xlmRoberta } from "./bert.ts";
 import { distilbert } from "./distilbert.ts";
 import { type Family, variantsOf } from "./family.ts";
+import { gemma2, gemma3 } from "./gemma.ts";
 import { gpt2 } from "./gpt2.ts";
+import { gptNeox } from "./gpt_neox.ts";
+import { granite } from "./granite.ts";
 import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
 import { modernbert } from "./modernbert.ts";
+import { olmo2 } from "./olmo2.ts";
+import { phi3 } from "./phi3.ts";
+import { smollm3 } from "./smollm3.ts";
 
 /** Every architecture, in the order in which sentences and pages name them. */
 export const families: readonly Family[] = [
-  ...[gpt2, llama, mistral, qwen2, qwen3],
+  ...[gpt2, llama, mistral, qwen2, qwen3, olmo2, granite, smollm3, gemma2, gemma3, phi3, gptNeox],
   ...[bert, roberta, xlmRoberta, distilbert, electra, modernbert],
 ];
 

@@ -4,14 +4,14 @@ import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, TokenInputs } from "../../core/model.ts";
 import { attention } from "../../core/nn/attention.ts";
 import { layerNorm } from "../../core/nn/norm.ts";
-import { rope, ropeAngles } from "../../core/nn/rope.ts";
+import { rope } from "../../core/nn/rope.ts";
 import { full, reshape } from "../../core/ops/broadcast.ts";
 import { constant } from "../../core/ops/constant.ts";
 import { add, convert, max, mul, sub } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { iota, split } from "../../core/ops/structure.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
-import { type ModelConfig, parseConfig, ropeFrequencies } from "../load/config.ts";
+import type { ModelConfig } from "../load/config.ts";
 import { readTokenInputs } from "../token_inputs.ts";
 import { encoder, type EncoderFamily, firstToken, meanOfTokens } from "./encoder.ts";
 import type { TextSizes } from "./family.ts";
@@ -28,6 +28,7 @@ import {
   oneOf,
   readActivation,
 } from "./layers.ts";
+import { readRotary, type Rotary, rotaryAngles } from "./rotary.ts";
 
 /** A norm; most have no shift. */
 export interface ModernBertNorm {
@@ -74,8 +75,8 @@ export interface ModernBertSizes extends TextSizes {
   readonly isLocal: readonly boolean[];
   /** How far a local layer sees, to each side. */
   readonly reach: number;
-  /** Radians per token, [headDim / 2]: of global layers, and of local ones. */
-  readonly frequencies: { readonly global: ArrayLike<number>; readonly local: ArrayLike<number> };
+  /** How positions turn queries and keys: of global layers, and of local ones. */
+  readonly rotary: { readonly global: Rotary; readonly local: Rotary };
 }
 
 const kinds = ["full_attention", "sliding_attention"];
@@ -97,11 +98,11 @@ function localLayers(config: ModelConfig, layers: number): readonly boolean[] {
   return types.map((type) => type === kinds[1]);
 }
 
-/** The frequencies of one kind of layer: in its own part of `rope_parameters`, or as older files spell their base. */
-function frequenciesOf(config: ModelConfig, kind: string, oldKey: string, base: number, headDim: number) {
+/** The positions of one kind of layer: in its own part of `rope_parameters`, or as older files spell their base. */
+function rotaryOf(config: ModelConfig, kind: string, oldKey: string, base: number, headDim: number) {
   const given = (config.raw.rope_parameters ?? {}) as Record<string, Record<string, unknown> | undefined>;
   const rope = { rope_theta: config.number(oldKey, base), rope_type: "default", ...given[kind] };
-  return ropeFrequencies(parseConfig({ ...config.raw, rope_parameters: rope }, config.path), headDim);
+  return readRotary(config, headDim, { parameters: rope });
 }
 
 function sizesOf(config: ModelConfig, sizes: TextSizes): ModernBertSizes {
@@ -119,9 +120,9 @@ function sizesOf(config: ModelConfig, sizes: TextSizes): ModernBertSizes {
     pooling: oneOf(config, "classifier_pooling", ["cls", "mean"], "cls"),
     isLocal: localLayers(config, sizes.layers),
     reach: Math.floor(config.integer("local_attention", 128) / 2),
-    frequencies: {
-      global: frequenciesOf(config, kinds[0], "global_rope_theta", 160_000, sizes.headDim),
-      local: frequenciesOf(config, kinds[1], "local_rope_theta", 10_000, sizes.headDim),
+    rotary: {
+      global: rotaryOf(config, kinds[0], "global_rope_theta", 160_000, sizes.headDim),
+      local: rotaryOf(config, kinds[1], "local_rope_theta", 10_000, sizes.headDim),
     },
   };
 }
@@ -147,7 +148,7 @@ const norm = (x: Value, { weight, bias }: ModernBertNorm, eps: number) =>
   layerNorm(x, weight, bias ?? full([x.shape.at(-1)!], 0), eps);
 
 function states(sizes: ModernBertSizes, params: ModernBertParams, inputs: TokenInputs, byBlocks: boolean): Value[] {
-  const { width, heads, headDim, eps, isLocal, reach, frequencies, layers } = sizes;
+  const { width, heads, headDim, eps, isLocal, reach, rotary, layers } = sizes;
   const { ids, seen: mask, positionIds, documentStart } = readTokenInputs(inputs, sizes);
   if (documentStart !== undefined) {
     throw new ShapeError(
@@ -155,7 +156,10 @@ function states(sizes: ModernBertSizes, params: ModernBertParams, inputs: TokenI
     );
   }
   const [b, t] = ids.shape, positions = positionIds ?? iota([1, t], 1);
-  const angles = { global: ropeAngles(positions, frequencies.global), local: ropeAngles(positions, frequencies.local) };
+  const [global, local] = [rotary.global, rotary.local].map((kind) =>
+    rotaryAngles(kind, positions, () => constant(t, "i32"))
+  );
+  const angles = { global, local };
   // A window to both sides: keys from i - reach on, and, as over a cache whose first query stands at `reach`, up to i + reach.
   const first = max(sub(iota([b, t], 1), reach), 0), offset = constant(reach, "i32");
   const activate = activationOf(sizes.activation);

@@ -9,7 +9,7 @@ import { add, ge, max, select, sub } from "../../core/ops/elementwise.ts";
 import { iota } from "../../core/ops/structure.ts";
 import { randomKey } from "../../core/random.ts";
 import { homeOf, perCompiler } from "../../core/runtime.ts";
-import { readTensors, type Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, readTensors, type Tensor, upload } from "../../core/tensor.ts";
 import { roundActivations } from "../../core/transforms/round_activations.ts";
 import { flatten } from "../../core/tree.ts";
 import {
@@ -123,6 +123,8 @@ interface State {
 /** What stays the same from step to step. */
 interface Fixed {
   readonly pads: Value;
+  /** i32[]: the tokens of the longest prompt. */
+  readonly longest: Value;
   readonly key?: Value;
 }
 
@@ -133,7 +135,7 @@ interface Fixed {
 export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
   const { vocabSize } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
-  const advance = (params: P, ids: Value, state: State, { pads, key }: Fixed, numbers: SamplingNumbers) => {
+  const advance = (params: P, ids: Value, state: State, { pads, longest, key }: Fixed, numbers: SamplingNumbers) => {
     const { cache, index } = state;
     const [b, t] = ids.shape;
     const length = cache[0].k.shape[1];
@@ -141,7 +143,7 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     const places = add(iota([b, t], 1), index);
     const positionIds = max(sub(places, padding(t)), 0);
     const mask = select(ge(iota([b, length], 1), padding(length)), full([b, length], 1, "i32"), 0);
-    const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache });
+    const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache, length: longest });
     const next = add(index, t);
     const real = select(ge(places, padding(t)), ids, -1);
     const seen = state.seen && add(state.seen, countTokens(real, vocabSize));
@@ -171,7 +173,13 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     return { emptyState, f32: programs(advance), int8: programs(roundActivations(advance) as typeof advance) };
   });
 
-  return async function* (params, prompts, options) {
+  /** @param made the tokens that prompts end with that are new all the same */
+  async function* stream(
+    params: P,
+    prompts: readonly (readonly number[])[],
+    options: GenerateOptions,
+    made: readonly (readonly number[])[] = prompts.map(() => []),
+  ): AsyncGenerator<TokenEvent, void, void> {
     const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
     checkPrompts(prompts, model.sizes, maxNewTokens);
     if (!activationTypes.includes(activations)) {
@@ -186,11 +194,12 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     const readEvery = options.readEvery ?? (home.queues ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
-    using key = numbers.temperature === undefined ? undefined : upload(home, randomKey(seed));
-    const fixed = { pads, ...(key && { key }) };
+    using longest = ints([], Int32Array.of(Math.max(...prompts.map((p) => p.length))));
+    using key = numbers.temperature === undefined ? undefined : upload(home, keyOf(seed, made));
+    const fixed = { pads, longest, ...(key && { key }) };
     let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
     let token!: Tensor;
-    const made: Tensor[] = [];
+    const tokens: Tensor[] = [];
     try {
       for (let at = 0; at < padded; at += chunk) {
         const data = new Int32Array(prompts.length * chunk);
@@ -201,15 +210,15 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
         token?.dispose();
         ({ token, state } = prefill(params, ids, state, fixed, numbers));
       }
-      const rows = prompts.map(() => ({ ids: [] as number[], open: true }));
+      const rows = made.map((ids) => ({ ids: [...ids], open: true }));
       for (let count = 0; count < rounds && rows.some((r) => r.open);) {
-        while (made.length < readEvery && count < rounds) {
-          made.push(token);
+        while (tokens.length < readEvery && count < rounds) {
+          tokens.push(token);
           if (++count < rounds) ({ token, state } = decode(params, token, state, fixed, numbers));
         }
         const last = count === rounds;
-        const group = await readTensors(made);
-        for (const tensor of made.splice(0)) if (tensor !== token) tensor.dispose();
+        const group = await readTensors(tokens);
+        for (const tensor of tokens.splice(0)) if (tensor !== token) tensor.dispose();
         for (const [i, { data }] of group.entries()) {
           for (const [row, state] of rows.entries()) {
             if (!state.open) continue;
@@ -225,9 +234,39 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
       }
     } finally {
       // The reader may leave at any token.
-      for (const leaf of new Set([...made, ...flatten<Tensor>([token, state]).leaves])) leaf.dispose();
+      for (const leaf of new Set([...tokens, ...flatten<Tensor>([token, state]).leaves])) leaf.dispose();
+    }
+  }
+  const { cacheLength, contextLength } = model.sizes;
+  if (cacheLength === undefined) return (params, prompts, options) => stream(params, prompts, options);
+
+  return async function* (params, prompts, options) {
+    const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0);
+    // As many as the cache of the first serves: the next is made of more than it may hold, all of which are read anew.
+    const first = cacheLength + 1 - longest;
+    if (first < 1 || first >= Math.min(options.maxNewTokens, contextLength - longest)) {
+      return yield* stream(params, prompts, options);
+    }
+    const made = prompts.map((): number[] => []), open = new Set(prompts.keys());
+    for await (const { row, id, finish } of stream(params, prompts, { ...options, maxNewTokens: first })) {
+      if (id !== null) made[row].push(id);
+      if (finish === "stop") open.delete(row);
+      yield { row, id, finish: finish === "stop" ? finish : null };
+    }
+    const rows = [...open];
+    if (rows.length === 0) return;
+    const rest = { ...options, maxNewTokens: options.maxNewTokens - first };
+    const whole = rows.map((row) => [...prompts[row], ...made[row]]);
+    for await (const { row, ...event } of stream(params, whole, rest, rows.map((row) => made[row]))) {
+      yield { row: rows[row], ...event };
     }
   };
+}
+
+/** The key of a stream's draws, which are told apart by their places: one that goes on has other places under another key. */
+function keyOf(seed: number, made: readonly (readonly number[])[]): HostTensor {
+  const { data, ...key } = randomKey(seed);
+  return { ...key, data: Uint32Array.of(data[0] ^ made[0].length, data[1]) };
 }
 
 /** Makes the generator of a model: the tokens of {@link tokenStream}, all at once. */

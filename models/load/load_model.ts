@@ -12,7 +12,11 @@ import {
 } from "../families/bert.ts";
 import { distilbert as distilbertFamily, type DistilBertParams } from "../families/distilbert.ts";
 import type { Family } from "../families/family.ts";
+import type { BlockParams } from "../families/block.ts";
+import { gemma2 as gemma2Family, gemma3 as gemma3Family, type GemmaLayer } from "../families/gemma.ts";
 import { gpt2 as gpt2Family, type Gpt2Params } from "../families/gpt2.ts";
+import { gptNeox as gptNeoxFamily, type GptNeoxParams } from "../families/gpt_neox.ts";
+import { granite as graniteFamily } from "../families/granite.ts";
 import {
   llama as llamaFamily,
   type LlamaParams,
@@ -20,6 +24,9 @@ import {
   qwen2 as qwen2Family,
   qwen3 as qwen3Family,
 } from "../families/llama.ts";
+import { olmo2 as olmo2Family, type Olmo2Layer } from "../families/olmo2.ts";
+import { phi3 as phi3Family, type Phi3Layer } from "../families/phi3.ts";
+import { smollm3 as smollm3Family } from "../families/smollm3.ts";
 import { families, familyOf, variantOf } from "../families/mod.ts";
 import { modernbert as modernbertFamily, type ModernBertParams } from "../families/modernbert.ts";
 import type { ModelConfig } from "./config.ts";
@@ -37,6 +44,20 @@ export const mistral: Loader<LlamaParams> = loaderOf(mistralFamily);
 export const qwen2: Loader<LlamaParams> = loaderOf(qwen2Family);
 /** How a Qwen3 is loaded. */
 export const qwen3: Loader<LlamaParams> = loaderOf(qwen3Family);
+/** How an OLMo 2 is loaded. */
+export const olmo2: Loader<BlockParams<Olmo2Layer>> = loaderOf(olmo2Family);
+/** How a Granite 3 is loaded. */
+export const granite: Loader<LlamaParams> = loaderOf(graniteFamily);
+/** How a SmolLM3 is loaded. */
+export const smollm3: Loader<LlamaParams> = loaderOf(smollm3Family);
+/** How a Gemma 2 is loaded. */
+export const gemma2: Loader<BlockParams<GemmaLayer>> = loaderOf(gemma2Family);
+/** How a Gemma 3 of text is loaded. */
+export const gemma3: Loader<BlockParams<GemmaLayer>> = loaderOf(gemma3Family);
+/** How a Phi-3 or Phi-4 is loaded. */
+export const phi3: Loader<BlockParams<Phi3Layer>> = loaderOf(phi3Family);
+/** How a GPT-NeoX or Pythia is loaded. */
+export const gptNeox: Loader<GptNeoxParams> = loaderOf(gptNeoxFamily);
 /** How a BERT encoder is loaded: `await bert.load("path/to/all-MiniLM-L6-v2", { device })`. */
 export const bert: Loader<BertParams, EncoderModel<BertParams>> = loaderOf(bertFamily);
 /** How a RoBERTa is loaded. */

@@ -10,8 +10,6 @@ const architectures = [
   ...["lfm2", "mixtral", "olmo2", "olmoe", "phi3", "qwen3_moe", "smollm3"],
   ...["switch_transformers", "t5", "vit"],
 ];
-/** Rotary embeddings of the architectures that are. */
-const ropeTypes = ["dynamic", "yarn", "longrope"];
 /** Methods, as PEFT names them, but for those that are. */
 const unsupported = [
   ...["ADALORA", "IA3", "LOHA", "LOKR", "MISS", "OFT", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "SHIRA"],
@@ -50,12 +48,10 @@ function adapterConfigs(golden: GoldenCase): any[] {
 export function notBuilt(golden: GoldenCase): string | null {
   const { info } = golden, config = modelConfig(golden), adapters = adapterConfigs(golden);
   const objective = objectives.find((name) => golden.id === `obj-${name}` || golden.id.startsWith(`obj-${name}-`));
-  const rope = config?.rope_parameters?.rope_type ?? config?.rope_scaling?.rope_type ?? config?.rope_scaling?.type;
   const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
   const named: [string, readonly string[], readonly unknown[]][] = [
     ["the objective", objectives, [objective]],
     ["the architecture", architectures.filter((name) => familyOf(name) === undefined), [config?.model_type]],
-    ["rotary embeddings of the type", ropeTypes, [rope]],
     ["the method", unsupported, adapters.map((a) => a.peft_type)],
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
     ["the start", starts, [info.init_lora_weights]],

@@ -114,8 +114,9 @@ const calls: Record<string, Call | readonly Call[]> = {
   rope: { args: [f(2, 3, 2, 4), f(2, 3, 2), f(2, 3, 2)], apply: (x, cos, sin) => rope(x, { cos, sin }) },
   ropeAngles: { args: [i(2, 3), given([1, 0.5])], apply: (x, list) => surface.ropeAngles(x, list).cos },
   attention: {
-    args: [heads(3, 2), heads(4, 1), heads(4, 1), b(2, 4), i(), i(2, 3)],
-    apply: (q, k, v, mask, offset, first) => attention(q, k, v, { mask, offset, first, causal: true }),
+    args: [heads(3, 2), heads(4, 1), heads(4, 1), b(2, 4), i(), i(2, 3), f(2), given(50)],
+    apply: (q, k, v, mask, offset, first, sinks, cap) =>
+      attention(q, k, v, { mask, offset, first, sinks, cap, causal: true }),
   },
   crossEntropyRows: [
     { args: [f(2, 3), i(2)] },

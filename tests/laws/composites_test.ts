@@ -46,6 +46,10 @@ const composites: Record<string, { inputs: InputSpec[]; apply: (...xs: any[]) =>
     inputs: [f(2, 3, 4, 2), f(2, 5, 2, 2), f(2, 5, 2, 2), mask],
     apply: (q, k, v, mask) => attention(q, k, v, { mask, causal: true, offset: 2 }),
   },
+  "attention within a cap, with sinks": {
+    inputs: [f(2, 3, 4, 2), f(2, 5, 2, 2), f(2, 5, 2, 2), mask, f(4)],
+    apply: (q, k, v, mask, sinks) => attention(q, k, v, { mask, sinks, cap: 0.5, causal: true, offset: 2 }),
+  },
   "attention from a first key on": {
     inputs: [f(2, 3, 4, 2), f(2, 5, 2, 2), f(2, 5, 2, 2), firstKeys],
     apply: (q, k, v, first) => attention(q, k, v, { first, causal: true, offset: 2 }),

@@ -27,7 +27,9 @@ function emitForward(blocks: AttentionBlocks, kernel: AttentionKernel): void {
       const visibleRange = ranges.visibleRange(b, i);
       code.f32x4(-Infinity).set(most);
       blocks.eachLane(count, row, (at, c) => {
-        code.get(at).memory("v128.load").f32x4(kernel.scale).op("f32x4.mul").f32x4(-Infinity);
+        const bent = blocks.pushScores(at);
+        if (bent !== null) code.release("v128", bent);
+        code.f32x4(-Infinity);
         ranges.pushVisible(b, begin, c, visibleRange);
         code.op("v128.bitselect").tee(x).get(most).op("f32x4.max").set(most).get(at).get(x).memory("v128.store");
       });
@@ -68,8 +70,8 @@ function emitBackwardQueries(blocks: AttentionBlocks, kernel: AttentionKernel): 
       blocks.eachLane(count, row, (at, c) => {
         const slope = blocks.sameCell(position, c);
         code.get(slope);
-        blocks.pushWeight(at, () => code.get(level), () => ranges.pushVisible(b, begin, c, visibleRange));
-        blocks.pushScoreGradient(slope, () => code.get(mean));
+        const bent = blocks.pushWeight(at, () => code.get(level), () => ranges.pushVisible(b, begin, c, visibleRange));
+        blocks.pushScoreGradient(slope, () => code.get(mean), bent);
         code.memory("v128.store");
       });
     }, slopes);
@@ -100,7 +102,7 @@ function emitBackwardKeys(blocks: AttentionBlocks, kernel: AttentionKernel): voi
         blocks.eachLane(count, row, (at, c) => {
           const slope = blocks.sameCell(position, c), weight = code.local("v128");
           const lane = (base: Local) => () => code.get(base).get(c).i32(4).op("i32.mul", "i32.add").memory("v128.load");
-          blocks.pushWeight(at, lane(levels), () => {
+          const bent = blocks.pushWeight(at, lane(levels), () => {
             code.get(c).op("i32x4.splat").i32x4(0, 1, 2, 3).op("i32x4.add");
             code.get(from).op("i32x4.splat", "i32x4.ge_s").get(shown).op("v128.and");
             if (bounds !== null) {
@@ -109,7 +111,7 @@ function emitBackwardKeys(blocks: AttentionBlocks, kernel: AttentionKernel): voi
             }
           });
           code.set(weight).get(at).get(weight).memory("v128.store").get(slope).get(weight);
-          blocks.pushScoreGradient(slope, lane(means));
+          blocks.pushScoreGradient(slope, lane(means), bent);
           code.memory("v128.store");
           code.release("v128", weight);
         });

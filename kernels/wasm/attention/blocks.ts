@@ -114,24 +114,44 @@ export class AttentionBlocks {
     return local;
   }
 
-  /** Pushes exp(scale·(score at `at`) - level), 0 where not visible. */
-  pushWeight(at: Local, level: () => void, visible: () => void): void {
+  /** Pushes the four scores of the products at `at`. Returns the tanh that bends them, to be released, where there is a cap. */
+  pushScores(at: Local): Local | null {
+    const { code, kernel: { scale, cap } } = this;
+    code.get(at).memory("v128.load");
+    if (cap === undefined) {
+      code.f32x4(scale).op("f32x4.mul");
+      return null;
+    }
+    const bent = code.local("v128");
+    code.f32x4(scale / cap).op("f32x4.mul");
+    this.math.tanh();
+    code.tee(bent).f32x4(cap).op("f32x4.mul");
+    return bent;
+  }
+
+  /** Pushes exp((score at `at`) - level), 0 where not visible. Returns what {@link pushScores} does. */
+  pushWeight(at: Local, level: () => void, visible: () => void): Local | null {
     const { code } = this;
-    code.get(at).memory("v128.load").f32x4(this.kernel.scale).op("f32x4.mul");
+    const bent = this.pushScores(at);
     level();
     code.op("f32x4.sub");
     this.math.exp();
     visible();
     code.op("v128.and");
+    return bent;
   }
 
-  /** With a weight on the stack: weight·(slope - mean)·scale, 0 where the weight is 0. */
-  pushScoreGradient(slope: Local, mean: () => void): void {
+  /** With a weight on the stack: weight·(slope - mean)·scale, times the bend's slope, 0 where the weight is 0. */
+  pushScoreGradient(slope: Local, mean: () => void, bent: Local | null): void {
     const { code } = this;
     const weight = code.local("v128");
     code.tee(weight).get(slope).memory("v128.load");
     mean();
     code.op("f32x4.sub", "f32x4.mul").f32x4(this.kernel.scale).op("f32x4.mul");
+    if (bent !== null) {
+      code.f32x4(1).get(bent).get(bent).op("f32x4.mul", "f32x4.sub", "f32x4.mul");
+      code.release("v128", bent);
+    }
     code.get(weight).f32x4(0).op("f32x4.ne", "v128.and");
     code.release("v128", weight);
   }

@@ -72,7 +72,7 @@ class AttentionWriter {
     this.#keyBlocks(() => {
       this.#scores("s", "q", "i", "h", "k", "j", "g");
       this.#eachRow((r) =>
-        shader.line(`s[${r}] = select(vec4<f32>(${hidden}), s[${r}] * ${this.#scale}, ${this.#visible(r)});`)
+        shader.line(`s[${r}] = select(vec4<f32>(${hidden}), ${this.#score(`s[${r}]`)}, ${this.#visible(r)});`)
       );
       shader.line("peaks[lane] = vec4<f32>(");
       this.#eachRow((r) =>
@@ -121,8 +121,8 @@ class AttentionWriter {
       this.#scores("s", "q", "i", "h", "k", "j", "g");
       this.#scores("dp", "dout", "i", "h", "v", "j", "g");
       this.#eachRow((r) => {
-        shader.line(`let p${r} = exp(s[${r}] * ${this.#scale} - lse[${r}]);`);
-        const ds = `p${r} * (dp[${r}] - delta[${r}]) * ${this.#scale}`;
+        shader.line(`let p${r} = exp(${this.#score(`s[${r}]`, `t${r}`)} - lse[${r}]);`);
+        const ds = `p${r} * (dp[${r}] - delta[${r}]) * ${this.#scale}${this.#slope(`t${r}`)}`;
         shader.line(`${this.#weightAt("weights", r)} = select(vec4<f32>(), ${ds}, ${this.#visible(r)});`);
       });
       this.#accumulate([sum], "j0", "g");
@@ -155,9 +155,10 @@ class AttentionWriter {
         shader.line(`let range = ${this.#access.range("b, i")};`);
         this.#eachRow((r) => {
           shader.line(`let sees${r} = seen_from(range, j + ${r}u, i) & vec4<bool>(seen[${r}]);`);
-          shader.line(`let p${r} = select(vec4<f32>(), exp(s[${r}] * ${this.#scale} - lse), sees${r});`);
+          const score = this.#score(`s[${r}]`, `t${r}`);
+          shader.line(`let p${r} = select(vec4<f32>(), exp(${score} - lse), sees${r});`);
           shader.line(`${this.#weightAt("shares", r)} = p${r};`);
-          const ds = `p${r} * (dp[${r}] - delta) * ${this.#scale}`;
+          const ds = `p${r} * (dp[${r}] - delta) * ${this.#scale}${this.#slope(`t${r}`)}`;
           shader.line(`${this.#weightAt("weights", r)} = select(vec4<f32>(), ${ds}, sees${r});`);
         });
         this.#accumulate(sums, "i0", "h");
@@ -206,6 +207,21 @@ class AttentionWriter {
       this.shader.line(`let j = j0 + column * 4u;\nlet seen = ${this.#access.seenKeys("b, j")};`);
       body();
     });
+  }
+
+  /** Scores of products; where there is a cap, the tanh that bends them may be given a name. */
+  #score(products: string, name?: string): string {
+    const { shader, kernel: { scale, cap } } = this;
+    if (cap === undefined) return `${products} * ${this.#scale}`;
+    const [share, bound] = [scale / cap, cap].map((x) => literal("f32", x, shader.helpers));
+    const bent = `${shader.helpers.use("tanh_exact", 4)}(${products} * ${share})`;
+    if (name !== undefined) shader.line(`let ${name} = ${bent};`);
+    return `${name ?? bent} * ${bound}`;
+  }
+
+  /** A factor of a score's gradient: the slope of the bend of that name. */
+  #slope(bent: string): string {
+    return this.kernel.cap === undefined ? "" : ` * (1.0 - ${bent} * ${bent})`;
   }
 
   /** Which of the four keys at j the query i + r sees. */

@@ -106,11 +106,19 @@ function ggufSource(source: ByteSource, header: GgufHeader): GgufSource {
       }
       const data = destination(source.name, name, aval, into);
       if (layout === "transposed") readTransposed(source, tensor, aval.dtype, data);
+      else if (layout === "fromOne") narrowInto(fromOne(source, tensor), aval.dtype, data, 0);
       else readRows(source, tensor, aval.dtype, data, rowOf);
       return { ...aval, data };
     },
     [Symbol.dispose]: () => source[Symbol.dispose](),
   };
+}
+
+/** A norm's scale without the 1 that it is added to. */
+function fromOne(source: ByteSource, tensor: GgufTensor): Float32Array {
+  const values = new Float32Array(sizeOf(tensor.shape));
+  readRows(source, tensor, "f32", values, null);
+  return values.map((x) => x - 1);
 }
 
 function defaultDType(tensor: GgufTensor): DType {
