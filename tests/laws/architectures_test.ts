@@ -162,7 +162,7 @@ function ggufOf(family: GgufFamily, config: Record<string, unknown>, without?: s
 
 const layersOf = (family: Family) => configOf(family)[family.keys.layers] as number;
 
-const isDecoder = (family: Family): family is DecoderFamily => family.tiedHead !== undefined;
+const isDecoder = (family: Family): family is DecoderFamily => "over" in family;
 
 Deno.test("the list is of architectures that are told apart", () => {
   const types = families.map(({ modelType }) => modelType);
