@@ -23,6 +23,9 @@ export interface Phi3Layer {
 const { headDim: _headDim, ...keys } = common.keys;
 const { attn_q: _q, attn_k: _k, attn_v: _v, ffn_gate: _gate, ...inside } = gguf.inside;
 
+const widthOfHeads = ({ hidden_size, num_attention_heads }: Readonly<Record<string, unknown>>) =>
+  Number(hidden_size) / Number(num_attention_heads);
+
 /** Phi-3 and Phi-4. */
 export const phi3: DecoderFamily<BlockParams<Phi3Layer>, BlockSizes> = decoder({
   ...common,
@@ -37,7 +40,21 @@ export const phi3: DecoderFamily<BlockParams<Phi3Layer>, BlockSizes> = decoder({
     qkv_proj: { q: heads * headDim, k: kvHeads * headDim, v: kvHeads * headDim },
     gate_up_proj: ["gate", "up"],
   }),
-  example: { sliding_window: 5, num_key_value_heads: 4, rope_parameters: { partial_rotary_factor: 0.5 } },
+  // A file with factors of longrope has tensors that are not read, and is refused.
+  gguf: {
+    ...gguf,
+    name: "phi3",
+    inside: { ...inside, attn_qkv: "self_attn.qkv_proj", ffn_up: "mlp.gate_up_proj" },
+    keys: {
+      "rope.dimension_count": {
+        ...{ meaning: "values of a head that are rotated", config: "partial_rotary_factor", type: "u32", absent: 1 },
+        read: (count, sizes) => Number(count) / widthOfHeads(sizes),
+        write: (share, sizes) => share * widthOfHeads(sizes),
+      },
+    },
+    config: () => ({ hidden_act: "silu" }),
+  },
+  example: { sliding_window: 5, partial_rotary_factor: 0.5 },
   sizes: (config, sizes) => {
     const kind = rotaryOf(config, sizes.headDim);
     return {
