@@ -36,6 +36,12 @@ const shaping = [
   "miniR",
   "feedforward",
   "saveProjection",
+  "numVirtualTokens",
+  "prefixProjection",
+  "encoderHiddenSize",
+  "initWeights",
+  "promptTuningInit",
+  "promptTuningInitText",
   "rslora",
   "dora",
   "modulesToSave",
@@ -88,9 +94,9 @@ function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel,
   // A new head knows nothing: it is trained whole.
   const heads = model.fresh ?? [];
   const saved = [...new Set([...config.modulesToSave ?? [], ...heads])];
-  return tune(any, chosenBy(familyOf(method), config), {
+  return tune<any, TokenInputs, Value, object>(any, chosenBy(familyOf(method), config), {
     ...Object.fromEntries(own),
-    targets: all ? "all-linear" : [...config.targets],
+    ...("targets" in known && { targets: all ? "all-linear" : [...config.targets] }),
     modulesToSave: saved.length > 0 ? saved : undefined,
   });
 }

@@ -66,8 +66,13 @@ async function measure(
   if (outline.fresh?.length && !adapter) {
     throw new OptionError(`${named} has no trained classifying head to measure: give the --adapter that has one.`);
   }
+  const traineeOf = (model: PredictiveModel): Trainee<unknown, unknown> => {
+    const any = model as Model<unknown, TokenInputs, Value>;
+    if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });
+    return { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
+  };
   const tokenizer = outline.tokenizer();
-  const context = outline.sizes.contextLength;
+  const context = outline.sizes.contextLength - (adapter ? traineeOf(outline).inFront ?? 0 : 0);
   using data = openRows(
     "rows",
     path,
@@ -75,11 +80,6 @@ async function measure(
     { ...options, objective, context, classes: outline.labels, tableRows: outline.sizes.vocabSize },
     terminal,
   );
-  const traineeOf = (model: PredictiveModel): Trainee<unknown, unknown> => {
-    const any = model as Model<unknown, TokenInputs, Value>;
-    if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });
-    return { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
-  };
   if (adapter) logAdapter(adapter, traineeOf(outline) as LoadedAdapter<any, any, any>, terminal);
   using model = await opened.load();
   const trainee = traineeOf(model);

@@ -88,7 +88,7 @@ export const command: Command = {
     // Merged, packed weights would be f32.
     const [steps, params] = !tuned
       ? [model, model.params]
-      : packed
+      : packed || tuned.unmergeable !== null
       ? [unmergedSteps(model, tuned), { trainable: tuned.trainable, frozen: tuned.frozen }]
       : [model, mergeParams(tuned, tuned.trainable)];
     if (activations === "int8") warnRounding(packed, terminal);

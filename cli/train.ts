@@ -123,7 +123,7 @@ async function runTraining(
   if (config.full) refuseOwnFolder(out, outline.path);
   const planned = chooseTrainee(outline, begun);
   const tokenizer = outline.tokenizer();
-  const context = outline.sizes.contextLength;
+  const context = outline.sizes.contextLength - (planned.tuned?.inFront ?? 0);
   const reading = { ...config, objective, context, classes: outline.labels, tableRows: outline.sizes.vocabSize };
   using data = openRows("train", splits.train, tokenizer, reading, terminal);
   using valid = splits.valid === undefined ? null : openRows("valid", splits.valid, tokenizer, reading, terminal);

@@ -26,6 +26,11 @@ export interface Model<P = unknown, I = unknown, O = Value> {
   readonly task?: Task;
   /** The module whose rows are its outputs, which "all-linear" leaves out as it does a head of a usual name. */
   readonly head?: string;
+  /**
+   * Where each token of these inputs stands, i32[B,T] or [1,T]: what those are counted on from that a method puts in front of
+   * them. A model that has it reads `positionIds`.
+   */
+  positions?(inputs: I): Value;
   /** Placeholders with the avals of the smallest inputs: what a transform traces `apply` with. */
   readonly sample: I;
   /**

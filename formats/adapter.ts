@@ -8,7 +8,7 @@ import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { removeTree, temporaryName, writeFlushed } from "../models/load/files/atomic_file.ts";
-import { pissaToLora, type Trainable, tune, type Tuned, wholeModules } from "../lora/mod.ts";
+import { asKept, pissaToLora, type Trainable, tune, type Tuned, wholeModules } from "../lora/mod.ts";
 import { matchesWhole } from "./peft/config.ts";
 import {
   type AdapterContents,
@@ -143,7 +143,7 @@ export async function adapterContents<P>(
 function wholeAndPlain<P>(tuned: Savable<P>, values: Trainable): Tuned<P, unknown, unknown> {
   const plain = isResidual(tuned) ? pissaToLora(tuned, values) : { ...tuned, trainable: values };
   const inParts = plain.matched.some(({ part }) => part !== undefined);
-  return inParts ? wholeModules(plain, plain.trainable) : plain;
+  return inParts ? wholeModules(plain, plain.trainable) : asKept(plain, plain.trainable);
 }
 
 /** Whether adapted weights are what PiSSA left of the model's. */
@@ -199,8 +199,8 @@ export function uploadAdapter<P, I, O>(
     : compareBases(files.path, recorded, recordBase(model, model.path));
   const fitted = fitAdapter(files, moduleNames(model).filter(({ path }) => !left.includes(path)));
   refuseTokensOfHead(files, fitted);
-  const tuned = adapt(files, model, fitted);
-  const first = flatten<Leaf>(tuned.trainable).leaves;
+  const made = adapt(files, model, fitted), tuned = asKept(made, made.trainable);
+  const first = flatten<Leaf>(made.trainable).leaves;
   try {
     const base = flatten<Leaf>(tuned.frozen);
     const weightAt = (path: string) => base.paths.indexOf(`${model.tied?.[path] ?? path}.weight`);

@@ -59,14 +59,14 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
   for (const tensor of adapter.tensors) {
     const { key, module, part } = tensor;
     if (copies.has(tensor)) continue;
-    const path = matchName(module, paths);
+    const path = part.of ?? matchName(module, paths);
     // Two spellings of one module in one file: only one of them can be meant.
     if (path === null || (modules.get(path)?.module ?? module) !== module) {
       unexpected.push(key);
       continue;
     }
     const entry = modules.get(path) ??
-      { path, module, hub: paths.get(path)!.hub, embedding: false, tensors: new Map() };
+      { path, module, hub: paths.get(path)?.hub ?? path, embedding: false, tensors: new Map() };
     modules.set(path, entry);
     entry.tensors.set(part.leaf, tensor);
     if (part.on === "embedding") entry.embedding = true;
@@ -85,8 +85,8 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
         `where this model's own spelling is ${wrapper}${first.hub}…; both are read`,
     );
   }
-  const { config } = adapter;
-  const expected = selects(config);
+  const { config, method } = adapter;
+  const expected = method.whole ? () => false : selects(config);
   if (expected === null) {
     notes.push(
       `target_modules is ${JSON.stringify(config.target_modules)}, which can't be evaluated here: ` +
@@ -94,7 +94,6 @@ export function fitAdapter(adapter: AdapterFiles, own: readonly ModuleNames[]): 
     );
   }
   const named = own.filter((m) => m.matrix && (expected?.(m.hub) || expected?.(m.path)));
-  const { method } = adapter;
   const parts = method.keys.filter(({ on, optional }) => on === undefined && !optional);
   const missing = named.filter(({ path }) => !hasOwn(method, modules.get(path)?.tensors))
     .map(({ path, hub }) =>
@@ -166,7 +165,7 @@ function checkRanks({ path, config }: AdapterFiles, modules: readonly FittedModu
 export function adapterOptions(
   files: AdapterFiles,
   { modules }: Pick<FittedAdapter, "modules">,
-): TuneOptions<any> & Readonly<Record<string, unknown>> {
+): Partial<TuneOptions<any>> & Readonly<Record<string, unknown>> {
   const { config, method } = files;
   checkRanks(files, [...modules.values()]);
   const all = [...modules.values()];
@@ -182,11 +181,15 @@ export function adapterOptions(
     file ? [[name, patternOf ? pattern(peft!, patternOf) : config[peft!]] as const] : []
   );
   const tokens = having("tokens").map(({ path, module }) => [path, tokensOf(config, module)] as const);
-  return {
+  const beside = {
     ...Object.fromEntries(own),
+    modulesToSave: having("weight").filter((m) => !isAdapted.has(m)).map(({ path }) => path),
+  };
+  if (method.whole) return beside;
+  return {
+    ...beside,
     targets: adapted.map(({ path }) => path),
     bias: config.bias === "lora_only" ? "lora" as const : config.bias,
-    modulesToSave: having("weight").filter((m) => !isAdapted.has(m)).map(({ path }) => path),
     trainableTokens: tokens.length === 0 ? undefined : Object.fromEntries(tokens),
     tie: config.ensure_weight_tying ? "all" as const : "use" as const,
   };

@@ -4,12 +4,12 @@ import type { Model, TokenInputs } from "../core/model.ts";
 import {
   lora as adapt,
   type LoraOptions,
+  type OptionsFor,
   pissa as startFromWeights,
   type PissaOptions,
   type Trainable,
   tune as adaptBy,
   type Tuned,
-  type TuneOptions,
 } from "../lora/mod.ts";
 import type { Adapted, Method } from "../lora/methods/method.ts";
 import { type TextGenerator, textGenerator } from "../models/generate/text_generator.ts";
@@ -86,18 +86,18 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
 export function tune<P, S extends object>(
   model: LoadedModel<P>,
   method: Method<Adapted, S>,
-  options: S & TuneOptions<P>,
+  options: OptionsFor<P, S>,
 ): TunedLanguageModel<P>;
 /** {@link tune} of any other model. */
 export function tune<P, I, O, S extends object>(
   model: Model<P, I, O>,
   method: Method<Adapted, S>,
-  options: S & TuneOptions<P>,
+  options: OptionsFor<P, S>,
 ): TunedModel<P, I, O>;
 export function tune<P, I, O, S extends object>(
   model: Model<P, I, O>,
   method: Method<Adapted, S>,
-  options: S & TuneOptions<P>,
+  options: OptionsFor<P, S>,
 ): TunedModel<P, I, O> {
   return tunedModel(adaptBy(model, method, options));
 }

@@ -1,7 +1,7 @@
 /** Generating with an adapter that is not merged: one base in memory, and a task is changed by giving another adapter. */
 import type { LanguageModel, TokenInputs } from "../core/model.ts";
 import type { Value } from "../core/ir/graph.ts";
-import type { Trainable, Tuned } from "../lora/mod.ts";
+import type { FrontCache, Trainable, Tuned } from "../lora/mod.ts";
 import type { Steps } from "../models/generate/generate.ts";
 
 /** The parameters of a model with an adapter beside its weights. */
@@ -10,6 +10,8 @@ export interface Unmerged<P> {
   readonly trainable: Trainable;
   /** The base. */
   readonly frozen: P;
+  /** What stands in front of the text, once it was computed. */
+  readonly front?: FrontCache;
 }
 
 /**
@@ -24,7 +26,21 @@ export interface Unmerged<P> {
  */
 export function unmergedSteps<P>(
   { sizes, cacheAvals }: Pick<LanguageModel<P>, "sizes" | "cacheAvals">,
-  { step }: Pick<Tuned<P, TokenInputs, Value>, "step">,
+  { step, front, inFront = 0 }:
+    & Pick<Tuned<P, TokenInputs, Value>, "step">
+    & Partial<Pick<Tuned<P, TokenInputs, Value>, "front" | "inFront">>,
 ): Steps<Unmerged<P>> {
-  return { sizes, cacheAvals, step: ({ trainable, frozen }, inputs) => step!(trainable, frozen, inputs) };
+  return {
+    // What stands in front takes places of the context, though none of the cache.
+    sizes: {
+      ...sizes,
+      contextLength: sizes.contextLength - inFront,
+      ...(sizes.cacheLength !== undefined && { cacheLength: sizes.cacheLength - inFront }),
+    },
+    cacheAvals,
+    ...(inFront > 0 && {
+      prepare: ({ trainable, frozen }: Unmerged<P>) => ({ front: front!(trainable, frozen)! }),
+    }),
+    step: ({ trainable, frozen, front }, inputs) => step!(trainable, frozen, inputs, { front }),
+  };
 }

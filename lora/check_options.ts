@@ -1,6 +1,6 @@
 import { OptionError } from "../core/errors.ts";
 import { nearest } from "../core/host/nearest.ts";
-import { besides, familyOf, methods } from "./methods/mod.ts";
+import { besidesOf, familyOf, methods } from "./methods/mod.ts";
 import type { Method, OptionKey } from "./methods/method.ts";
 import { startNamed } from "./methods/starts.ts";
 
@@ -15,7 +15,11 @@ const commonOptions: Readonly<Record<string, OptionKey>> = {
 
 /** All options that a method, and those that share its files, take. */
 export function optionsOf(method: Method): Readonly<Record<string, OptionKey>> {
-  return Object.assign({}, ...[...familyOf(method), ...besides].map(({ options }) => options), commonOptions);
+  return Object.assign(
+    {},
+    ...[...familyOf(method), ...besidesOf(method)].map(({ options }) => options),
+    method.whole ? {} : commonOptions,
+  );
 }
 
 /** PEFT's options that are not here, and why in one sentence. */

@@ -13,13 +13,14 @@ export function firstValues(
   { leaves, paths }: Pick<FlatTree<Leaf>, "leaves" | "paths">,
   { adapted, edits }: Plan,
   options: object,
+  encode?: (text: string) => readonly number[],
 ): Trainable {
   const entries: Record<string, Record<string, Leaf>> = {};
   [...adapted, ...edits].forEach((site, index) => {
     const { method, path, trained } = site;
     const weight = leaves[paths.indexOf(site.leafPath)];
     const first = (): Record<string, Leaf> => {
-      const drawn = method.first(site, weight, { index, options });
+      const drawn = method.first(site, weight, { index, options, encode });
       return { ...drawn, ...method.derived?.(site, drawn, weight) };
     };
     const places = () => Object.entries(trained).map(([name, shape]) => [name, newInput({ shape, dtype: "f32" })]);

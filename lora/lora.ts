@@ -1,10 +1,12 @@
 import { OptionError } from "../core/errors.ts";
 import type { LanguageModel, Leaf, Model, StepInputs } from "../core/model.ts";
+import { asValue } from "../core/ops/constant.ts";
 import { foldIn } from "../core/ops/random.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
-import { applyActive } from "./follow/active.ts";
+import { applyActive, frontCache } from "./follow/active.ts";
 import { analyse } from "./follow/analyse.ts";
+import { attentionsOf, type FrontCache } from "./follow/front.ts";
 import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
 import { checkTrainable } from "./check_trainable.ts";
@@ -12,8 +14,8 @@ import { editTree, leafOf, type Plan } from "./follow/edit.ts";
 import { firstValues } from "./first_values.ts";
 import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge.ts";
 import type { Adapted, Edit, Method, Outline, Site } from "./methods/method.ts";
-import { besides, chosenBy, familyOf, methods } from "./methods/mod.ts";
-import type { LoraOptions, Match, Saved, Trainable, TuneOptions } from "./options.ts";
+import { besidesOf, chosenBy, familyOf, methods } from "./methods/mod.ts";
+import type { LoraOptions, Match, OptionsFor, Saved, Trainable } from "./options.ts";
 
 /** A model with low-rank adapters beside some of its weights. */
 export interface Tuned<P, I, O> {
@@ -37,10 +39,32 @@ export interface Tuned<P, I, O> {
    * @throws {OptionError} when an adapter is not one of this model and these options
    */
   check(trainable: Trainable): void;
-  /** The adapted function. Without a key nothing is dropped. */
-  apply(trainable: Trainable, frozen: P, inputs: I, options?: { readonly key?: Operand }): O;
+  /**
+   * The adapted function. Without a key nothing is dropped. Embeddings in front of the model's own have outputs too: with
+   * `whole` they are given with the others, as PEFT does, [B, inFront + T, …].
+   */
+  apply(
+    trainable: Trainable,
+    frozen: P,
+    inputs: I,
+    options?: { readonly key?: Operand; readonly whole?: boolean },
+  ): O;
   /** The adapted step of a language model, which decodes token by token; absent where the model has none. */
-  step?(trainable: Trainable, frozen: P, inputs: StepInputs): ReturnType<LanguageModel<P>["step"]>;
+  step?(
+    trainable: Trainable,
+    frozen: P,
+    inputs: StepInputs,
+    options?: { readonly front?: FrontCache },
+  ): ReturnType<LanguageModel<P>["step"]>;
+  /**
+   * Keys and values of the tokens that the adapter puts in front of the model's own, for all steps of a text to be given; null
+   * where there are none.
+   */
+  front(trainable: Trainable, frozen: P): FrontCache | null;
+  /** Why it can't be merged, if it can't. */
+  readonly unmergeable: string | null;
+  /** How many tokens it puts in front of the model's own: so many places of the context are taken. */
+  readonly inFront: number;
   /** The adapted function as a model of the same parameters, with these values for good: to be adapted by another `lora`. */
   with(trainable: Trainable): Model<P, I, O>;
   /**
@@ -105,7 +129,7 @@ export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): T
 export function tune<P, I, O, S extends object>(
   model: Model<P, I, O>,
   method: Method<Adapted, S>,
-  options: S & TuneOptions<P>,
+  options: OptionsFor<P, S>,
   { anyRank = false, shared }: Partial<Pick<Outline, "anyRank" | "shared">> = {},
 ): Tuned<P, I, O> {
   checkOptions(options, method);
@@ -116,17 +140,28 @@ export function tune<P, I, O, S extends object>(
   const outline = {
     params: flatten<Leaf>(model.params),
     modules: analyse(model),
+    attentions: model.positions && (() => attentionsOf(model)),
     anyRank,
     shared,
     hubName: (path: string) => model.hubName?.(path) ?? path,
   };
   const adapted = method.sites({ ...outline, taken: [] }, options);
-  const edits = besides.reduce<readonly Edit[]>(
-    (taken, beside) => [...taken, ...beside.sites({ ...outline, taken: [...adapted, ...taken] }, options)],
+  const edits = besidesOf(method).reduce<readonly Edit[]>(
+    (taken, beside) => [...taken, ...beside.sites({ ...outline, taken: [...adapted, ...taken] }, options as any)],
     [],
   );
   const plan = { adapted, edits, dropout };
-  return tunedOf(model, plan, firstValues(outline.params, plan, options));
+  return tunedOf(
+    model,
+    plan,
+    firstValues(outline.params, plan, options, encoderOf(model)),
+  );
+}
+
+/** What cuts a text into the ids of its tokens, of a model that was loaded with its tokenizer. */
+function encoderOf(model: object): ((text: string) => readonly number[]) | undefined {
+  const loaded = model as { tokenizer?(): { encode(text: string): readonly number[] } };
+  return loaded.tokenizer && ((text) => loaded.tokenizer!().encode(text));
 }
 
 /** A model with an adapter that is already settled, over its own parameters or others. */
@@ -142,11 +177,12 @@ export function tunedOf<P, I, O>(
     check(given);
     return { plan, trainable: given };
   };
-  const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key } = {}) =>
-    applyActive((p, x) => model.apply(p, x), [active(given)], frozen, inputs, key);
+  const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key, whole } = {}) =>
+    applyActive<P, I, O>(model, [active(given)], { frozen, inputs, key, whole });
   const steps = model as Partial<LanguageModel<P>>;
+  const run = { apply: steps.step!, positions: (inputs: StepInputs) => asValue(inputs.positionIds) };
   const step: Tuned<P, I, O>["step"] = steps.step &&
-    ((given, frozen, inputs) => applyActive((p, x) => steps.step!(p, x), [active(given)], frozen, inputs));
+    ((given, frozen, inputs, { front } = {}) => applyActive(model, [active(given)], { frozen, inputs, run, front }));
   return {
     trainable,
     frozen,
@@ -158,6 +194,9 @@ export function tunedOf<P, I, O>(
     check,
     apply,
     ...(step && { step }),
+    front: (given, frozen) => frontCache(model, active(given), frozen),
+    unmergeable: adapted.find(({ method }) => method.unmergeable)?.method.unmergeable ?? null,
+    inFront: adapted.reduce((sum, { front }) => sum + (front?.count ?? 0), 0),
     with: (given) => ({
       ...model,
       params: frozen,

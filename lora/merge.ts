@@ -3,7 +3,17 @@ import type { Leaf } from "../core/model.ts";
 import { asValue } from "../core/ops/constant.ts";
 import { convert } from "../core/ops/elementwise.ts";
 import { flatten } from "../core/tree.ts";
-import { type Active, biasOf, editTree, keptAt, leafOf, storedType, unbiased, withLeaf } from "./follow/edit.ts";
+import {
+  type Active,
+  biasOf,
+  editTree,
+  keptAt,
+  leafOf,
+  refuseUnmergeable,
+  storedType,
+  unbiased,
+  withLeaf,
+} from "./follow/edit.ts";
 import { type Effected, effected, uneffected, widened } from "./follow/effect.ts";
 import type { Lost, Site } from "./methods/method.ts";
 
@@ -55,6 +65,7 @@ function changesOf(
 
 /** The parameters with every change added. Leaves without one stay the same objects. */
 export function mergeInto<P>(frozen: P, actives: readonly Active[], split: boolean): P {
+  refuseUnmergeable(actives);
   const edited = editTree(frozen, actives, "stored");
   const { leaves, paths } = flatten<Leaf>(edited);
   let merged: unknown = edited;
@@ -84,6 +95,7 @@ export function overwrittenBy<P>(
  * @throws {OptionError} when something was overwritten and `lost` does not have it
  */
 export function unmergeFrom<P>(merged: P, active: Active, lost: Overwritten): P {
+  refuseUnmergeable([active]);
   const { plan: { adapted, edits }, trainable } = active;
   const { leaves, paths } = flatten<Leaf>(merged);
   const leafAt = (path: string) => leaves[paths.indexOf(path)];

@@ -4,8 +4,14 @@ import type { HolderName, ModuleName, Target } from "./target_types.ts";
 /** Module names and paths with `*` for any one segment, or a RegExp that matches whole paths. */
 export type Modules<P> = readonly Target<P>[] | RegExp;
 
-/** What every method takes: which modules, and what is trained of the model itself beside them. */
-export interface TuneOptions<P = unknown> {
+/** What every method takes: what is trained of the model itself beside it. */
+export interface WholeOptions<P = unknown> {
+  /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
+  readonly modulesToSave?: readonly HolderName<P>[];
+}
+
+/** What methods take that adapt modules: which, and what is trained of the model itself beside them. */
+export interface TuneOptions<P = unknown> extends WholeOptions<P> {
   /**
    * Module names as in PEFT (`["c_attn"]`), paths with `*` for any one segment (`["h.*.mlp.c_fc"]`), parts of a fused
    * projection (`["c_attn[q,v]"]`), a RegExp that matches whole paths, or `"all-linear"`: every linear layer but the output
@@ -20,8 +26,6 @@ export interface TuneOptions<P = unknown> {
   readonly layersPattern?: string | readonly string[];
   /** Which biases of the model are trained as well: none (the default), all, or those of the adapted modules. */
   readonly bias?: "none" | "all" | "lora";
-  /** Modules that are trained in full, as PEFT's modules_to_save: names as in `targets`, also of what holds modules. */
-  readonly modulesToSave?: readonly HolderName<P>[];
   /**
    * Rows of an embedding that are trained, and nothing else of it: the tokens of the one embedding that is looked up by
    * input ids, or of the embeddings that are named.
@@ -33,6 +37,9 @@ export interface TuneOptions<P = unknown> {
    */
   readonly tie?: "use" | "all";
 }
+
+/** A method's options S for a model of parameters P: names of modules are those that it has. */
+export type OptionsFor<P, S> = S extends { readonly targets: unknown } ? S & TuneOptions<P> : S & WholeOptions<P>;
 
 /** What to adapt, and how. `r`, `alpha` and `targets` have no default. */
 export interface LoraOptions<P = unknown> extends TuneOptions<P> {

@@ -64,6 +64,21 @@ export function readTokenInputs(inputs: TokenInputs, { contextLength }: Language
   };
 }
 
+/** Where the tokens of a decoder stand: as the inputs say, or by {@link defaultPositions}. */
+export function positionsOf(given: TokenValues): Value {
+  return given.positionIds ?? defaultPositions(given);
+}
+
+/** Where the tokens of an encoder stand: as the inputs say, as it counts them itself, or from the start of each row. */
+export function encoderPositions(
+  inputs: TokenInputs,
+  sizes: LanguageModelSizes,
+  own?: (ids: Value) => Value,
+): Value {
+  const { ids, positionIds } = readTokenInputs(inputs, sizes);
+  return positionIds ?? own?.(ids) ?? iota([1, ids.shape[1]], 1);
+}
+
 /**
  * What is wrong with ids of a row, as the end of a sentence that begins with the row: a number that is no id, or one that the
  * embedding has no row for; null where nothing is. A lookup past the last row would be answered with the last one.

@@ -232,10 +232,15 @@ function loadedModel(
 /** What a loaded model decides: it is not asked for again. */
 function defaultsOf(trainee: Trainee, { data }: TrainOptions): Pick<TrainOptions, "context" | "padId" | "buckets"> {
   const model = loadedModel(trainee);
-  const context = model?.sizes.contextLength;
+  const context = model === null ? undefined : contextOf(model, trainee);
   // Examples are token ids already: they need no tokenizer, and their padding is never seen.
   if (typeof data !== "string") return { context };
   return { context, padId: model?.tokenizer().padId ?? 0, buckets: trainOptions.buckets.default };
+}
+
+/** The most tokens of a row. */
+function contextOf({ sizes }: Pick<LanguageModel, "sizes">, { inFront = 0 }: Trainee): number {
+  return sizes.contextLength - inFront;
 }
 
 /** Opens a file of rows for the model that is trained. */
@@ -246,7 +251,7 @@ function openRows(path: string, trainee: Trainee, { seq, objective }: TrainOptio
       `data is the path ${path}, and the model has no tokenizer to read it with: load the model from files, or give examples`,
     );
   }
-  const { contextLength: context, vocabSize: tableRows } = model.sizes;
+  const { vocabSize: tableRows } = model.sizes, context = contextOf(model, trainee);
   return openData(path, model.tokenizer(), { objective, context, tableRows, seq, classes: model.labels });
 }
 

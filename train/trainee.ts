@@ -13,6 +13,8 @@ export interface Trainee<P = unknown, F = unknown> {
   readonly frozen: F;
   /** The model; one that was loaded has the tokenizer, the context and the padding that {@link train} would ask for. */
   readonly model?: object;
+  /** How many places of the model's context are taken by what the adapter puts in front of a text; none by default. */
+  readonly inFront?: number;
   /** Logits; with a key, dropout. */
   apply(trainable: P, frozen: F, inputs: TokenInputs, options?: { readonly key?: Operand }): Value;
 }

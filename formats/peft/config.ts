@@ -59,6 +59,8 @@ const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
 /** What a value must be. */
 const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: unknown) => boolean>> = {
   "a positive integer": (v) => isIndex(v) && v !== 0,
+  "a positive integer or null": (v) => v === null || (isIndex(v) && v !== 0),
+  "a text or null": (v) => v === null || isText(v),
   "a number": isNumber,
   "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,
   "true or false": (v) => typeof v === "boolean",
@@ -123,7 +125,8 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
 /** What a configuration says beside what its method does. */
 export interface AdapterConfigOptions {
   readonly peftType: string;
-  readonly targets: readonly string[] | string;
+  /** Left out of a method that is of the whole model. */
+  readonly targets?: readonly string[] | string;
   /** Whether a tied weight is adapted in every use. */
   readonly tieAll?: boolean;
   /** Where the base model came from: a folder, a file or a hub name. */
@@ -146,7 +149,7 @@ export function makeAdapterConfig(
     base_model_name_or_path: baseModel,
     inference_mode: true,
     peft_type: peftType,
-    target_modules: targets,
+    ...(targets !== undefined && { target_modules: targets }),
     task_type: taskType,
     ...(tieAll && { ensure_weight_tying: true }),
     ...own,

@@ -35,7 +35,7 @@ export function describeTuned(
   const dropped = method.options.dropout?.peft;
   return makeAdapterConfig({ ...own, ...(dropped && { [dropped]: dropout }) }, {
     peftType: method.peftType!,
-    targets: spell === lastName ? named.sort() : named,
+    ...(!method.whole && { targets: spell === lastName ? named.sort() : named }),
     tieAll: tied.size > 0,
     baseModel,
     taskType: taskOf(

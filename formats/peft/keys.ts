@@ -1,6 +1,6 @@
 /** Names of tensors in PEFT's adapter files (huggingface/peft, `utils/save_and_load.py`), as the methods have them. */
 import type { Method, PartKey } from "../../lora/mod.ts";
-import { besides, familyOf } from "../../lora/methods/mod.ts";
+import { besidesOf, familyOf } from "../../lora/methods/mod.ts";
 
 /** The base's own weight, saved beside the adapter of an embedding. */
 export const baseWeight: PartKey = { leaf: "base", ending: ".base_layer.weight" };
@@ -10,8 +10,11 @@ export const wrapper = "base_model.model.";
 
 /** The keys in files of a method, the longest endings first. */
 function keysOf(method: Method): readonly PartKey[] {
-  const keys = [...familyOf(method), ...besides].flatMap(({ keys }) => keys);
-  return [...keys, baseWeight].sort((a, b) => b.ending.length - a.ending.length);
+  // PEFT wraps the model once where it changes no module of it.
+  const around = (key: PartKey) => method.whole ? { ...key, wrapper: "base_model." } : key;
+  const beside = besidesOf(method).flatMap(({ keys }) => keys.map(around));
+  const keys = [...familyOf(method).flatMap(({ keys }) => keys), ...beside];
+  return [...keys, ...(method.whole ? [] : [baseWeight])].sort((a, b) => b.ending.length - a.ending.length);
 }
 
 /** The module path (as the wrapped class has it: `transformer.h.0.attn.c_attn`) and part of a key, or null. */
@@ -19,15 +22,18 @@ export function parseAdapterKey(
   key: string,
   method: Method,
 ): { readonly module: string; readonly part: PartKey } | null {
-  if (!key.startsWith(wrapper)) return null;
-  const name = key.slice(wrapper.length);
-  const part = keysOf(method).find(({ ending }) => name.endsWith(ending) && name.length > ending.length);
-  return part === undefined ? null : { module: name.slice(0, -part.ending.length), part };
+  const keys = keysOf(method), own = keys.find(({ of, ending }) => of !== undefined && key === ending);
+  if (own !== undefined) return { module: own.of!, part: own };
+  const part = keys.find(({ of, ending, wrapper: around = wrapper }) =>
+    of === undefined && key.startsWith(around) && key.endsWith(ending) && key.length > around.length + ending.length
+  );
+  if (part === undefined) return null;
+  return { module: key.slice((part.wrapper ?? wrapper).length, -part.ending.length), part };
 }
 
 /** The key of a module's part. */
-export function formatAdapterKey(module: string, { ending }: PartKey): string {
-  return `${wrapper}${module}${ending}`;
+export function formatAdapterKey(module: string, { ending, of, wrapper: around = wrapper }: PartKey): string {
+  return of === undefined ? `${around}${module}${ending}` : ending;
 }
 
 /** The part of a file that a leaf of `trainable` is, on a table that is looked up or on a module that is adapted as well. */

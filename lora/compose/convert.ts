@@ -80,3 +80,18 @@ export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainabl
   });
   return tunedOf(tuned.model, { adapted: whole, edits, dropout }, entries, tuned.frozen);
 }
+
+/** The same function by what files keep of it: keys and values, say, and not the network that they are made by. */
+export function asKept<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable): Tuned<P, I, O> {
+  const { adapted, edits, dropout } = tuned.plan;
+  if (!adapted.some(({ method }) => method.kept)) return { ...tuned, trainable };
+  tuned.check(trainable);
+  const kept = adapted.map((site) => ({
+    site,
+    entry: trainable[site.path],
+    ...site.method.kept?.(site, trainable[site.path]),
+  }));
+  const entries = Object.fromEntries(kept.map(({ site, entry }) => [site.path, entry]));
+  const plan = { adapted: kept.map(({ site }) => site as Adapted), edits, dropout };
+  return tunedOf(tuned.model, plan, { ...trainable, ...entries }, tuned.frozen);
+}

@@ -97,7 +97,7 @@ export function together<P, I, O, K extends string>(
     frozen: first.frozen,
     matched: each((tuned) => tuned.matched),
     apply: (given, frozen, inputs, { key, weights } = {}) =>
-      applyActive((p, x) => first.model.apply(p, x), actives(given, weights), frozen, inputs, key),
+      applyActive<P, I, O>(first.model, actives(given, weights), { frozen, inputs, key }),
     merge: (given, frozen, { weights, tied = "split" } = {}) =>
       mergeInto(frozen, actives(given, weights), tied === "split"),
   };

@@ -9,7 +9,7 @@ import { sub } from "../../core/ops/elementwise.ts";
 import { homeOf } from "../../core/runtime.ts";
 import { type HostTensor, readTensors, type Tensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
-import { leafOf } from "../follow/edit.ts";
+import { leafOf, refuseUnmergeable } from "../follow/edit.ts";
 import { widened } from "../follow/effect.ts";
 import { type Tuned, tunedOf } from "../lora.ts";
 import { mergeInto } from "../merge.ts";
@@ -49,6 +49,7 @@ export async function toLora<P, I, O>(
   { rank }: { readonly rank: number },
 ): Promise<Approximation<P, I, O>> {
   tuned.check(trainable);
+  refuseUnmergeable([tuned]);
   const { plan: { adapted, edits }, frozen, model } = tuned;
   const own = flatten<Leaf>(model.params), now = flatten<Leaf>(frozen);
   const started = adapted.find((m) => own.leaves[m.leaf] !== now.leaves[m.leaf]);

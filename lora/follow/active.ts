@@ -1,18 +1,30 @@
 /** Adapters in use: how one or several of them enter a model's graph. */
 import { OptionError } from "../../core/errors.ts";
-import type { Value } from "../../core/ir/graph.ts";
-import type { Leaf, Model } from "../../core/model.ts";
+import type { Rewrite, Value } from "../../core/ir/graph.ts";
+import type { Leaf, Model, TokenInputs } from "../../core/model.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
 import { foldIn, randomBits } from "../../core/ops/random.ts";
 import { slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { leafValues, trace } from "../../core/trace.ts";
-import { flatten } from "../../core/tree.ts";
+import { asValue } from "../../core/ops/constant.ts";
+import { flatten, mapTree } from "../../core/tree.ts";
 import { side } from "./analyse.ts";
-import type { Edit, WeightSite } from "../methods/method.ts";
+import type { Adapted, Edit, WeightSite } from "../methods/method.ts";
 import type { AdapterEntry } from "../options.ts";
 import { type Active, editTree, leafOf } from "./edit.ts";
 import { followedForm } from "./forms.ts";
+import {
+  behind,
+  besideFront,
+  cacheOf,
+  checkContext,
+  embedded,
+  type Entered,
+  extended,
+  type FrontCache,
+  seeing,
+} from "./front.ts";
 import { type Followed, rewriteGraph } from "./rewrite.ts";
 
 /** Drops some of a branch's inputs: which of the keys u32[n, 2] is this module's. */
@@ -22,35 +34,124 @@ interface Drop {
   readonly rate: number;
 }
 
+/** A function of a model's: its own, or its step. */
+interface Run<P, I, O> {
+  apply(params: P, inputs: I): O;
+  positions?(inputs: I): Value;
+}
+
+/** How it is called. */
+export interface ApplyOptions {
+  /** What drops inputs. */
+  readonly key?: Operand;
+  /** What stands in front, where that was computed before. */
+  readonly front?: FrontCache;
+  /** Whether the outputs of tokens in front are given with the others, where they have any. */
+  readonly whole?: boolean;
+}
+
 /** A model's function with adapters. Each adds to what the base alone gives, in whatever order they stand. */
 export function applyActive<P, I, O>(
-  apply: Model<P, I, O>["apply"],
+  model: Model<P, any, any>,
   actives: readonly Active[],
-  frozen: P,
-  inputs: I,
-  key?: Operand,
+  { frozen, inputs, run = model, key, front, whole }: ApplyOptions & {
+    readonly frozen: P;
+    readonly inputs: I;
+    /** By default the model's own function. */
+    readonly run?: Run<P, I, O>;
+  },
 ): O {
+  const entered = enter(frozen, actives, key), { edited, leaves, weights } = entered;
+  const rewritten = (inputs: I, ruleOf?: (ids: Value) => Rewrite) => {
+    const traced = trace((p: P, x: I) => run.apply(p, x), [edited, inputs]);
+    const values = [...leaves, ...leafValues([inputs])];
+    const at = flatten<Leaf>([edited, inputs]).paths.indexOf("1.inputIds");
+    const rule = ruleOf?.(values[at]);
+    return traced.unflatten(rewriteGraph(traced.graph, values, weights, { rule })) as O;
+  };
+  const active = fronted(actives);
+  if (active === null) return rewritten(inputs);
+
+  const { site, entry } = active, { count, attentions } = site.front!;
+  checkContext(model, inputs as object, count);
+  const given = site.method.front!(site, entry);
+  const embeddings = "embeddings" in given ? given.embeddings : null;
+  if (embeddings !== null && attentions.some(({ causal }) => !causal)) {
+    const all = extended(inputs as TokenInputs, model, count);
+    const outputs = rewritten(all as I, (ids) => embedded(embeddings, ids));
+    return whole ? outputs : withoutFront(outputs, all, count);
+  }
+  const stream = embeddings === null || (front && !whole) ? null : cacheOf(model, entered, embeddings);
+  const cache = front ?? stream?.cache ?? (given as { readonly cache: FrontCache }).cache;
+  const inDocuments = (inputs as TokenInputs).documentStart !== undefined;
+  if (inDocuments && attentions.some(({ windowed }) => windowed)) {
+    throw new OptionError(
+      `${site.method.name} can't be used for rows of several texts where the model's attention has windows: leave pack out`,
+    );
+  }
+  const outputs = rewritten(behind(inputs, { positions: run.positions! }, count), () => seeing(cache, inDocuments));
+  return whole && stream !== null ? besideFront(outputs, stream.outputs) : outputs;
+}
+
+/** What an adapter puts in front, computed once: keys and values; null where there is nothing, or it depends on what follows. */
+export function frontCache<P>(model: Model<P, any, any>, active: Active, frozen: P): FrontCache | null {
+  const found = fronted([active]);
+  if (found === null) return null;
+  const { site, entry } = found, given = site.method.front!(site, entry);
+  if ("cache" in given) return given.cache;
+  if (site.front!.attentions.some(({ causal }) => !causal)) return null;
+  return cacheOf(model, enter(frozen, [active]), given.embeddings).cache;
+}
+
+/** The one site whose method puts tokens in front, with its values. */
+function fronted(actives: readonly Active[]): { readonly site: Adapted; readonly entry: AdapterEntry } | null {
+  const found = actives.flatMap(({ plan: { adapted }, trainable, adapterWeight }) =>
+    adapted.filter(({ front }) => front !== undefined).map((site) => ({
+      ...{ site, adapterWeight },
+      entry: trainable[site.path],
+    }))
+  );
+  if (found.length === 0) return null;
+  const [{ site, entry, adapterWeight }] = found;
+  if (found.length > 1) {
+    throw new OptionError("two adapters both put tokens in front of the model's own, in the same places: use one");
+  }
+  if (adapterWeight !== undefined) {
+    throw new OptionError(`the tokens that ${site.method.name} puts in front are there or not: give it no weight`);
+  }
+  return found.length === 0 ? null : { site, entry };
+}
+
+/** Outputs of the model's own places alone. */
+function withoutFront<O>(outputs: O, { inputIds }: TokenInputs, count: number): O {
+  const [, length] = asValue(inputIds).shape;
+  return mapTree<Value, Value>(
+    outputs,
+    (y) => y.shape.length > 2 && y.shape[1] === length ? slice(y, 1, count, length) : y,
+  ) as O;
+}
+
+/** The parameters that are traced with, and how the adapters' sites enter the graph by their places among the leaves. */
+function enter<P>(frozen: P, actives: readonly Active[], key?: Operand): Entered<P> {
   const edited = editTree(frozen, actives, "f32");
-  const traced = trace((p: P, x: I) => apply(p, x), [edited, inputs]);
-  const values = leafValues([edited, inputs]);
-  const { paths } = flatten<Leaf>(edited);
+  const { paths } = flatten<Leaf>(edited), leaves = leafValues([edited]);
   const weights = new Map<number, Followed[]>();
   actives.forEach(({ plan: { adapted, edits, dropout }, trainable, adapterWeight }, which) => {
-    const enter = (site: WeightSite, drop?: Drop) => {
+    const followAt = (site: WeightSite, drop?: Drop) => {
       if (site.method.effect === undefined) return;
       const at = leafOf(paths, site);
-      const followed = follow(site, { entry: trainable[site.path], weight: values[at], adapterWeight, drop });
+      const followed = follow(site, { entry: trainable[site.path], weight: leaves[at], adapterWeight, drop });
       weights.set(at, [...weights.get(at) ?? [], followed]);
     };
-    for (const site of edits) enter(site as Edit & WeightSite);
+    for (const site of edits) followAt(site as Edit & WeightSite);
     const own = key === undefined || dropout === 0 ? null : actives.length === 1 ? key : foldIn(key, which);
     // One draw gives every module its key.
     const keys = own && randomBits(own, [adapted.length, 2]);
     adapted.forEach((site, index) =>
-      enter(site, keys && site.kind === "linear" ? { keys, index, rate: dropout } : undefined)
+      followAt(site, keys && site.kind === "linear" ? { keys, index, rate: dropout } : undefined)
     );
   });
-  return traced.unflatten(rewriteGraph(traced.graph, values, weights)) as O;
+  return { edited, leaves, weights };
 }
 
 /** How one site enters the graph. */

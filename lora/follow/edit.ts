@@ -100,6 +100,16 @@ export function unbiased(bias: Value, { scale, add: more }: BiasEffect): Value {
   return scale === undefined ? less : div(less, scale);
 }
 
+/** @throws {OptionError} where what an adapter does is no change of the parameters */
+export function refuseUnmergeable(actives: readonly Pick<Active, "plan">[]): void {
+  for (const { plan: { adapted } } of actives) {
+    for (const { path, method: { name, unmergeable } } of adapted) {
+      if (unmergeable === undefined) continue;
+      throw new OptionError(`${name} on "${path}" can't be merged: ${unmergeable}; use the adapter beside its base`);
+    }
+  }
+}
+
 /**
  * The path of the bias that what a method adds to a module's result is merged into.
  *

@@ -1,4 +1,4 @@
-import { bind, type Graph, newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
+import { bind, type Graph, newInput, type Node, nodesOf, type Rewrite, type Value } from "../../core/ir/graph.ts";
 import { add, convert, mul, sub } from "../../core/ops/elementwise.ts";
 import { type Change, type Factors, type UseKind, type UseOptions, useRules, viewRules, widens } from "./rules.ts";
 
@@ -19,6 +19,16 @@ export interface Followed {
 /** What is known about a value besides its base: the weights it is a view of, or a change that is still to be added. */
 type SideState = { readonly weights: readonly Followed[] } | { readonly delta: Value };
 
+/** What else happens on the walk. */
+export interface WalkOptions {
+  /** What stands for a node's outputs, given what stands for its inputs; null to leave it as it is. Bodies are asked, too. */
+  readonly rule?: Rewrite;
+  /** Bodies are written out, so that what a rule finds in one may be used outside. */
+  readonly flat?: boolean;
+  /** The graph is a body that runs once per chunk. */
+  readonly inside?: boolean;
+}
+
 /**
  * The graph's outputs for `args`, with every use of a followed weight changed. `weights` tells which inputs are followed.
  * Bodies of nodes are rewritten too; composites that a weight goes into are replaced by their definitions.
@@ -27,9 +37,9 @@ export function rewriteGraph(
   graph: Graph,
   args: readonly Value[],
   weights: ReadonlyMap<number, readonly Followed[]>,
-  inside = false,
+  options: WalkOptions = {},
 ): Value[] {
-  const walk = new Walk(inside);
+  const walk = new Walk(options);
   graph.inputs.forEach((input, i) => walk.enter(input, args[i], weights.get(i) ?? []));
   const inputs = new Set(graph.inputs.map((v) => v.node));
   const oldest = Math.min(...graph.inputs.map((v) => v.node.serial));
@@ -41,7 +51,7 @@ export function rewriteGraph(
 class Walk {
   readonly #env = new Map<Value, Value>();
   readonly #side = new Map<Value, SideState>();
-  constructor(readonly inside: boolean) {}
+  constructor(readonly options: WalkOptions) {}
 
   enter(input: Value, arg: Value, weights: readonly Followed[]): void {
     this.#env.set(input, arg);
@@ -61,9 +71,13 @@ class Walk {
     }
     const inputs = node.inputs.map((v) => this.#whole(v));
     const operands = node.inputs.map((_, i) => i).filter((i) => this.#weights(node.inputs[i]).length > 0);
-    const { prim } = node;
+    const { prim } = node, { rule, flat } = this.options;
+    const ruled = rule?.(node, inputs) ?? null;
+    if (ruled !== null) return this.#bindOutputs(node, ruled);
+    if (prim.rebody !== undefined && (operands.length > 0 || rule !== undefined)) {
+      return flat ? this.#definition(node, inputs) : this.#body(node, inputs);
+    }
     if (operands.length === 0) return this.#plain(node, inputs);
-    if (prim.rebody !== undefined) return this.#body(node, inputs);
     if (operands.length === 1 && viewRules[prim.name] !== undefined) return this.#view(node, inputs, operands[0]);
     if (operands.length === 1 && useRules[prim.name] !== undefined) return this.#use(node, inputs, operands[0]);
     if (prim.define !== undefined && prim.linearize === undefined) return this.#definition(node, inputs);
@@ -109,7 +123,7 @@ class Walk {
         for (const f of followed) f.refuse(node.prim.name);
         weights.delete(i);
       });
-      return rewriteGraph(body, args, weights, this.inside || cut.includes(true));
+      return rewriteGraph(body, args, weights, { ...this.options, inside: this.options.inside || cut.includes(true) });
     });
     this.#bindOutputs(node, outs);
   }
@@ -119,7 +133,7 @@ class Walk {
     const body = { inputs: formal, outputs: node.prim.define!(formal, node.params) };
     this.#bindOutputs(
       node,
-      rewriteGraph(body, inputs, new Map(node.inputs.map((v, i) => [i, this.#weights(v)])), this.inside),
+      rewriteGraph(body, inputs, new Map(node.inputs.map((v, i) => [i, this.#weights(v)])), this.options),
     );
   }
 
@@ -144,7 +158,7 @@ class Walk {
     const [out] = node.outs;
     const { kind, change } = useRules[node.prim.name];
     const changes = this.#weights(node.inputs[operand]).flatMap((f): Change[] => {
-      const options = f.use(kind, this.inside);
+      const options = f.use(kind, this.options.inside ?? false);
       if (options === null) return [];
       const changed = change(f.factors, operand, inputs, node, options);
       if (changed === null) f.refuse(node.prim.name);

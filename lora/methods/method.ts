@@ -6,6 +6,7 @@ import type { FlatTree } from "../../core/tree.ts";
 import type { Matrix } from "ml-matrix";
 import type { Module } from "../follow/analyse.ts";
 import type { Form } from "../follow/forms.ts";
+import type { AttentionOutline, Front } from "../follow/front.ts";
 import type { AdapterEntry, Match, Saved } from "../options.ts";
 
 /** A place of a model where a method trains something. A method may keep more in its own sites. */
@@ -29,8 +30,10 @@ export interface Site {
 /** A place whose weight is followed to its uses. */
 export interface WeightSite extends Site, Module {}
 
-/** A module that `targets` names. */
+/** A module that `targets` names, or the one place of a method that is of the whole model. */
 export interface Adapted extends WeightSite {
+  /** Of a method that puts tokens in front of the model's own: how many, and what sees them. */
+  readonly front?: { readonly count: number; readonly attentions: readonly AttentionOutline[] };
   /** Its public description. */
   readonly match: Match;
 }
@@ -79,6 +82,8 @@ export interface Outline {
   readonly params: FlatTree<Leaf>;
   /** The uses of its weights. */
   readonly modules: readonly Module[];
+  /** Its attentions, where it says where its tokens stand. */
+  readonly attentions?: () => readonly AttentionOutline[];
   /** The sites of the methods that were asked before. */
   readonly taken: readonly Site[];
   /** A rank may exceed the sides of its matrix. */
@@ -92,6 +97,8 @@ export interface Outline {
 /** What a value of PEFT's configuration must be, as its error says it; or the values that it may be. */
 export type ValueKind =
   | "a positive integer"
+  | "a positive integer or null"
+  | "a text or null"
   | "a number"
   | "a number from 0 to less than 1"
   | "true or false"
@@ -126,6 +133,10 @@ export interface PartKey {
   readonly on?: "embedding" | "adapted";
   /** Only there where an option asks for it. */
   readonly optional?: true;
+  /** The path in `trainable` that it is of, where its key is the ending alone. */
+  readonly of?: string;
+  /** What precedes the module's name, where that is not as of modules that are adapted. */
+  readonly wrapper?: string;
 }
 
 /** What the sites of an adapter have in common, is not trained, and stands in its file beside what the modules have. */
@@ -142,6 +153,15 @@ export interface ConfigContext {
   readonly adapted: readonly Adapted[];
   /** A module as `target_modules` names it. */
   spell(path: string): string;
+}
+
+/** What first values are made from. */
+export interface Draw<O> {
+  /** Which of the sites it is. */
+  readonly index: number;
+  readonly options: O;
+  /** The model's tokenizer, where it has one. */
+  readonly encode?: (text: string) => readonly number[];
 }
 
 /** How one weight's values are taken apart into what is trained and what is left, on the host. */
@@ -178,17 +198,28 @@ export interface Method<S extends Site = Site, O extends object = object> {
   readonly shared?: SharedTensors<S>;
   /** Options that the laws try besides the likely ones, where those leave a part of it out. */
   readonly samples?: readonly Readonly<Record<string, unknown>>[];
+  /** Whether it is of the model as a whole: there are no targets, and its keys in files have no module's name. */
+  readonly whole?: true;
   /** Keys of PEFT's configuration of it that say nothing of what is computed. */
   readonly silent?: readonly string[];
 
   /** Where it trains what. @throws {OptionError} for options that these modules can't take */
   sites(outline: Outline, options: O): readonly S[];
   /** The values of a site before the first step, which leave the function as it is (unless the options say otherwise). */
-  first(site: S, weight: Leaf, draw: { readonly index: number; readonly options: O }): Readonly<Record<string, Leaf>>;
+  first(site: S, weight: Leaf, draw: Draw<O>): Readonly<Record<string, Leaf>>;
   /** First values that follow from the others and the weight. */
   derived?(site: S, entry: AdapterEntry, weight: Leaf): Readonly<Record<string, Leaf>>;
   /** How values may start otherwise, where that takes a part out of the weights. */
   readonly start?: Start;
+
+  /** What it puts in front of the model's own tokens, for all of those to see. */
+  front?(site: S, entry: AdapterEntry): Front;
+  /** The same by what files keep of it, where that is less than what is trained. */
+  kept?(site: S, entry: AdapterEntry): { readonly site: S; readonly entry: AdapterEntry };
+  /** Why it can't be merged, where it can't. */
+  readonly unmergeable?: string;
+  /** Whether its first values change the function. */
+  readonly startsElsewhere?: true;
 
   /** Whether its effect is made of the weight's values, so that the change of one weight is not that of another. */
   readonly readsWeight?: true;

@@ -8,6 +8,9 @@ import { method as lora } from "./lora.ts";
 import type { Adapted, Edit, Method } from "./method.ts";
 import { method as miss } from "./miss.ts";
 import { method as modules } from "./modules.ts";
+import { method as prefix } from "./prefix.ts";
+import { method as prompt } from "./prompt.ts";
+import { method as ptuning } from "./ptuning.ts";
 import { method as tokens } from "./tokens.ts";
 import { method as vera } from "./vera.ts";
 
@@ -20,10 +23,18 @@ export const methods = {
   loha,
   vera,
   miss,
+  prefix,
+  prompt,
+  ptuning,
 } as const;
 
 /** What is trained of the model itself beside any of them, in the order in which they are asked. */
 export const besides: readonly Method<Edit>[] = [modules, biases, tokens];
+
+/** What may be trained of the model itself beside a method. */
+export function besidesOf({ whole }: Method): readonly Method<Edit>[] {
+  return whole ? [modules] : besides;
+}
 
 const all: readonly Method<Adapted>[] = Object.values(methods);
 

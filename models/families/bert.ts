@@ -188,6 +188,11 @@ interface RobertaSizes extends PostNormSizes {
   readonly padId: number;
 }
 
+function countedPlaces({ padId }: RobertaSizes, ids: Value): Value {
+  const real = convert(ne(ids, padId), "i32");
+  return add(mul(cumsum(real), real), padId);
+}
+
 /** What RoBERTa and its like have in common. */
 const likeRoberta = {
   ...common,
@@ -201,14 +206,9 @@ const likeRoberta = {
     return { ...sizesOf(config, sizes), padId, places, contextLength: places - padId - 1 };
   },
   // Tokens are counted, padding is not: it stays at its own row of the table.
+  positions: countedPlaces,
   states: (sizes: RobertaSizes, params: BertParams, inputs, byBlocks) =>
-    postNormStates(block, sizes, params, inputs, {
-      byBlocks,
-      positions: (ids) => {
-        const real = convert(ne(ids, sizes.padId), "i32");
-        return add(mul(cumsum(real), real), sizes.padId);
-      },
-    }),
+    postNormStates(block, sizes, params, inputs, { byBlocks, positions: (ids) => countedPlaces(sizes, ids) }),
 } as const satisfies Partial<EncoderLiteral<BertParams, RobertaSizes>>;
 
 const robertaHeads = (name: string): EncoderLiteral<BertParams, RobertaSizes>["heads"] => ({

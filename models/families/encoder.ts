@@ -7,6 +7,7 @@ import { asValue } from "../../core/ops/constant.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { add, convert, div, max, mul, ne, sqrt } from "../../core/ops/elementwise.ts";
 import { slice } from "../../core/ops/structure.ts";
+import { encoderPositions } from "../token_inputs.ts";
 import { type ModelConfig, parseConfig } from "../load/config.ts";
 import {
   type Family,
@@ -28,6 +29,8 @@ export interface EncoderLiteral<P, C extends TextSizes> extends Omit<Names, "hea
   shapes(sizes: C, stored: StoredWeights): FlatShapes;
   /** The stream as it enters the first layer and after each, f32[B,T,D]. `byBlocks`: of each layer only its input is kept. */
   states(sizes: C, params: P, inputs: TokenInputs, byBlocks: boolean): Value[];
+  /** Where its tokens stand, where that is not their places in their rows. */
+  positions?(sizes: C, ids: Value): Value;
   /** f32[B,D]: what the model itself makes of a whole text, from the last states. Absent where it has nothing of the kind. */
   pool?(params: P, states: Value): Value;
   /** Names of the equal parts of fused projections, as in {@link EncoderModel.parts}. */
@@ -70,6 +73,9 @@ export interface EncoderFamily<P = any, C extends TextSizes = any> extends Famil
   sizes(config: ModelConfig): C;
 }
 
+const positionsOf = <P, C extends TextSizes>({ positions }: EncoderLiteral<P, C>, sizes: C) => (inputs: TokenInputs) =>
+  encoderPositions(inputs, sizes, positions && ((ids) => positions(sizes, ids)));
+
 const sample = () => ({ inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") });
 
 /** Makes a family of a literal: the encoder alone, and with each of its heads. */
@@ -93,6 +99,7 @@ export function encoder<P, C extends TextSizes>(literal: EncoderLiteral<P, C>): 
       params,
       apply: last,
       applyByBlocks: blocks,
+      positions: positionsOf(literal, c),
       sample: sample(),
       tied: {},
       parts: literal.parts,
@@ -161,6 +168,7 @@ function headed<P, C extends TextSizes>(
     apply: apply(false),
     applyByBlocks: apply(true),
     hiddenStates: (params: P, inputs: TokenInputs) => literal.states(sizes, params, inputs, false),
+    positions: positionsOf(literal, sizes),
     sample: sample(),
     tied: tied ?? {},
     parts: literal.parts,

@@ -10,7 +10,7 @@ import { dynamicUpdateSlice } from "../../core/ops/indexing.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import { iota, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
-import { defaultPositions, readTokenInputs } from "../token_inputs.ts";
+import { positionsOf, readTokenInputs } from "../token_inputs.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { type Family, hubNameOf, type Names, readSizes, type TextSizes } from "./family.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
@@ -131,7 +131,7 @@ function languageModel<P>(
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const given = readTokenInputs(inputs, sizes);
     const { ids, seen: mask, documentStart } = given;
-    const positions = given.positionIds ?? defaultPositions(given);
+    const positions = positionsOf(given);
     const { embedded, layer } = start(params, ids, positions, () => longest(positions, mask));
     const states = [embedded];
     for (let i = 0; i < layers; i++) {
@@ -172,6 +172,7 @@ function languageModel<P>(
     ...named,
     apply: (params, inputs) => head(params, hiddenStates(params, inputs)[layers]),
     applyByBlocks: (params, inputs) => head(params, hiddenStates(params, inputs, true)[layers]),
+    positions: (inputs) => positionsOf(readTokenInputs(inputs, sizes)),
     sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
     sizes,
     hiddenStates: (params, inputs) => hiddenStates(params, inputs),

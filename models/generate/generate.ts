@@ -86,7 +86,10 @@ export type TokenStream<P = unknown> = (
 ) => AsyncGenerator<TokenEvent, void, void>;
 
 /** The part of a language model that generation needs. */
-export type Steps<P = unknown> = Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals">;
+export interface Steps<P = unknown> extends Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals"> {
+  /** What is computed of the parameters once for all steps of a text, to stand beside them. */
+  prepare?(params: P): Partial<P>;
+}
 
 // Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
 const chunks = { short: 32, long: 128 } as const;
@@ -170,12 +173,13 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
       prefill: jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
       decode: jit((...args: Parameters<typeof advance>) => f(...args), { donate: [2] }),
     });
-    return { emptyState, f32: programs(advance), int8: programs(roundActivations(advance) as typeof advance) };
+    const prepare = model.prepare && jit((params: P) => model.prepare!(params));
+    return { emptyState, prepare, f32: programs(advance), int8: programs(roundActivations(advance) as typeof advance) };
   });
 
   /** @param made the tokens that prompts end with that are new all the same */
   async function* stream(
-    params: P,
+    given: P,
     prompts: readonly (readonly number[])[],
     options: GenerateOptions,
     made: readonly (readonly number[])[] = prompts.map(() => []),
@@ -189,14 +193,15 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     if (prompts.length === 0) return;
     const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
 
-    const home = homeOf(params);
-    const { emptyState, [activations]: { prefill, decode } } = compile(home);
+    const home = homeOf(given);
+    const { emptyState, prepare, [activations]: { prefill, decode } } = compile(home);
     const readEvery = options.readEvery ?? (home.queues ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
     using longest = ints([], Int32Array.of(Math.max(...prompts.map((p) => p.length))));
     using key = numbers.temperature === undefined ? undefined : upload(home, keyOf(seed, made));
     const fixed = { pads, longest, ...(key && { key }) };
+    const more = prepare?.(given), params = { ...given, ...more } as P;
     let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
     let token!: Tensor;
     const tokens: Tensor[] = [];
@@ -234,7 +239,7 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
       }
     } finally {
       // The reader may leave at any token.
-      for (const leaf of new Set([...tokens, ...flatten<Tensor>([token, state]).leaves])) leaf.dispose();
+      for (const leaf of new Set([...tokens, ...flatten<Tensor>([token, state, more]).leaves])) leaf.dispose();
     }
   }
   const { cacheLength, contextLength } = model.sizes;

@@ -79,13 +79,25 @@ export function ggufBytes(version: number): Uint8Array {
 
 /** A program that loads the tiny model and asks for an adapter. */
 export function adaptingProgram(options: string): string {
-  return `import { lora, openDevice } from "@lowrank/lowrank";
+  return modelProgram("lora", `lora(model, ${options});`);
+}
+
+/** The same by a method. */
+export function tuningProgram(method: string, options: string, then = ""): string {
+  return modelProgram(
+    "methods, tune",
+    `const tuned = tune(model, methods.${method}, ${options});\n  ${then}`.trimEnd(),
+  );
+}
+
+function modelProgram(names: string, body: string): string {
+  return `import { ${[...names.split(", "), "openDevice"].sort().join(", ")} } from "@lowrank/lowrank";
 import { loadModel } from "@lowrank/lowrank/models";
 import { reportErrors } from "@lowrank/lowrank/train";
 
 await reportErrors(async () => {
   using device = await openDevice("cpu");
   const model = await loadModel("model", { device });
-  lora(model, ${options});
+  ${body}
 });`;
 }

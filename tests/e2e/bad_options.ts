@@ -1,5 +1,5 @@
 /** Options of an adapter that can't be, as rows of the table of bad inputs. */
-import { adaptingProgram } from "./bad_files.ts";
+import { adaptingProgram, tuningProgram } from "./bad_files.ts";
 
 /** The rows. */
 export const adapters = [
@@ -36,6 +36,29 @@ export const adapters = [
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], feedforward: ["c_proj"] } as never`),
     sentence: "error: there is no option feedforward",
+    code: 1,
+  },
+  {
+    name: "Targets of a method that is of the whole model",
+    args: [],
+    program: tuningProgram("prompt", `{ numVirtualTokens: 4, targets: ["c_attn"] } as never`),
+    sentence: "error: there is no option targets",
+    code: 1,
+  },
+  {
+    name: "A prefix of another model's size",
+    args: [],
+    program: tuningProgram("prefix", `{ numVirtualTokens: 4, numLayers: 12 }`),
+    sentence: "error: numLayers is 12, but it is … of this model: leave it out",
+    code: 1,
+  },
+  {
+    name: "A prompt that is to be merged",
+    args: [],
+    program: tuningProgram("prompt", `{ numVirtualTokens: 4 }`, "tuned.merge();"),
+    sentence:
+      'error: prompt on "prompt" can\'t be merged: embeddings in front of a text are no change of a weight; use ' +
+      "the adapter beside its base",
     code: 1,
   },
   {

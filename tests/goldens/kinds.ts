@@ -10,6 +10,7 @@ import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
 import { familyOf } from "../../models/families/mod.ts";
 import { modelConfig, notBuilt } from "./not_built.ts";
 import { runNumbersCase } from "./numbers_case.ts";
+import { runPromptCase } from "./prompt_cases.ts";
 import { runTrainCase } from "./train_cases.ts";
 
 /** One kind of case: `files` needs no device, `run` is called for each. */
@@ -43,6 +44,7 @@ const kinds: readonly Kind[] = [
     run: runHeadLoraCase,
   },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
+  { name: "virtual tokens", matches: (c) => c.has("adapter") && c.info.prompt_config, run: runPromptCase },
   { name: "encoders", matches: (c) => c.has("model") && encoderOf(c)?.task === null, run: runEncoderCase },
   { name: "encoders with a head", matches: (c) => c.has("model") && encoderOf(c) !== null, run: runHeadCase },
   { name: "base models", matches: (c) => c.has("model") && c.has("io.safetensors"), run: runBaseCase },

@@ -23,8 +23,8 @@ Deno.test("a case is run, named as not built, without its base, or of no kind th
       "the architecture t5 is not supported yet",
     );
     assertEquals(
-      make("prefix", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "PREFIX_TUNING" } })[0],
-      "the method PREFIX_TUNING is not supported yet",
+      make("tokens", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "TRAINABLE_TOKENS" } })[0],
+      "the method TRAINABLE_TOKENS is not supported yet",
     );
     assertEquals(make("new", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "NEXT" } }), [null, null]);
     assertEquals(make("obj-dpo-2", { "case.json": { source: "TRL" } })[0], "the objective dpo is not supported yet");

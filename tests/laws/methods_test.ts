@@ -1,10 +1,13 @@
 /** What every method must be, generated from the list in lora/methods/mod.ts: a new one there is tried by all of this. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { sizeOf } from "../../core/aval.ts";
 import { newInput, nodesOf, rebuild, type Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
-import { reduceSum } from "../../core/ops/broadcast.ts";
+import { OptionError } from "../../core/errors.ts";
+import { attention } from "../../core/nn/attention.ts";
+import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
+import { iota, split } from "../../core/ops/structure.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { stopGradientPrim } from "../../core/ops/control.ts";
@@ -19,7 +22,16 @@ import { saveAdapter } from "../../formats/adapter.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
 import { build } from "../../kernels/runtime/compile.ts";
 import { roundoff } from "../../lora/bound.ts";
-import { type Method, methods, stackAdapters, toLora, type Trainable, tune, type Tuned } from "../../lora/mod.ts";
+import {
+  asKept,
+  type Method,
+  methods,
+  stackAdapters,
+  toLora,
+  type Trainable,
+  tune,
+  type Tuned,
+} from "../../lora/mod.ts";
 import { besides } from "../../lora/methods/mod.ts";
 import { tuneFromWeights } from "../../lora/start.ts";
 import { loadModel } from "../../models/load/load_model.ts";
@@ -44,7 +56,11 @@ const cases: readonly { readonly name: string; readonly method: Method<any, any>
     [undefined, ...method.samples ?? []].map((sample) => ({
       name: sample === undefined ? name : `${name} ${JSON.stringify(sample)}`,
       method,
-      options: (names: Names) => ({ ...optionsLike(method, names), targets: names.targets, ...sample }),
+      options: (names: Names) => ({
+        ...optionsLike(method, names),
+        ...(!method.whole && { targets: names.targets }),
+        ...sample,
+      }),
     }))
   ),
   ...besides.map((beside) => ({
@@ -79,6 +95,34 @@ const toy = toyModel(
   },
   { shape: [3], dtype: "i32" },
 ) as Model<any, any, Value>;
+/** Tokens that see those before them through one attention with two heads over one key's, at places that are looked up. */
+const decoder = {
+  ...toyModel(
+    {
+      wte: { weight: randomTensor([7, 4], 1) as Leaf },
+      wpe: { weight: randomTensor([8, 4], 2) as Leaf },
+      q: { weight: randomTensor([4, 4], 3) as Leaf },
+      kv: { weight: randomTensor([4, 4], 4) as Leaf },
+      head: linear([4, 5], 5, 5),
+    },
+    (p, x: any) => {
+      const ids = asValue(x.inputIds), [b, t] = ids.shape;
+      const places = x.positionIds === undefined ? iota([1, t], 1) : asValue(x.positionIds);
+      const h = add(gather(p.wte.weight, ids), gather(p.wpe.weight, places));
+      const q = reshape(matmul(h, p.q.weight), [b, t, 2, 2]);
+      const [k, v] = split(reshape(matmul(h, p.kv.weight), [b, t, 2, 2]), 2, 2);
+      const seen = reshape(attention(q, k, v, { causal: true, first: x.documentStart }), [b, t, 4]);
+      return add(matmul(tanh(add(h, seen)), p.head.weight), p.head.bias);
+    },
+  ),
+  sample: { inputIds: newInput({ shape: [1, 3], dtype: "i32" }) },
+  positions: (x: any) => x.positionIds ?? iota([1, x.inputIds.shape[1]], 1),
+} as unknown as Model<any, any, Value>;
+
+/** The model that a method is tried on, and what it reads: one of the model as a whole puts tokens in front of a decoder's. */
+const subjectOf = (method: Method<any, any>) =>
+  method.whole ? { toy: decoder, ids: { inputIds: { ...ids, shape: [1, 3] } } } : { toy, ids };
+
 const names: Names = { targets: ["up", "down"], whole: "head", table: "wte" };
 const ids = { shape: [3], dtype: "i32" as const, data: Float64Array.of(1, 3, 1) };
 
@@ -110,10 +154,13 @@ function held(f: (...args: any[]) => Value, args: readonly unknown[]): (...args:
 }
 
 for (const { name, method, options } of cases) {
-  Deno.test(`${name}: its initial values leave the function as it is`, async () => {
+  const { toy, ids } = subjectOf(method);
+
+  Deno.test(`${name}: its initial values leave the function as it is${method.startsElsewhere ? " not" : ""}`, async () => {
     const one = await tuned(toy, method, options(names));
     const run = (t: any, f: any, x: any) => one.apply(t, f, x);
     const [adapted, base] = [runOracle(run, one.trainable, one.frozen, ids), runOracle(toy.apply, toy.params, ids)];
+    if (method.startsElsewhere) return void assertThrows(() => assertSame(adapted, base));
     if (method.start === undefined) return assertSame(adapted, base);
     // What is left of a weight was rounded once to f32: the weight, put together again, is as near as that.
     const merged = flatten<OracleTensor>(
@@ -135,6 +182,11 @@ for (const { name, method, options } of cases) {
     const adapted = runOracle((t: any, f: any, x: any) => one.apply(t, f, x), t, one.frozen, ids);
     const base: OracleTensor = runOracle(toy.apply, toy.params, ids);
     assert(adapted.data.some((x: number, i: number) => Math.abs(x - base.data[i]) > 0.01), "it changes nothing");
+    if (method.unmergeable) {
+      assertThrows(() => one.merge(t, one.frozen), OptionError, "can't be merged");
+      assertThrows(() => one.unmerge(t, one.frozen), OptionError, "can't be merged");
+      return;
+    }
     const merged = runOracle((t: any, f: any, x: any) => toy.apply(one.merge(t, f), x), t, one.frozen, ids);
     assertSame(merged, adapted);
   });
@@ -143,7 +195,7 @@ for (const { name, method, options } of cases) {
     const one = await tuned(toy, method, options(names));
     const t = randomised(one.trainable, 6);
     const loss = (t: any) => {
-      const y = one.apply(t, one.frozen, toOracle(ids));
+      const y = one.apply(t, one.frozen, mapTree(ids, (x) => toOracle(x as any), isOracle));
       return reduceSum(mul(y, y));
     };
     checkGrads(held(loss, [t]), [t]);
@@ -159,10 +211,7 @@ for (const { name, method, options } of cases) {
     const all = [7, 8, 9].map((seed) => randomised(one.trainable, seed));
     const run = (t: any, x: any) => one.apply(t, one.frozen, x);
     const together = runOracle(
-      (ts: any[], x: any) => {
-        const x3 = [x, x, x].map((x) => asValue(x));
-        return vmap((t: any) => run(t, x3[0]))(stackAdapters(ts));
-      },
+      (ts: any[], x: any) => vmap((t: any) => run(t, x))(stackAdapters(ts)),
       all,
       ids,
     );
@@ -173,7 +222,7 @@ for (const { name, method, options } of cases) {
     });
   });
 
-  if (method.start === undefined) {
+  if (method.start === undefined && !method.unmergeable) {
     Deno.test(`${name}: as LoRA of the weights' whole rank it is the same function`, async () => {
       const one = await tuned(toy, method, options(names));
       const t = randomised(one.trainable, 10);
@@ -204,13 +253,16 @@ for (const { name, method, options } of cases) {
         assertEquals(Deno.readFileSync(`${folder}/b/${file}`), Deno.readFileSync(`${folder}/a/${file}`), file);
       }
       if (one.frozen === model.params as unknown) {
-        assertEquals(again.matched, one.matched);
-        assertEquals(await device.read(again.trainable), await device.read(trainable));
+        assertEquals(again.matched, asKept(one, trainable).matched);
+        const kept = device.jit((t: Trainable) => asKept(one, t).trainable)(trainable);
+        assertEquals(await device.read(again.trainable), await device.read(kept));
       }
     } finally {
       await Deno.remove(folder, { recursive: true });
     }
   });
+
+  if (method.whole) continue; // what it trains is no change of a weight
 
   Deno.test(`${name}: no step of training holds a tensor of the weight's size`, () => {
     const place = (shape: number[], dtype: "f32" | "i32" = "f32") => newInput({ shape, dtype });
@@ -238,7 +290,8 @@ for (const { name, method, options } of cases) {
 const isOracle = (x: unknown) => (x as OracleTensor | null)?.data instanceof Float64Array;
 
 for (const { name, open } of runtimes) {
-  for (const [title, method] of Object.entries(methods)) {
+  for (const [title, method] of Object.entries<Method<any, any>>(methods)) {
+    if (method.unmergeable) continue;
     const variant = methodVariant(method);
     const numRuns = name.startsWith("webgpu") ? 1 : 8;
 

@@ -53,6 +53,22 @@ function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean)
     ["a head", lora({ target_modules: [linear, "lm_head"] })],
     ["IA3", { target_modules: [linear], feedforward_modules: [] }, undefined, "IA3Config"],
     ["IA3 of inputs", { target_modules: [linear], feedforward_modules: [linear] }, undefined, "IA3Config"],
+    ["a prefix", { num_virtual_tokens: 3 }, undefined, "PrefixTuningConfig"],
+    ["a projected prefix", { num_virtual_tokens: 3, prefix_projection: true }, undefined, "PrefixTuningConfig"],
+    ["a prompt", { num_virtual_tokens: 3 }, undefined, "PromptTuningConfig"],
+    [
+      "a sampled prompt",
+      { num_virtual_tokens: 3, prompt_tuning_init: "SAMPLE_VOCAB" },
+      undefined,
+      "PromptTuningConfig",
+    ],
+    ["p-tuning", { num_virtual_tokens: 3 }, undefined, "PromptEncoderConfig"],
+    [
+      "p-tuning by an LSTM",
+      { num_virtual_tokens: 3, encoder_reparameterization_type: "LSTM" },
+      undefined,
+      "PromptEncoderConfig",
+    ],
     ["VeRA", { r: 4, target_modules: [linear] }, undefined, "VeraConfig"],
     [
       "VeRA drawn again",
@@ -87,7 +103,7 @@ for (const [name, base] of Object.entries(bases)) {
         const { apply, trainable, frozen } = loadAdapter(adapter, model);
         assertEquals(refused, undefined, `${what} is refused`);
         const logits = await evaluate(
-          apply(trainable, frozen, { inputIds: tensor(device, [ids], "i32") }),
+          apply(trainable, frozen, { inputIds: tensor(device, [ids], "i32") }, { whole: true }),
         ) as HostTensor;
         const distance = apart(logits.data, readFloats(out));
         assert(distance <= 1e-4, `${what}: ${distance} apart`);

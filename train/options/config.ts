@@ -61,6 +61,30 @@ export const trainOptions = {
     kind: "list",
     help: "With --method ia3: those of the targets whose inputs are rescaled, not their outputs",
   },
+  numVirtualTokens: {
+    kind: "whole",
+    least: 1,
+    default: 20,
+    help: "With --method prefix, prompt or ptuning: how many trained tokens stand in front of a text",
+  },
+  prefixProjection: {
+    kind: "switch",
+    default: false,
+    help: "With --method prefix: train a small network that makes the keys and values",
+  },
+  encoderHiddenSize: {
+    kind: "whole",
+    least: 1,
+    help: "The inner width of that network, or of p-tuning's; by default that of a token",
+    value: "N",
+  },
+  initWeights: { kind: "text", choices: ["zero"], help: "With --method prefix: how it starts, if not at random" },
+  promptTuningInit: {
+    kind: "text",
+    choices: ["RANDOM", "SAMPLE_VOCAB", "TEXT"],
+    help: "With --method prompt: how it starts; by default at random",
+  },
+  promptTuningInitText: { kind: "text", value: "TEXT", help: "The text that --prompt-tuning-init TEXT starts from" },
   saveProjection: {
     kind: "switch",
     default: true,
