@@ -73,8 +73,11 @@ export interface TokenInputs {
   readonly labels?: Operand;
 }
 
-/** Keys and values of the tokens seen so far, one pair a layer: [B, length, kvHeads, headDim]. */
-export type Cache = readonly { readonly k: Leaf; readonly v: Leaf }[];
+/** What a layer keeps of the tokens seen so far: keys and values [B, length, kvHeads, headDim], or its last inputs [B, n, D]. */
+export type CacheEntry<L = Leaf> = { readonly k: L; readonly v: L } | { readonly last: L };
+
+/** What all layers keep. */
+export type Cache = readonly CacheEntry[];
 
 /** What one decoding step reads: t new tokens that stand at cache places index … index + t - 1. */
 export interface StepInputs {
@@ -119,7 +122,7 @@ export interface LanguageModel<P = unknown> extends Model<P, TokenInputs, Value>
   /** Logits f32[B,V] of the last of the new tokens, and the cache with the new tokens in it. */
   step(params: P, inputs: StepInputs): { logits: Value; cache: Cache };
   /** The avals of an empty cache, in the tree that `step` takes. */
-  cacheAvals(batch: number, length: number): readonly { readonly k: Aval; readonly v: Aval }[];
+  cacheAvals(batch: number, length: number): readonly CacheEntry<Aval>[];
 }
 
 /** A model that reads whole texts: every token sees all others. D is its width. */

@@ -23,6 +23,7 @@ export {
 export type { BlockParams, Scale } from "./families/block.ts";
 export type { GemmaLayer } from "./families/gemma.ts";
 export type { GptNeoxLayer, GptNeoxParams } from "./families/gpt_neox.ts";
+export type { Lfm2Layer, Lfm2Params } from "./families/lfm2.ts";
 export type { Olmo2Layer } from "./families/olmo2.ts";
 export type { Phi3Layer } from "./families/phi3.ts";
 export type { Conv1D, Gpt2Layer, Gpt2Params } from "./families/gpt2.ts";
@@ -47,6 +48,7 @@ export {
   gpt2,
   gptNeox,
   granite,
+  lfm2,
   llama,
   loadAnyModel,
   loadClassifier,

@@ -1,12 +1,13 @@
 /** What decoders have in common: blocks over one stream, run over whole sequences or step by step over a cache. */
-import type { Cache, LanguageModel, Parts, StepInputs, TokenInputs } from "../../core/model.ts";
+import { ShapeError } from "../../core/errors.ts";
+import type { Cache, CacheEntry, LanguageModel, Parts, StepInputs, TokenInputs } from "../../core/model.ts";
 import { newInput, type Value } from "../../core/ir/graph.ts";
 import { attention, type AttentionOptions } from "../../core/nn/attention.ts";
 import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { add, max, ne, select, sub } from "../../core/ops/elementwise.ts";
-import { dynamicUpdateSlice } from "../../core/ops/indexing.ts";
+import { dynamicSlice, dynamicUpdateSlice } from "../../core/ops/indexing.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import { iota, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
@@ -14,6 +15,7 @@ import { positionsOf, readTokenInputs } from "../token_inputs.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { type Family, hubNameOf, type Names, readSizes, type TextSizes } from "./family.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
+import { type Recall, recallStep, recallWhole } from "./recall.ts";
 import { grownContext } from "./rotary.ts";
 
 /** Attention of one layer over what it may see: q [B,T,H,dh], k and v [B,T,Hkv,dh], to [B,T,H,dh]. */
@@ -24,6 +26,8 @@ export interface DecoderSizes extends TextSizes {
   readonly tiedHead: boolean;
   /** How many tokens back, itself among them, a token sees in each layer; null, or no list, where it sees all. */
   readonly windows?: readonly (number | null)[];
+  /** How many of its last inputs each layer keeps instead of keys and values; null, or no list, where it attends. */
+  readonly recalled?: readonly (number | null)[];
   /** What queries times keys are multiplied by, and what bounds them, where that is not 1/√headDim and nothing. */
   readonly scores?: Pick<AttentionOptions, "scale" | "cap">;
 }
@@ -36,7 +40,7 @@ export interface Layers<P> {
    */
   start(params: P, inputIds: Value, positions: Value, length: () => Value): {
     readonly embedded: Value;
-    layer(index: number, x: Value, attend: Attend): Value;
+    layer(index: number, x: Value, attend: Attend, recall: Recall): Value;
   };
   /** The norm after the last layer. */
   norm(params: P, x: Value): Value;
@@ -126,7 +130,7 @@ function languageModel<P>(
   sizes: DecoderSizes,
   named: Pick<LayeredModel<P>, "architecture" | "params" | "tied" | "parts" | "hubName">,
 ): LayeredModel<P> {
-  const { layers, kvHeads, headDim, windows, scores } = sizes;
+  const { layers, kvHeads, headDim, windows, recalled, scores } = sizes;
 
   const hiddenStates = (params: P, inputs: TokenInputs, byBlocks = false): Value[] => {
     const given = readTokenInputs(inputs, sizes);
@@ -137,7 +141,12 @@ function languageModel<P>(
     for (let i = 0; i < layers; i++) {
       const first = firstKeys(ids, 0, windows?.[i] ?? null, documentStart);
       const block = (x: Value) =>
-        layer(i, x, (q, k, v) => attention(q, k, v, { mask, first, causal: true, ...scores }));
+        layer(
+          i,
+          x,
+          (q, k, v) => attention(q, k, v, { mask, first, causal: true, ...scores }),
+          recallWhole({ seen: mask, documentStart }),
+        );
       states.push((byBlocks ? checkpoint(block) : block)(states[i]));
     }
     states[layers] = norm(params, states[layers]);
@@ -150,18 +159,26 @@ function languageModel<P>(
     const positions = asValue(inputs.positionIds);
     const length = () => max(longest(positions), inputs.length ?? 0);
     const { embedded, layer } = start(params, ids, positions, length);
-    const cache: { k: Value; v: Value }[] = [];
+    const cache: CacheEntry<Value>[] = [];
     let x = embedded;
     for (let i = 0; i < layers; i++) {
-      x = layer(i, x, (q, k, v) => {
+      const kept = inputs.cache[i];
+      const attend = (q: Value, k: Value, v: Value) => {
+        if (!("k" in kept)) throw new ShapeError(`The cache of layer ${i} has no keys, and the layer attends`);
         const place = [0, inputs.index, 0, 0];
-        cache[i] = {
-          k: dynamicUpdateSlice(inputs.cache[i].k, k, place),
-          v: dynamicUpdateSlice(inputs.cache[i].v, v, place),
-        };
+        const now = { k: dynamicUpdateSlice(kept.k, k, place), v: dynamicUpdateSlice(kept.v, v, place) };
+        cache[i] = now;
         const first = firstKeys(ids, inputs.index, windows?.[i] ?? null);
-        return attention(q, cache[i].k, cache[i].v, { mask, offset: inputs.index, first, causal: true, ...scores });
-      });
+        return attention(q, now.k, now.v, { mask, offset: inputs.index, first, causal: true, ...scores });
+      };
+      const recall = (value: Value, count: number) => {
+        if ("k" in kept) throw new ShapeError(`The cache of layer ${i} has keys, and the layer keeps its inputs`);
+        const seen = dynamicSlice(mask, [0, inputs.index], ids.shape);
+        const { values, last } = recallStep(value, count, kept.last, seen);
+        cache[i] = { last };
+        return values;
+      };
+      x = layer(i, x, attend, recall);
     }
     const [b, t] = ids.shape;
     const last = slice(x, 1, t - 1, t);
@@ -179,7 +196,10 @@ function languageModel<P>(
     step,
     cacheAvals: (batch, length) => {
       const aval = { shape: [batch, length, kvHeads, headDim], dtype: "f32" } as const;
-      return Array.from({ length: layers }, () => ({ k: aval, v: aval }));
+      return Array.from({ length: layers }, (_, i) => {
+        const count = recalled?.[i] ?? null;
+        return count === null ? { k: aval, v: aval } : { last: { shape: [batch, count, sizes.width], dtype: "f32" } };
+      });
     },
   };
 }

@@ -6,6 +6,7 @@ import { gemma2, gemma3 } from "./gemma.ts";
 import { gpt2 } from "./gpt2.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { granite } from "./granite.ts";
+import { lfm2 } from "./lfm2.ts";
 import { llama, mistral, qwen2, qwen3 } from "./llama.ts";
 import { modernbert } from "./modernbert.ts";
 import { olmo2 } from "./olmo2.ts";
@@ -14,7 +15,7 @@ import { smollm3 } from "./smollm3.ts";
 
 /** Every architecture, in the order in which sentences and pages name them. */
 export const families: readonly Family[] = [
-  ...[gpt2, llama, mistral, qwen2, qwen3, olmo2, granite, smollm3, gemma2, gemma3, phi3, gptNeox],
+  ...[gpt2, llama, mistral, qwen2, qwen3, olmo2, granite, smollm3, gemma2, gemma3, phi3, gptNeox, lfm2],
   ...[bert, roberta, xlmRoberta, distilbert, electra, modernbert],
 ];
 

@@ -112,7 +112,10 @@ export function cacheBytes(
 ): number {
   const { length } = placesOf(prompts, maxNewTokens, model.sizes);
   const bytes = ({ dtype, shape }: Aval) => storageBytes(dtype, sizeOf(shape));
-  return model.cacheAvals(prompts.length, length).reduce((sum, { k, v }) => sum + bytes(k) + bytes(v), 0);
+  return model.cacheAvals(prompts.length, length).flatMap((entry) => Object.values<Aval>(entry)).reduce(
+    (sum, aval) => sum + bytes(aval),
+    0,
+  );
 }
 
 /** What is passed from step to step. */
@@ -141,7 +144,7 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
   const advance = (params: P, ids: Value, state: State, { pads, longest, key }: Fixed, numbers: SamplingNumbers) => {
     const { cache, index } = state;
     const [b, t] = ids.shape;
-    const length = cache[0].k.shape[1];
+    const length = Math.max(...cache.map((entry) => "k" in entry ? entry.k.shape[1] : 0));
     const padding = (n: number) => broadcastTo(reshape(pads, [b, 1]), [b, n]);
     const places = add(iota([b, t], 1), index);
     const positionIds = max(sub(places, padding(t)), 0);
@@ -158,10 +161,9 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     const emptyState = (length: number, penalised: boolean, pads: Tensor) => {
       const kind = `${length} ${penalised}`;
       const make = makers.get(kind) ?? jit((pads: Value): State => ({
-        cache: model.cacheAvals(pads.shape[0], length).map(({ k, v }) => ({
-          k: full(k.shape, 0),
-          v: full(v.shape, 0),
-        })),
+        cache: model.cacheAvals(pads.shape[0], length).map((entry) =>
+          "k" in entry ? { k: full(entry.k.shape, 0), v: full(entry.v.shape, 0) } : { last: full(entry.last.shape, 0) }
+        ),
         index: full([], 0, "i32"),
         ...(penalised && { seen: full([pads.shape[0], vocabSize], 0) }),
       }));

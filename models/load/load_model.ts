@@ -24,6 +24,7 @@ import {
   qwen2 as qwen2Family,
   qwen3 as qwen3Family,
 } from "../families/llama.ts";
+import { lfm2 as lfm2Family, type Lfm2Params } from "../families/lfm2.ts";
 import { olmo2 as olmo2Family, type Olmo2Layer } from "../families/olmo2.ts";
 import { phi3 as phi3Family, type Phi3Layer } from "../families/phi3.ts";
 import { smollm3 as smollm3Family } from "../families/smollm3.ts";
@@ -58,6 +59,8 @@ export const gemma3: Loader<BlockParams<GemmaLayer>> = loaderOf(gemma3Family);
 export const phi3: Loader<BlockParams<Phi3Layer>> = loaderOf(phi3Family);
 /** How a GPT-NeoX or Pythia is loaded. */
 export const gptNeox: Loader<GptNeoxParams> = loaderOf(gptNeoxFamily);
+/** How an LFM2 is loaded. */
+export const lfm2: Loader<Lfm2Params> = loaderOf(lfm2Family);
 /** How a BERT encoder is loaded: `await bert.load("path/to/all-MiniLM-L6-v2", { device })`. */
 export const bert: Loader<BertParams, EncoderModel<BertParams>> = loaderOf(bertFamily);
 /** How a RoBERTa is loaded. */
