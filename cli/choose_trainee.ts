@@ -44,8 +44,12 @@ const shaping = [
   "promptTuningInitText",
   "rslora",
   "dora",
+  "invocation",
   "modulesToSave",
 ] as const;
+
+/** The option of a method that a flag is, where it has another name. */
+const optionOf = (flag: string) => flag === "invocation" ? "aloraInvocationTokens" : flag;
 
 /**
  * Refuses flags that would not be looked at: those of an adapter where all of the model is trained, those of a new adapter
@@ -65,7 +69,7 @@ export function checkFlags(flags: GivenConfig, { full, adapter, method }: TrainC
   const given = unused.find((name) => flags[name] !== undefined);
   if (given !== undefined) throw new UsageError(`--${writtenName(given)} ${reason}`);
   const known = optionsOf(methodNamed(method));
-  const other = shaping.find((name) => name !== "method" && !(name in known) && flags[name] !== undefined);
+  const other = shaping.find((name) => name !== "method" && !(optionOf(name) in known) && flags[name] !== undefined);
   if (other !== undefined) {
     throw new UsageError(`--${writtenName(other)} is not an option of the method ${method}: leave it out`);
   }
@@ -94,8 +98,13 @@ function newAdapter(any: Model<any, TokenInputs, Value>, model: PredictiveModel,
   // A new head knows nothing: it is trained whole.
   const heads = model.fresh ?? [];
   const saved = [...new Set([...config.modulesToSave ?? [], ...heads])];
+  const { invocation } = config;
+  const tokens = invocation === undefined
+    ? undefined
+    : model.tokenizer().encode(invocation, { addSpecialTokens: false });
   return tune<any, TokenInputs, Value, object>(any, chosenBy(familyOf(method), config), {
     ...Object.fromEntries(own),
+    ...(tokens && { aloraInvocationTokens: tokens }),
     ...("targets" in known && { targets: all ? "all-linear" : [...config.targets] }),
     modulesToSave: saved.length > 0 ? saved : undefined,
   });

@@ -96,6 +96,8 @@ export interface StepInputs {
    * positions depend on the whole. By default up to the last of `positionIds`.
    */
   readonly length?: Operand;
+  /** i32[B]: the place of the first token at which an adapter acts that does not act everywhere; past the end for none. */
+  readonly from?: Operand;
 }
 
 /** The sizes that loading, generation and reports need to know of a model of text. */

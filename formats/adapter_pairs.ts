@@ -36,6 +36,11 @@ export function scaledPairs(
   { format, magnitudes }: { readonly format: string; readonly magnitudes: boolean },
 ): ScaledPair[] {
   refuseChangedBase(path, config);
+  if (config.alora_invocation_tokens) {
+    throw new FileError(
+      `${path} acts only from its invocation on (alora_invocation_tokens), which ${format} can't express: use it as it is.`,
+    );
+  }
   const modules = Map.groupBy(tensors, ({ module }) => module);
   const known = ["A", "B", baseWeight.leaf, ...(magnitudes ? ["magnitude"] : [])];
   const foreign = tensors.filter(({ part }) => !known.includes(part.leaf)).map(({ key }) => key);

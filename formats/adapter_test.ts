@@ -124,11 +124,7 @@ Deno.test("every key of PEFT's configuration is used, says nothing of the result
       ["init_lora_weights", "loftq", "was initialised by LoftQ"],
       ["init_lora_weights", "pissa_niter_4", "was initialised by PiSSA"],
       ["init_lora_weights", "better", 'init_lora_weights is "better", which is not known here'],
-      [
-        "alora_invocation_tokens",
-        [5, 6],
-        "alora_invocation_tokens is [5,6], which has no counterpart here (activated LoRA",
-      ],
+      ["alora_invocation_tokens", ["a"], 'alora_invocation_tokens is ["a"], where a list of token ids is expected'],
       ["layer_replication", [[0, 1]], "layer_replication is [[0,1]]"],
       ["target_parameters", ["mlp.experts"], "target_parameters is"],
       ["megatron_config", { tp: 2 }, "megatron_config is"],

@@ -166,7 +166,7 @@ function tunedModel<P, I, O, T extends Tuned<P, I, O>>(tuned: T & Tuned<P, I, O>
 }
 
 /** What generates of an adapted model, whatever its adapter's values are by now. */
-function generatorOf<P>(model: LoadedModel<P>, tuned: Pick<Tuned<P, TokenInputs, Value>, "step">) {
+function generatorOf<P>(model: LoadedModel<P>, tuned: Pick<Tuned<P, TokenInputs, Value>, "step" | "plan">) {
   const steps = unmergedSteps(model, tuned);
   return ({ trainable, frozen }: Tuned<P, TokenInputs, Value>) => ({
     ...steps,

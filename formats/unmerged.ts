@@ -26,10 +26,11 @@ export interface Unmerged<P> {
  */
 export function unmergedSteps<P>(
   { sizes, cacheAvals }: Pick<LanguageModel<P>, "sizes" | "cacheAvals">,
-  { step, front, inFront = 0 }:
-    & Pick<Tuned<P, TokenInputs, Value>, "step">
+  { step, plan, front, inFront = 0 }:
+    & Pick<Tuned<P, TokenInputs, Value>, "step" | "plan">
     & Partial<Pick<Tuned<P, TokenInputs, Value>, "front" | "inFront">>,
 ): Steps<Unmerged<P>> {
+  const acts = plan.adapted.find((m) => m.acts !== undefined)?.acts;
   return {
     // What stands in front takes places of the context, though none of the cache.
     sizes: {
@@ -42,5 +43,6 @@ export function unmergedSteps<P>(
       prepare: ({ trainable, frozen }: Unmerged<P>) => ({ front: front!(trainable, frozen)! }),
     }),
     step: ({ trainable, frozen, front }, inputs) => step!(trainable, frozen, inputs, { front }),
+    ...(acts && { actsFrom: (prompt: readonly number[]) => acts.from(prompt) }),
   };
 }

@@ -29,7 +29,6 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   eva_config: "EVA's initial values are not computed here: make them with PEFT and load the folder",
   corda_config: "CorDA's initial values are not computed here: make them with PEFT and load the folder",
   lora_ga_config: "LoRA-GA's initial values are not computed here: make them with PEFT and load the folder",
-  alora_invocation_tokens: "activated LoRA, which adapts only what follows its tokens, is not supported",
   layer_replication: "a model's layers are not repeated: write the model that has them twice",
   target_parameters: "only modules are adapted: name the module, or give the parameter a module of its own",
   megatron_config: "a model is on one device here: leave it out",

@@ -63,9 +63,15 @@ function changesOf(
   return found;
 }
 
-/** The parameters with every change added. Leaves without one stay the same objects. */
+/**
+ * The parameters with every change added. Leaves without one stay the same objects.
+ *
+ * @throws {OptionError} for an adapter that does not act everywhere
+ */
 export function mergeInto<P>(frozen: P, actives: readonly Active[], split: boolean): P {
   refuseUnmergeable(actives);
+  const partial = actives.flatMap(({ plan }) => plan.adapted).find(({ acts }) => acts !== undefined);
+  if (partial !== undefined) throw new OptionError(`"${partial.path}" can't be merged: ${partial.acts!.why}`);
   const edited = editTree(frozen, actives, "stored");
   const { leaves, paths } = flatten<Leaf>(edited);
   let merged: unknown = edited;

@@ -60,6 +60,11 @@ export interface LoraOptions<P = unknown> extends TuneOptions<P> {
   /** Whether each low-rank branch has a bias of its own, scaled as the branch is. Only modules with a bias can be merged. */
   readonly loraBias?: boolean;
   /**
+   * Act only from the last occurrence of these tokens on, them included, and not at all in texts without it (aLoRA): the keys
+   * and values of what stands before are the base's. Such an adapter is not merged. Source: Greenewald et al. 2025.
+   */
+  readonly aloraInvocationTokens?: readonly number[];
+  /**
    * The first values: `true` (A uniform in ±1/√in, B zero), `"gaussian"` (A normal with deviation 1/r, B zero), or `false`
    * (both uniform: the adapter changes the function from the first, for tests). For PiSSA see {@link pissa}.
    */
@@ -90,6 +95,8 @@ export interface Match {
   readonly trainable: number;
   /** Present where the scaling is alpha / √r. */
   readonly rslora?: true;
+  /** Present where the adapter acts only from the last occurrence of these tokens on. */
+  readonly invocation?: readonly number[];
   /** Present where only outputs `start` to `end` of the module `of` are adapted. */
   readonly part?: { readonly of: string; readonly name: string; readonly start: number; readonly end: number };
 }

@@ -65,6 +65,7 @@ const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: un
   "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,
   "true or false": (v) => typeof v === "boolean",
   "a list of names or null": (v) => v === null || isList(v, isText),
+  "a list of token ids": (v) => v === null || isList(v, isIndex),
   "a list of names or one pattern": isNames,
   "a name or a list of names": isNames,
   "a layer or a list of layers": (v) => v === null || isIndex(v) || isList(v, isIndex),

@@ -123,6 +123,8 @@ function heldBy<P, I, O>(adapters: readonly Weighted<P, I, O>[]): Held[][] {
         }" trains other values than A and B, of which there is no weighted sum: use together, or merge one first`,
       );
     }
+    const partial = tuned.plan.adapted.find(({ acts }) => acts !== undefined);
+    if (partial !== undefined) throw new OptionError(`"${partial.path}" is in no weighted sum: ${partial.acts!.why}`);
     for (const m of tuned.plan.adapted) {
       parts.set(m.path, [...parts.get(m.path) ?? [], { m, entry: trainable[m.path], weight }]);
     }

@@ -10,7 +10,7 @@ import { leafValues, trace } from "../../core/trace.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { side } from "./analyse.ts";
-import type { Adapted, Edit, WeightSite } from "../methods/method.ts";
+import type { Acts, Adapted, Edit, WeightSite } from "../methods/method.ts";
 import type { AdapterEntry } from "../options.ts";
 import { type Active, editTree, leafOf } from "./edit.ts";
 import { followedForm } from "./forms.ts";
@@ -61,7 +61,7 @@ export function applyActive<P, I, O>(
     readonly run?: Run<P, I, O>;
   },
 ): O {
-  const entered = enter(frozen, actives, key), { edited, leaves, weights } = entered;
+  const entered = enter(frozen, actives, { key, inputs }), { edited, leaves, weights } = entered;
   const rewritten = (inputs: I, ruleOf?: (ids: Value) => Rewrite) => {
     const traced = trace((p: P, x: I) => run.apply(p, x), [edited, inputs]);
     const values = [...leaves, ...leafValues([inputs])];
@@ -132,15 +132,29 @@ function withoutFront<O>(outputs: O, { inputIds }: TokenInputs, count: number): 
 }
 
 /** The parameters that are traced with, and how the adapters' sites enter the graph by their places among the leaves. */
-function enter<P>(frozen: P, actives: readonly Active[], key?: Operand): Entered<P> {
+function enter<P>(
+  frozen: P,
+  actives: readonly Active[],
+  { key, inputs }: { readonly key?: Operand; readonly inputs?: unknown } = {},
+): Entered<P> {
   const edited = editTree(frozen, actives, "f32");
   const { paths } = flatten<Leaf>(edited), leaves = leafValues([edited]);
   const weights = new Map<number, Followed[]>();
+  const places = new Map<Acts, Value>();
+  const placesOf = (acts: Acts) => places.get(acts) ?? places.set(acts, acts.at(inputs)).get(acts)!;
   actives.forEach(({ plan: { adapted, edits, dropout }, trainable, adapterWeight }, which) => {
     const followAt = (site: WeightSite, drop?: Drop) => {
       if (site.method.effect === undefined) return;
       const at = leafOf(paths, site);
-      const followed = follow(site, { entry: trainable[site.path], weight: leaves[at], adapterWeight, drop });
+      const { acts } = site as Adapted;
+      const place = acts && placesOf(acts);
+      const followed = follow(site, {
+        entry: trainable[site.path],
+        weight: leaves[at],
+        adapterWeight,
+        drop,
+        acts: place,
+      });
       weights.set(at, [...weights.get(at) ?? [], followed]);
     };
     for (const site of edits) followAt(site as Edit & WeightSite);
@@ -157,11 +171,12 @@ function enter<P>(frozen: P, actives: readonly Active[], key?: Operand): Entered
 /** How one site enters the graph. */
 function follow(
   site: WeightSite,
-  { entry, weight, adapterWeight, drop }: {
+  { entry, weight, adapterWeight, drop, acts }: {
     readonly entry: AdapterEntry;
     readonly weight: Value;
     readonly adapterWeight?: Operand;
     readonly drop?: Drop;
+    readonly acts?: Value;
   },
 ): Followed {
   const { method, inAxis, only, path, leafPath } = site;
@@ -183,7 +198,9 @@ function follow(
       if (only !== null && kind === "norm") refuse(path, leafPath, "another adapter's norm, which has no one use");
       if (only !== null && kind !== only) return null;
       const scaling = pair?.scaling ?? 1;
-      if (drop === undefined || kind === "norm") return { scaling };
+      if (acts !== undefined && kind === "norm") refuse(path, leafPath, "another adapter's norm, which has no places");
+      const always = { scaling, ...(acts && { acts }) };
+      if (drop === undefined || kind === "norm") return always;
       if (inside) {
         throw new OptionError(
           `dropout on "${path}" is not known inside a sum over chunks, where each chunk would drop the same places: ` +
@@ -191,7 +208,7 @@ function follow(
         );
       }
       const key = reshape(slice(drop.keys, 0, drop.index, drop.index + 1), [2]);
-      return { scaling, drop: { key: uses++ === 0 ? key : foldIn(key, uses), rate: drop.rate } };
+      return { ...always, drop: { key: uses++ === 0 ? key : foldIn(key, uses), rate: drop.rate } };
     },
     refuse: (primitive) => refuse(path, leafPath, primitive),
   };

@@ -1,4 +1,5 @@
 import { bind, type Graph, newInput, type Node, nodesOf, type Rewrite, type Value } from "../../core/ir/graph.ts";
+import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, mul, sub } from "../../core/ops/elementwise.ts";
 import { type Change, type Factors, type UseKind, type UseOptions, useRules, viewRules, widens } from "./rules.ts";
 
@@ -160,7 +161,7 @@ class Walk {
     const changes = this.#weights(node.inputs[operand]).flatMap((f): Change[] => {
       const options = f.use(kind, this.options.inside ?? false);
       if (options === null) return [];
-      const changed = change(f.factors, operand, inputs, node, options);
+      const changed = at(options.acts, change(f.factors, operand, inputs, node, options), out, this.#base(out));
       if (changed === null) f.refuse(node.prim.name);
       else f.met?.(kind, changed.inSide, node.inputs);
       return changed === null ? [] : [changed];
@@ -176,6 +177,14 @@ class Walk {
     if (out.dtype === "f32") this.#env.set(out, add(base, sum));
     else this.#side.set(out, { delta: sum });
   }
+}
+
+/** The change at some places only, each of which is a row of what the use gives; null where it has no such rows. */
+function at(acts: Value | undefined, change: Change | null, { shape }: Value, y: Value): Change | null {
+  if (acts === undefined || change === null) return change;
+  if (acts.shape.some((size, axis) => size !== shape[axis])) return null;
+  const places = reshape(acts, [...acts.shape, ...shape.slice(2).map(() => 1)]);
+  return { delta: mul(broadcastTo(places, shape), additive(change, y)), inSide: change.inSide };
 }
 
 /** What is added to y so that it becomes gain ⊙ (y + delta): changes of several adapters are independent, and add up. */

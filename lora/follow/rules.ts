@@ -29,6 +29,8 @@ export interface Factors {
 /** How a use scales the change, and what drops its input. */
 export interface UseOptions {
   readonly scaling: Operand;
+  /** What multiplies the change at each place of the first two axes of what the use gives, f32[B,T]. */
+  readonly acts?: Value;
   /** Zeroes some of the input of the low-rank branch. */
   readonly drop?: { readonly key: Value; readonly rate: number };
 }

@@ -47,6 +47,9 @@ export const method: Method<Adapted, LoraOptions<any>> = {
   },
   keys: [...lora.keys, { leaf: "magnitude", ending: ".lora_magnitude_vector", optional: true }],
   sites: (outline, options) => {
+    if (options.aloraInvocationTokens) {
+      throw new OptionError("aloraInvocationTokens and dora exclude each other: leave one out");
+    }
     if (options.loraBias) throw new OptionError("loraBias and dora exclude each other: leave one out");
     return rankSites(method, outline, options, (_, { r, in: inputs, out }) => ({
       ...{ A: [r, inputs], B: [out, r], magnitude: [out] },

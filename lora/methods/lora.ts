@@ -11,6 +11,7 @@ import type { Module } from "../follow/analyse.ts";
 import type { LoraOptions, TuneOptions } from "../options.ts";
 import { adaptedSites, choose, counted } from "../follow/plan.ts";
 import { checkPattern, patternValue } from "../targets.ts";
+import { afterInvocation } from "./invocation.ts";
 import type { Adapted, Method, Outline } from "./method.ts";
 
 /** Options of a method whose modules have a rank and an alpha. */
@@ -137,6 +138,11 @@ export const method: Method<Adapted, LoraOptions<any>> = {
       file: { is: "patterns with numbers", default: {} },
     },
     loraBias: { peft: "lora_bias", file: { is: "true or false", default: false } },
+    aloraInvocationTokens: {
+      peft: "alora_invocation_tokens",
+      file: { is: "a list of token ids", default: null },
+      recent: true,
+    },
     init: { peft: "init_lora_weights" },
     seed: { peft: null },
   },
@@ -151,11 +157,18 @@ export const method: Method<Adapted, LoraOptions<any>> = {
     ...["fan_in_fan_out", "megatron_core", "qalora_group_size"], // found from the model, or asked of nothing without its switch
     ...["loftq_config", "eva_config", "corda_config", "lora_ga_config"], // how to start, where init_lora_weights names it
   ],
-  sites: (outline, options) =>
-    rankSites(method, outline, options, (m, { r, in: inputs, out }) => {
+  sites: (outline, options) => {
+    const { aloraInvocationTokens: invocation } = options;
+    if (invocation && options.loraBias) {
+      throw new OptionError("loraBias and aloraInvocationTokens exclude each other: a bias acts on every token");
+    }
+    const acts = invocation ? afterInvocation(invocation) : undefined;
+    const sites = rankSites(method, outline, options, (m, { r, in: inputs, out }) => {
       if (options.loraBias && m.kind === "embedding") throw refusedBias(m.path);
       return { A: [r, inputs], B: [out, r], ...(options.loraBias && { biasB: [out] }) };
-    }),
+    });
+    return acts ? sites.map((site) => ({ ...site, acts, match: { ...site.match, invocation: invocation! } })) : sites;
+  },
   first: (site, weight, { index, options: { init = true, seed = 0 } }) => {
     const { home } = weight as Tensor;
     const [high, low] = randomKey(seed).data;
@@ -188,6 +201,7 @@ export const method: Method<Adapted, LoraOptions<any>> = {
     ...pairConfig(sites.map(({ hub, match: { r, alpha } }) => ({ name: hub, r, alpha }))),
     use_rslora: sites.some(({ match: { r, alpha, scaling } }) => scaling !== alpha / r),
     ...(sites.some((site) => "biasB" in site.trained) && { lora_bias: true }),
+    ...(sites[0].match.invocation && { alora_invocation_tokens: sites[0].match.invocation }),
     fan_in_fan_out: sites.some((m) => m.kind === "linear" && m.match.layout === "in,out"),
   }),
 };

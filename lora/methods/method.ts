@@ -30,12 +30,24 @@ export interface Site {
 /** A place whose weight is followed to its uses. */
 export interface WeightSite extends Site, Module {}
 
+/** That an adapter acts at some places of its inputs only. */
+export interface Acts {
+  /** Why it can't be merged, as a clause. */
+  readonly why: string;
+  /** The index of a prompt's first token at which it acts, in the prompt and in what follows it; null for none. */
+  from(ids: readonly number[]): number | null;
+  /** What multiplies its changes, f32[B,T]. */
+  at(inputs: unknown): Value;
+}
+
 /** A module that `targets` names, or the one place of a method that is of the whole model. */
 export interface Adapted extends WeightSite {
   /** Of a method that puts tokens in front of the model's own: how many, and what sees them. */
   readonly front?: { readonly count: number; readonly attentions: readonly AttentionOutline[] };
   /** Its public description. */
   readonly match: Match;
+  /** Where it acts, if not everywhere. Sites of one adapter share it. */
+  readonly acts?: Acts;
 }
 
 /** A leaf, or rows of one, that is trained itself. */
@@ -103,6 +115,7 @@ export type ValueKind =
   | "a number from 0 to less than 1"
   | "true or false"
   | "a list of names or null"
+  | "a list of token ids"
   | "a list of names or one pattern"
   | "a name or a list of names"
   | "a layer or a list of layers"

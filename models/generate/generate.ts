@@ -89,6 +89,8 @@ export type TokenStream<P = unknown> = (
 export interface Steps<P = unknown> extends Pick<LanguageModel<P>, "sizes" | "step" | "cacheAvals"> {
   /** What is computed of the parameters once for all steps of a text, to stand beside them. */
   prepare?(params: P): Partial<P>;
+  /** Of a model with an adapter that does not act everywhere: the index of the prompt's first token at which it does, or null. */
+  actsFrom?(prompt: readonly number[]): number | null;
 }
 
 // Prompts go in by chunks of two sizes, and caches come in multiples of one length, so that few programs are compiled.
@@ -132,6 +134,8 @@ interface Fixed {
   /** i32[]: the tokens of the longest prompt. */
   readonly longest: Value;
   readonly key?: Value;
+  /** Where an adapter begins to act. */
+  readonly from?: Value;
 }
 
 /**
@@ -141,7 +145,8 @@ interface Fixed {
 export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
   const { vocabSize } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
-  const advance = (params: P, ids: Value, state: State, { pads, longest, key }: Fixed, numbers: SamplingNumbers) => {
+  const advance = (params: P, ids: Value, state: State, fixed: Fixed, numbers: SamplingNumbers) => {
+    const { pads, longest, key, from } = fixed;
     const { cache, index } = state;
     const [b, t] = ids.shape;
     const length = Math.max(...cache.map((entry) => "k" in entry ? entry.k.shape[1] : 0));
@@ -149,7 +154,8 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     const places = add(iota([b, t], 1), index);
     const positionIds = max(sub(places, padding(t)), 0);
     const mask = select(ge(iota([b, length], 1), padding(length)), full([b, length], 1, "i32"), 0);
-    const out = model.step(params, { inputIds: ids, positionIds, mask, index, cache, length: longest });
+    const placed = { inputIds: ids, positionIds, mask, index, cache, length: longest, ...(from && { from }) };
+    const out = model.step(params, placed);
     const next = add(index, t);
     const real = select(ge(places, padding(t)), ids, -1);
     const seen = state.seen && add(state.seen, countTokens(real, vocabSize));
@@ -202,7 +208,10 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
     using longest = ints([], Int32Array.of(Math.max(...prompts.map((p) => p.length))));
     using key = numbers.temperature === undefined ? undefined : upload(home, keyOf(seed, made));
-    const fixed = { pads, longest, ...(key && { key }) };
+    const starts = prompts.map((p) => model.actsFrom?.(p) ?? null);
+    const place = (p: readonly number[], start: number | null) => start === null ? length : padded - p.length + start;
+    using from = model.actsFrom && ints([prompts.length], Int32Array.from(prompts, (p, i) => place(p, starts[i])));
+    const fixed = { pads, longest, ...(key && { key }), ...(from && { from }) };
     const more = prepare?.(given), params = { ...given, ...more } as P;
     let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
     let token!: Tensor;

@@ -247,12 +247,11 @@ export const adapterFiles = [
     code: 1,
   },
   {
-    name: "An activated LoRA",
-    args: verify,
+    name: "Merging an activated LoRA",
+    args: merge.concat("--out", "out/merged"),
     files: adapter((_, config) => config.alora_invocation_tokens = [5, 6]),
-    sentence:
-      `error: ${config} says alora_invocation_tokens is [5,6], which has no counterpart here (activated LoRA, ` +
-      `which adapts only what follows its tokens, is not supported): merge the adapter where it was made.`,
+    sentence: `error: "h.0.attn.c_attn" can't be merged: it acts only from its invocation on, and merged weights act ` +
+      `everywhere`,
     code: 1,
   },
   {

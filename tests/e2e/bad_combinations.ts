@@ -111,6 +111,15 @@ export const combinations = [
     code: 1,
   },
   {
+    name: "A combination with an activated LoRA",
+    args: combine("--weights", "1,1"),
+    files: all(adapter(), second((_, config) => config.alora_invocation_tokens = [5, 6])),
+    sentence:
+      "error: second/adapter_model.safetensors acts only from its invocation on (alora_invocation_tokens), which " +
+      "a sum of pairs can't express: use it as it is.",
+    code: 1,
+  },
+  {
     name: "LoRA of no rank",
     args: ["lowrank", "convert", "adapter", "--to", "lora", "--out", "out/l"],
     files: adapter(),

@@ -71,8 +71,15 @@ export const adapters = [
   {
     name: "An option of PEFT's that is not supported",
     args: [],
-    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], alora_invocation_tokens: [1] } as never`),
-    sentence: "error: the option alora_invocation_tokens of PEFT is not supported: …",
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], use_qalora: true } as never`),
+    sentence: "error: the option use_qalora of PEFT is not supported: …",
+    code: 1,
+  },
+  {
+    name: "An invocation of no tokens",
+    args: [],
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], aloraInvocationTokens: [] }`),
+    sentence: "error: aloraInvocationTokens is []: it takes the ids of at least one token, from 0 on",
     code: 1,
   },
   {

@@ -1,6 +1,7 @@
 /** Golden cases of adapters: what PEFT computed with them, merged them into, and their gradients. */
-import { assertEquals, assertExists } from "@std/assert";
+import { assertEquals, assertExists, assertThrows } from "@std/assert";
 import { sizeOf } from "../../core/aval.ts";
+import { OptionError } from "../../core/errors.ts";
 import type { Model } from "../../core/model.ts";
 import { causalLoss } from "../../core/nn/loss.ts";
 import { type HostTensor, Tensor } from "../../core/tensor.ts";
@@ -79,6 +80,14 @@ export async function runAdapterCase(golden: GoldenCase, runtime: OpenRuntime): 
   const { tuned, trainable } = await checkAdapted(golden, model, runtime);
 
   await checkMerged(golden, model, tuned, trainable, runtime);
+  checkCounts(golden, model, tuned, trainable);
+}
+
+/** `llama-alora`: an adapter that acts at some places only, which is not merged. */
+export async function runInvokedCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
+  using model = await loadModel(golden.base!, { device: runtime.home });
+  const { tuned, trainable } = await checkAdapted(golden, model, runtime);
+  assertThrows(() => tuned.merge(trainable, tuned.frozen), OptionError, "can't be merged");
   checkCounts(golden, model, tuned, trainable);
 }
 

@@ -2,7 +2,7 @@
 import type { OpenRuntime } from "../runtimes.ts";
 import { runDtypesCase, runQuantsCase } from "./file_cases.ts";
 import type { GoldenCase } from "./golden_case.ts";
-import { runAdapterCase } from "./adapter_cases.ts";
+import { runAdapterCase, runInvokedCase } from "./adapter_cases.ts";
 import { runCombinationsCase, runPissaCase, runSeveralCase } from "./combined_cases.ts";
 import { runEncoderCase, runHeadCase, runHeadLoraCase } from "./encoder_cases.ts";
 import { ggufFiles, runBaseCase, runGgufCase, runShardedCase } from "./model_cases.ts";
@@ -42,6 +42,12 @@ const kinds: readonly Kind[] = [
     name: "adapters of encoders",
     matches: (c) => c.has("adapter") && c.has("merged.safetensors") && encoderOf(c) !== null,
     run: runHeadLoraCase,
+  },
+  {
+    name: "adapters that wait for their invocation",
+    matches: (c) =>
+      c.has("adapter/adapter_config.json") && c.json("adapter/adapter_config.json").alora_invocation_tokens?.length > 0,
+    run: runInvokedCase,
   },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
   { name: "virtual tokens", matches: (c) => c.has("adapter") && c.info.prompt_config, run: runPromptCase },

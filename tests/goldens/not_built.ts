@@ -16,7 +16,7 @@ const unsupported = [
   ...["TRAINABLE_TOKENS", "VERA"],
 ].filter((type) => !Object.values(methods).some(({ peftType }) => peftType === type));
 /** Keys of LoRA's configuration that mean another method. */
-const loraKeys = ["alora_invocation_tokens", "layer_replication", "target_parameters"];
+const loraKeys = ["layer_replication", "target_parameters"];
 /** Ways for LoRA to start. */
 const starts = ["corda", "eva", "olora", "orthogonal"];
 /** Bottleneck adapters, as AdapterHub names them. */

@@ -35,7 +35,7 @@ function rows({ linear, embedding, norm }: typeof bases.llama, isLlama: boolean)
     ["orthogonal", lora({ init_lora_weights: "orthogonal" })],
     ["MiCA", lora({ init_lora_weights: "mica" })],
     ["PiSSA", lora({ init_lora_weights: "pissa" }), "PiSSA"],
-    ["activated LoRA", lora({ alora_invocation_tokens: [5, 6] }), "alora_invocation_tokens"],
+    ["activated LoRA", lora({ alora_invocation_tokens: [5, 6] })],
     ["a saved embedding", lora({ modules_to_save: [embedding] })],
     ["a saved embedding, tied", tied({ modules_to_save: [embedding] })],
     ["a saved head, tied", tied({ modules_to_save: ["lm_head"] })],

@@ -100,6 +100,7 @@ export const trainOptions = {
     default: false,
     help: "Train the magnitude of each output's weights separately from their direction (DoRA)",
   },
+  invocation: { kind: "text", help: "Act only from the last time that this text occurs on (aLoRA)" },
   modulesToSave: { kind: "list", help: "Modules that are trained in full next to the adapter" },
   loraplus: { kind: "number", least: 1, help: "The ratio of B's learning rate to A's (LoRA+; its paper starts at 16)" },
   // A run may be resumed with more of either.
