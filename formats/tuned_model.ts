@@ -2,11 +2,14 @@
 import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import {
+  isStarted,
   lora as adapt,
   type LoraOptions,
   type OptionsFor,
   pissa as startFromWeights,
   type PissaOptions,
+  startLora,
+  type StartOptions,
   type Trainable,
   tune as adaptBy,
   type Tuned,
@@ -72,10 +75,21 @@ export interface TunedLanguageModel<P> extends TunedModel<P, TokenInputs, Value>
  * ```
  */
 export function lora<P>(model: LoadedModel<P>, options: LoraOptions<P>): TunedLanguageModel<P>;
+/** {@link lora} with a start that is computed from the weights, or from data. */
+export function lora<P>(
+  model: LoadedModel<P>,
+  options: StartOptions<P, TokenInputs>,
+): Promise<TunedLanguageModel<P>>;
 /** {@link lora} of any other model. */
 export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): TunedModel<P, I, O>;
-export function lora<P, I, O>(model: Model<P, I, O>, options: LoraOptions<P>): TunedModel<P, I, O> {
-  return tunedModel(adapt(model, options));
+/** {@link lora} of any other model with a start that is computed from the weights, or from data. */
+export function lora<P, I, O>(model: Model<P, I, O>, options: StartOptions<P, I>): Promise<TunedModel<P, I, O>>;
+export function lora<P, I, O>(
+  model: Model<P, I, O>,
+  options: LoraOptions<P> | StartOptions<P, I>,
+): TunedModel<P, I, O> | Promise<TunedModel<P, I, O>> {
+  if (!isStarted(options)) return tunedModel(adapt(model, options as LoraOptions<P>));
+  return startLora(model, options as StartOptions<P, I>).then((tuned) => tunedModel(tuned));
 }
 
 /**

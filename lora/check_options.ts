@@ -26,8 +26,8 @@ export function optionsOf(method: Method): Readonly<Record<string, OptionKey>> {
 export const refusedOptions: Readonly<Record<string, string>> = {
   fan_in_fan_out: "it is read from the model's own products",
   loftq_config: "LoftQ's initial values are not computed here: make them with PEFT and load the folder",
-  eva_config: "EVA's initial values are not computed here: make them with PEFT and load the folder",
-  corda_config: "CorDA's initial values are not computed here: make them with PEFT and load the folder",
+  eva_config: "EVA's options stand among the others: rho, tau, whiten, adjustScalingFactors",
+  corda_config: "CorDA's option is mode",
   lora_ga_config: "LoRA-GA's initial values are not computed here: make them with PEFT and load the folder",
   layer_replication: "a model's layers are not repeated: write the model that has them twice",
   target_parameters: "only modules are adapted: name the module, or give the parameter a module of its own",
@@ -72,13 +72,14 @@ export function checkOptions(options: object, method: Method): void {
 }
 
 function checkInit(init: unknown): void {
-  const start = startNamed(init);
-  if (start === undefined) {
-    return typeof init === "boolean" ? undefined : oneOf("init", init, [true, false, "gaussian"]);
-  }
+  const drawn: readonly unknown[] = [true, false, "gaussian", "orthogonal"];
+  const start = drawn.includes(init) ? undefined : startNamed(init);
+  if (start === undefined) return oneOf("init", init, drawn);
   throw new OptionError(
     start.name === methods.pissa.name
       ? `init "${init}" needs the weights' values, which are waited for: call await pissa(model, …)`
+      : start.waited
+      ? `init "${init}" needs the weights' values or data, which are waited for: call await lora(model, { init: "${init}", … })`
       : `init "${init}": ${start.label} is not computed here: create the initial values with PEFT and load the folder`,
   );
 }

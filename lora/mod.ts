@@ -23,6 +23,7 @@ export type {
   WholeOptions,
 } from "./options.ts";
 export { pissa, type PissaOptions } from "./start.ts";
+export { isStarted, startLora, type StartOptions } from "./started.ts";
 export { applyPerExample, type PerExampleOptions, stackAdapters } from "./per_example.ts";
 export { together, type Trainables, type TunedTogether, type Weights } from "./compose/several.ts";
 export type { NamePair } from "./targets.ts";

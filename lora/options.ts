@@ -65,10 +65,11 @@ export interface LoraOptions<P = unknown> extends TuneOptions<P> {
    */
   readonly aloraInvocationTokens?: readonly number[];
   /**
-   * The first values: `true` (A uniform in ±1/√in, B zero), `"gaussian"` (A normal with deviation 1/r, B zero), or `false`
-   * (both uniform: the adapter changes the function from the first, for tests). For PiSSA see {@link pissa}.
+   * The first values: `true` (A uniform in ±1/√in, B zero), `"gaussian"` (A normal with deviation 1/r, B zero),
+   * `"orthogonal"` (both drawn, of an even rank, such that B·A is zero), or `false` (both uniform: the adapter changes the
+   * function from the first, for tests). Those that are computed from weights or data are waited for: {@link StartOptions}.
    */
-  readonly init?: boolean | "gaussian";
+  readonly init?: boolean | "gaussian" | "orthogonal";
   /** What the first values are drawn from. 0 by default. */
   readonly seed?: number;
 }

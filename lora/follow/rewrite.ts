@@ -12,7 +12,7 @@ export interface Followed {
    */
   use(kind: UseKind, inside: boolean): UseOptions | null;
   /** Called after a use was changed: which factor the input met. */
-  met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[]): void;
+  met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[], met?: () => Value): void;
   /** The weight came to something that has no rule: nothing further of it is followed. */
   refuse(primitive: string): void;
 }
@@ -163,7 +163,7 @@ class Walk {
       if (options === null) return [];
       const changed = at(options.acts, change(f.factors, operand, inputs, node, options), out, this.#base(out));
       if (changed === null) f.refuse(node.prim.name);
-      else f.met?.(kind, changed.inSide, node.inputs);
+      else f.met?.(kind, changed.inSide, node.inputs, changed.met);
       return changed === null ? [] : [changed];
     });
     if (changes.length === 0) return;

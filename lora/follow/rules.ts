@@ -46,6 +46,8 @@ export interface Change {
   readonly whole?: Value;
   /** Which of the two factors the input met; 0 where there is no pair. */
   readonly inSide: 0 | 1;
+  /** What met that factor, as rows: [rows, in]. */
+  readonly met?: () => Value;
 }
 
 /** The change of a use's output, or null where no low-rank form is known. */
@@ -215,7 +217,16 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
     if (!bias.axes.every((n) => result.includes(n))) return null;
     return { delta: add(lowRank!(dropped), arrange(bias, result, shape)), inSide };
   }
-  if (factors.gain === undefined) return { delta: lowRank!(dropped), inSide };
+  if (factors.gain === undefined) {
+    const rows = () => {
+      const { axes } = inOrder(factors.pair![inSide]);
+      const last = axes.map((axis) => names[1 - operand].indexOf(names[operand][axis]));
+      const order = [...x.shape.keys()].filter((axis) => !last.includes(axis)).concat(last);
+      const width = last.reduce((n, axis) => n * x.shape[axis], 1);
+      return reshape(transpose(x, order), [x.shape.reduce((n, d) => n * d, 1) / width, width]);
+    };
+    return { delta: lowRank!(dropped), inSide, met: rows };
+  }
 
   const gain = nameVector(factors.gain, names[operand]);
   if (!gain.axes.some((n) => n.startsWith("c"))) {

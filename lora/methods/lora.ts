@@ -13,6 +13,7 @@ import { adaptedSites, choose, counted } from "../follow/plan.ts";
 import { checkPattern, patternValue } from "../targets.ts";
 import { afterInvocation } from "./invocation.ts";
 import type { Adapted, Method, Outline } from "./method.ts";
+import { orthogonalPair } from "./orthogonal.ts";
 
 /** Options of a method whose modules have a rank and an alpha. */
 type RankOptions<P> =
@@ -179,6 +180,12 @@ export const method: Method<Adapted, LoraOptions<any>> = {
       if (fill !== null) { for (let i = 0; i < data.length; i++) data[i] = fill(key, i); }
       return upload(home, { shape, dtype: "f32", data });
     };
+    if (init === "orthogonal" && site.kind === "linear") {
+      const { A, B } = site.trained, key = threefry2x32([high, low], [index, 1]);
+      const pair = orthogonalPair({ r: A[0], in: A[1], out: B[0], path: site.path }, key);
+      const put = (leaf: "A" | "B") => upload(home, { shape: site.trained[leaf], dtype: "f32", data: pair[leaf] });
+      return { A: put("A"), B: put("B"), ...("biasB" in site.trained && { biasB: make("biasB", null, 3) }) };
+    }
     const [a, b] = fillsOf(site, init);
     return {
       A: make("A", a, 1),

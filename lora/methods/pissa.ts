@@ -32,7 +32,7 @@ export function principal(niter?: number): Start {
 }
 
 /** A pair, and its change taken from the weight. */
-function pairLessened(
+export function pairLessened(
   weight: Matrix,
   { A, B, r, scaling }: { A: Float32Array; B: Float32Array; r: number; scaling: number },
 ): { A: HostTensor; B: HostTensor } {

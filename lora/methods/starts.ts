@@ -5,15 +5,17 @@ export interface NamedStart {
   readonly pattern: RegExp;
   /** Whether it puts other weights in the place of the base's, so that the adapter belongs to those. */
   readonly changesBase: boolean;
+  /** Whether `lora` computes it, which is waited for. */
+  readonly waited?: true;
 }
 
 export const starts: readonly NamedStart[] = [
   { name: "pissa", label: "PiSSA", pattern: /^pissa(_niter_\d+)?$/, changesBase: true },
-  { name: "olora", label: "OLoRA", pattern: /^olora$/i, changesBase: true },
-  { name: "corda", label: "CorDA", pattern: /^corda/, changesBase: true },
+  { name: "olora", label: "OLoRA", pattern: /^olora$/i, changesBase: true, waited: true },
+  { name: "corda", label: "CorDA", pattern: /^corda/, changesBase: true, waited: true },
   { name: "lora_ga", label: "LoRA-GA", pattern: /^lora_ga$/, changesBase: true },
   { name: "loftq", label: "LoftQ", pattern: /^loftq$/, changesBase: true },
-  { name: "eva", label: "EVA", pattern: /^eva$/i, changesBase: false },
+  { name: "eva", label: "EVA", pattern: /^eva$/i, changesBase: false, waited: true },
   { name: "orthogonal", label: "orthogonal starts", pattern: /^orthogonal$/i, changesBase: false },
   { name: "mica", label: "MiCA", pattern: /^mica$/i, changesBase: false },
 ];

@@ -83,10 +83,10 @@ export const adapters = [
     code: 1,
   },
   {
-    name: "An initialisation that would have to be computed",
+    name: "An initialisation that is not computed here",
     args: [],
-    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], init: "eva" as never }`),
-    sentence: 'error: init "eva": EVA is not computed here: create the initial values with PEFT and load the folder',
+    program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], init: "mica" as never }`),
+    sentence: 'error: init "mica": MiCA is not computed here: create the initial values with PEFT and load the folder',
     code: 1,
   },
   {

@@ -11,6 +11,7 @@ import { familyOf } from "../../models/families/mod.ts";
 import { modelConfig, notBuilt } from "./not_built.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { runPromptCase } from "./prompt_cases.ts";
+import { runStartCase } from "./start_cases.ts";
 import { runTrainCase } from "./train_cases.ts";
 
 /** One kind of case: `files` needs no device, `run` is called for each. */
@@ -37,6 +38,7 @@ const kinds: readonly Kind[] = [
     run: runCombinationsCase,
   },
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
+  { name: "starts", matches: (c) => c.has("init_ba.safetensors"), run: runStartCase },
   { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
   {
     name: "adapters of encoders",

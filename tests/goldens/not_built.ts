@@ -17,8 +17,6 @@ const unsupported = [
 ].filter((type) => !Object.values(methods).some(({ peftType }) => peftType === type));
 /** Keys of LoRA's configuration that mean another method. */
 const loraKeys = ["layer_replication", "target_parameters"];
-/** Ways for LoRA to start. */
-const starts = ["corda", "eva", "olora", "orthogonal"];
 /** Bottleneck adapters, as AdapterHub names them. */
 const bottlenecks = ["houlsby", "pfeiffer"];
 const optimisers = ["peft.optimizers.LoraFAOptimizer"];
@@ -54,7 +52,6 @@ export function notBuilt(golden: GoldenCase): string | null {
     ["the architecture", architectures.filter((name) => familyOf(name) === undefined), [config?.model_type]],
     ["the method", unsupported, adapters.map((a) => a.peft_type)],
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
-    ["the start", starts, [info.init_lora_weights]],
     ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],
     ["the optimiser", optimisers, [optimiser]],
   ];
