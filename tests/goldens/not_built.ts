@@ -44,7 +44,7 @@ function adapterConfigs(golden: GoldenCase): any[] {
 
 /** Why a case can't be run yet, or null. */
 export function notBuilt(golden: GoldenCase): string | null {
-  const { info } = golden, config = modelConfig(golden), adapters = adapterConfigs(golden);
+  const config = modelConfig(golden), adapters = adapterConfigs(golden);
   const objective = objectives.find((name) => golden.id === `obj-${name}` || golden.id.startsWith(`obj-${name}-`));
   const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
   const named: [string, readonly string[], readonly unknown[]][] = [
