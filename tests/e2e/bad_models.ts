@@ -90,8 +90,9 @@ export const models = [
   {
     name: "A scaling of rotations that is not supported",
     args: onModel,
-    files: config(JSON.stringify({ ...tinyQwen, rope_scaling: { type: "yarn", factor: 4 } })),
-    sentence: 'error: model/config.json asks for rope scaling of type "yarn"; supported: default, linear, llama3.',
+    files: config(JSON.stringify({ ...tinyQwen, rope_scaling: { type: "su", factor: 4 } })),
+    sentence:
+      'error: model/config.json asks for rope scaling of type "su"; supported: default, linear, dynamic, yarn, longrope, llama3.',
     code: 1,
   },
   {

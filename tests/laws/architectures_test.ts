@@ -18,57 +18,18 @@ import { readGgufAdapter, writeGgufAdapter } from "../../formats/gguf.ts";
 import { readMlxAdapter, writeMlxAdapter } from "../../formats/mlx.ts";
 import { type AdapterFiles, readAdapter } from "../../formats/peft/files.ts";
 import { saveModel } from "../../formats/save_model.ts";
-import { type Family, hubNameOf, readSizes, type SizeKeys, variantsOf } from "../../models/families/family.ts";
+import { type Family, variantsOf } from "../../models/families/family.ts";
 import type { DecoderFamily } from "../../models/families/language_model.ts";
 import { families } from "../../models/families/mod.ts";
-import { parseConfig } from "../../models/load/config.ts";
 import { memoryBytes } from "../../models/load/files/byte_source.ts";
-import { configFromGguf, ggufSizes } from "../../models/load/gguf/config.ts";
+import { configFromGguf } from "../../models/load/gguf/config.ts";
 import { ggufKey } from "../../models/load/gguf/keys.ts";
-import { type GgufFamily, ggufModules } from "../../models/load/gguf/names.ts";
-import { openGguf, rotateHalfRows } from "../../models/load/gguf/source.ts";
+import type { GgufFamily } from "../../models/load/gguf/names.ts";
+import { openGguf } from "../../models/load/gguf/source.ts";
 import { loaderOf } from "../../models/load/loader.ts";
 import { encodeSafetensors } from "../../models/load/safetensors/safetensors.ts";
-import { f32Tensor, makeGguf, type Meta, type RawTensor } from "../../testing/make_gguf.ts";
 import { oracleRuntime as oracle } from "../runtimes.ts";
-
-/** Heads are narrower than their share of the width where that can be; ε is the same number as f32. */
-const small: Readonly<Record<keyof SizeKeys, number>> = {
-  ...{ width: 16, layers: 2, heads: 4, kvHeads: 2, headDim: 6, inner: 24, context: 32, eps: 2 ** -17 },
-};
-const vocabulary = 40, labels = ["no", "perhaps", "yes"];
-
-const isShape = (x: unknown): x is number[] => Array.isArray(x) && typeof x[0] === "number";
-
-/** The config.json of a small model. */
-function configOf({ keys, modelType, className, head, example }: Family): Record<string, unknown> {
-  const sizes = (Object.entries(keys) as [keyof SizeKeys, string][]).map(([size, key]) => [key, small[size]]);
-  return {
-    ...{ model_type: modelType, architectures: [className], vocab_size: vocabulary },
-    ...Object.fromEntries(sizes),
-    ...(head?.startsWith("classifier") && { id2label: Object.fromEntries(labels.entries()) }),
-    ...example,
-  };
-}
-
-/** Weights by their names in files: norms near 1, everything else small. */
-function weightsOf(family: Family, config: Record<string, unknown>): Map<string, HostTensor> {
-  const shapeOf = () => [labels.length, small.width];
-  const { shapes } = family.build(
-    parseConfig(config, "config.json"),
-    { path: "a model", has: () => true, shapeOf },
-    {},
-  );
-  const { paths, leaves } = flatten<number[]>(shapes, isShape);
-  return new Map(paths.map((path, n) => {
-    const shape = leaves[n], size = shape.reduce((a, b) => a * b, 1);
-    const centre = shape.length === 1 && path.endsWith("weight") ? 1 : 0;
-    // Some formats hold a norm's scale from 1 on: these survive that.
-    const exact = (x: number) => shape.length === 1 ? Math.round(x * 2 ** 12) / 2 ** 12 : x;
-    const data = Float32Array.from({ length: size }, (_, i) => exact(centre + 0.3 * normalAt([7, n], i)));
-    return [hubNameOf(family, path), { shape, dtype: "f32", data }];
-  }));
-}
+import { configOf, ggufOf, layersOf, vocabulary, weightsOf } from "../small_models.ts";
 
 /** A folder that holds a small model. */
 function writeModel(folder: string, family: Family, changes: Record<string, unknown> = {}): void {
@@ -117,50 +78,6 @@ function assertSame(what: string, found: ArrayLike<number>, expected: ArrayLike<
     assert(Math.abs(found[i] - x) <= 2 * 2 ** -24 * size, `${what}: ${found[i]} at ${i}, where ${x} is expected`);
   });
 }
-
-/** The same model as a GGUF file, as llama.cpp's converter makes one. */
-function ggufOf(family: GgufFamily, config: Record<string, unknown>, without?: string): Uint8Array<ArrayBuffer> {
-  const { heads, kvHeads } = readSizes(family, parseConfig(config, "config.json"));
-  const places = ggufModules(family, layersOf(family));
-  const tensors: Record<string, RawTensor> = {};
-  for (const [name, { shape, data }] of weightsOf(family, config)) {
-    const [, module, part] = /^(.*)\.(\w+)$/.exec(name)!;
-    const place = places.get(module);
-    assert(place !== undefined, `${module} has a name in GGUF files`);
-    const [rows, columns = 1] = shape;
-    const values = Float32Array.from(data);
-    if (place.layout === "fromOne") data.forEach((x, i) => values[i] = x + 1);
-    const turned = place.layout === "transposed" && shape.length === 2;
-    if (turned) data.forEach((x, i) => values[(i % columns) * rows + Math.floor(i / columns)] = x);
-    if (place.layout === "heads" || place.layout === "kvHeads") {
-      const rowOf = rotateHalfRows(rows, place.layout === "heads" ? heads : kvHeads, name);
-      for (let i = 0; i < values.length; i++) {
-        values[i] = data[rowOf(Math.floor(i / columns)) * columns + i % columns];
-      }
-    }
-    tensors[place.tensor.replace(/weight$/, part)] = f32Tensor(turned ? [columns, rows] : shape, values);
-  }
-  const names = ggufSizes(family.gguf), { name } = family.gguf;
-  const sizes = (Object.entries(family.keys) as [keyof SizeKeys, string][]).map(([size, key]): [string, Meta] => [
-    `${name}.${names[size]}`,
-    size === "eps" ? { f32: small[size] } : { u32: config[key] as number },
-  ]);
-  return makeGguf({
-    ...{ "general.architecture": { text: name }, "tokenizer.ggml.model": { text: "none" } },
-    ...Object.fromEntries(sizes),
-    ...(family.keys.headDim && { [`${name}.attention.value_length`]: { u32: small.headDim } }),
-    ...Object.fromEntries(
-      Object.entries(family.gguf.keys ?? {}).filter(([key]) => key !== without)
-        .map(([key, { config: hub, type, write }]) => {
-          assert(Object.hasOwn(config, hub), `the example says ${hub}, for ${name}.${key}`);
-          const value = write === undefined ? config[hub] : write(config[hub], config);
-          return [`${name}.${key}`, { [type]: value } as unknown as Meta];
-        }),
-    ),
-  }, tensors);
-}
-
-const layersOf = (family: Family) => configOf(family)[family.keys.layers] as number;
 
 const isDecoder = (family: Family): family is DecoderFamily => "over" in family;
 
