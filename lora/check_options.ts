@@ -41,6 +41,7 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   velora_config: "VeLoRA's compressed gradients are not built: checkpoint saves memory",
   rank_dropout: "what training drops is the inputs of a branch: use dropout where the method has it",
   module_dropout: "what training drops is the inputs of a branch: use dropout where the method has it",
+  coft: "the constrained variant of OFT, which takes back what turns too far at each step, is not supported",
   use_effective_conv2d: "convolutions are not adapted",
   kasa_config: "KaSA's singular values are not built",
 };

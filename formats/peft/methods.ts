@@ -28,7 +28,7 @@ export function refuseMethods(
 ): void {
   const silent = new Set([...notes, ...method.silent ?? []]);
   const isUnset = (v: unknown) =>
-    v === null || v === undefined || v === false || (typeof v === "object" && Object.keys(v).length === 0);
+    v === null || v === undefined || v === false || v === 0 || (typeof v === "object" && Object.keys(v).length === 0);
   for (const [key, value] of Object.entries(file)) {
     if (isUnset(value) || silent.has(key) || Object.hasOwn(read, key)) continue;
     if (key === "init_lora_weights") {

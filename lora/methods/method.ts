@@ -111,6 +111,8 @@ export type ValueKind =
   | "a positive integer"
   | "a positive integer or null"
   | "a text or null"
+  | "a whole number"
+  | "-1 or a positive integer"
   | "a number"
   | "a number from 0 to less than 1"
   | "true or false"

@@ -5,12 +5,14 @@ import { method as biases } from "./biases.ts";
 import { method as ia3 } from "./ia3.ts";
 import { method as loha } from "./loha.ts";
 import { method as lora } from "./lora.ts";
+import { method as lokr } from "./lokr.ts";
 import type { Adapted, Edit, Method } from "./method.ts";
 import { method as miss } from "./miss.ts";
 import { method as modules } from "./modules.ts";
 import { method as prefix } from "./prefix.ts";
 import { method as prompt } from "./prompt.ts";
 import { method as ptuning } from "./ptuning.ts";
+import { method as oft } from "./oft.ts";
 import { method as tokens } from "./tokens.ts";
 import { method as vera } from "./vera.ts";
 
@@ -26,6 +28,8 @@ export const methods = {
   prefix,
   prompt,
   ptuning,
+  oft,
+  lokr,
 } as const;
 
 /** What is trained of the model itself beside any of them, in the order in which they are asked. */

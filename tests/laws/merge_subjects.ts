@@ -148,6 +148,7 @@ export function optionsLike(
 ): Record<string, unknown> {
   const likely: Record<string, unknown> = {
     "a positive integer": 2,
+    "a whole number": 4,
     "a number": 3,
     "a list of names or null": whole && [whole],
     "a list of names or one pattern": targets.slice(1),

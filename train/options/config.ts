@@ -55,7 +55,31 @@ export const trainOptions = {
   },
   adapter: { kind: "text", value: "FOLDER", help: "Start from this adapter, with its rank, targets and values" },
   anyBase: { kind: "switch", default: false, help: "Allow a base other than the one that the adapter was trained on" },
-  init: { kind: "text", choices: ["bat", "mini"], help: "With --method miss: which variant of its block" },
+  init: {
+    kind: "text",
+    choices: ["bat", "mini", "lycoris"],
+    help:
+      "With --method miss: bat or mini, which block it has; with --method lokr: lycoris, which factor starts at zero",
+  },
+  blockSize: {
+    kind: "whole",
+    least: 1,
+    help: "With --method oft: the size of its blocks, in place of r blocks",
+    value: "N",
+  },
+  blockShare: { kind: "switch", default: false, help: "With --method oft: one block for all of a module's" },
+  cayleyNeumann: {
+    kind: "switch",
+    default: true,
+    help: "With --method oft: a short series of the turn; without it the turn itself, orthogonal to rounding",
+  },
+  decomposeBoth: { kind: "switch", default: false, help: "With --method lokr: its first factor is of low rank, too" },
+  decomposeFactor: {
+    kind: "whole",
+    least: 1,
+    help: "With --method lokr: the size of its first factor; by default both are as near to each other as they can be",
+    value: "N",
+  },
   miniR: { kind: "whole", least: 1, help: "With --method miss --init mini: the block's columns", value: "N" },
   feedforward: {
     kind: "list",
