@@ -54,8 +54,12 @@ cp $cases/llama-gguf/llama-F32.gguf base.gguf
 mkdir -p out && rm -rf out/adapter
 cp -R $cases/llama-lora-qv/adapter out/adapter
 cp -R $cases/gpt2-lora-pissa/pissa_trained pissa-adapter
+cp -R $cases/gpt2-ia3/adapter ia3-adapter
+cp -R $cases/gpt2-combine/adapters/one out/formal
+cp -R $cases/gpt2-combine/adapters/three out/brief
 base() { sed -i 's#_name_or_path": .*#_name_or_path": "'$cases/$2'",#' $1/adapter_config.json; }
 base out/adapter llama-base/model
+base ia3-adapter gpt2-base/model
 base pissa-adapter gpt2-base/model`,
   },
   "docs/blas.md": {
@@ -104,6 +108,11 @@ ${rows} > letters/test.jsonl`,
     },
   },
   "docs/recipes/spam.md": { needs: "minilm", small: { "spam.ts": ["spam.ts 2 32", short] } },
+  "docs/recipes/methods.md": {
+    needs: "minilm",
+    small: { "bench:methods": ["bench:methods --steps 1 --seeds 1 --test-rows 16 --only IA3", short] },
+    leftOut: { "deno task bench:methods --task letters": "the same program on a larger model" },
+  },
   "docs/recipes/ranks.md": { small: { "ranks.ts": ["ranks.ts 1 2", short] } },
 };
 
