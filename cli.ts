@@ -76,7 +76,9 @@ async function runCommand(args: readonly string[], output: Output): Promise<numb
     called = name;
     const { command } = await commands[name]();
     if (helped || switches.has("--help")) {
-      output.print(`${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usage}`);
+      output.print(
+        `${wrap(`lowrank ${name}: ${command.summary}`, 80, 2)}\n\n${command.usageFor?.(rest) ?? command.usage}`,
+      );
     } else await command.run(rest, openTerminal(switches, output));
     return 0;
   } catch (error) {

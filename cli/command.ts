@@ -19,6 +19,8 @@ export interface Command {
   readonly summary: string;
   /** What `--help` prints after the summary: how it is called, the options, an example. {@link formatUsage} makes it. */
   readonly usage: string;
+  /** The same where other arguments change what there is to say; undefined for the usual. */
+  usageFor?(args: readonly string[]): string | undefined;
   /** @param args what follows the command, without the switches that every command has */
   run(args: string[], terminal: Terminal): Promise<void>;
 }

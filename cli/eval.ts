@@ -5,7 +5,7 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Model, TokenInputs } from "../core/model.ts";
 import { type LoadedAdapter } from "../formats/adapter.ts";
 import { loadAdapter } from "../formats/tuned_model.ts";
-import { trainOptions } from "../train/options/config.ts";
+import { kindNamed, trainOptions } from "../train/options/config.ts";
 import { findSplits } from "../data/files.ts";
 import { evaluator } from "../train/evaluate.ts";
 import { objectiveOfRows, purposeOfRows } from "../train/objectives/mod.ts";
@@ -30,6 +30,7 @@ const table = {
   },
   batch: { ...trainOptions.batch, default: 8 },
   seq: trainOptions.seq,
+  objective: trainOptions.objective,
   maskPrompt: trainOptions.maskPrompt,
   learn: trainOptions.learn,
   overflow: trainOptions.overflow,
@@ -58,7 +59,8 @@ async function measure(
   const adapter = await downloadAdapter(options.adapter, terminal);
   const named = options.model ?? (adapter ? namedBase(adapter) ?? undefined : undefined);
   const path = chooseSplit(options.data, options.split);
-  const purpose = adapter ? purposeOfAdapter(adapter, objectiveOfRows(path)) : purposeOfRows(path);
+  const rows = options.objective === undefined ? objectiveOfRows(path) : kindNamed(options.objective).make({});
+  const purpose = adapter ? purposeOfAdapter(adapter, rows) : purposeOfRows(path, rows);
   const { objective } = purpose;
   using device = await openDeviceFor(options, terminal);
   using opened = await outlineModelFor({ ...options, model: named }, purpose, device, terminal);

@@ -2,15 +2,20 @@
 import { DataError, OptionError } from "../core/errors.ts";
 import type { Trainable } from "../lora/mod.ts";
 import type { LoadedModel } from "../models/mod.ts";
-import { pathKind } from "../models/load/files/byte_source.ts";
+import { pathKind, readText } from "../models/load/files/byte_source.ts";
+import { loadModel } from "../models/load/load_model.ts";
+import type { OpenedDevice } from "../kernels/device/open.ts";
+import { describeModel } from "../report/describe.ts";
 import { checkWritable, saveAdapter } from "../formats/adapter.ts";
 import { recordBase } from "../formats/base_record.ts";
 import { checkBatching, countSteps, heightOf, planLengths } from "../data/batches.ts";
 import { checkpointStore } from "../train/checkpoint/checkpoint.ts";
 import {
   fixedOptions,
+  kindNamed,
   readConfig,
   resolveConfig,
+  settingsOf,
   type TrainConfig,
   trainOptions,
   writeConfig,
@@ -18,10 +23,15 @@ import {
 import { findSplits } from "../data/files.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
 import { train } from "../train/loop.ts";
-import { purposeOfRows } from "../train/objectives/mod.ts";
+import { causalLM } from "../train/objectives/causal_lm.ts";
+import type { ObjectiveKind } from "../train/objectives/kind.ts";
+import { objectives, purposeOfRows } from "../train/objectives/mod.ts";
+import type { Objective } from "../train/objectives/objective.ts";
+import { relatedRows } from "../train/reference.ts";
+import { referenceFile, referenceStore } from "../train/reference_store.ts";
 import { lockFolder } from "../train/checkpoint/folder_lock.ts";
 import { metricsFile, openMetrics } from "../train/watch/metrics.ts";
-import type { OptionTable } from "../train/options/option_table.ts";
+import { checkValue, describeOptions, type OptionTable, wrap } from "../train/options/option_table.ts";
 import { progressBar } from "../train/watch/progress.ts";
 import { onInterrupt } from "../report/errors.ts";
 import { BadRow } from "../data/rows.ts";
@@ -76,16 +86,22 @@ export const command: Command = {
     table,
     example: "lowrank train --model models/SmolLM2 --data letters/ --out out/letters",
   }),
+  usageFor: (args) => {
+    const name = flagIn(args, "objective");
+    return name === undefined ? undefined : usageOf(checkedKind(name));
+  },
   run: async (args, terminal) => {
+    const named = flagIn(args, "objective") ?? objectiveOfConfig(args);
+    const all = { ...table, ...kindNamed(named).options } as typeof table;
     const { options: { config: file, resume = false, dryRun = false, overwrite = false, ...flags } } = readFlags(
       args,
-      table,
+      all,
     );
     if (resume && overwrite) {
       throw new UsageError("resume and overwrite are both given: continue the run that is there, or start over");
     }
     const path = file ?? (resume ? configOfRun(flags.out ?? trainOptions.out.default) : null);
-    const config = resolveConfig(path === null ? {} : readConfig(path), flags);
+    const config = resolveConfig(path === null ? {} : readConfig(path, flags.objective), flags);
     checkFlags(flags, config);
     if (config.steps !== undefined && config.epochs !== undefined) {
       throw new UsageError("steps and epochs are both given: give one of them");
@@ -93,6 +109,37 @@ export const command: Command = {
     await runTraining(config, { resume, dryRun, overwrite }, terminal);
   },
 };
+
+/** What follows a flag, before it is known which flags there are. */
+function flagIn(args: readonly string[], name: string): string | undefined {
+  const at = args.findLastIndex((arg) => arg === `--${name}` || arg.startsWith(`--${name}=`));
+  return at < 0 ? undefined : args[at].includes("=") ? args[at].slice(args[at].indexOf("=") + 1) : args[at + 1];
+}
+
+/** The objective of the configuration that a run is begun or resumed with. */
+function objectiveOfConfig(args: readonly string[]): string | undefined {
+  const out = flagIn(args, "out") ?? trainOptions.out.default;
+  const path = flagIn(args, "config") ?? (args.includes("--resume") ? configOfRun(out) : null);
+  // What is wrong with the file is found where all of it is read.
+  const line = path !== null && pathKind(path) === "file" ? /^objective:\s*(\S+)/m.exec(readText(path)) : null;
+  return line?.[1].replace(/^(["'])(.*)\1$/, "$2");
+}
+
+function checkedKind(name: string): ObjectiveKind {
+  checkValue(trainOptions.objective, name, "--objective");
+  return kindNamed(name);
+}
+
+/** What an objective takes. */
+function usageOf({ name, about, options }: ObjectiveKind): string {
+  const { formats } = objectives.find((objective) => objective.name === name) ?? causalLM;
+  const own = Object.keys(options).length === 0
+    ? "It has no options of its own."
+    : `Its own options:\n${describeOptions(options)}`;
+  return `Usage: lowrank train --objective ${name} --model PATH --data PATH [OPTIONS]\n\n` +
+    `${wrap(`${name}: ${about}.`, 80)}\n\nRows: ${formats.map(({ form }) => form).join("\n      ")}\n\n${own}\n\n` +
+    `All others: lowrank train --help`;
+}
 
 /** The options that a run in a folder was begun with, or null. */
 function configOfRun(out: string): string | null {
@@ -109,10 +156,11 @@ async function runTraining(
   if (config.data === undefined) throw new OptionError("no data is named: give --data with a file or a folder");
   const splits = findSplits(config.data);
   refuseOtherRun(out, { resume, overwrite });
-  const purpose = purposeOfRows(splits.train);
+  using device = await openDeviceFor(config, terminal);
+  using asked = await askedObjective(config, device, terminal);
+  const purpose = purposeOfRows(splits.train, asked.objective);
   const { objective } = purpose;
   checkBatching(objective, config);
-  using device = await openDeviceFor(config, terminal);
   const begun = { ...config, adapter: await downloadAdapter(config.adapter, terminal) };
   // Everything that can be amiss is found on placeholders: reading the weights takes minutes where they are many.
   using opened = await outlineModelFor(config, { ...purpose, seed: config.seed }, device, terminal);
@@ -130,12 +178,17 @@ async function runTraining(
   describeTrainee(outline, planned.tuned, terminal);
   const padId = tokenizer.padId ?? 0;
   const batching = { objective, batch: config.batch, accumulate: config.accumulate, seed: config.seed, padId };
-  const lengths = withSkipHint(() => planLengths(data, { ...config, objective, context }));
-  const steps = config.steps ?? countSteps(data, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
+  const related = relatedRows(data, objective);
+  const lengths = withSkipHint(() => planLengths(related, { ...config, objective, context }));
+  const steps = config.steps ?? countSteps(related, { ...batching, lengths, pack: config.pack }, config.epochs ?? 1);
   const optimiser = chooseOptimiser(planned.tuned, config);
   const clip = config.clip === 0 ? null : config.clip;
   const kept = valid && rowsOf(valid);
-  const evaluating = { objective, context, padId };
+  const reference = config.precomputeReference ? referenceStore(`${out}/${referenceFile}`) : undefined;
+  const evaluating = { objective, context, padId, reference };
+  if (objective.reference) {
+    terminal.say("reference the base without what is trained, over all rows once before the first step");
+  }
   const promptOf = objective.prompt;
   const prompts = promptOf ? (kept ?? rowsOf(data, config.samples)).slice(0, config.samples).map(promptOf) : [];
   const memory = planMemory({
@@ -238,6 +291,7 @@ async function runTraining(
     data,
     steps,
     context,
+    reference,
     ...{ clip, optimiser },
     signal: interrupt.signal,
     watch,
@@ -260,6 +314,32 @@ async function runTraining(
     },
     terminal,
   );
+}
+
+/** The objective that is asked for by its name, with the models that it learns from. */
+async function askedObjective(
+  config: TrainConfig,
+  device: OpenedDevice,
+  terminal: Terminal,
+): Promise<{ readonly objective?: Objective } & Disposable> {
+  const kind = kindNamed(config.objective);
+  const settings = settingsOf(config, kind);
+  const nothing = { [Symbol.dispose]: () => {} };
+  if (config.objective === undefined && Object.keys(given(settings, kind)).length === 0) return nothing;
+  const models: Disposable[] = [];
+  for (const [name, { loads }] of Object.entries(kind.options)) {
+    if (loads === undefined || settings[name] === undefined) continue;
+    const model = await loadModel(settings[name] as string, { device });
+    terminal.say(`${name.padEnd(9)} ${settings[name]}: ${describeModel(model)}`);
+    settings[name] = model;
+    models.push(model);
+  }
+  return { objective: kind.make(settings), [Symbol.dispose]: () => models.forEach((model) => model[Symbol.dispose]()) };
+}
+
+/** The settings that are not as they are by default. */
+function given(settings: Readonly<Record<string, unknown>>, { options }: ObjectiveKind): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(settings).filter(([name, value]) => options[name].default !== value));
 }
 
 /** Trains; a bad row that a large file turns out to have ends the run, and what it came to until then is kept. */

@@ -18,6 +18,8 @@ export interface Example {
   readonly labels: readonly number[];
   /** The class of the whole row, for a classifier; `labels` is not looked at then. */
   readonly label?: number;
+  /** Numbers that were computed before the run, by weights that it does not change; by name. */
+  readonly reference?: Readonly<Record<string, ArrayLike<number>>>;
 }
 
 /** How rows are tokenised. */
@@ -112,6 +114,19 @@ export function packExamples(packs: readonly (readonly Example[])[], { rows, seq
 
 function tokensOf(examples: readonly Example[]): number {
   return examples.reduce((sum, { ids }) => sum + ids.length, 0);
+}
+
+/** The numbers of that name of examples, f32[rows, ...shape]: 0 where there is none. */
+export function referenceColumn(
+  examples: readonly Example[],
+  name: string,
+  rows: number,
+  shape: readonly number[],
+): HostTensor {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const data = new Float32Array(rows * size);
+  examples.forEach(({ reference }, i) => data.set(reference?.[name] ?? [], i * size));
+  return { shape: [rows, ...shape], dtype: "f32", data };
 }
 
 /** Whole numbers of one value. */

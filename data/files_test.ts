@@ -90,7 +90,24 @@ Deno.test("bad data is refused with the file, the line and the remedy", () => {
     ["rows.jsonl", '{"text":7}', "its text is the number 7; a row is"],
     ["rows.jsonl", '{"Prompt":"a","Completion":"b"}', '"Prompt" is called "prompt" here, "Completion" is called'],
     ["rows.jsonl", '{"instruction":"a","output":"b"}', 'write instruction and input into "prompt"'],
-    ["rows.jsonl", '{"prompt":"a","chosen":"b","rejected":"c"}', "preferences are not learned here"],
+    ["rows.jsonl", '{"prompt":"a","chosen":"b"}', 'a preference has "chosen" and "rejected"'],
+    ["rows.jsonl", '{"prompt":"a","chosen":"b","rejected":7}', 'a preference has "chosen" and "rejected"'],
+    ["rows.jsonl", '{"chosen":"b","rejected":"c"}', "line 1 has no prompt, and its chosen and rejected texts begin"],
+    [
+      "rows.jsonl",
+      '{"prompt":"a","chosen":"b","rejected":"c","margin":"x"}',
+      'line 1 has the margin "x": give a number',
+    ],
+    [
+      "rows.jsonl",
+      '{"prompt":"a","chosen":"b","rejected":"c"}\n{"text":"d"}',
+      "mixes preference (1), text (1): rows of pref",
+    ],
+    [
+      "rows.jsonl",
+      '{"conversations":[{"from":"alien","value":"a"}],"chosen":"b","rejected":"c"}',
+      'line 1 has a turn from "alien": give one of human, user, gpt',
+    ],
     [
       "rows.jsonl",
       '{"question":"a","answer":"b"}',

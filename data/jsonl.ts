@@ -168,7 +168,8 @@ export function readerOfRows<R extends RowReader>(path: string, readers: readonl
   let meant: R | undefined;
   for (const { text, parsed } of triedRows(path, readers)) {
     if (parsed) return parsed.reader;
-    meant ??= readers.find((reader) => ownKeys(reader, readers).some((key) => RegExp(`"${key}"\\s*:`).test(text)));
+    const has = (key: string) => RegExp(`"${key}"\\s*:`).test(text);
+    meant ??= wholeFormat(readers, has) ?? readers.find((reader) => ownKeys(reader, readers).some(has));
   }
   return meant;
 }
@@ -202,6 +203,11 @@ function* triedRows<R extends RowReader>(
     }
     yield { text, parsed };
   }
+}
+
+/** The reader with a format of several keys that are all there. */
+function wholeFormat<R extends RowReader>(readers: readonly R[], has: (key: string) => boolean): R | undefined {
+  return readers.find(({ formats }) => formats.some(({ keys }) => keys.length > 1 && keys.every(has)));
 }
 
 /** The keys that only a reader's own rows have. */

@@ -9,11 +9,13 @@ const others: readonly { fits(row: Json): boolean; remedy: string }[] = [
   {
     fits: (row) => has(row, "conversations") || has(row, "conversation"),
     remedy:
-      'call the list "messages", and in each of it "from" "role" (human: user, gpt: assistant) and "value" "content"',
+      'call the list "conversations", and give each of it "from" (human, gpt or system) and "value", both of them texts; or call ' +
+      'it "messages", with "role" and "content"',
   },
   {
-    fits: (row) => has(row, "chosen", "rejected"),
-    remedy: 'preferences are not learned here: give "prompt" and, as "completion", what was chosen',
+    fits: (row) => has(row, "chosen") || has(row, "rejected"),
+    remedy:
+      'a preference has "chosen" and "rejected", each a text or messages, and a "prompt" where these do not begin with it',
   },
   {
     fits: (row) => has(row, "instruction", "output"),
@@ -21,7 +23,8 @@ const others: readonly { fits(row: Json): boolean; remedy: string }[] = [
   },
   {
     fits: ({ prompt, completion }) => Array.isArray(prompt) || Array.isArray(completion),
-    remedy: 'messages of a prompt and of its completion go into one list: {"messages": […]}',
+    remedy:
+      'messages of a prompt and of its completion each have "role" and "content"; or they go into one list: {"messages": […]}',
   },
 ];
 

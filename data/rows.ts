@@ -158,7 +158,8 @@ function keepFloat(_: string, value: unknown, { source = "" }: { source?: string
   return Number.isInteger(value) && /[.eE]/.test(source) ? new Float(value as number) : value;
 }
 
-function isChat(value: unknown): value is readonly Message[] {
+/** Whether a value is a list of messages. */
+export function isChat(value: unknown): value is readonly Message[] {
   return Array.isArray(value) && value.length > 0 && value.every((m) => {
     const { role, content = null } = Object(m);
     return typeof role === "string" && (content === null || typeof content === "string" || Array.isArray(content));
@@ -166,7 +167,7 @@ function isChat(value: unknown): value is readonly Message[] {
 }
 
 /** Refuses messages that say nothing, and parts of a content that are no text. */
-function checkContents(messages: readonly Message[], place: string): void {
+export function checkContents(messages: readonly Message[], place: string): void {
   for (const [i, { role, content = null, ...others }] of messages.entries()) {
     const message = `${place}, message ${i + 1} (${role})`;
     if (content === null && Object.values(others).every((other) => other === null || other === undefined)) {

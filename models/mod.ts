@@ -55,6 +55,7 @@ export {
   loadEncoder,
   loadMasked,
   loadModel,
+  loadRewardModel,
   loadTagger,
   mistral,
   modernbert,

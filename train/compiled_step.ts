@@ -10,7 +10,15 @@ import { jit } from "../kernels/runtime/jit.ts";
 import { type Batch, type BatchColumns, mapColumns } from "../data/examples.ts";
 import type { Objective } from "./objectives/objective.ts";
 import type { Optimiser } from "./optimiser.ts";
-import { guardedUpdate, makeAccumulation, makeStep, type StepReport, type TrainState } from "./step.ts";
+import {
+  type GradientSum,
+  guardedUpdate,
+  joined,
+  makeAccumulation,
+  makeStep,
+  type StepReport,
+  type TrainState,
+} from "./step.ts";
 import type { Trainee } from "./trainee.ts";
 import type { Scalar, ScalarOperand, Tensors } from "../core/tree_types.ts";
 
@@ -45,11 +53,13 @@ export function stepFunctions<P, F>(
 ) {
   const loss = (params: P, frozen: F, { columns, count, serial }: Micro, key: Value) => {
     const own = foldIn(key, convert(serial, "u32"));
-    return div(objective.sums((inputs) => trainee.apply(params, frozen, inputs, { key: own }), columns).loss, count);
+    const sums = objective.sums((inputs) => trainee.apply(params, frozen, inputs, { key: own }), columns);
+    const { loss, ...measured } = sums;
+    return [div(loss, count), measured] as const;
   };
-  const { first, more } = makeAccumulation(loss);
-  const finish = (state: TrainState<P>, sum: { loss: Scalar; grads: P }, lr: Value) =>
-    guardedUpdate(state, sum.loss, sum.grads, lr, update);
+  const { first, more } = makeAccumulation(loss, objective.joins);
+  const finish = (state: TrainState<P>, sum: GradientSum<P>, lr: Value) =>
+    guardedUpdate(state, sum.loss, sum.grads, lr, update, sum.measured);
   return { whole: makeStep(loss, update), first, more, finish };
 }
 
@@ -65,14 +75,16 @@ export function compileStep<P, F>(
   const begin = jit(functions.first, quiet);
   const add = jit(functions.more, { donate: [0], ...quiet });
   const finish = jit(functions.finish, { donate: [0, 1] });
+  const share = sharer(trainee, objective);
   return (state, { step, lr, batches, key }) => {
     const counts = batches.map(objective.count);
     const total = counts.reduce((a, b) => a + b);
     if (total === 0) {
       throw new DataError(`no token of step ${step + 1} is to be learned: every label is ${ignoredLabel}`);
     }
-    const micros = batches.map((batch, i): Micro => ({
-      columns: uploadPlaced(key.home, batch, objective),
+    const uploaded = share(state.params, batches.map((batch) => uploadPlaced(key.home, batch, objective)));
+    const micros = batches.map((_, i): Micro => ({
+      columns: uploaded[i],
       count: normalise === "tokens" ? total : Math.max(1, counts[i]) * batches.length,
       serial: step * accumulate + i,
     }));
@@ -84,8 +96,29 @@ export function compileStep<P, F>(
       for (let i = 1; i < micros.length; i++) sum = add(sum, state.params, ...rest(i));
       done = finish(state, sum, lr);
     }
-    for (const leaf of flatten<Tensor>(micros.map(({ columns }) => columns)).leaves) leaf.dispose();
+    for (const leaf of new Set(flatten<Tensor>(uploaded).leaves)) leaf.dispose();
     return done as ReturnType<CompiledStep<P>>;
+  };
+}
+
+/** What is compiled of what batches share: that of one of them. */
+export function sharedFunction<P, F>(trainee: Trainee<P, F>, objective: Objective) {
+  return (params: P, frozen: F, columns: BatchColumns<Operand>) =>
+    objective.shared!((inputs) => trainee.apply(params, frozen, inputs), columns);
+}
+
+/** Gives batches what they add up to before any of them is learned from, where their objective wants to know it. */
+function sharer<P, F>(
+  trainee: Trainee<P, F>,
+  objective: Objective,
+): (params: P, batches: readonly UploadedBatch[]) => readonly UploadedBatch[] {
+  if (objective.shared === undefined) return (_, batches) => batches;
+  const one = jit(sharedFunction(trainee, objective), { warn: () => {} });
+  const both = jit((a: Record<string, Scalar>, b: Record<string, Scalar>) => joined(a, b), { donate: [0, 1] });
+  return (params, batches) => {
+    const own = batches.map((batch) => one(params, trainee.frozen, batch) as Record<string, Tensor>);
+    const sums = own.reduce((a, b) => both(a as never, b as never) as Record<string, Tensor>);
+    return batches.map((batch) => ({ ...batch, ...sums }));
   };
 }
 

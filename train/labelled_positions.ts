@@ -10,8 +10,8 @@ const shares = [1 / 4, 1 / 2, 3 / 4];
  * The places b·T + t of a batch at which the next token is predicted, i32[N]: a quarter, half or three quarters of all, the
  * first among them those with a label. undefined where more are labelled.
  */
-export function labelledPositions({ columns: { labels }, shape: [rows, seq] }: Batch): HostTensor | undefined {
-  const all = rows * seq;
+export function labelledPositions({ columns: { labels } }: Batch): HostTensor | undefined {
+  const [rows, seq] = labels.shape, all = rows * seq;
   const isPredicted = (place: number) => (place + 1) % seq > 0 && labels.data[place + 1] !== ignoredLabel;
   const places = Int32Array.from({ length: all }, (_, place) => place);
   const labelled = places.filter(isPredicted);

@@ -4,13 +4,15 @@ import { randomKey } from "../core/random.ts";
 import { Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { jit } from "../kernels/runtime/jit.ts";
-import { type BatchPlan, countSteps, makeBatcher, planLengths } from "../data/batches.ts";
+import { type BatchPlan, checkBatching, countSteps, heightOf, makeBatcher, planLengths } from "../data/batches.ts";
 import { checkedRows } from "./checked_rows.ts";
 import { compileStep } from "./compiled_step.ts";
 import type { Example } from "../data/examples.ts";
 import type { DataSet, Examples } from "../data/data_set.ts";
 import { objectiveOf, openData } from "./objectives/mod.ts";
-import type { Objective } from "./objectives/objective.ts";
+import { measuresOf, type Objective } from "./objectives/objective.ts";
+import { relatedRows, withReference } from "./reference.ts";
+import type { ReferenceStore } from "./reference_store.ts";
 import { adamw, type Optimiser } from "./optimiser.ts";
 import { makeSchedule, type ScheduleName } from "./options/schedule.ts";
 import { groupReads, maxPerRead } from "./watch/grouped_reads.ts";
@@ -72,6 +74,8 @@ export interface TrainOptions {
   readonly watch?: Watch;
   /** Where the state of the run is kept: when they ask for it, and at the end, unless the run was lost there. */
   readonly checkpoints?: Checkpoints;
+  /** Where numbers that are computed once for each row before the first step (a reference's) are kept between runs. */
+  readonly reference?: ReferenceStore;
   /** Go on from here. The other options must be those of the run that it was taken from. */
   readonly resume?: Snapshot;
 }
@@ -115,11 +119,22 @@ export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
   options: TrainOptions,
 ): Promise<TrainResult<P, T>> {
   using opened = typeof options.data === "string" ? openRows(options.data, trainee, options) : undefined;
-  const plan = settle(opened ?? options.data as Examples, { ...defaultsOf(trainee, options), ...options });
+  const settled = settle(opened ?? options.data as Examples, { ...defaultsOf(trainee, options), ...options });
+  const checked = checkedRows(settled.data, trainee, settled.objective);
+  const { lengths } = settled;
+  const plan = {
+    ...settled,
+    data: await withReference(checked, trainee, {
+      ...settled,
+      batch: heightOf(checked, settled),
+      seqOf: (longest) => lengths.find((length) => length >= longest) ?? lengths.at(-1)!,
+      store: options.reference,
+    }),
+  };
   const { home } = flatten([trainee.trainable, trainee.frozen]).leaves.find((x) => x instanceof Tensor) as Tensor;
   const { optimiser, signal, watch, checkpoints, resume, onStep = () => {} } = plan;
   const runStep = compileStep(trainee, plan);
-  const batcher = makeBatcher(checkedRows(plan.data, trainee, plan.objective), plan, resume?.cursor);
+  const batcher = makeBatcher(plan.data, plan, resume?.cursor);
   let state = jit((params: P) => ({ params, optimiser: optimiser.init(params) }))(trainee.trainable) as TrainState<P>;
   if (resume) {
     const best = resume.best && restoreTensors(home, copyOf(state.params), resume.best, "params.");
@@ -196,8 +211,10 @@ export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
     cursor = batcher.cursor();
     batches.forEach(({ shape }) => shapes.add(shape.join(" x ")));
     tokens += batches.reduce((sum, batch) => sum + batch.tokens, 0);
-    const line = { step: ++step, lr, tokens };
-    readers.add(line, done.report);
+    const count = batches.reduce((sum, batch) => sum + plan.objective.count(batch), 0);
+    const measure = (loss: number, measured: Readonly<Record<string, number>>) =>
+      measuresOf(plan.objective, { ...measured, loss: loss * count, count });
+    readers.add({ step: ++step, lr, tokens, measure }, done.report as never);
     const evaluating = watch?.due(step) ?? false;
     const keep = checkpoints?.due(step, false) ?? false;
     if (evaluating || keep) readers.close();
@@ -261,7 +278,7 @@ function copyOf<T>(tree: T): T {
 }
 
 /** The options with defaults, checked. */
-function settle(data: Examples, options: TrainOptions) {
+function settle(given: Examples, options: TrainOptions) {
   const { clip = 1, accumulate = 1, normalise = "tokens", padId = 0, seed = 0, context = Infinity } = options;
   const { buckets = 1, pack = false, batch = trainOptions.batch.default, lr = trainOptions.lr.default } = options;
   const counts = { ...(options.steps !== undefined && { steps: options.steps }), batch, accumulate, buckets };
@@ -277,8 +294,10 @@ function settle(data: Examples, options: TrainOptions) {
   if (seq !== undefined && seq > context) {
     throw new OptionError(`seq is ${seq}, but the model's context holds ${context} tokens`);
   }
-  if (data.length === 0) throw new DataError("there are no rows to learn from: give at least one");
-  const { objective = objectiveOf(data) } = options;
+  const { objective = objectiveOf(given) } = options;
+  checkBatching(objective, { pack, accumulate });
+  if (given.length === 0) throw new DataError("there are no rows to learn from: give at least one");
+  const data = relatedRows(given, objective);
   const lengths = planLengths(data, { objective, seq, context, buckets, pack });
   const batches = { objective, batch, accumulate, seed, padId, lengths, pack } satisfies BatchPlan;
   const steps = options.steps ?? countSteps(data, batches, 1);

@@ -40,9 +40,22 @@ export type { Chat } from "../data/chat_answers.ts";
 export type { Batch, BatchColumns, BatchSize, EncodeRowOptions, Example, TextTokenizer } from "../data/examples.ts";
 export type { DataOptions, DataSet, Examples } from "../data/data_set.ts";
 export { encodeRow, labelsOf, makeBatch, openData, type OpenDataOptions } from "./objectives/mod.ts";
-export { causalLM } from "./objectives/causal_lm.ts";
+export { causal, causalLM, type CausalOptions } from "./objectives/causal_lm.ts";
 export { classification } from "./objectives/classification.ts";
-export type { Measure, Objective, Sums } from "./objectives/objective.ts";
+export { cpo, type CpoOptions, simpo, type SimpoOptions } from "./objectives/cpo.ts";
+export {
+  distillation,
+  type DistillationOptions,
+  type Taught,
+  type Teacher,
+  withTeacherLogits,
+} from "./objectives/distillation.ts";
+export { dpo, type DpoOptions } from "./objectives/dpo.ts";
+export { kto, type KtoOptions } from "./objectives/kto.ts";
+export type { Apply, Measure, Objective, Reference, Sums } from "./objectives/objective.ts";
+export { orpo, type OrpoOptions } from "./objectives/orpo.ts";
+export { reward, type RewardOptions } from "./objectives/reward.ts";
+export { type ReferenceStore, referenceStore } from "./reference_store.ts";
 export {
   type EarlyStopping,
   earlyStopping,

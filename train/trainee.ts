@@ -20,6 +20,18 @@ export interface Trainee<P = unknown, F = unknown> {
 }
 
 /**
+ * The model as no step changes it: without its adapter, or with all of its weights as they were before.
+ *
+ * @throws {OptionError} where what is trained does not say which model it is of
+ */
+export function baseOf({ model }: Trainee<any, any>): Pick<Model<unknown, TokenInputs, Value>, "params" | "apply"> {
+  if (model && "params" in model && "apply" in model) return model as Model<unknown, TokenInputs, Value>;
+  throw new OptionError(
+    "what is trained has no model that it is an adapter of, to compare it with: train what lora or wholeModel gave",
+  );
+}
+
+/**
  * All of a model's parameters as what is trained; nothing is frozen.
  *
  * @throws {OptionError} when a parameter is not held as f32, where small updates would be rounded away

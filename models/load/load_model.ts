@@ -32,7 +32,8 @@ import { families, familyOf, variantOf } from "../families/mod.ts";
 import { modernbert as modernbertFamily, type ModernBertParams } from "../families/modernbert.ts";
 import type { ModelConfig } from "./config.ts";
 import { type ModelPlace, openModel } from "./place.ts";
-import type { LayeredModel } from "../families/language_model.ts";
+import { scored, type ScoreOptions } from "../families/scored.ts";
+import type { DecoderFamily, LayeredModel } from "../families/language_model.ts";
 import { type Loaded, type LoadedModel, type Loader, loaderOf, type LoadOptions, type Outlined } from "./loader.ts";
 
 /** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
@@ -194,6 +195,20 @@ export const loadMasked = (place: ModelPlace, options: LoadOptions): Promise<Loa
 /** Loads an encoder of any architecture: states of tokens, and embeddings of texts. */
 export const loadEncoder = (place: ModelPlace, options: LoadOptions): Promise<Loaded<EncoderModel>> =>
   loadEncoderFor("FEATURE_EXTRACTION", place, options);
+
+/**
+ * Loads a decoder that scores texts: one number for each, from its last token. Where the file has no head for it, one is drawn
+ * and named in `fresh`, to be trained whole beside an adapter (`modulesToSave`): how reward models begin.
+ */
+export async function loadRewardModel(
+  place: ModelPlace,
+  options: LoadOptions & ScoreOptions,
+): Promise<Loaded<ClassifierModel>> {
+  const families = (config: ModelConfig) => languageLoader(config).family as DecoderFamily;
+  const files = await openModel(place, architectures, options, (config) => families(config).check(config));
+  return await loaderOf(scored(families(files.config)) as Family<ClassifierModel, LoadOptions & ScoreOptions>)
+    .fromFiles(files, options);
+}
 
 /** What rows teach that a task is learned from, for a sentence. */
 const teaches: Readonly<Record<EncoderTask, string>> = {

@@ -114,6 +114,12 @@ ${rows} > letters/test.jsonl`,
     leftOut: { "deno task bench:methods --task letters": "the same program on a larger model" },
   },
   "docs/recipes/ranks.md": { small: { "ranks.ts": ["ranks.ts 1 2", short] } },
+  "docs/recipes/preferences.md": {
+    small: {
+      "docs/recipes/preferences.ts": ["docs/recipes/preferences.ts 12", short],
+      "--steps 40": ["--steps 2", short],
+    },
+  },
 };
 
 /** The commands of a page's shell blocks: one that goes on in the next line, or has a text below it, is one. */

@@ -86,10 +86,10 @@ export const data = [
   {
     name: "Rows of another tool",
     args: onModel,
-    files: rows('{"conversations":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Hello"}]}\n'),
+    files: rows('{"conversations":[{"from":"human","text":"Hi"},{"from":"gpt","text":"Hello"}]}\n'),
     sentence:
-      'error: rows.jsonl line 1 is an object with the keys ["conversations"]: call the list "messages", and in each ' +
-      'of it "from" "role" (human: user, gpt: assistant) and "value" "content".',
+      'error: rows.jsonl line 1 is an object with the keys ["conversations"]: call the list "conversations", and give each ' +
+      'of it "from" (human, gpt or system) and "value", both of them texts; or call it "messages", with "role" and "content".',
     code: 1,
   },
   {

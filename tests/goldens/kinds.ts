@@ -10,6 +10,7 @@ import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
 import { familyOf } from "../../models/families/mod.ts";
 import { modelConfig, notBuilt } from "./not_built.ts";
 import { runNumbersCase } from "./numbers_case.ts";
+import { isObjectiveCase, runObjectiveCase } from "./objective_cases.ts";
 import { runPromptCase } from "./prompt_cases.ts";
 import { runStartCase } from "./start_cases.ts";
 import { runTrainCase } from "./train_cases.ts";
@@ -51,6 +52,7 @@ const kinds: readonly Kind[] = [
       c.has("adapter/adapter_config.json") && c.json("adapter/adapter_config.json").alora_invocation_tokens?.length > 0,
     run: runInvokedCase,
   },
+  { name: "objectives", matches: isObjectiveCase, run: runObjectiveCase },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
   { name: "virtual tokens", matches: (c) => c.has("adapter") && c.info.prompt_config, run: runPromptCase },
   { name: "encoders", matches: (c) => c.has("model") && encoderOf(c)?.task === null, run: runEncoderCase },

@@ -27,7 +27,7 @@ Deno.test("a case is run, named as not built, without its base, or of no kind th
       "the method TRAINABLE_TOKENS is not supported yet",
     );
     assertEquals(make("new", { "case.json": {}, "adapter/adapter_config.json": { peft_type: "NEXT" } }), [null, null]);
-    assertEquals(make("obj-dpo-2", { "case.json": { source: "TRL" } })[0], "the objective dpo is not supported yet");
+    assertEquals(make("obj-grpo-2", { "case.json": { source: "TRL" } })[0], "the objective grpo is not supported yet");
     assertEquals(make("obj-new", { "case.json": { source: "TRL" } }), [null, null]);
     assertEquals(
       make("some-real", { "case.json": { source: { package: "p" } }, "tokens.json": {} })[0]?.slice(0, 21),

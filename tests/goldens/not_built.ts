@@ -22,7 +22,7 @@ const bottlenecks = ["houlsby", "pfeiffer"];
 const optimisers = ["peft.optimizers.LoraFAOptimizer"];
 /** Objectives: the name of a case after `obj-`. */
 const objectives = [
-  ...["contrastive", "distil", "dpo", "grpo", "kto", "lm-losses", "mlm", "orpo", "packed", "reward", "simpo", "tokcls"],
+  ...["contrastive", "grpo", "mlm", "tokcls"],
 ];
 
 /** A file's JSON, where it is there. */

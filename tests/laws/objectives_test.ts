@@ -17,8 +17,10 @@ import { reportHtml } from "../../report/html_report.ts";
 import { checkGrads } from "../../testing/check_grads.ts";
 import { type OracleTensor, oracleTensor, runOracle } from "../../testing/oracle.ts";
 import { randomised } from "../../testing/toy_models.ts";
-import { compileStep, uploadBatch } from "../../train/compiled_step.ts";
+import { compileStep, sharedFunction, uploadBatch } from "../../train/compiled_step.ts";
+import type { Examples } from "../../data/data_set.ts";
 import { evaluator } from "../../train/evaluate.ts";
+import { referenceFunction, relatedRows } from "../../train/reference.ts";
 import { train, type TrainOptions } from "../../train/loop.ts";
 import { estimateMemory } from "../../train/memory/estimate.ts";
 import { objectiveOfRows, objectives, openData, purposeOfRows } from "../../train/objectives/mod.ts";
@@ -68,33 +70,62 @@ function withSubject(objective: Objective, home: TensorHome, use: (subject: Subj
     const context = model.sizes.contextLength;
     const options = { objective, context, classes: model.labels };
     using data = openData(path, model.tokenizer(), options);
-    const examples = Array.from({ length: data.length }, (_, i) => data.at(i)!);
+    const read = relatedRows(
+      Array.from({ length: data.length }, (_, i) => data.at(i)!) as unknown as Examples,
+      objective,
+    );
+    const plain = Array.from({ length: read.length }, (_, i) => read.at(i)!);
+    const examples = home === oracle ? plain.map((example) => referred(objective, tuned, example)) : plain;
     await use({ objective, tuned, examples, context, path });
   });
 }
 
 const oracle = oracleTensor([], [0]).home;
 
+/** An example with the numbers that a run computes of it before its first step. */
+function referred(objective: Objective, tuned: Subject["tuned"], example: Example): Example {
+  if (objective.reference === undefined) return example;
+  const batch = objective.collate([example], { rows: 1, seq: objective.lengthOf(example), padId: 0 });
+  const of = referenceFunction(tuned, objective);
+  const found = runOracle(of, tuned.model.params, uploadBatch(oracle, batch)) as Record<string, OracleTensor>;
+  return { ...example, reference: Object.fromEntries(Object.entries(found).map(([name, { data }]) => [name, data])) };
+}
+
 /** Parameters of which none is neutral. */
 const drawn = ({ trainable }: Subject["tuned"]) => randomised(trainable, 1, 0.5);
+
+/** What batches add up to before any of them is learned from, as columns of each. */
+function sharedOf({ objective, tuned }: Pick<Subject, "objective" | "tuned">, params: any, batches: readonly any[]) {
+  const sums: Record<string, number> = {};
+  for (const columns of objective.shared ? batches : []) {
+    const found = runOracle(sharedFunction(tuned, objective), params, tuned.frozen, columns);
+    for (const [name, { data: [sum] }] of Object.entries(found as Record<string, OracleTensor>)) {
+      sums[name] = (sums[name] ?? 0) + sum;
+    }
+  }
+  return Object.fromEntries(Object.entries(sums).map(([name, sum]) => [name, oracleTensor([], [sum])]));
+}
 
 /** What batches add up to in float64: every sum, and the gradient of the loss. */
 function totals({ objective, tuned }: Subject, params: any, batches: readonly Batch[], withPlaces = false) {
   const sums = new Map<string, number>();
   let grads: number[] = [];
   let count = 0;
-  for (const batch of batches) {
+  const all = batches.map((batch) => {
     const places = withPlaces ? objective.places?.(batch) : undefined;
-    const columns = {
-      ...uploadBatch(oracle, batch),
-      ...(places && { places: oracleTensor(places.shape, places.data, "i32") }),
-    };
-    const all = (params: any) => {
+    return { ...uploadBatch(oracle, batch), ...(places && { places: oracleTensor(places.shape, places.data, "i32") }) };
+  });
+  const shared = sharedOf({ objective, tuned }, params, all);
+  for (const [i, batch] of batches.entries()) {
+    const columns = { ...all[i], ...shared };
+    const found = runOracle((params: any) => {
       const made = (p: any) => objective.sums((inputs) => tuned.apply(p, tuned.frozen, inputs), columns as any);
       return { sums: made(params), grads: valueAndGrad((p: any) => made(p).loss)(params)[1] };
-    };
-    const found = runOracle(all, params) as { sums: Record<string, OracleTensor>; grads: unknown };
-    for (const [name, { data: [sum] }] of Object.entries(found.sums)) sums.set(name, (sums.get(name) ?? 0) + sum);
+    }, params) as { sums: Record<string, OracleTensor>; grads: unknown };
+    for (const [name, { data: [sum] }] of Object.entries(found.sums)) {
+      const before = sums.get(name), join = objective.joins?.[name];
+      sums.set(name, before === undefined ? sum : join ? Math[join](before, sum) : before + sum);
+    }
     const own = flatten<OracleTensor>(found.grads, (x) => (x as OracleTensor)?.data instanceof Float64Array).leaves
       .flatMap(({ data }) => [...data]);
     grads = own.map((g, i) => g + (grads[i] ?? 0));
@@ -126,7 +157,7 @@ function assertSame(a: ReturnType<typeof totals>, b: ReturnType<typeof totals>, 
 const lengthOf = ({ objective, examples }: Subject) => Math.max(...examples.map(objective.lengthOf));
 
 for (const objective of objectives) {
-  const name = `${objective.learner} that learns ${objective.formats.map(({ kind }) => kind).join(", ")}`;
+  const name = `${objective.name}, that learns ${objective.formats.map(({ kind }) => kind).join(", ")}`;
   const law = (what: string, check: (subject: Subject) => unknown) =>
     Deno.test(`${name}: ${what}`, () => withSubject(objective, oracle, check));
 
@@ -148,7 +179,8 @@ for (const objective of objectives) {
   law("its gradient is the numeric one", (subject) => {
     const { tuned, examples } = subject;
     const batch = objective.collate(examples, { rows: examples.length, seq: lengthOf(subject), padId: 0 });
-    const columns = uploadBatch(oracle, batch);
+    const own = uploadBatch(oracle, batch);
+    const columns = { ...own, ...sharedOf(subject, drawn(tuned), [own]) };
     checkGrads((p) => objective.sums((x) => tuned.apply(p, tuned.frozen, x), columns).loss, [drawn(tuned)]);
   });
 
@@ -264,10 +296,8 @@ for (const objective of objectives) {
       const lines = [{ event: "run", ...run }, event].map((line) => `${JSON.stringify(line)}\n`).join("");
       const page = reportHtml(parseMetrics(lines, "metrics.jsonl"));
       for (const { name } of objective.measures) assert(page.includes(`<th class="number">${name}</th>`), name);
-      const broken = lines.replace(`"${objective.measures[0].name}":`, `"${objective.measures[0].name}":"x`).replace(
-        /}\n$/,
-        '"}\n',
-      );
+      const [{ name: first }] = objective.measures;
+      const broken = lines.replace(JSON.stringify(event), JSON.stringify({ ...event, [first]: "x" }));
       assertThrows(() => parseMetrics(broken, "metrics.jsonl"), Error, `as the "${objective.measures[0].name}"`);
     });
     using fresh = await openCpu({ threads: 1 });

@@ -1,15 +1,16 @@
 /** How much memory a run will take, from the plans of its programs: nothing is computed for it. */
 import { sizeOf } from "../../core/aval.ts";
 import { type DType, storageBytes } from "../../core/dtype.ts";
-import { newInput } from "../../core/ir/graph.ts";
+import { newInput, type Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
 import { trace } from "../../core/trace.ts";
 import { flatten, mapTree } from "../../core/tree.ts";
 import { build, type Target } from "../../kernels/runtime/compile.ts";
-import { mapColumns } from "../../data/examples.ts";
-import { type CompiledStepOptions, stepFunctions } from "../compiled_step.ts";
+import { type BatchColumns, mapColumns } from "../../data/examples.ts";
+import { type CompiledStepOptions, sharedFunction, stepFunctions } from "../compiled_step.ts";
 import { measureFunction } from "../evaluate.ts";
-import type { Trainee } from "../trainee.ts";
+import { referenceFunction } from "../reference.ts";
+import { baseOf, type Trainee } from "../trainee.ts";
 
 /** Bytes that a run takes on its device at the moment when it takes most. */
 export interface MemoryEstimate {
@@ -53,23 +54,45 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   const init = trace((p: P) => optimiser.init(p), [params]);
   const state = { params, optimiser: init.unflatten(init.graph.outputs) };
   const key = newInput({ shape: [2], dtype: "u32" });
+  const base = plan.objective.reference ? placeholders(baseOf(trainee).params) : null;
   const { whole, first, more, finish } = stepFunctions(trainee, plan);
-  const sum = { loss: scalar(), grads: params };
+  const { objective } = plan;
+  /** What all batches add up to, as a column of each. */
+  const shared = (columns: BatchColumns<Value>) => {
+    if (objective.shared === undefined) return {};
+    return mapTree(sharedFunction(trainee, objective)(params, frozen, columns), scalar) as Record<string, Value>;
+  };
+  const batchOf = (rows: number, seq: number) => {
+    const columns = columnsOf(rows, seq, plan);
+    return { ...columns, ...shared(columns) };
+  };
 
   const stepOf = (seq: number): ProgramMemory[] => {
-    const micro = { columns: columnsOf(plan.batch, seq, plan), count: scalar(), serial: scalar() };
+    const columns = batchOf(plan.batch, seq);
+    const micro = { columns, count: scalar(), serial: scalar() };
     const rest = [frozen, micro, key];
-    return accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0], device)] : [
-      measure(first, [params, ...rest], [], device),
-      measure(more, [sum, params, ...rest], [0], device),
+    const before = [
+      ...(objective.shared ? [measure(sharedFunction(trainee, objective), [params, frozen, columns], [], device)] : []),
+      ...(objective.reference ? [measure(referenceFunction(trainee, objective), [base, columns], [], device)] : []),
+    ];
+    return [
+      ...before,
+      ...(accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0], device)] : [
+        measure(first, [params, ...rest], [], device),
+        measure(more, [sumOf(first, [params, ...rest]), params, ...rest], [0], device),
+      ]),
     ];
   };
   // One arena serves all programs of a device, so the longest of them counts.
   const programs = stepOf(Math.max(...plan.lengths));
-  if (accumulate > 1) programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
+  if (accumulate > 1) {
+    const micro = { columns: batchOf(plan.batch, Math.max(...plan.lengths)), count: scalar(), serial: scalar() };
+    const sum = sumOf(first, [params, frozen, micro, key]);
+    programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
+  }
   const { evaluation } = plan;
   if (evaluation) {
-    const columns = columnsOf(evaluation.batch, Math.max(...evaluation.lengths), plan);
+    const columns = batchOf(evaluation.batch, Math.max(...evaluation.lengths));
     programs.push(measure(measureFunction(trainee, plan.objective), [params, frozen, columns], [], device));
   }
 
@@ -84,6 +107,11 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   const { samples = 0 } = plan;
   const total = weights + trained + kept + activations + samples;
   return { weights, trained, optimiser: kept, activations, ...(samples > 0 && { samples }), total };
+}
+
+/** What a first batch adds up to, as placeholders. */
+function sumOf(first: (...args: any[]) => unknown, args: readonly unknown[]): any {
+  return placeholders(first(...args));
 }
 
 /** Bytes of one program, its arguments left out. */

@@ -8,18 +8,22 @@ import {
   padExamples,
   type TextTokenizer,
 } from "../../data/examples.ts";
+import { promptTalkRows, talkRows } from "../../data/conversations.ts";
 import { labelledPositions } from "../labelled_positions.ts";
 import { chatRows, promptRows, type Row, textRows } from "../../data/rows.ts";
 import type { Objective } from "./objective.ts";
+import { kindOf, type ObjectiveKind } from "./kind.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
 
 /** Text is learned whole; of a prompt and completion, the completion; of a chat, its last message. */
 export const causalLM: Objective = {
   ...oneSequence,
+  name: "causal-lm",
   learner: "a language model",
   task: "CAUSAL_LM",
   unit: "tokens",
-  formats: [textRows, promptRows, chatRows],
+  formats: [textRows, promptRows, chatRows, talkRows, promptTalkRows],
   samples: [
     { text: "a row" },
     { prompt: "2 + 2 = ", completion: "4" },
@@ -50,6 +54,49 @@ export const causalLM: Objective = {
     return masked > 0 ? ids.slice(0, masked) : ids.slice(0, Math.max(1, Math.floor(ids.length / 3)));
   },
 };
+
+/** The settings of {@link causal}. */
+const causalOptions = {
+  labelSmoothing: {
+    kind: "number",
+    least: 0,
+    most: 0.99,
+    default: 0,
+    help: "The part of each token's label that is spread over all tokens",
+  },
+  zLoss: {
+    kind: "number",
+    least: 0,
+    default: 0,
+    help: "The weight of the squared logarithm of the sum of all tokens' exponentials, which keeps logits small",
+  },
+} as const satisfies OptionTable;
+
+/** How {@link causal} learns. */
+export type CausalOptions = Given<typeof causalOptions>;
+
+/** {@link causalLM} with settings. The perplexity is that of the tokens alone, without what is added to their loss. */
+export function causal(options: CausalOptions = {}): Objective {
+  const { labelSmoothing, zLoss } = resolveOptions(causalOptions, options);
+  if (labelSmoothing === 0 && zLoss === 0) return causalLM;
+  return {
+    ...causalLM,
+    sums(apply, { labels, places, ...inputs }) {
+      const logits = apply(inputs);
+      const given = { reduction: "sum", places } as const;
+      const loss = causalLoss(logits, labels, { ...given, labelSmoothing, zLoss });
+      return { loss, nll: causalLoss(logits, labels, given) };
+    },
+    measures: [{ name: "perplexity", of: ({ nll, count }) => Math.exp(nll / count) }],
+  };
+}
+
+/** Causal language modelling by its name. */
+export const causalKind: ObjectiveKind = kindOf(
+  "texts and answers become likely, token by token",
+  causalOptions,
+  causal,
+);
 
 /**
  * An end token is added to a text and to a completion; a chat template brings its own. A row is one text, tokenised at once, and

@@ -22,6 +22,7 @@ const labelledRows: RowFormat = {
 /** A text and its label; the model has an output for each. */
 export const classification: Objective = {
   ...oneSequence,
+  name: "classification",
   learner: "a classifier",
   task: "SEQ_CLS",
   unit: "rows",

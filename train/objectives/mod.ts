@@ -4,12 +4,32 @@ import type { Batch, EncodeRowOptions, Example, TextTokenizer } from "../../data
 import { openFile } from "../../data/files.ts";
 import { classesOfRows, readerOfRows } from "../../data/jsonl.ts";
 import type { Row } from "../../data/rows.ts";
-import { causalLM } from "./causal_lm.ts";
+import { causalKind, causalLM } from "./causal_lm.ts";
 import { classification } from "./classification.ts";
+import { cpoKind, simpoKind } from "./cpo.ts";
+import { distillationKind } from "./distillation.ts";
+import { dpoKind } from "./dpo.ts";
+import { kindOf, type ObjectiveKind } from "./kind.ts";
+import { ktoKind } from "./kto.ts";
 import type { Objective } from "./objective.ts";
+import { orpoKind } from "./orpo.ts";
 
-/** All of them; rows and examples that fit several are those of the first. */
-export const objectives: readonly Objective[] = [classification, causalLM];
+/** All of them by their names; rows and examples that fit several are those of the first. */
+export const objectiveKinds: readonly ObjectiveKind[] = [
+  kindOf("which of some labels a text has", {}, () => classification),
+  dpoKind,
+  ktoKind,
+  orpoKind,
+  simpoKind,
+  cpoKind,
+  causalKind,
+  distillationKind,
+];
+
+/** Each with its default settings, but for those that need one. */
+export const objectives: readonly Objective[] = objectiveKinds.filter(({ needs }) => needs === undefined).map((
+  { make },
+) => make({}));
 
 /** The objective that examples are of. */
 export function objectiveOf(examples: Pick<Examples, "length" | "at">): Objective {
@@ -27,15 +47,18 @@ export function objectiveOfRows(path: string): Objective {
 }
 
 /** The objective of a file's rows, and for rows with classes all that they name, sorted: the whole file is read for these. */
-export function purposeOfRows(path: string): { readonly objective: Objective; readonly labels?: readonly string[] } {
-  const objective = objectiveOfRows(path);
+export function purposeOfRows(
+  path: string,
+  objective: Objective = objectiveOfRows(path),
+): { readonly objective: Objective; readonly labels?: readonly string[] } {
   return { objective, ...(objective.className && { labels: classesOfRows(path, objective, objectives) }) };
 }
 
-/** The objective whose measures evaluations have. */
+/** The objective whose measures evaluations have, all of them, and most. */
 export function objectiveOfMeasures(evaluations: readonly object[]): Objective {
   const has = (name: string) => evaluations.some((evaluation) => name in evaluation);
-  return objectives.find(({ measures }) => measures.some(({ name }) => has(name))) ?? causalLM;
+  const all = objectives.filter(({ measures }) => measures.every(({ name }) => has(name)));
+  return all.toSorted((a, b) => b.measures.length - a.measures.length)[0] ?? causalLM;
 }
 
 /** The labels of a .jsonl file's rows, sorted; null where they have none. */

@@ -6,6 +6,7 @@ import type { Scalar } from "../../core/tree_types.ts";
 import type { Collator } from "../../data/batches.ts";
 import type { Batch, BatchColumns, Example } from "../../data/examples.ts";
 import type { RowReader } from "../../data/rows.ts";
+import type { Joins } from "../step.ts";
 
 /**
  * What a run learns, as a value: how a row becomes an example (a {@link RowReader}), examples a batch (a {@link Collator}),
@@ -17,6 +18,8 @@ import type { RowReader } from "../../data/rows.ts";
  * column. What takes settings (a temperature, a function that gives rewards) is a function that returns an objective.
  */
 export interface Objective extends RowReader, Collator {
+  /** What it is asked for as: `dpo`. */
+  readonly name: string;
   /** What a model has to be for, in PEFT's words. */
   readonly task: "CAUSAL_LM" | "SEQ_CLS";
   /** What its losses are means over: what {@link count} counts. */
@@ -33,11 +36,36 @@ export interface Objective extends RowReader, Collator {
    * What a batch adds up to, f32[] each: the sum of its losses, and of whatever is measured. `apply` is the model, with what is
    * trained; the columns are those of {@link collate} or {@link pack}, and the {@link places}.
    */
-  sums(apply: (inputs: TokenInputs) => Value, columns: BatchColumns<Operand>): Sums;
+  sums(apply: Apply, columns: BatchColumns<Operand>): Sums;
+  /** How sums of two batches become one, by name, where they are not added: the least and the greatest. */
+  readonly joins?: Joins;
+  /** What is known of each example before the first step, from weights that no step changes. */
+  readonly reference?: Reference;
+  /**
+   * What all batches of a step add up to before any of them is learned from, f32[] each, without a gradient: each batch gets
+   * the sums as columns. So a loss that divides by what the whole step has is the sum of its batches' all the same.
+   */
+  shared?(apply: Apply, columns: BatchColumns<Operand>): Readonly<Record<string, Value>>;
+  /** An example with what it takes of the one before it in the data (the last one, for the first). */
+  related?(example: Example, previous: Example): Example;
   /** What evaluations tell beside the mean loss. */
   readonly measures: readonly Measure[];
   /** The beginning of an example that the model is to continue, to be read in the report; where it continues anything. */
   prompt?(example: Example): readonly number[];
+}
+
+/** The model, with what is trained: logits. */
+export type Apply = (inputs: TokenInputs) => Value;
+
+/**
+ * Numbers of every example by weights that no step changes: those of the model without its adapter, or all of them as they were
+ * before the run. They are computed once and become {@link Example.reference}, which `collate` makes columns.
+ */
+export interface Reference {
+  /** The shape of one example's numbers, by their name. */
+  readonly columns: Readonly<Record<string, readonly number[]>>;
+  /** The numbers of a batch's examples, f32[rows, ...shape] each. */
+  of(apply: Apply, columns: BatchColumns<Operand>): Readonly<Record<string, Value>>;
 }
 
 /** What a batch adds up to. */
@@ -56,6 +84,14 @@ export interface Measure {
   readonly percent?: boolean;
   /** From the sums over all batches, `loss` among them, and their `count`. */
   of(sums: Readonly<Record<string, number>>): number;
+}
+
+/** Every measure, of the sums and their `count`. */
+export function measuresOf(
+  { measures }: Pick<Objective, "measures">,
+  sums: Readonly<Record<string, number>>,
+): Record<string, number> {
+  return Object.fromEntries(measures.map(({ name, of }) => [name, of(sums)]));
 }
 
 /** A measure of an evaluation as a person reads it; `plain` writes what is no part of a whole. */

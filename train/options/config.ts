@@ -4,6 +4,9 @@ import { dump, load, YAMLException } from "js-yaml";
 import { OptionError } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../models/load/files/atomic_file.ts";
 import { methodNames } from "../../lora/methods/mod.ts";
+import { objectiveKinds } from "../objectives/mod.ts";
+import { causalKind } from "../objectives/causal_lm.ts";
+import type { ObjectiveKind } from "../objectives/kind.ts";
 import { readText } from "../../models/load/files/byte_source.ts";
 import {
   checkValue,
@@ -37,6 +40,17 @@ export const trainOptions = {
     kind: "switch",
     default: false,
     help: "Train the whole model instead of an adapter, and save a whole model",
+  },
+  objective: {
+    kind: "text",
+    choices: objectiveKinds.map(({ name }) => name),
+    help: "What is learned; by default what the rows are of. With --help: what it takes",
+  },
+  precomputeReference: {
+    kind: "switch",
+    default: false,
+    help: "Keep what an objective computes once with the base (its log-probabilities) in the output folder",
+    free: true,
   },
   method: { kind: "text", choices: methodNames, default: "lora", help: "How the targets are adapted" },
   r: { kind: "whole", least: 1, default: 8, help: "The adapter's rank" },
@@ -232,6 +246,19 @@ export const trainOptions = {
   },
 } as const satisfies OptionTable;
 
+/** The objective of that name; where none is named, causal language modelling, whose options most rows have. */
+export function kindNamed(name: unknown): ObjectiveKind {
+  return objectiveKinds.find((kind) => kind.name === name) ?? causalKind;
+}
+
+/** The options of a run that learns by an objective. */
+const optionsWith = (kind: ObjectiveKind): typeof trainOptions => ({ ...trainOptions, ...kind.options });
+
+/** Of a run's options, those that are its objective's settings, where they are given. */
+export function settingsOf(config: object, { options }: ObjectiveKind): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(config).filter(([name, value]) => name in options && value !== undefined));
+}
+
 /** How options are described, by name. */
 export type GivenConfig = Given<typeof trainOptions>;
 /** All of a run's options, with defaults. */
@@ -243,10 +270,10 @@ export type TrainConfig = Resolved<typeof trainOptions>;
  * @throws {FileError} where the file can't be read
  * @throws {OptionError} naming the line of an unknown key or a value that an option does not take
  */
-export function readConfig(path: string): GivenConfig {
+export function readConfig(path: string, objective?: string): GivenConfig {
   const text = readText(path);
   const values = parseYaml(text, path);
-  const table: OptionTable = trainOptions;
+  const table: OptionTable = optionsWith(kindNamed(objective ?? values.objective));
   const config: Record<string, unknown> = {};
   for (const [written, value] of Object.entries(values)) {
     const place = `${path} line ${lineOf(text, written)}`;
@@ -282,7 +309,8 @@ function lineOf(text: string, key: string): number {
 export function resolveConfig(file: GivenConfig, flags: GivenConfig): TrainConfig {
   const { steps, epochs, ...rest } = file;
   const length = flags.steps === undefined && flags.epochs === undefined ? { steps, epochs } : {};
-  return resolveOptions(trainOptions, { ...rest, ...length, ...flags });
+  const given = { ...rest, ...length, ...flags };
+  return resolveOptions(optionsWith(kindNamed(given.objective)), given);
 }
 
 /** Writes the options of a run as a file that {@link readConfig} reads. */
@@ -294,7 +322,7 @@ export function writeConfig(path: string, config: TrainConfig): void {
 
 /** The options that decide what a run computes, as users write them. */
 export function fixedOptions(config: TrainConfig): Record<string, unknown> {
-  const table: OptionTable = trainOptions;
+  const table: OptionTable = optionsWith(kindNamed(config.objective));
   return Object.fromEntries(
     Object.entries(config).filter(([name]) => !table[name].free).map(([name, value]) => [writtenName(name), value]),
   );

@@ -24,6 +24,8 @@ export interface Option {
   readonly above?: number;
   /** Whether it may change when a run is resumed: it does not change what is computed. */
   readonly free?: boolean;
+  /** What the text names is read from there before it is used. */
+  readonly loads?: "model";
 }
 
 /** Options by name, in camelCase: users write `maskPrompt` as `mask-prompt`. */

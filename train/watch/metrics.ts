@@ -171,6 +171,11 @@ export function parseMetrics(text: string, path: string): RunHistory {
   return { run, steps, evaluations, samples, ...(end && { end }) };
 }
 
+/** Whatever an objective may measure. */
+const measures = Object.fromEntries(
+  objectives.flatMap(({ measures }) => measures).map(({ name }) => [name, maybe(isNumber)]),
+);
+
 /** What each event has. */
 const required: Record<string, Record<string, (value: any) => boolean>> = {
   run: {
@@ -192,12 +197,13 @@ const required: Record<string, Record<string, (value: any) => boolean>> = {
     secondsLeft: maybe(isNumber),
     deviceBytes: maybe(isFinite),
     processBytes: maybe(isFinite),
+    ...measures,
   },
   evaluation: {
     step: Number.isInteger,
     loss: isNumber,
     count: isFinite,
-    ...Object.fromEntries(objectives.flatMap(({ measures }) => measures).map(({ name }) => [name, maybe(isNumber)])),
+    ...measures,
   },
   samples: {
     step: Number.isInteger,

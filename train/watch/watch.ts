@@ -12,6 +12,8 @@ export interface StepLine {
   readonly lr: number;
   /** Tokens read since the run began, padding not counted. */
   readonly tokens: number;
+  /** What else the objective measures of the step's rows, before the update; by name. */
+  readonly measures?: Readonly<Record<string, number>>;
 }
 
 /** Why a watcher ends a run. */

@@ -106,7 +106,8 @@ export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
     onStep(line) {
       const known = speed.note(line.step, line.tokens);
       const memory = { deviceBytes: device.memory.current, processBytes: Deno.memoryUsage().rss };
-      note({ event: "step", ...line, seconds: seconds(), ...known, ...memory });
+      const { measures, ...own } = line;
+      note({ event: "step", ...own, ...measures, seconds: seconds(), ...known, ...memory });
       onStep?.(line, known);
       recent.push(line.loss);
       const alarm = guard?.check(line.loss);
