@@ -84,6 +84,7 @@ export {
   type RunHistory,
   type Sample,
 } from "./watch/metrics.ts";
+export { loraFa } from "./lora_fa.ts";
 export {
   adamw,
   type AdamWOptions,

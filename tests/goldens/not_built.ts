@@ -19,7 +19,6 @@ const unsupported = [
 const loraKeys = ["layer_replication", "target_parameters"];
 /** Bottleneck adapters, as AdapterHub names them. */
 const bottlenecks = ["houlsby", "pfeiffer"];
-const optimisers = ["peft.optimizers.LoraFAOptimizer"];
 /** Objectives: the name of a case after `obj-`. */
 const objectives = [
   ...["contrastive", "grpo", "mlm", "tokcls"],
@@ -46,14 +45,12 @@ function adapterConfigs(golden: GoldenCase): any[] {
 export function notBuilt(golden: GoldenCase): string | null {
   const config = modelConfig(golden), adapters = adapterConfigs(golden);
   const objective = objectives.find((name) => golden.id === `obj-${name}` || golden.id.startsWith(`obj-${name}-`));
-  const optimiser = golden.has("trace.json") ? golden.json("trace.json").hyperparameters?.optimizer : null;
   const named: [string, readonly string[], readonly unknown[]][] = [
     ["the objective", objectives, [objective]],
     ["the architecture", architectures.filter((name) => familyOf(name) === undefined), [config?.model_type]],
     ["the method", unsupported, adapters.map((a) => a.peft_type)],
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
     ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],
-    ["the optimiser", optimisers, [optimiser]],
   ];
   for (const [what, list, found] of named) {
     const name = found.find((x) => list.includes(x as string));
