@@ -6,6 +6,7 @@ import { LowrankError } from "../core/errors.ts";
 
 import type { Operand, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
+import { optionsOf } from "../lora/check_options.ts";
 import { tuneFromWeights } from "../lora/start.ts";
 import { tune, type Tuned } from "../lora/mod.ts";
 import { openCpu } from "../kernels/device/cpu/cpu.ts";
@@ -39,7 +40,9 @@ if (import.meta.main) {
   const { open, batch, seq, targets, modulesToSave } = taskNamed(task, device, { steps, testRows, model });
   const make = async (opened: OpenedTask, seed: number): Promise<Trainee<any, any>> => {
     if (line.method === null) return wholeModel(opened.model);
-    const options = { ...line.options, targets, modulesToSave, ...("seed" in method!.options && { seed }) };
+    const known = optionsOf(method!);
+    const shared = Object.entries({ targets, modulesToSave, seed }).filter(([name]) => name in known);
+    const options = { ...line.options, ...Object.fromEntries(shared) } as { targets: readonly string[] };
     return method!.start === undefined
       ? tune(opened.model, method!, options)
       : await tuneFromWeights(opened.model, { ...method!, start: method!.start }, options as any) as any;
