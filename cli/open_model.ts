@@ -1,6 +1,6 @@
 /** The device and the model that a command works on. */
 import { FileError, OptionError } from "../core/errors.ts";
-import type { ClassifierModel } from "../core/model.ts";
+import type { EncoderModel, HeadedModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
 import { outlineEncoder, outlineModel } from "../models/load/load_model.ts";
@@ -25,11 +25,11 @@ export const modelOptions = {
   tune: trainOptions.tune,
 } as const satisfies OptionTable;
 
-/** A model that predicts tokens or classes. */
-export type PredictiveModel = LoadedModel<any> | Loaded<ClassifierModel<any>>;
+/** A model that can be trained: one that continues text, or an encoder with a head or without. */
+export type PredictiveModel = LoadedModel<any> | Loaded<EncoderModel<any> | HeadedModel<any>>;
 
 /** The same before its weights are read. */
-export type OutlinedModel = Outlined<LayeredModel<any> | ClassifierModel<any>>;
+export type OutlinedModel = Outlined<LayeredModel<any> | EncoderModel<any> | HeadedModel<any>>;
 
 /** Opens the device that is asked for, and says which it is. */
 export async function openDeviceFor(
@@ -59,10 +59,19 @@ export interface Purpose {
 
 /** How a model is opened for each task. */
 const openers: Readonly<
-  Record<Objective["task"], (path: string, options: LoadOptions & Omit<Purpose, "objective">) => Promise<OutlinedModel>>
+  Record<
+    Objective["task"],
+    (
+      path: string,
+      options: LoadOptions & Omit<Purpose, "objective"> & { readonly problem?: Objective["says"] },
+    ) => Promise<OutlinedModel>
+  >
 > = {
   CAUSAL_LM: outlineModel,
   SEQ_CLS: (path, options) => outlineEncoder("SEQ_CLS", path, options),
+  TOKEN_CLS: (path, options) => outlineEncoder("TOKEN_CLS", path, options),
+  MASKED_LM: (path, options) => outlineEncoder("MASKED_LM", path, options),
+  FEATURE_EXTRACTION: (path, options) => outlineEncoder("FEATURE_EXTRACTION", path, options),
 };
 
 /**
@@ -79,8 +88,8 @@ export async function outlineModelFor(
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
   const options = { device, dtype: dtype as WeightDType | undefined, ...downloadProgress(path, terminal) };
-  const opened = await openers[objective.task](path, { ...options, ...purpose });
-  logModel(path, opened.outline, terminal);
+  const opened = await openers[objective.task](path, { ...options, ...purpose, problem: objective.says });
+  logModel(path, opened.outline as AnyModel, terminal);
   return opened;
 }
 

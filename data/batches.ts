@@ -63,14 +63,18 @@ export function makeBatcher(examples: Examples, plan: BatchPlan, cursor: Cursor 
   const { objective, padId, lengths } = plan;
   const batch = heightOf(examples, plan);
   const steps = makeSteps(examples, plan, cursor);
-  const pad = (documents: readonly (readonly Example[])[]): Batch => {
+  const pad = (documents: readonly (readonly Example[])[], draw: number): Batch => {
     if (plan.pack) return objective.pack!(documents, { padId, seq: lengths.at(-1)!, rows: batch });
     const rows = documents.flat();
     const longest = Math.max(...rows.map(objective.lengthOf));
     const seq = lengths.find((length) => length >= longest) ?? lengths.at(-1)!;
-    return objective.collate(rows, { padId, seq, rows: batch });
+    return objective.collate(rows, { padId, seq, rows: batch, draw });
   };
-  return { next: () => slices(steps.next(), batch).map(pad), cursor: steps.cursor };
+  const next = () => {
+    const { position, used } = steps.cursor();
+    return slices(steps.next(), batch).map((rows) => pad(rows, position * (windowSteps + 1) + used));
+  };
+  return { next, cursor: steps.cursor };
 }
 
 /** The rows of every batch: as many as are asked for, or as there are. */

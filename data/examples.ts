@@ -5,7 +5,9 @@ import type { HostTensor } from "../core/tensor.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
 
 /** The part of a tokenizer that reading data needs. */
-export type TextTokenizer = Pick<Tokenizer, "encode" | "encodeWithOffsets" | "writeChat" | "eosId">;
+export type TextTokenizer =
+  & Pick<Tokenizer, "encode" | "encodeWithOffsets" | "writeChat" | "eosId">
+  & Partial<Pick<Tokenizer, "maskId" | "vocabSize">>;
 
 /**
  * A tokenised row; an objective may give its own more than this. `labels` has one entry a token: the token itself where it is
@@ -16,6 +18,8 @@ export interface Example {
   readonly ids: readonly number[];
   /** What each token is to be predicted as: as long as `ids`. */
   readonly labels: readonly number[];
+  /** Which of two texts each token is of, where the model is told: as long as `ids`. */
+  readonly tokenTypes?: readonly number[];
   /** The class of the whole row, for a classifier; `labels` is not looked at then. */
   readonly label?: number;
   /** Numbers that were computed before the run, by weights that it does not change; by name. */
@@ -40,6 +44,8 @@ export interface BatchColumns<T> {
   readonly attentionMask: T;
   /** i32[B,T], where several documents share a row: the place in the row at which each token's document begins. */
   readonly documentStart?: T;
+  /** i32[B,T], where examples say which of two texts a token is of. */
+  readonly tokenTypeIds?: T;
   /** i32[B,T], or of a classifier [B]. */
   readonly labels: T;
   /** i32[N]: the places b·T + t at which outputs are needed, if not everywhere. */
@@ -74,6 +80,8 @@ export interface BatchSize {
   readonly seq: number;
   /** The token that fills up. */
   readonly padId: number;
+  /** What random choices in it are drawn from, beside its examples: another number each time that they are learned from. */
+  readonly draw?: number;
 }
 
 /** The contents of unused rows of a batch: one token, since attention needs something to see, and no label. */
@@ -87,7 +95,10 @@ const nothing: Example = { ids: [0], labels: [ignoredLabel] };
 export function padExamples(examples: readonly Example[], { rows, seq, padId }: BatchSize): Batch {
   const { put, shape, columns } = emptyBatch(rows, seq, padId);
   for (let row = 0; row < rows; row++) put(examples[row] ?? nothing, row, 0);
-  return { columns, shape, tokens: tokensOf(examples) };
+  if (!examples.some(({ tokenTypes }) => tokenTypes)) return { columns, shape, tokens: tokensOf(examples) };
+  const tokenTypeIds = i32(shape);
+  examples.forEach(({ tokenTypes = [] }, row) => tokenTypeIds.data.set(tokenTypes, row * seq));
+  return { columns: { ...columns, tokenTypeIds }, shape, tokens: tokensOf(examples) };
 }
 
 /**

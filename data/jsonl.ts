@@ -30,7 +30,7 @@ function scanRows(
     counts.set(kind, (counts.get(kind) ?? 0) + 1);
     found.add(reader);
     for (const key of parsed.unused) unused.set(key, (unused.get(key) ?? 0) + 1);
-    if (reader.className) labels.add(reader.className(row));
+    for (const label of reader.classNames?.(row) ?? []) labels.add(label);
     visit(parsed, line);
   }
   const proud = [...found].find(({ alone }) => alone !== undefined);
@@ -177,11 +177,11 @@ export function readerOfRows<R extends RowReader>(path: string, readers: readonl
 /** The classes that the rows of a .jsonl file name, sorted, up to a row that is another reader's; none without classes. */
 export function classesOfRows<R extends RowReader>(path: string, reader: R, readers: readonly R[]): readonly string[] {
   const labels = new Set<string>();
-  if (!reader.className) return [];
+  if (!reader.classNames) return [];
   for (const { parsed } of triedRows(path, readers)) {
     if (!parsed) continue;
     if (parsed.reader !== reader) break;
-    labels.add(reader.className(parsed.row));
+    for (const label of reader.classNames(parsed.row)) labels.add(label);
   }
   return sortLabels(labels);
 }

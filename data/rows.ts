@@ -53,8 +53,8 @@ export interface RowReader {
   readonly formats: readonly RowFormat[];
   /** Tokenises a row of one of the formats. */
   encode(row: unknown, tokenizer: TextTokenizer, options?: EncodeRowOptions): Example;
-  /** The name of the class that a row has, where rows have one: the model needs an output for each. */
-  className?(row: unknown): string;
+  /** The names of the classes that a row has, where rows have any: the model needs an output for each. */
+  classNames?(row: unknown): readonly string[];
   /** Why no other rows may stand beside its own. */
   readonly alone?: string;
   /** The tokens of an example's longest sequence. */

@@ -57,6 +57,8 @@ export interface Tokenizer {
   readonly endIds: readonly number[];
   /** Fills a batch. */
   readonly padId: number | null;
+  /** Stands for a hidden word, in models that tell these. */
+  readonly maskId: number | null;
   /** Whether the model says how conversations are written. */
   readonly hasChatTemplate: boolean;
   /** @ignore What it was made of, to be saved beside a model. */
@@ -211,6 +213,7 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
     eosId,
     endIds: [...new Set([...(eosId === null ? [] : [eosId]), ...named])],
     padId: idOf("pad_token"),
+    maskId: idOf("mask_token"),
     hasChatTemplate: template !== null,
     files,
     encode(text, { addSpecialTokens = true } = {}) {

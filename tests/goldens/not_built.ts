@@ -21,7 +21,7 @@ const loraKeys = ["layer_replication", "target_parameters"];
 const bottlenecks = ["houlsby", "pfeiffer"];
 /** Objectives: the name of a case after `obj-`. */
 const objectives = [
-  ...["contrastive", "grpo", "mlm", "tokcls"],
+  ...["grpo"],
 ];
 
 /** A file's JSON, where it is there. */

@@ -17,8 +17,12 @@ import { type Recipe, recipeOf } from "./objective_recipes.ts";
 /** `obj-dpo`, `obj-orpo` and their like: what they are is seen by their files. */
 export const isObjectiveCase = (golden: GoldenCase): boolean =>
   golden.has("trace.json") && golden.has("adapter") && golden.has("io.safetensors") &&
-  Object.keys(golden.info.entries ?? {}).every((name) => golden.has(`grads_${name}.safetensors`)) &&
+  Object.keys(golden.info.entries ?? {}).every((name) => gradsOf(golden, name) !== null) &&
   recipeOf(golden) !== null;
+
+/** The file of an entry's gradients; of the only one, without its name. */
+const gradsOf = (golden: GoldenCase, name: string): string | null =>
+  [`grads_${name}.safetensors`, "grads.safetensors"].find((file) => golden.has(file)) ?? null;
 
 /** Every entry, and the trace. */
 export async function runObjectiveCase(golden: GoldenCase, runtime: OpenRuntime): Promise<void> {
@@ -53,7 +57,7 @@ export async function runObjectiveCase(golden: GoldenCase, runtime: OpenRuntime)
         assertNear(`${name} of the metrics`, found[name], entry.metrics[name], golden.rtol.values);
       }
     } else checkMetrics(name, objective, { ...rest, loss: loss * count, count }, entry.metrics, golden.rtol.values);
-    const expected = golden.tensors(`grads_${name}.safetensors`);
+    const expected = golden.tensors(gradsOf(golden, name)!);
     const found = byKey(grads, keyOf);
     assertEquals([...found.keys()].sort(), [...expected.keys()].sort());
     assertAllNear(`${name}: the gradient of`, found, expected, golden.rtol.long);

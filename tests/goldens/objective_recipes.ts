@@ -1,19 +1,26 @@
 /** How each kind of objective's golden case is read: known by its tensors, its rows as examples, its options as an objective. */
-import type { Loaded, LoadedModel } from "../../models/mod.ts";
+import { loadAnyModel, type Loaded, type LoadedModel } from "../../models/mod.ts";
 import { ignoredLabel } from "../../core/nn/loss.ts";
 import type { HostTensor } from "../../core/tensor.ts";
 import type { Example } from "../../data/examples.ts";
 import { causal, causalLM } from "../../train/objectives/causal_lm.ts";
+import { cosent, cosineError } from "../../train/objectives/cosine.ts";
 import { cpo, simpo } from "../../train/objectives/cpo.ts";
 import { distillation } from "../../train/objectives/distillation.ts";
 import { dpo } from "../../train/objectives/dpo.ts";
 import { type Judged, kto } from "../../train/objectives/kto.ts";
+import { maskedLM } from "../../train/objectives/masked_lm.ts";
 import type { Objective } from "../../train/objectives/objective.ts";
 import { reward } from "../../train/objectives/reward.ts";
 import { loadRewardModel } from "../../models/load/load_model.ts";
 import { orpo } from "../../train/objectives/orpo.ts";
 import type { Pair } from "../../train/objectives/pairs.ts";
+import { ranking } from "../../train/objectives/ranking.ts";
+import { tokenClassification } from "../../train/objectives/token_classification.ts";
+import { triplet } from "../../train/objectives/triplet.ts";
+import type { Tuple } from "../../train/objectives/tuples.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
+import { modelConfig } from "./not_built.ts";
 
 type Tensors = ReadonlyMap<string, HostTensor>;
 
@@ -68,7 +75,59 @@ function judgedOf(io: Tensors): Judged[] {
   return rowsOf(io).map((row, i) => ({ ...row, desirable: io.get("label")!.data[i] !== 0, other: others[i] }));
 }
 
+/** The rows of a batch of an encoder, with its labels and token types. */
+function encoderRows(io: Tensors): Example[] {
+  const column = (name: string, seq: number) => (places: readonly number[], row: number) =>
+    places.map((t) => io.get(name)!.data[row * seq + t]);
+  const mask = io.get("attention_mask")!, [, seq] = mask.shape;
+  return rowsOf(io).map((example, row) => {
+    const places = Array.from({ length: seq }, (_, t) => t).filter((t) => mask.data[row * seq + t] !== 0);
+    return {
+      ...example,
+      labels: column("labels", seq)(places, row),
+      ...(io.has("token_type_ids") && { tokenTypes: column("token_type_ids", seq)(places, row) }),
+    };
+  });
+}
+
+/** Anchors with positives, and with negatives where the loss reads these. */
+function tuplesOf(io: Tensors, { loss = "mnrl" }: { readonly loss?: string }): Tuple[] {
+  const [anchors, positives, negatives] = ["anchor_", "positive_", "negative_"].map((prefix) => rowsOf(io, prefix));
+  const three = loss === "mnrl_hard" || loss === "triplet";
+  return anchors.map((anchor, i) => ({
+    ...anchor,
+    others: three ? [positives[i], negatives[i]] : [positives[i]],
+    score: io.get("score")!.data[i],
+  }));
+}
+
+const byLoss: Readonly<Record<string, (options: any) => Objective>> = {
+  mnrl: ranking,
+  mnrl_hard: ranking,
+  triplet: ({ cosine, ...options }) => triplet({ ...options, ...(cosine && { distance: "cosine" }) }),
+  cosent,
+  cosine_mse: () => cosineError,
+};
+
 const recipes: readonly Recipe[] = [
+  {
+    fits: (io) => io.has("original_ids") && io.has("labels"),
+    examples: encoderRows,
+    objective: (options) => maskedLM(renamed(options)),
+    load: loadAnyModel as Recipe["load"],
+  },
+  {
+    fits: (_, golden) => /ForTokenClassification$/.test(modelConfig(golden)?.architectures?.[0]),
+    examples: encoderRows,
+    objective: () => tokenClassification,
+    load: loadAnyModel as Recipe["load"],
+  },
+  {
+    fits: (io) => io.has("anchor_input_ids") && io.has("positive_input_ids"),
+    examples: tuplesOf,
+    objective: ({ loss = "mnrl", ...options }) => byLoss[loss](options),
+    load: loadAnyModel as Recipe["load"],
+  },
   {
     fits: (io) => io.has("ref_logps") && io.has("completion_mask") && !io.has("label"),
     examples: pairsOf,

@@ -5,24 +5,38 @@ import { openFile } from "../../data/files.ts";
 import { classesOfRows, readerOfRows } from "../../data/jsonl.ts";
 import type { Row } from "../../data/rows.ts";
 import { causalKind, causalLM } from "./causal_lm.ts";
-import { classification } from "./classification.ts";
+import { classificationKind } from "./classification.ts";
+import { cosentKind, cosineError } from "./cosine.ts";
 import { cpoKind, simpoKind } from "./cpo.ts";
 import { distillationKind } from "./distillation.ts";
 import { dpoKind } from "./dpo.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import { ktoKind } from "./kto.ts";
+import { maskedKind } from "./masked_lm.ts";
 import type { Objective } from "./objective.ts";
 import { orpoKind } from "./orpo.ts";
+import { rankingKind } from "./ranking.ts";
+import { multiLabel, regression } from "./scored_texts.ts";
+import { tokenClassification } from "./token_classification.ts";
+import { tripletKind } from "./triplet.ts";
 
 /** All of them by their names; rows and examples that fit several are those of the first. */
 export const objectiveKinds: readonly ObjectiveKind[] = [
-  kindOf("which of some labels a text has", {}, () => classification),
+  classificationKind,
+  kindOf("which of some labels a text has, any number of them", {}, () => multiLabel),
+  kindOf("the number that a text has", {}, () => regression),
+  kindOf("the tag of each word of a text", {}, () => tokenClassification),
   dpoKind,
   ktoKind,
   orpoKind,
   simpoKind,
   cpoKind,
+  rankingKind,
+  tripletKind,
+  cosentKind,
+  kindOf("the cosine of two texts is a given number", {}, () => cosineError),
   causalKind,
+  maskedKind,
   distillationKind,
 ];
 
@@ -51,7 +65,7 @@ export function purposeOfRows(
   path: string,
   objective: Objective = objectiveOfRows(path),
 ): { readonly objective: Objective; readonly labels?: readonly string[] } {
-  return { objective, ...(objective.className && { labels: classesOfRows(path, objective, objectives) }) };
+  return { objective, ...(objective.classNames && { labels: classesOfRows(path, objective, objectives) }) };
 }
 
 /** The objective whose measures evaluations have, all of them, and most. */

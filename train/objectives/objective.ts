@@ -1,6 +1,6 @@
 /** What an objective is: all that the loop, evaluation, the memory estimate, the command line and the report ask of one. */
 import type { Value } from "../../core/ir/graph.ts";
-import type { TokenInputs } from "../../core/model.ts";
+import type { ProblemType, Task, TokenInputs } from "../../core/model.ts";
 import type { HostTensor, Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { Collator } from "../../data/batches.ts";
@@ -21,7 +21,9 @@ export interface Objective extends RowReader, Collator {
   /** What it is asked for as: `dpo`. */
   readonly name: string;
   /** What a model has to be for, in PEFT's words. */
-  readonly task: "CAUSAL_LM" | "SEQ_CLS";
+  readonly task: Task;
+  /** What a classifier's outputs say, where that is not which one of the labels a text has. */
+  readonly says?: ProblemType;
   /** What its losses are means over: what {@link count} counts. */
   readonly unit: "tokens" | "rows";
   /** Some small rows as a file has them, of several lengths. */

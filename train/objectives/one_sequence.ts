@@ -17,6 +17,7 @@ export const oneSequence: Pick<RowReader, "lengthOf" | "cut"> = {
     ...example,
     ids: example.ids.slice(start, end),
     labels: example.labels.slice(start, end),
+    ...(example.tokenTypes && { tokenTypes: example.tokenTypes.slice(start, end) }),
   }),
 };
 
