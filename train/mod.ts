@@ -41,7 +41,8 @@ export type { Batch, BatchColumns, BatchSize, EncodeRowOptions, Example, TextTok
 export type { DataOptions, DataSet, Examples } from "../data/data_set.ts";
 export { encodeRow, labelsOf, makeBatch, openData, type OpenDataOptions } from "./objectives/mod.ts";
 export { causal, causalLM, type CausalOptions } from "./objectives/causal_lm.ts";
-export { classification } from "./objectives/classification.ts";
+export { classification, type ClassificationOptions, classify } from "./objectives/classification.ts";
+export { cosent, type CosentOptions, cosineError } from "./objectives/cosine.ts";
 export { cpo, type CpoOptions, simpo, type SimpoOptions } from "./objectives/cpo.ts";
 export {
   distillation,
@@ -53,8 +54,13 @@ export {
 export { dpo, type DpoOptions } from "./objectives/dpo.ts";
 export { kto, type KtoOptions } from "./objectives/kto.ts";
 export type { Apply, Measure, Objective, Reference, Sums } from "./objectives/objective.ts";
+export { maskedLM, type MaskedOptions } from "./objectives/masked_lm.ts";
 export { orpo, type OrpoOptions } from "./objectives/orpo.ts";
 export { reward, type RewardOptions } from "./objectives/reward.ts";
+export { ranking, type RankingOptions } from "./objectives/ranking.ts";
+export { multiLabel, regression } from "./objectives/scored_texts.ts";
+export { tokenClassification } from "./objectives/token_classification.ts";
+export { triplet, type TripletOptions } from "./objectives/triplet.ts";
 export { type ReferenceStore, referenceStore } from "./reference_store.ts";
 export {
   type EarlyStopping,

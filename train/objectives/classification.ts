@@ -31,6 +31,9 @@ const classificationOptions = {
   },
 } as const satisfies OptionTable;
 
+/** How {@link classify} learns. */
+export type ClassificationOptions = Given<typeof classificationOptions>;
+
 /** A text with its label and how much it counts. */
 interface Weighted extends Example {
   readonly weight: number;
@@ -51,7 +54,7 @@ const sumOf = (data: ArrayLike<number>) => Array.from(data).reduce((sum, x) => s
  * A text and its label; the model has an output for each. With weights, the loss is the mean over rows that count as much as
  * their labels do, as PyTorch's cross-entropy has it.
  */
-export function classify(options: Given<typeof classificationOptions> = {}): Objective {
+export function classify(options: ClassificationOptions = {}): Objective {
   const weights = new Map(resolveOptions(classificationOptions, options).classWeights.map(weightOf));
   return {
     ...oneSequence,

@@ -27,13 +27,16 @@ const cosentOptions = {
   scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
 } as const satisfies OptionTable;
 
+/** How {@link cosent} learns. */
+export type CosentOptions = Given<typeof cosentOptions>;
+
 /**
  * log(1 + Σ exp(scale · (cos i − cos j))) over the pairs i, j of a batch whose scores say that j is more alike: only their order
  * matters. It is one number for a batch, counted once for each of its rows.
  *
  * Source: Su 2022, "CoSENT" (sentence-transformers' CoSENTLoss).
  */
-export function cosent(options: Given<typeof cosentOptions> = {}): Objective {
+export function cosent(options: CosentOptions = {}): Objective {
   const { scale } = resolveOptions(cosentOptions, options);
   return {
     ...scored,

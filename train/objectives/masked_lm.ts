@@ -20,6 +20,9 @@ const maskedOptions = {
   },
 } as const satisfies OptionTable;
 
+/** How {@link maskedLM} learns. */
+export type MaskedOptions = Given<typeof maskedOptions>;
+
 /** A text of which some tokens are hidden whenever it is learned from. `labels` are the tokens that may be. */
 interface Hidable extends Example {
   /** The token that stands for a hidden one. */
@@ -32,7 +35,7 @@ interface Hidable extends Example {
  * A part of the tokens of each text is picked anew in every epoch; of these 80 % become the mask token, 10 % any token, and 10 %
  * stay. Source: Devlin et al. 2018, appendix A.1.
  */
-export function maskedLM(options: Given<typeof maskedOptions> = {}): Objective {
+export function maskedLM(options: MaskedOptions = {}): Objective {
   const { maskShare } = resolveOptions(maskedOptions, options);
   if (!(maskShare > 0 && maskShare < 1)) {
     throw new OptionError(`maskShare is ${maskShare}: give a number between 0 and 1`);

@@ -17,6 +17,9 @@ const rankingOptions = {
   scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
 } as const satisfies OptionTable;
 
+/** How {@link ranking} learns. */
+export type RankingOptions = Given<typeof rankingOptions>;
+
 /**
  * The cross-entropy of scale · cos(anchor i, candidate j) with j = i as the right one: candidates are all second texts of the
  * batch, and where rows have a third one, which does not belong to the first, all of these too. The larger the batch, the more
@@ -24,7 +27,7 @@ const rankingOptions = {
  *
  * Source: Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply", section 4.4.
  */
-export function ranking(options: Given<typeof rankingOptions> = {}): Objective {
+export function ranking(options: RankingOptions = {}): Objective {
   const { scale } = resolveOptions(rankingOptions, options);
   return {
     ...tuples(2),

@@ -20,8 +20,11 @@ const tripletOptions = {
   },
 } as const satisfies OptionTable;
 
+/** How {@link triplet} learns. */
+export type TripletOptions = Given<typeof tripletOptions>;
+
 /** Source: Schroff et al. 2015, "FaceNet", equation 1, with distances that are not squared, as sentence-transformers has it. */
-export function triplet(options: Given<typeof tripletOptions> = {}): Objective {
+export function triplet(options: TripletOptions = {}): Objective {
   const { margin, distance } = resolveOptions(tripletOptions, options);
   return {
     ...tuples(3),
