@@ -28,14 +28,14 @@ interface Texts {
 }
 
 const isText = (value: unknown) => typeof value === "string";
-const anchorOf = ({ anchor, query, question }: Json) => anchor ?? query ?? question;
-const positiveOf = ({ positive, answer, document }: Json) => positive ?? answer ?? document;
+const anchorOf = ({ anchor, query }: Json) => anchor ?? query;
+const positiveOf = ({ positive, document }: Json) => positive ?? document;
 
 /** A text and one that belongs to it. */
 export const pairRows: RowFormat = {
   kind: "anchor and positive",
   form: '{"anchor": …, "positive": …}',
-  keys: ["anchor", "query", "question", "positive", "answer", "document"],
+  keys: ["anchor", "query", "positive", "document"],
   fits: (row) =>
     isText(anchorOf(row)) && isText(positiveOf(row)) && row.negative === undefined && row.score === undefined,
   take: (row): Texts => ({ texts: [anchorOf(row), positiveOf(row)] as string[] }),
