@@ -251,7 +251,9 @@ function refuseTokensOfHead({ path }: AdapterFiles, { modules }: FittedAdapter):
 function adapt<P, I, O>(files: AdapterFiles, model: Model<P, I, O>, fitted: FittedAdapter): Tuned<P, I, O> {
   try {
     const shared = files.shared &&
-      Object.fromEntries(Object.entries(files.shared).map(([key, tensor]) => [key, toF32(tensor)]));
+      Object.fromEntries(
+        Object.entries(files.shared).map(([key, tensor]) => [key, isFloat(tensor.dtype) ? toF32(tensor) : tensor]),
+      );
     return tune<any, I, O, object>(model, files.method, adapterOptions(files, fitted), {
       anyRank: true,
       shared,

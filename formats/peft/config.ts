@@ -62,6 +62,7 @@ const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: un
   "a positive integer or null": (v) => v === null || (isIndex(v) && v !== 0),
   "a text or null": (v) => v === null || isText(v),
   "a whole number": isIndex,
+  "a whole number or null": (v) => v === null || isIndex(v),
   "-1 or a positive integer": (v) => v === -1 || isIndex(v) && v !== 0,
   "a number": isNumber,
   "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,

@@ -83,9 +83,9 @@ export function readAdapter(folder: string): AdapterFiles {
   for (const key of source.names) {
     const parsed = parseAdapterKey(key, method);
     const { dtype, stored } = source.entry(key);
-    const common = method.shared?.keys.includes(key) ?? false;
+    const common = method.shared?.keys.some((k) => k === key || k.startsWith("*") && key.endsWith(k.slice(1))) ?? false;
     if (parsed === null && !common) unknown.push(key);
-    else if (!isFloat(dtype)) other.push(`${key} is ${stored}`);
+    else if (!isFloat(dtype) && (dtype !== "i32" || parsed !== null)) other.push(`${key} is ${stored}`);
     else if (parsed === null) shared[key] = source.read(key);
     else tensors.push({ key, ...parsed, tensor: source.read(key) });
   }

@@ -112,6 +112,7 @@ export type ValueKind =
   | "a positive integer or null"
   | "a text or null"
   | "a whole number"
+  | "a whole number or null"
   | "-1 or a positive integer"
   | "a number"
   | "a number from 0 to less than 1"
@@ -156,7 +157,7 @@ export interface PartKey {
 
 /** What the sites of an adapter have in common, is not trained, and stands in its file beside what the modules have. */
 export interface SharedTensors<S extends Site> {
-  /** Its keys, whole. */
+  /** Its keys, whole; `*` stands for whatever they begin with. */
   readonly keys: readonly string[];
   /** What a file of these sites has of it. */
   of(sites: readonly S[]): Readonly<Record<string, Leaf>>;

@@ -13,6 +13,7 @@ import { method as prefix } from "./prefix.ts";
 import { method as prompt } from "./prompt.ts";
 import { method as ptuning } from "./ptuning.ts";
 import { method as oft } from "./oft.ts";
+import { method as shira } from "./shira.ts";
 import { method as tokens } from "./tokens.ts";
 import { method as vera } from "./vera.ts";
 
@@ -30,6 +31,7 @@ export const methods = {
   ptuning,
   oft,
   lokr,
+  shira,
 } as const;
 
 /** What is trained of the model itself beside any of them, in the order in which they are asked. */
