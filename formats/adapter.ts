@@ -30,6 +30,7 @@ import { baseWeight, partOf } from "./peft/keys.ts";
 import { refuseChangedBase } from "./peft/methods.ts";
 import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts";
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
+import { saveAdapterHub } from "./adapterhub.ts";
 import { computed } from "./computed.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
 
@@ -81,6 +82,9 @@ export type Savable<P> = Tuned<P, unknown, unknown> & { readonly origin?: Adapte
  * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
  */
 export async function saveAdapter<P>(folder: string, tuned: Savable<P>, options: SaveOptions): Promise<void> {
+  if (tuned.plan.adapted.some(({ method }) => method.peftType === undefined)) {
+    return await saveAdapterHub(placeOf(folder, options.name), tuned, options.trainable);
+  }
   writeAdapter(placeOf(folder, options.name), await adapterContents(tuned, options));
 }
 

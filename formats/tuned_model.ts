@@ -24,6 +24,7 @@ import {
   type SaveOptions,
   uploadAdapter,
 } from "./adapter.ts";
+import { isAdapterHub, loadAdapterHub } from "./adapterhub.ts";
 import { readAdapter } from "./peft/files.ts";
 import { mergeParams } from "./merge.ts";
 import { unmergedSteps } from "./unmerged.ts";
@@ -147,6 +148,9 @@ export function loadAdapter<P, I, O>(
   model: Model<P, I, O>,
   options: LoadAdapterOptions = {},
 ): LoadedAdapter<P, I, O> & TunedModel<P, I, O> {
+  if (isAdapterHub(folder)) {
+    return tunedModel<P, I, O, LoadedAdapter<P, I, O>>({ ...loadAdapterHub(folder, model), notes: [] } as never);
+  }
   return tunedModel<P, I, O, LoadedAdapter<P, I, O>>(uploadAdapter(readAdapter(folder), model, options));
 }
 

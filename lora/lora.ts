@@ -7,6 +7,7 @@ import { flatten } from "../core/tree.ts";
 import { applyActive, frontCache } from "./follow/active.ts";
 import { analyse } from "./follow/analyse.ts";
 import { attentionsOf, type FrontCache } from "./follow/front.ts";
+import { sublayersOfModel } from "./follow/sublayers.ts";
 import { type MergeError, mergeError } from "./bound.ts";
 import { checkOptions } from "./check_options.ts";
 import { checkTrainable } from "./check_trainable.ts";
@@ -140,6 +141,7 @@ export function tune<P, I, O, S extends object>(
   const outline = {
     params: flatten<Leaf>(model.params),
     modules: analyse(model),
+    sublayers: () => sublayersOfModel(model),
     attentions: model.positions && (() => attentionsOf(model)),
     anyRank,
     shared,

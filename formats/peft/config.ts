@@ -85,7 +85,9 @@ function expectation(is: ValueKind): readonly [string, (value: unknown) => boole
 
 /** The method that a configuration is of. */
 export function methodOf(config: Readonly<Record<string, unknown>>): Method<Adapted> | null {
-  const family = Object.values(methods).filter(({ peftType }) => peftType === config.peft_type);
+  const family = Object.values<Method<any>>(methods).filter(({ peftType }) =>
+    peftType !== undefined && peftType === config.peft_type
+  );
   const switched = family.find((m) => m.switch !== undefined && config[m.options[m.switch].peft!] === true);
   return switched ?? family[0] ?? null;
 }
@@ -94,7 +96,11 @@ export function methodOf(config: Readonly<Record<string, unknown>>): Method<Adap
 export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path: string): AdapterConfig {
   const method = methodOf(file);
   if (method === null) {
-    const known = [...new Set(Object.values(methods).map(({ peftType }) => JSON.stringify(peftType)))].join(", ");
+    const known = [
+      ...new Set(
+        Object.values<Method<any>>(methods).flatMap(({ peftType }) => peftType ? [JSON.stringify(peftType)] : []),
+      ),
+    ].join(", ");
     throw new FileError(
       `${path} is of the peft_type ${
         JSON.stringify(file.peft_type)

@@ -1,6 +1,6 @@
 /** Adapters in use: how one or several of them enter a model's graph. */
 import { OptionError } from "../../core/errors.ts";
-import type { Rewrite, Value } from "../../core/ir/graph.ts";
+import type { Graph, Rewrite, Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model, TokenInputs } from "../../core/model.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
 import { foldIn, randomBits } from "../../core/ops/random.ts";
@@ -25,7 +25,8 @@ import {
   type FrontCache,
   seeing,
 } from "./front.ts";
-import { type Followed, rewriteGraph } from "./rewrite.ts";
+import { type Followed, rewriteGraph, type WalkOptions } from "./rewrite.ts";
+import { branched, sublayersOf } from "./sublayers.ts";
 
 /** Drops some of a branch's inputs: which of the keys u32[n, 2] is this module's. */
 interface Drop {
@@ -66,8 +67,8 @@ export function applyActive<P, I, O>(
     const traced = trace((p: P, x: I) => run.apply(p, x), [edited, inputs]);
     const values = [...leaves, ...leafValues([inputs])];
     const at = flatten<Leaf>([edited, inputs]).paths.indexOf("1.inputIds");
-    const rule = ruleOf?.(values[at]);
-    return traced.unflatten(rewriteGraph(traced.graph, values, weights, { rule })) as O;
+    const rule = ruleOf?.(values[at]), after = branchesOf(traced.graph, edited, actives);
+    return traced.unflatten(rewriteGraph(traced.graph, values, weights, { rule, after })) as O;
   };
   const active = fronted(actives);
   if (active === null) return rewritten(inputs);
@@ -101,6 +102,20 @@ export function frontCache<P>(model: Model<P, any, any>, active: Active, frozen:
   if ("cache" in given) return given.cache;
   if (site.front!.attentions.some(({ causal }) => !causal)) return null;
   return cacheOf(model, enter(frozen, [active]), given.embeddings).cache;
+}
+
+/** What stands after sublayers of a traced graph, whose first inputs are the parameters; undefined where nothing does. */
+function branchesOf<P>(graph: Graph, edited: P, actives: readonly Active[]): WalkOptions["after"] {
+  const { paths } = flatten<Leaf>(edited);
+  const sites = actives.flatMap(({ plan: { adapted }, trainable }) =>
+    adapted.filter(({ method }) => method.branch).map((site) => ({
+      leaf: leafOf(paths, site),
+      branch: site.method.branch!(site, trainable[site.path]),
+    }))
+  );
+  if (sites.length === 0) return undefined;
+  const places = new Map(sublayersOf(graph, paths.length).map((one) => [one.leaf, one]));
+  return new Map(sites.map(({ leaf, branch }) => branched(places.get(leaf)!, branch)));
 }
 
 /** The one site whose method puts tokens in front, with its values. */

@@ -63,7 +63,7 @@ export function analyse<P, I>(model: Model<P, I, unknown>): Module[] {
     weights.set(i, [{
       factors: { pair: [side(u, "last", 0), side(v, "first", 1)] },
       use: () => ({ scaling: 1 }),
-      met: (kind, inSide, inputs) =>
+      met: (kind, inSide, { inputs }) =>
         reports[i].uses.push({
           kind,
           inSide,

@@ -35,8 +35,18 @@ export interface AttentionOutline {
 
 const isAttention = (node: Node) => node.prim.name === "attention";
 
-/** The attentions of a model. */
+/**
+ * The attentions of a model.
+ *
+ * @throws {OptionError} where its tokens see others by other layers, too
+ */
 export function attentionsOf<P, I>(model: Model<P, I, unknown>): AttentionOutline[] {
+  const kept = (model as Partial<LanguageModel>).cacheAvals?.(1, 1) ?? [];
+  if (kept.some((entry) => "last" in entry)) {
+    throw new OptionError(
+      "no tokens can be put in front of this model's own: some of its layers read the inputs before theirs, not by attention",
+    );
+  }
   const found: AttentionOutline[] = [];
   const { graph } = trace((p: P, x: I) => model.apply(p, x), [model.params, model.sample]);
   const rule: Rewrite = (node) => {

@@ -26,7 +26,7 @@ function inputsOf<P, I>(model: Model<P, I, unknown>, sites: readonly Adapted[], 
     const followed: Followed = {
       factors: { pair: [side(zeros([rows, 1]), "last", 0), side(zeros([1, columns]), "first", 1)] },
       use: (kind) => kind === "product" && (site.only === null || site.only === kind) ? { scaling: 1 } : null,
-      met: (_kind, _side, _inputs, met) => {
+      met: (_kind, _side, _node, met) => {
         if (met !== undefined) found[i].push(convert(met(), "f32"));
       },
       refuse: () => {},

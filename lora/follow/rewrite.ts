@@ -12,7 +12,7 @@ export interface Followed {
    */
   use(kind: UseKind, inside: boolean): UseOptions | null;
   /** Called after a use was changed: which factor the input met. */
-  met?(kind: UseKind, inSide: 0 | 1, inputs: readonly Value[], met?: () => Value): void;
+  met?(kind: UseKind, inSide: 0 | 1, node: Node, met?: () => Value): void;
   /** The weight came to something that has no rule: nothing further of it is followed. */
   refuse(primitive: string): void;
 }
@@ -24,6 +24,8 @@ type SideState = { readonly weights: readonly Followed[] } | { readonly delta: V
 export interface WalkOptions {
   /** What stands for a node's outputs, given what stands for its inputs; null to leave it as it is. Bodies are asked, too. */
   readonly rule?: Rewrite;
+  /** What becomes of what some nodes give, changes of weights in it; `given` is what stands for another value there. */
+  readonly after?: ReadonlyMap<Node, (y: Value, given: (v: Value) => Value) => Value>;
   /** Bodies are written out, so that what a rule finds in one may be used outside. */
   readonly flat?: boolean;
   /** The graph is a body that runs once per chunk. */
@@ -65,6 +67,15 @@ class Walk {
   }
 
   visit(node: Node): void {
+    this.#visit(node);
+    const change = this.options.after?.get(node);
+    if (change === undefined) return;
+    const [out] = node.outs, changed = change(this.#whole(out), (v) => this.#whole(v));
+    this.#side.delete(out);
+    this.#env.set(out, changed);
+  }
+
+  #visit(node: Node): void {
     const open = this.#delta(node.inputs[0]);
     if (open !== null && widens(node)) {
       // The base is stored narrower than the change: they are added in f32, before anything is rounded.
@@ -75,7 +86,7 @@ class Walk {
     const { prim } = node, { rule, flat } = this.options;
     const ruled = rule?.(node, inputs) ?? null;
     if (ruled !== null) return this.#bindOutputs(node, ruled);
-    if (prim.rebody !== undefined && (operands.length > 0 || rule !== undefined)) {
+    if (prim.rebody !== undefined && (operands.length > 0 || rule !== undefined || this.options.after !== undefined)) {
       return flat ? this.#definition(node, inputs) : this.#body(node, inputs);
     }
     if (operands.length === 0) return this.#plain(node, inputs);
@@ -163,7 +174,7 @@ class Walk {
       if (options === null) return [];
       const changed = at(options.acts, change(f.factors, operand, inputs, node, options), out, this.#base(out));
       if (changed === null) f.refuse(node.prim.name);
-      else f.met?.(kind, changed.inSide, node.inputs, changed.met);
+      else f.met?.(kind, changed.inSide, node, changed.met);
       return changed === null ? [] : [changed];
     });
     if (changes.length === 0) return;

@@ -7,6 +7,7 @@ import type { Matrix } from "ml-matrix";
 import type { Module } from "../follow/analyse.ts";
 import type { Form } from "../follow/forms.ts";
 import type { AttentionOutline, Front } from "../follow/front.ts";
+import type { Sublayer } from "../follow/sublayers.ts";
 import type { AdapterEntry, Match, Saved } from "../options.ts";
 
 /** A place of a model where a method trains something. A method may keep more in its own sites. */
@@ -96,6 +97,8 @@ export interface Outline {
   readonly modules: readonly Module[];
   /** Its attentions, where it says where its tokens stand. */
   readonly attentions?: () => readonly AttentionOutline[];
+  /** The places where it adds to its stream, by the paths of the weights before them. */
+  sublayers(): ReadonlyMap<string, Sublayer>;
   /** The sites of the methods that were asked before. */
   readonly taken: readonly Site[];
   /** A rank may exceed the sides of its matrix. */
@@ -228,6 +231,8 @@ export interface Method<S extends Site = Site, O extends object = object> {
   /** How values may start otherwise, where that takes a part out of the weights. */
   readonly start?: Start;
 
+  /** What it adds to what a module gives, out of that or of the stream that it is added to. */
+  branch?(site: S, entry: AdapterEntry): { readonly of: "output" | "sum"; branch(x: Value): Value };
   /** What it puts in front of the model's own tokens, for all of those to see. */
   front?(site: S, entry: AdapterEntry): Front;
   /** The same by what files keep of it, where that is less than what is trained. */

@@ -1,6 +1,7 @@
 /** The methods: each is a file here and a line in this list. */
 import { method as dora } from "./dora.ts";
 import { method as pissa } from "./pissa.ts";
+import { method as bottleneck } from "./bottleneck.ts";
 import { method as biases } from "./biases.ts";
 import { method as ia3 } from "./ia3.ts";
 import { method as loha } from "./loha.ts";
@@ -32,6 +33,7 @@ export const methods = {
   oft,
   lokr,
   shira,
+  bottleneck,
 } as const;
 
 /** What is trained of the model itself beside any of them, in the order in which they are asked. */
@@ -44,8 +46,10 @@ export function besidesOf({ whole }: Method): readonly Method<Edit>[] {
 
 const all: readonly Method<Adapted>[] = Object.values(methods);
 
-/** The names of those that are chosen as such: not by a switch, and not started from the weights. */
-export const methodNames: readonly string[] = all.filter((m) => !m.switch && !m.start).map(({ name }) => name);
+/** The names of those that are chosen as such, and have PEFT's files: not by a switch, and not started from the weights. */
+export const methodNames: readonly string[] = all.filter((m) => m.peftType && !m.switch && !m.start).map(({ name }) =>
+  name
+);
 
 /** The methods that share a method's files. */
 export function familyOf({ peftType }: Method): readonly Method<Adapted>[] {

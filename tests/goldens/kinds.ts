@@ -9,6 +9,7 @@ import { ggufFiles, runBaseCase, runGgufCase, runShardedCase } from "./model_cas
 import { runLoftqCase, runNf4Case, runQloraCase } from "./packed_cases.ts";
 import { familyOf } from "../../models/families/mod.ts";
 import { modelConfig, notBuilt } from "./not_built.ts";
+import { runBottleneckCase } from "./bottleneck_cases.ts";
 import { runNumbersCase } from "./numbers_case.ts";
 import { isObjectiveCase, runObjectiveCase } from "./objective_cases.ts";
 import { runPromptCase } from "./prompt_cases.ts";
@@ -54,6 +55,11 @@ const kinds: readonly Kind[] = [
   },
   { name: "objectives", matches: isObjectiveCase, run: runObjectiveCase },
   { name: "adapters", matches: (c) => c.has("adapter") && c.has("merged.safetensors"), run: runAdapterCase },
+  {
+    name: "bottleneck layers",
+    matches: (c) => c.has("adapter.safetensors") && c.has("adapter_config.json"),
+    run: runBottleneckCase,
+  },
   { name: "virtual tokens", matches: (c) => c.has("adapter") && c.info.prompt_config, run: runPromptCase },
   { name: "encoders", matches: (c) => c.has("model") && encoderOf(c)?.task === null, run: runEncoderCase },
   { name: "encoders with a head", matches: (c) => c.has("model") && encoderOf(c) !== null, run: runHeadCase },

@@ -17,8 +17,6 @@ const unsupported = [
 ].filter((type) => !Object.values(methods).some(({ peftType }) => peftType === type));
 /** Keys of LoRA's configuration that mean another method. */
 const loraKeys = ["layer_replication", "target_parameters"];
-/** Bottleneck adapters, as AdapterHub names them. */
-const bottlenecks = ["houlsby", "pfeiffer"];
 /** Objectives: the name of a case after `obj-`. */
 const objectives = [
   ...["grpo"],
@@ -50,7 +48,6 @@ export function notBuilt(golden: GoldenCase): string | null {
     ["the architecture", architectures.filter((name) => familyOf(name) === undefined), [config?.model_type]],
     ["the method", unsupported, adapters.map((a) => a.peft_type)],
     ["LoRA with", loraKeys, loraKeys.filter((key) => adapters.some((a) => a[key] && Object.keys(a[key]).length > 0))],
-    ["the bottleneck adapter", bottlenecks, bottlenecks.filter((name) => golden.id.includes(`-bottleneck-${name}`))],
   ];
   for (const [what, list, found] of named) {
     const name = found.find((x) => list.includes(x as string));

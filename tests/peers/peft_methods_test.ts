@@ -27,7 +27,9 @@ async function moved(tuned: Tuned<any, any, any>, device: Device): Promise<Train
   ) as Trainable;
 }
 
-const own = Object.entries<Method<any, any>>(methods).filter(([, { peftType }]) => peftType !== methods.lora.peftType)
+const own = Object.entries<Method<any, any>>(methods).filter(([, { peftType }]) =>
+  peftType !== undefined && peftType !== methods.lora.peftType
+)
   .flatMap(([name, method]) =>
     [{}, ...method.samples ?? []].map((sample, i) => [i === 0 ? name : `${name}-${i}`, method, sample] as const)
   );
