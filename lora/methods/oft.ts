@@ -175,6 +175,7 @@ export const method: Method<OftSite, OftOptions<any>> = {
   config: ([{ asked: { r = 0, blockSize, blockShare = false, cayleyNeumann = true, neumannTerms = 5 } }]) => ({
     ...(blockSize || !r ? { r: 0, oft_block_size: blockSize || 32 } : { r, oft_block_size: 0 }),
     ...{ block_share: blockShare, use_cayley_neumann: cayleyNeumann, num_cayley_neumann_terms: neumannTerms },
-    ...{ init_weights: true, modules_to_save: null, coft: false, module_dropout: 0 },
+    // Its series is the one that PEFT has since then.
+    ...{ init_weights: true, modules_to_save: null, coft: false, module_dropout: 0, peft_version: "0.18.0" },
   }),
 };
