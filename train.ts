@@ -61,7 +61,7 @@ export async function teach(lesson: Lesson): Promise<void> {
     t.checkWritable(out);
 
     const prompts = task.test.map((row) => row.prompt);
-    const answer = t.answerer(model, tokenizer, task);
+    const answer = t.answerer(model, tokenizer, { maxNewTokens: task.maxNewTokens });
     const before = await answer(model.params, prompts);
     const scoreBefore = letters.scoreAnswers(before, task.test);
     if (prompts.length > 0) say(`before    ${letters.describeScore(scoreBefore)}`);
@@ -89,7 +89,10 @@ export async function teach(lesson: Lesson): Promise<void> {
     if (lesson.saveMerged) {
       await t.saveModel(`${flags.out}/merged`, model, { params: merged });
       using reloaded = await loadModel(`${flags.out}/merged`, loading);
-      after = await t.answerer(reloaded, reloaded.tokenizer(), task)(reloaded.params, prompts);
+      after = await t.answerer(reloaded, reloaded.tokenizer(), { maxNewTokens: task.maxNewTokens })(
+        reloaded.params,
+        prompts,
+      );
     } else after = await answer(merged, prompts);
     const scoreAfter = letters.scoreAnswers(after, task.test);
     if (prompts.length > 0) {

@@ -4,9 +4,11 @@ import { lockFolder } from "../train/checkpoint/folder_lock.ts";
 import { checkMerge, mergeSafely } from "../formats/merge.ts";
 import type { OptionTable } from "../train/options/option_table.ts";
 import { describeMergeChecks } from "../report/describe.ts";
-import { saveModel } from "../formats/save_model.ts";
+import { refuseOwnFolder, saveModel } from "../formats/save_model.ts";
 import { adaptedOptions, openAdapted } from "./adapted_model.ts";
 import { type Command, formatUsage, readFlags, UsageError } from "./command.ts";
+import { FileError } from "../core/errors.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
 
 const table = {
   ...adaptedOptions,
@@ -16,6 +18,7 @@ const table = {
     choices: ["f32", "f16", "bf16"],
     help: "How the merged model is stored; by default like the base, or as f32 if that is quantised",
   },
+  overwrite: { kind: "switch", default: false, help: "Replace a model that the folder holds" },
   shardBytes: { kind: "whole", least: 1, default: 2e9, help: "The maximum size of a weights file, in bytes" },
   tied: {
     kind: "text",
@@ -38,12 +41,16 @@ export const command: Command = {
   run: async (args, terminal) => {
     const { options, rest: [adapter] } = readFlags(args, table, 1);
     if (adapter === undefined) throw new UsageError("no adapter is given: name its folder or file");
-    const { out, dtype, shardBytes, tied } = options;
+    const { out, dtype, shardBytes, tied, overwrite } = options;
     if (out === undefined) throw new UsageError("no --out is given: name the folder to write the model into");
     using _held = lockFolder(out, { create: false });
     // Asked for another dtype, the sum is rounded to that one alone.
     using opened = await openAdapted(adapter, options, terminal, dtype === undefined ? undefined : "f32");
     const { tuned, model } = opened;
+    refuseOwnFolder(out, model.path);
+    if (!overwrite && pathKind(`${out}/config.json`) !== null) {
+      throw new FileError(`${out} holds a model: add --overwrite to replace it, or choose another --out.`);
+    }
     const dequantized = describeDequantized(model);
     if (dequantized !== null) terminal.warn(`note: ${dequantized}`);
     for (const { module, from } of tied === "peft" ? [] : tuned.unties) {

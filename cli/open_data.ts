@@ -5,8 +5,9 @@ import type { Tokenizer } from "../models/load/tokenizer.ts";
 import type { Example } from "../data/examples.ts";
 import type { DataSet } from "../data/data_set.ts";
 import { BadRow } from "../data/rows.ts";
-import { openData, type OpenDataOptions } from "../train/objectives/mod.ts";
+import { openData, openDataNames, type OpenDataOptions } from "../train/objectives/mod.ts";
 import type { Terminal } from "./command.ts";
+import { pickOptions } from "../core/options.ts";
 
 /** Opens a file of rows and says what it holds. `role` is a word for it: `train`. */
 export function openRows(
@@ -16,7 +17,7 @@ export function openRows(
   options: OpenDataOptions,
   terminal: Terminal,
 ): DataSet {
-  const data = withSkipHint(() => openData(path, tokenizer, options));
+  const data = withSkipHint(() => openData(path, tokenizer, pickOptions(options, openDataNames)));
   terminal.say(
     `${role.padEnd(9)} ${countOf(data.length, "row")} of ${data.format} in ${path}${
       data.streamed ? ", read as they are needed" : ""

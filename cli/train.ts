@@ -22,7 +22,7 @@ import {
 } from "../train/options/config.ts";
 import { findSplits } from "../data/files.ts";
 import { type EvaluateOptions, evaluationBatches, evaluator } from "../train/evaluate.ts";
-import { train } from "../train/loop.ts";
+import { train, trainNames } from "../train/loop.ts";
 import { causalLM } from "../train/objectives/causal_lm.ts";
 import type { ObjectiveKind } from "../train/objectives/kind.ts";
 import { objectives, purposeOfRows } from "../train/objectives/mod.ts";
@@ -54,6 +54,8 @@ import {
 } from "./train_state.ts";
 import { openRows, rowsOf, warnSkipped, withSkipHint } from "./open_data.ts";
 import { openDeviceFor, outlineModelFor } from "./open_model.ts";
+import { pickOptions } from "../core/options.ts";
+import { countOf } from "../core/host/format.ts";
 
 /** Options of the command line alone, not part of a configuration. */
 const ownOptions = {
@@ -215,7 +217,9 @@ async function runTraining(
     },
   });
   if (dryRun) {
-    terminal.print(`dry run   ${steps} steps of ${config.batch * config.accumulate} rows; nothing was written`);
+    terminal.print(
+      `dry run   ${countOf(steps, "step")} of ${countOf(config.batch * config.accumulate, "row")}; nothing was written`,
+    );
     terminal.result({ steps, lengths, memory });
     return;
   }
@@ -345,7 +349,7 @@ function given(settings: Readonly<Record<string, unknown>>, { options }: Objecti
 /** Trains; a bad row that a large file turns out to have ends the run, and what it came to until then is kept. */
 async function trainTo(out: string, ...[trainee, options]: Parameters<typeof train>) {
   try {
-    return await train(trainee, options);
+    return await train(trainee, pickOptions(options, trainNames));
   } catch (error) {
     if (!(error instanceof BadRow)) throw error;
     throw new DataError(

@@ -56,7 +56,8 @@ export function checkShape(what: string, shape: readonly number[]): void {
 /**
  * @throws {ShapeError} that begins with `what` (is asked to make), unless a shape is a shape and a dtype one that there is
  */
-export function checkAval(what: string, { shape, dtype }: Aval): void {
+export function checkAval(what: string, aval: Aval): void {
+  const { shape, dtype } = (aval ?? {}) as Aval; // nothing at all is refused as nothing
   checkShape(what, shape);
   if (typeof dtype === "string" && Object.hasOwn(byteSize, dtype)) return;
   throw new ShapeError(

@@ -172,7 +172,8 @@ export function upload(home: TensorHome, host: HostTensor): Tensor {
 }
 
 /** Memory that data does not fill would show what was there before. */
-function checkHost({ shape, dtype, data }: HostTensor): void {
+function checkHost(host: HostTensor): void {
+  const { shape, dtype, data } = (host ?? {}) as HostTensor;
   checkAval("Cannot upload", { shape, dtype });
   const { Elements, length } = hostForm(dtype, sizeOf(shape));
   if (!(data instanceof Elements) || data.length !== length) {

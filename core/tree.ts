@@ -6,6 +6,7 @@ import { LowrankError } from "./errors.ts";
 import { exactText, type Identities } from "./identity.ts";
 import { Value } from "./ir/graph.ts";
 import { Tensor } from "./tensor.ts";
+import { checkFunction } from "./options.ts";
 
 /** A tree taken apart: its leaves in order, their paths, and how to put others in their places. */
 export interface FlatTree<L> {
@@ -43,6 +44,7 @@ export function flatten<L = Value | Tensor | number>(
   tree: unknown,
   leaf: (x: unknown) => boolean = isLeaf,
 ): FlatTree<L> {
+  checkFunction("flatten", leaf);
   const leaves: L[] = [];
   const walk = (x: unknown, depth: number): Form => {
     if (leaf(x)) {

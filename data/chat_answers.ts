@@ -22,7 +22,7 @@ interface Span {
  * @throws {DataError} where the chat does not end with the assistant, or the answer can't be separated from the rest
  */
 export function answersIn(
-  { messages, ...given }: Chat,
+  { messages, tools, documents }: Chat,
   tokenizer: Pick<Tokenizer, "writeChat">,
   which: "last" | "all",
 ): { readonly text: string; readonly spans: readonly Span[] } {
@@ -30,6 +30,7 @@ export function answersIn(
   if (role !== "assistant") {
     throw new DataError(`a chat to learn from must end with an "assistant" message, and this one ends with "${role}".`);
   }
+  const given = { tools, documents };
   const { text, generated } = tokenizer.writeChat(messages, given);
   if (generated.length > 0) return { text, spans: which === "all" ? generated : generated.slice(-1) };
   /** Where the text of the first messages ends. */

@@ -134,7 +134,9 @@ function rowEncoder(
     if (isLong && overflow === "error") {
       const limit = seq < context ? `seq allows ${seq}: raise seq,` : `the model's context holds ${context}:`;
       throw new BadRow(
-        `${place} has ${length} tokens and ${limit} shorten the row, or use --overflow cut or chunk.`,
+        `${place} has ${length} tokens and ${limit} shorten the row, or use --overflow ${
+          reader.notChunked === undefined ? "cut or chunk" : "cut"
+        }.`,
       );
     }
     if (isLong && overflow === "chunk" && reader.notChunked !== undefined) {

@@ -33,6 +33,7 @@ import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, t
 import { saveAdapterHub } from "./adapterhub.ts";
 import { computed } from "./computed.ts";
 import { toDType, toF32 } from "./host_tensors.ts";
+import { checkMembers, checkOptions, checkPath, type OptionNames } from "../core/options.ts";
 
 /** What an adapter's files record besides the adapter itself. */
 export interface SaveOptions {
@@ -47,6 +48,11 @@ export interface SaveOptions {
   /** Another name than `default`: the adapter is saved in a folder of that name below, as PEFT does. */
   readonly name?: string;
 }
+
+/** The names of {@link SaveOptions}. */
+export const saveNames: OptionNames<SaveOptions> = {
+  ...{ trainable: true, baseModel: true, dropout: true, base: true, name: true },
+};
 
 /** An adapter that was read, on its model: what `lora` returns, and what its files say beside A and B. */
 export interface LoadedAdapter<P, I, O> extends Tuned<P, I, O> {
@@ -82,6 +88,9 @@ export type Savable<P> = Tuned<P, unknown, unknown> & { readonly origin?: Adapte
  * @throws {FileError} when the folder can't be written, or a value is not finite (nothing is written then)
  */
 export async function saveAdapter<P>(folder: string, tuned: Savable<P>, options: SaveOptions): Promise<void> {
+  checkOptions("saveAdapter", options, saveNames);
+  checkPath("saveAdapter", folder);
+  checkMembers("saveAdapter", "an adapted model", tuned, ["model", "frozen", "plan"]);
   if (tuned.plan.adapted.some(({ method }) => method.peftType === undefined)) {
     return await saveAdapterHub(placeOf(folder, options.name), tuned, options.trainable);
   }
@@ -176,6 +185,7 @@ function placeOf(folder: string, name = "default"): string {
  * @throws {FileError} when that can't be done
  */
 export function checkWritable(folder: string): void {
+  checkPath("checkWritable", folder);
   const probe = `${folder}/${temporaryName()}`;
   writeFlushed(probe, [], folder);
   removeTree(probe);

@@ -9,6 +9,7 @@ import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { sha256OfFile } from "../models/load/files/file_hash.ts";
 import { openModelFiles } from "../models/load/model_files.ts";
 import type { FromFiles } from "../models/load/loader.ts";
+import { checkMembers } from "../core/options.ts";
 
 /** What is recorded about a base model. */
 export interface BaseRecord {
@@ -39,9 +40,10 @@ export function isFromFiles(model: object): model is Described {
  */
 export function recordBase(
   model: Pick<FromFiles, "path" | "config"> & { readonly params: unknown },
-  name: string = lastPart(model.path),
+  name?: string,
 ): BaseRecord {
-  return { name, sha256: hashOf(model.path), ...storageOf(model) };
+  checkMembers("recordBase", "a model that was loaded from files", model, ["path", "config", "params"]);
+  return { name: name ?? lastPart(model.path), sha256: hashOf(model.path), ...storageOf(model) };
 }
 
 /** How a model's weights are stored and held. */

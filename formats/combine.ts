@@ -2,10 +2,11 @@
 import { sameShape } from "../core/aval.ts";
 import { FileError, OptionError } from "../core/errors.ts";
 import { factorsOf, pairOf } from "../lora/compose/combine.ts";
-import { checkSum, type SumOptions, weightedSum } from "../lora/compose/sums.ts";
+import { checkSum, sumNames, type SumOptions, weightedSum } from "../lora/compose/sums.ts";
 import { filesFromPairs, type ScaledPair, scaledPairs } from "./adapter_pairs.ts";
 import { describeBase, fromMetadata } from "./base_record.ts";
 import { type AdapterContents, type AdapterFiles, tensorsByKey } from "./peft/files.ts";
+import { checkList, checkOptions } from "../core/options.ts";
 
 /** One adapter of a combination, as files. */
 export interface WeightedFiles {
@@ -31,9 +32,12 @@ export interface CombineFilesOptions extends SumOptions {
 export function combineFiles(
   adapters: readonly WeightedFiles[],
   way: string,
-  { anyBase = false, baseModel, ...options }: CombineFilesOptions = {},
+  options: CombineFilesOptions = {},
 ): AdapterContents {
-  checkSum(way, options);
+  checkOptions("combineFiles", options, { ...sumNames, anyBase: true, baseModel: true });
+  checkList("combineFiles", "adapters", adapters);
+  const { anyBase = false, baseModel, ...summing } = options;
+  checkSum(way, summing);
   const [{ files: first }] = adapters;
   if (!anyBase) { for (const { files } of adapters) refuseOtherBase(first, files); }
   const parts = new Map<string, { pair: ScaledPair; weight: number; path: string }[]>();
@@ -58,7 +62,7 @@ export function combineFiles(
       ...factorsOf(A, B),
       weight: weight * scaling,
     }));
-    const { A, B } = pairOf(weightedSum(module, factors, way, { ...options, largest }));
+    const { A, B } = pairOf(weightedSum(module, factors, way, { ...summing, largest }));
     return { module, embedding, A: A as ScaledPair["A"], B: B as ScaledPair["B"], r: A.shape[0], scaling: 1 };
   });
   const { raw, tensors, metadata } = filesFromPairs(first.path, pairs, {

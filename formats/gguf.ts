@@ -2,7 +2,7 @@
 import { sizeOf } from "../core/aval.ts";
 import { FileError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
-import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
+import { refuseLink, writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { openBytes } from "../models/load/files/byte_source.ts";
 import type { ModelConfig } from "../models/load/config.ts";
 import { type GgufHeader, readGguf } from "../models/load/gguf/gguf.ts";
@@ -16,6 +16,7 @@ import type { AdapterFiles } from "./peft/files.ts";
 import { filesFromPairs, refuseTied, type ScaledPair, scaledPairs, times, transposed } from "./adapter_pairs.ts";
 import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite } from "./host_tensors.ts";
+import { checkMembers, checkPath } from "../core/options.ts";
 
 /** A module in a GGUF file: its tensor there, and the order of that tensor's rows. */
 interface Place {
@@ -33,6 +34,9 @@ interface Place {
  * @throws {FileError} for what the format can't express, a module that the base does not have, or values that are not finite
  */
 export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: ModelConfig): void {
+  checkPath("writeGgufAdapter", path);
+  refuseLink(path);
+  checkMembers("writeGgufAdapter", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
   const pairs = scaledPairs(adapter, { format: "llama.cpp's adapter format", magnitudes: false });
   const { architecture, places } = placesOf(config);
   refuseTied(adapter, pairs, config);
@@ -86,6 +90,7 @@ export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: Mo
  * @throws {FileError} for a damaged file, one that is no LoRA adapter, or one of another model
  */
 export function readGgufAdapter(path: string, config: ModelConfig): AdapterFiles {
+  checkPath("readGgufAdapter", path);
   using source = openBytes(path);
   const header = readGguf(source);
   const { architecture, places } = placesOf(config);

@@ -10,6 +10,7 @@ import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
 import type { Trainable, Tuned } from "../lora/mod.ts";
 import { computed } from "./computed.ts";
+import { checkMembers, checkOptions } from "../core/options.ts";
 
 /** An adapted model, whatever it reads and returns. */
 export type AnyTuned<P> = Pick<Tuned<P, unknown, unknown>, "merge" | "mergeErrors" | "frozen">;
@@ -26,6 +27,8 @@ export interface MergeOptions {
  * their codes, and not to the weights before they were quantised.
  */
 export function mergeParams<P>(tuned: AnyTuned<P>, trainable: Trainable, options: MergeOptions = {}): P {
+  checkOptions("mergeParams", options, { tied: true });
+  checkMembers("mergeParams", "an adapted model", tuned, ["merge", "frozen"]);
   return computed(tuned.merge(trainable, tuned.frozen, options));
 }
 
@@ -36,6 +39,8 @@ export function mergeParams<P>(tuned: AnyTuned<P>, trainable: Trainable, options
  * @throws {DataError} that names the weights
  */
 export async function mergeSafely<P>(tuned: AnyTuned<P>, trainable: Trainable, options: MergeOptions = {}): Promise<P> {
+  checkOptions("mergeSafely", options, { tied: true });
+  checkMembers("mergeSafely", "an adapted model", tuned, ["merge", "frozen"]);
   const merged = mergeParams(tuned, trainable, options);
   const bad = await notFinite(merged, tuned.frozen);
   if (bad.length === 0) return merged;
@@ -71,6 +76,7 @@ export function unmergeParams<P>(
   merged: P,
   lost?: Parameters<Tuned<P, unknown, unknown>["unmerge"]>[2],
 ): P {
+  checkMembers("unmergeParams", "an adapted model", tuned, ["unmerge"]);
   return computed(tuned.unmerge(trainable, merged, lost));
 }
 
@@ -91,6 +97,7 @@ export interface MergeCheck {
  * rounding allows ({@link Tuned.mergeErrors}).
  */
 export async function checkMerge<P>(tuned: AnyTuned<P>, trainable: Trainable, merged: P): Promise<MergeCheck[]> {
+  checkMembers("checkMerge", "an adapted model", tuned, ["mergeErrors", "frozen"]);
   const { home } = flatten<Tensor>(tuned.frozen).leaves[0];
   using key = upload(home, randomKey(0));
   const errors = jit((t: Trainable, frozen: P, merged: P, key: Operand) => tuned.mergeErrors(t, frozen, merged, key));

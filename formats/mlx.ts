@@ -22,6 +22,7 @@ import {
 } from "./adapter_pairs.ts";
 import { mostFrequent } from "../lora/methods/lora.ts";
 import { isFinite, toF32 } from "./host_tensors.ts";
+import { checkMembers, checkPath } from "../core/options.ts";
 
 const weightsName = "adapters.safetensors", configName = "adapter_config.json";
 
@@ -40,6 +41,8 @@ export function isMlxAdapter(folder: string): boolean {
  * @throws {FileError} for what the format can't express, or values that are not finite
  */
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
+  checkPath("writeMlxAdapter", folder);
+  checkMembers("writeMlxAdapter", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
   const family = mlxFamily(config);
   const given = scaledPairs(adapter, { format: "mlx-lm's adapter format", magnitudes: true });
   refuseTied(adapter, given, config);
@@ -86,6 +89,7 @@ export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: M
  * @throws {FileError} for a damaged folder, or one that was not made with LoRA or DoRA
  */
 export function readMlxAdapter(folder: string, config: ModelConfig): AdapterFiles {
+  checkMembers("readMlxAdapter", "the base model's configuration", config, ["modelType", "raw"]);
   const family = mlxFamily(config);
   const [path, configPath] = [weightsName, configName].map((name) => currentPath(folder, name));
   const { fine_tune_type: type = "lora", lora_parameters: parameters, model } = readJsonObject(configPath);

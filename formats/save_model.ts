@@ -15,6 +15,7 @@ import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
 import { encodeSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { stageFolder } from "../models/load/files/staged_folder.ts";
 import { isFinite, toDType } from "./host_tensors.ts";
+import { checkMembers, checkOptions, checkPath } from "../core/options.ts";
 
 /** Any model that came from files. */
 export type AnyLoaded<P> = Loaded<Model<P, unknown, unknown>>;
@@ -50,6 +51,9 @@ export async function saveModel<P>(
   model: AnyLoaded<P>,
   options: SaveModelOptions<P> = {},
 ): Promise<string[]> {
+  checkOptions("saveModel", options, { params: true, dtype: true, shardBytes: true });
+  checkPath("saveModel", folder);
+  checkMembers("saveModel", "a model that was loaded", model, ["params", "path", "config"]);
   const { params = model.params } = options;
   refuseOwnFolder(folder, model.path);
   using staging = stageFolder(folder);

@@ -21,6 +21,7 @@ import {
   type LoadAdapterOptions,
   type LoadedAdapter,
   saveAdapter,
+  saveNames,
   type SaveOptions,
   uploadAdapter,
 } from "./adapter.ts";
@@ -28,6 +29,7 @@ import { isAdapterHub, loadAdapterHub } from "./adapterhub.ts";
 import { readAdapter } from "./peft/files.ts";
 import { mergeParams } from "./merge.ts";
 import { unmergedSteps } from "./unmerged.ts";
+import { checkOptions } from "../core/options.ts";
 
 /** What {@link lora} gives: the adapted function, and the adapter's own files and merged weights. */
 export interface TunedModel<P, I, O> extends Tuned<P, I, O> {
@@ -148,6 +150,7 @@ export function loadAdapter<P, I, O>(
   model: Model<P, I, O>,
   options: LoadAdapterOptions = {},
 ): LoadedAdapter<P, I, O> & TunedModel<P, I, O> {
+  checkOptions("loadAdapter", options, { anyBase: true, residual: true });
   if (isAdapterHub(folder)) {
     return tunedModel<P, I, O, LoadedAdapter<P, I, O>>({ ...loadAdapterHub(folder, model), notes: [] } as never);
   }
@@ -171,6 +174,7 @@ function tunedModel<P, I, O, T extends Tuned<P, I, O>>(tuned: T & Tuned<P, I, O>
         : merge(trainable, frozen ?? this.frozen, options);
     },
     save(this: TunedModel<P, I, O>, folder, options = {}) {
+      checkOptions("save", options, saveNames);
       return saveAdapter(folder, this, {
         trainable: this.trainable,
         // One that was loaded keeps the name that it came with.

@@ -3,6 +3,7 @@ import type { LanguageModel, TokenInputs } from "../core/model.ts";
 import type { Value } from "../core/ir/graph.ts";
 import type { FrontCache, Trainable, Tuned } from "../lora/mod.ts";
 import type { Steps } from "../models/generate/generate.ts";
+import { checkMembers } from "../core/options.ts";
 
 /** The parameters of a model with an adapter beside its weights. */
 export interface Unmerged<P> {
@@ -25,11 +26,14 @@ export interface Unmerged<P> {
  * ```
  */
 export function unmergedSteps<P>(
-  { sizes, cacheAvals }: Pick<LanguageModel<P>, "sizes" | "cacheAvals">,
-  { step, plan, front, inFront = 0 }:
+  model: Pick<LanguageModel<P>, "sizes" | "cacheAvals">,
+  tuned:
     & Pick<Tuned<P, TokenInputs, Value>, "step" | "plan">
     & Partial<Pick<Tuned<P, TokenInputs, Value>, "front" | "inFront">>,
 ): Steps<Unmerged<P>> {
+  checkMembers("unmergedSteps", "a language model", model, ["sizes", "cacheAvals"]);
+  checkMembers("unmergedSteps", "a language model that is adapted", tuned, ["step", "plan"]);
+  const { sizes, cacheAvals } = model, { step, plan, front, inFront = 0 } = tuned;
   const acts = plan.adapted.find((m) => m.acts !== undefined)?.acts;
   return {
     // What stands in front takes places of the context, though none of the cache.

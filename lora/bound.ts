@@ -9,8 +9,8 @@ import { reduceMax } from "../core/ops/reduce.ts";
 import { transpose } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
-import { widened } from "./follow/effect.ts";
-import { applied, lengthOf, sized } from "./follow/forms.ts";
+import { rankOf, widened } from "./follow/effect.ts";
+import { applied, sized } from "./follow/forms.ts";
 import type { Adapted } from "./methods/method.ts";
 import type { AdapterEntry } from "./options.ts";
 import type { Scalar } from "../core/tree_types.ts";
@@ -63,9 +63,9 @@ export function mergeError(
   rows: number,
 ): MergeError {
   const w = asValue(weight);
-  const { inAxis, match: { r } } = m;
+  const { inAxis } = m;
   const k = w.shape[inAxis];
-  const { pair, gain, form } = m.method.effect!(m, entry, w, {});
+  const effect = m.method.effect!(m, entry, w, {}), { pair, gain, form } = effect;
   const x = sub(mul(randomUniform(key, [rows, k]), 2), 1);
   const product = (x: Value, w: Operand) => dot(x, w, { contract: [[1], [inAxis]], batch: [[], []] });
   const lowRank = (x: Value, a: Operand, b: Operand) => {
@@ -89,7 +89,7 @@ export function mergeError(
   };
   const apart = abs(sub(effected((x) => x), product(x, merged)));
   const terms = effected(abs);
-  const { ofTerms, ofInputs } = mergeBound({ k, r: r + (form ? lengthOf(form) : 0), dtype: w.dtype });
+  const { ofTerms, ofInputs } = mergeBound({ k, r: rankOf(effect), dtype: w.dtype });
   const error = m.method.gainError?.(m, entry, w);
   const share = error === undefined ? asValue(ofTerms) : add(error, ofTerms);
   const bound = add(mul(terms, share), mul(reduceSum(abs(x), 1, { keep: true }), ofInputs));

@@ -1,5 +1,5 @@
 import { OptionError } from "../core/errors.ts";
-import { nearest } from "../core/host/nearest.ts";
+import { checkObject, noOption } from "../core/options.ts";
 import { besidesOf, familyOf, methods } from "./methods/mod.ts";
 import type { Method, OptionKey } from "./methods/method.ts";
 import { startNamed } from "./methods/starts.ts";
@@ -55,18 +55,23 @@ const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.to
  *
  * @throws {OptionError} that names it, and the option that is meant
  */
-export function checkOptions(options: object, method: Method): void {
+export function checkMethodOptions(options: object, method: Method): void {
   const known = optionsOf(method);
+  checkObject(method.name, options, known);
   for (const key of Object.keys(options)) {
     if (Object.hasOwn(known, key)) continue;
     const own = Object.keys(known).find((name) => known[name].peft === snake(key));
     if (own !== undefined) throw new OptionError(`there is no option ${key}: it is called ${own} here`);
     const reason = refusedOptions[snake(key)];
     if (reason !== undefined) throw new OptionError(`the option ${key} of PEFT is not supported: ${reason}`);
-    const near = nearest(key, Object.keys(known));
-    throw new OptionError(`there is no option ${key}${near === null ? "" : `: did you mean ${near}?`}`);
+    throw noOption(method.name, key, Object.keys(known));
   }
-  const { init, bias, tie } = options as Record<string, unknown>;
+  const { init, bias, tie, targets } = options as Record<string, unknown>;
+  if (targets === undefined || targets === null) {
+    throw new OptionError(
+      `${method.name} needs targets: the names of the modules to adapt, such as ["q_proj", "v_proj"], or "all-linear"`,
+    );
+  }
   if (init !== undefined && known.init?.file === undefined) checkInit(init);
   oneOf("bias", bias, ["none", "all", "lora"]);
   oneOf("tie", tie, ["use", "all"]);

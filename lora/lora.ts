@@ -9,7 +9,7 @@ import { analyse } from "./follow/analyse.ts";
 import { attentionsOf, type FrontCache } from "./follow/front.ts";
 import { sublayersOfModel } from "./follow/sublayers.ts";
 import { type MergeError, mergeError } from "./bound.ts";
-import { checkOptions } from "./check_options.ts";
+import { checkMethodOptions } from "./check_options.ts";
 import { checkTrainable } from "./check_trainable.ts";
 import { editTree, leafOf, type Plan } from "./follow/edit.ts";
 import { firstValues } from "./first_values.ts";
@@ -17,6 +17,7 @@ import { mergeInto, type Overwritten, overwrittenBy, unmergeFrom } from "./merge
 import type { Adapted, Edit, Method, Outline, Site } from "./methods/method.ts";
 import { besidesOf, chosenBy, familyOf, methods } from "./methods/mod.ts";
 import type { LoraOptions, Match, OptionsFor, Saved, Trainable } from "./options.ts";
+import { checkMembers, checkOptions } from "../core/options.ts";
 
 /** A model with low-rank adapters beside some of its weights. */
 export interface Tuned<P, I, O> {
@@ -133,7 +134,9 @@ export function tune<P, I, O, S extends object>(
   options: OptionsFor<P, S>,
   { anyRank = false, shared }: Partial<Pick<Outline, "anyRank" | "shared">> = {},
 ): Tuned<P, I, O> {
-  checkOptions(options, method);
+  checkMembers("tune", "a method, such as methods.lora,", method, ["name", "options", "sites"]);
+  checkMethodOptions(options, method);
+  checkModel(method.name, model);
   const { dropout = 0 } = options as { readonly dropout?: number };
   if (!(dropout >= 0 && dropout < 1)) {
     throw new OptionError(`dropout is a fraction from 0 to less than 1, not ${dropout}`);
@@ -166,6 +169,17 @@ function encoderOf(model: object): ((text: string) => readonly number[]) | undef
   return loaded.tokenizer && ((text) => loaded.tokenizer!().encode(text));
 }
 
+/** Refuses what is no model: of an adapted one with what to give instead. */
+function checkModel(who: string, model: unknown): void {
+  if (typeof model === "object" && model !== null && "frozen" in model) {
+    throw new OptionError(
+      `${who} takes a model, and this is one that is adapted already: give tuned.model, or tuned.with(tuned.trainable) to ` +
+        `adapt that once more`,
+    );
+  }
+  checkMembers(who, "a model, an object of params, sample and apply,", model, ["params", "sample", "apply"]);
+}
+
 /** A model with an adapter that is already settled, over its own parameters or others. */
 export function tunedOf<P, I, O>(
   model: Model<P, I, O>,
@@ -179,8 +193,10 @@ export function tunedOf<P, I, O>(
     check(given);
     return { plan, trainable: given };
   };
-  const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, { key, whole } = {}) =>
-    applyActive<P, I, O>(model, [active(given)], { frozen, inputs, key, whole });
+  const apply: Tuned<P, I, O>["apply"] = (given, frozen, inputs, options = {}) => {
+    checkOptions("apply", options, { key: true, whole: true });
+    return applyActive<P, I, O>(model, [active(given)], { frozen, inputs, ...options });
+  };
   const steps = model as Partial<LanguageModel<P>>;
   const run = { apply: steps.step!, positions: (inputs: StepInputs) => asValue(inputs.positionIds) };
   const step: Tuned<P, I, O>["step"] = steps.step &&
@@ -205,7 +221,10 @@ export function tunedOf<P, I, O>(
       apply: (params, inputs) => apply(given, params, inputs),
       ...(step && { step: (params: P, inputs: StepInputs) => step(given, params, inputs) }),
     }),
-    merge: (given, frozen, { tied = "split" } = {}) => mergeInto(frozen, [active(given)], tied === "split"),
+    merge: (given, frozen, options = {}) => {
+      checkOptions("merge", options, { tied: true });
+      return mergeInto(frozen, [active(given)], options.tied !== "peft");
+    },
     overwritten: (given, frozen) => overwrittenBy(active(given), frozen),
     unmerge: (given, merged, lost = {}) => unmergeFrom(merged, active(given), lost),
     mergeErrors: (given, frozen, merged, key) => {

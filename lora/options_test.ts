@@ -116,7 +116,7 @@ Deno.test("first values: gaussian has the deviation 1/r, false draws both", () =
 Deno.test("an option of PEFT's is answered with what it is called here, or why it is not supported", () => {
   assertEquals(refusal({ use_dora: true }), "there is no option use_dora: it is called dora here");
   assertEquals(refusal({ loraDropout: 0.1 }), "there is no option loraDropout: it is called dropout here");
-  assertEquals(refusal({ dropot: 0.1 }), "there is no option dropot: did you mean dropout?");
+  assertEquals(refusal({ dropot: 0.1 }), "lora has no option dropot: did you mean dropout?");
   assertStringIncludes(refusal({ fan_in_fan_out: true }), "it is read from the model's own products");
   assertStringIncludes(refusal({ aloraInvocationTokens: [1] }), "activated LoRA");
   for (const init of ["loftq", "lora_ga", "mica"]) {

@@ -1,6 +1,6 @@
 /** A batch whose rows use different adapters: the base is computed once for all. */
 import { formatAval } from "../core/aval.ts";
-import { ShapeError } from "../core/errors.ts";
+import { OptionError, ShapeError } from "../core/errors.ts";
 import type { Leaf } from "../core/model.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { reshape } from "../core/ops/broadcast.ts";
@@ -13,12 +13,15 @@ import { vmap } from "../core/transforms/vmap.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import type { Tuned } from "./lora.ts";
 import type { Trainable } from "./options.ts";
+import { checkList, checkOptions, type OptionNames } from "../core/options.ts";
 
 /**
  * Adapters of one kind (what one `lora` gave, with different values) as one tree with a new axis 0: each leaf is
  * [adapters, …]. Zeros in every B stand for the base itself.
  */
 export function stackAdapters(adapters: readonly Trainable[]): Trainable {
+  checkList("stackAdapters", "adapters", adapters);
+  if (adapters.length === 0) throw new OptionError("stackAdapters needs at least one adapter");
   const flat = adapters.map((adapter) => flatten<Leaf>(adapter));
   const stacked = flat[0].leaves.map((_, i) =>
     concat(flat.map(({ leaves }) => reshape(leaves[i], [1, ...leaves[i].shape])), 0)
@@ -40,6 +43,10 @@ export interface PerExampleOptions<P, I> {
   readonly key?: Operand;
 }
 
+const perExampleOptions: OptionNames<PerExampleOptions<unknown, unknown>> = {
+  ...{ adapters: true, frozen: true, inputs: true, adapterOf: true, key: true },
+};
+
 /**
  * The adapted function where row i of the batch uses adapter `adapterOf[i]`: one product with each weight of the base serves
  * all rows. A gradient with respect to `adapters` is that of each adapter by its own rows.
@@ -48,8 +55,10 @@ export interface PerExampleOptions<P, I> {
  */
 export function applyPerExample<P, I, O>(
   tuned: Pick<Tuned<P, I, O>, "apply">,
-  { adapters, frozen, inputs, adapterOf, key }: PerExampleOptions<P, I>,
+  options: PerExampleOptions<P, I>,
 ): O {
+  checkOptions("applyPerExample", options, perExampleOptions);
+  const { adapters, frozen, inputs, adapterOf, key } = options;
   const rows = asValue(adapterOf, "i32");
   const [count] = rows.shape;
   const chosen = mapTree<Leaf, Value>(adapters, (leaf) => gather(leaf, rows));

@@ -7,12 +7,14 @@ import { randomKey, threefry2x32 } from "../core/random.ts";
 import { type HostTensor, readTensors, Tensor, upload } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { Matrix } from "ml-matrix";
+import { optionsOf } from "./check_options.ts";
 import { outputsOf } from "./follow/effect.ts";
 import { tune, type Tuned, tunedOf } from "./lora.ts";
 import { chosenBy, familyOf, methods } from "./methods/mod.ts";
 import type { Adapted, Method, Start } from "./methods/method.ts";
 import type { AdapterEntry, LoraOptions } from "./options.ts";
 import { principal } from "./methods/pissa.ts";
+import { checkObject } from "../core/options.ts";
 
 /** {@link lora}'s options but how to start, and how to find the singular vectors. */
 export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> {
@@ -49,8 +51,10 @@ export interface PissaOptions<P = unknown> extends Omit<LoraOptions<P>, "init"> 
  */
 export async function pissa<P, I, O>(
   model: Model<P, I, O>,
-  { niter, ...options }: PissaOptions<P>,
+  given: PissaOptions<P>,
 ): Promise<Tuned<P, I, O>> {
+  checkObject("pissa", given, optionsOf(methods.pissa));
+  const { niter, ...options } = given;
   if (niter !== undefined && !(Number.isInteger(niter) && niter >= 0)) {
     throw new OptionError(`niter is ${niter}: it takes a whole number of iterations, or nothing for exact values`);
   }

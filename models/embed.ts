@@ -4,6 +4,7 @@ import type { EncoderModel } from "../core/model.ts";
 import { homeOf, perCompiler } from "../core/runtime.ts";
 import { readTensors, type Tensor, upload } from "../core/tensor.ts";
 import { outsideTable } from "./token_inputs.ts";
+import { checkMembers, checkOptions } from "../core/options.ts";
 
 /** Embeds rows of token ids, each to f32[D], in the order in which they were given. */
 export type Embed<P = unknown> = (params: P, rows: readonly (readonly number[])[]) => Promise<Float32Array[]>;
@@ -19,8 +20,11 @@ const bucket = 16;
  */
 export function embedder<P>(
   model: Pick<EncoderModel<P>, "embed" | "sizes">,
-  { batch = 16 }: { readonly batch?: number } = {},
+  options: { readonly batch?: number } = {},
 ): Embed<P> {
+  checkOptions("embedder", options, { batch: true });
+  checkMembers("embedder", "an encoder", model, ["embed", "sizes"]);
+  const { batch = 16 } = options;
   if (!Number.isInteger(batch) || batch < 1) {
     throw new OptionError(`can't embed ${batch} texts at a time: give a whole number of at least 1`);
   }

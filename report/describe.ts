@@ -1,22 +1,25 @@
 /** Descriptions for people, as text. */
 import { sizeOf } from "../core/aval.ts";
 import { storageBytes } from "../core/dtype.ts";
-import { OptionError } from "../core/errors.ts";
+import { FileError, OptionError } from "../core/errors.ts";
 import { formatBytes, formatCount } from "../core/host/format.ts";
 import type { Leaf } from "../core/model.ts";
 import type { Device } from "../kernels/device/device.ts";
+import { avalOf } from "../core/trace.ts";
 import { flatten } from "../core/tree.ts";
 import type { Match } from "../lora/mod.ts";
 import type { TrainResult } from "../train/loop.ts";
 import type { MergeCheck } from "../formats/merge.ts";
 import { Interrupted } from "./errors.ts";
+import { checkList, checkMembers } from "../core/options.ts";
+import { pathKind } from "../models/load/files/byte_source.ts";
 
 /** How many numbers a tree of parameters holds, and in how many bytes. */
 export function sizeOfTree(params: unknown): { count: number; bytes: number } {
-  const sizes = flatten<Leaf>(params).leaves.map(({ aval }) => ({
-    count: sizeOf(aval.shape),
-    bytes: storageBytes(aval.dtype, sizeOf(aval.shape)),
-  }));
+  const sizes = flatten<Leaf | number>(params).leaves.map((leaf) => {
+    const { shape, dtype } = avalOf(leaf);
+    return { count: sizeOf(shape), bytes: storageBytes(dtype, sizeOf(shape)) };
+  });
   return {
     count: sizes.reduce((sum, s) => sum + s.count, 0),
     bytes: sizes.reduce((sum, s) => sum + s.bytes, 0),
@@ -25,12 +28,14 @@ export function sizeOfTree(params: unknown): { count: number; bytes: number } {
 
 /** `gpt2, 1,878,336 parameters in 3.8 MB`. */
 export function describeModel(model: { architecture: string; params: unknown }): string {
+  checkMembers("describeModel", "a model", model, ["architecture", "params"]);
   const { count, bytes } = sizeOfTree(model.params);
   return `${model.architecture}, ${formatCount(count)} parameters in ${formatBytes(bytes)}`;
 }
 
 /** One line for each kind of adapted module: `h.*.attn.c_attn  192 x 576  r 8  alpha 16  (4)`. */
 export function describeMatches(matched: readonly Match[]): string[] {
+  checkList("describeMatches", "adapted modules", matched);
   const kinds = new Map<string, number>();
   for (const { path, method, shape, r, alpha } of matched) {
     const kind = `${path.replace(/\.\d+(?=\.|$)/g, ".*").padEnd(28)} ${shape.join(" x ").padEnd(12)} ${
@@ -54,11 +59,14 @@ export function describeTrainable(trainable: unknown, params: unknown): string {
  * @throws {Error} where one does not: merging is wrong then
  */
 export function describeMergeChecks(checks: readonly MergeCheck[]): string {
+  checkList("describeMergeChecks", "checks", checks);
+  if (checks.length === 0) throw new OptionError("describeMergeChecks needs at least one check");
   const worst = checks.reduce((a, b) => b.ratio <= a.ratio ? a : b);
   if (!(worst.ratio <= 1)) {
     throw new Error(`merged and adapted ${worst.path} differ by ${worst.ratio} times what rounding allows`);
   }
-  return `each of ${checks.length} merged layers keeps its bound: ` +
+  const each = checks.length === 1 ? "the merged layer" : `each of ${checks.length} merged layers`;
+  return `${each} keeps its bound: ` +
     `the largest difference is ${worst.ratio.toFixed(3)} of it, in ${worst.path}`;
 }
 
@@ -70,6 +78,7 @@ export function describeMergeChecks(checks: readonly MergeCheck[]): string {
  */
 export function reportEnd(end: TrainResult<unknown>["end"], steps: number, folder: string): void {
   if (end === "done") return;
+  checkMembers("reportEnd", "the end of a run", end, ["reason", "step"]);
   if (end.reason === "interrupted") {
     throw new Interrupted(`Stopped after step ${end.step} of ${steps}; the adapter is saved in ${folder}.`);
   }
@@ -85,7 +94,9 @@ export function reportEnd(end: TrainResult<unknown>["end"], steps: number, folde
 
 /** `346 kB, beside 3.8 MB of the base (9.2 %)`. */
 export function describeSizes(adapterFolder: string, params: unknown): string {
-  const adapter = Deno.statSync(`${adapterFolder}/adapter_model.safetensors`).size;
+  const file = `${adapterFolder}/adapter_model.safetensors`;
+  if (pathKind(file) !== "file") throw new FileError(`There is no ${file}: give the folder of an adapter.`);
+  const adapter = Deno.statSync(file).size;
   const { bytes } = sizeOfTree(params);
   return `${formatBytes(adapter)}, beside ${formatBytes(bytes)} of the base (${(100 * adapter / bytes).toFixed(1)} %)`;
 }

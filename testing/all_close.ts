@@ -3,6 +3,7 @@ import { fromBf16, fromF16 } from "../core/dtype.ts";
 import { LowrankError } from "../core/errors.ts";
 import type { HostTensor } from "../core/tensor.ts";
 import type { OracleTensor } from "./oracle.ts";
+import { checkMembers, checkOptions } from "../core/options.ts";
 
 /** How far two arrays may be apart: |a - b| ≤ rtol · max|b| + atol, for every element. */
 export interface CloseOptions {
@@ -15,12 +16,18 @@ export interface CloseOptions {
 /** What can be compared: tensors as `read` gives them, or a number. */
 export type Contents = HostTensor | OracleTensor | number;
 
+const contents = "tensors as read gives them, or numbers";
+
 /**
  * Fails unless two arrays have one shape and elements close to each other; NaN is close to nothing. The message tells the
  * worst element.
  */
 export function assertAllClose(actual: Contents, expected: Contents, options: CloseOptions = {}): void {
+  checkOptions("assertAllClose", options, { rtol: true, atol: true });
   const { rtol = 1e-6, atol = 1e-7 } = options;
+  for (const x of [actual, expected]) {
+    if (typeof x !== "number") checkMembers("assertAllClose", contents, x, ["shape", "data"]);
+  }
   const [a, b] = [numbersOf(actual), numbersOf(expected)];
   if (!sameShape(a.shape, b.shape)) {
     throw new LowrankError(`expected ${formatAval(b)}, but got ${formatAval(a)}`);

@@ -8,6 +8,7 @@ import { valueAndGrad } from "../core/transforms/grad.ts";
 import { flatten } from "../core/tree.ts";
 import { fromOracle, type OracleTensor, runOracle } from "./oracle.ts";
 import { randomTensor } from "./toy_models.ts";
+import { checkFunction, checkList, checkOptions } from "../core/options.ts";
 
 /** What to check. */
 export interface CheckGradsOptions {
@@ -39,6 +40,9 @@ export function checkGrads(
   args: readonly unknown[],
   options: CheckGradsOptions = {},
 ): void {
+  checkOptions("checkGrads", options, { order: true, seed: true });
+  checkFunction("checkGrads", f);
+  checkList("checkGrads", "arguments", args);
   const { order = 1, seed = 1 } = options;
   const flat = flatten<OracleTensor | Tensor>(args, isContents);
   const start = flat.leaves.map((x) => x instanceof Tensor ? fromOracle(x) : x);

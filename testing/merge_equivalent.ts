@@ -7,6 +7,7 @@ import { flatten } from "../core/tree.ts";
 import { lora, type LoraOptions } from "../lora/mod.ts";
 import { fromOracle, type OracleTensor, runOracle } from "./oracle.ts";
 import { noise, randomTensor } from "./toy_models.ts";
+import { checkObject } from "../core/options.ts";
 
 /** What to try, and how often. */
 export interface MergeOptions<P> extends Partial<Omit<LoraOptions<P>, "dropout" | "seed">> {
@@ -60,6 +61,7 @@ export function assertMergeEquivalent(
   model: Model | ((size: number) => Model),
   options: MergeOptions<unknown> = {},
 ): void {
+  checkObject("assertMergeEquivalent", options, { runs: true, targets: true });
   const { runs = 50, seed = 1 } = options;
   const trial = fc.record<Trial>({
     size: typeof model === "function" ? fc.integer({ min: 1, max: 6 }) : fc.constant(1),

@@ -12,6 +12,7 @@ import { isPacked } from "../core/packed/blocks.ts";
 import { decodePacked } from "./packed_reference.ts";
 import { rules, termRules } from "./oracle_rules.ts";
 import type { OracleTensor } from "./oracle_tensor.ts";
+import { checkList } from "../core/options.ts";
 
 export type { OracleTensor } from "./oracle_tensor.ts";
 
@@ -76,6 +77,7 @@ export function oracleTensor(
   data: ArrayLike<number>,
   dtype: Aval["dtype"] = "f32",
 ): Tensor {
+  checkList("oracleTensor", "sizes as its shape", shape);
   return toOracle({ shape, dtype, data: Float64Array.from(data) });
 }
 

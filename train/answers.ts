@@ -1,7 +1,8 @@
 /** Answers of a model to prompts, for measuring it. */
 import { generator, type Steps } from "../models/generate/generate.ts";
-import type { SamplingOptions } from "../models/generate/sampling.ts";
+import { samplingNames, type SamplingOptions } from "../models/generate/sampling.ts";
 import type { Tokenizer } from "../models/load/tokenizer.ts";
+import { checkOptions } from "../core/options.ts";
 
 /** How answers are made. */
 export interface AnswerOptions extends SamplingOptions {
@@ -18,8 +19,10 @@ export interface AnswerOptions extends SamplingOptions {
 export function answerer(
   model: Steps,
   tokenizer: Tokenizer,
-  { maxNewTokens, batch = 50, ...sampling }: AnswerOptions,
+  options: AnswerOptions,
 ): (params: unknown, prompts: readonly (readonly number[])[]) => Promise<string[]> {
+  checkOptions("answerer", options, { ...samplingNames, maxNewTokens: true, batch: true });
+  const { maxNewTokens, batch = 50, ...sampling } = options;
   const generate = generator(model);
   return async (params, prompts) => {
     const texts: string[] = [];

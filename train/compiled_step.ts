@@ -21,6 +21,7 @@ import {
 } from "./step.ts";
 import type { Trainee } from "./trainee.ts";
 import type { Scalar, ScalarOperand, Tensors } from "../core/tree_types.ts";
+import { checkMembers } from "../core/options.ts";
 
 /** What a compiled step is made for. */
 export interface CompiledStepOptions {
@@ -132,8 +133,9 @@ export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objectiv
 }
 
 /** Copies a batch to a device. */
-export function uploadBatch(home: TensorHome, { columns }: Batch): UploadedBatch {
-  return mapColumns(columns, (column) => upload(home, column));
+export function uploadBatch(home: TensorHome, batch: Batch): UploadedBatch {
+  checkMembers("uploadBatch", "a batch, as makeBatch gives it,", batch, ["columns"]);
+  return mapColumns(batch.columns, (column) => upload(home, column));
 }
 
 /** A batch on a device: what a model reads, and the labels for its loss. */

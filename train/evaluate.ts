@@ -12,6 +12,7 @@ import { measuresOf, type Objective, type Sums } from "./objectives/objective.ts
 import { relatedRows, withReference } from "./reference.ts";
 import type { ReferenceStore } from "./reference_store.ts";
 import type { Trainee } from "./trainee.ts";
+import { checkList, checkMembers, checkOptions } from "../core/options.ts";
 
 /** What was measured: the loss, and by its name whatever else the objective measures. */
 export interface Evaluation {
@@ -52,7 +53,10 @@ export function evaluator<P, F>(
   data: readonly Example[],
   options: EvaluateOptions = {},
 ): (params: P) => Promise<Evaluation> {
+  checkOptions("evaluator", options, { objective: true, batch: true, bucket: true, context: true, padId: true });
+  checkList("evaluator", "examples", data);
   const { objective = objectiveOf(data) } = options;
+  checkMembers("evaluator", "what lora or wholeModel gives", trainee, ["trainable", "frozen", "apply"]);
   checkedRows(data, trainee, objective);
   let batches = evaluationBatches(data, { ...options, objective });
   let ready = objective.reference === undefined;

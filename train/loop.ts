@@ -23,6 +23,7 @@ import type { StepLine, Stop, Watch } from "./watch/watch.ts";
 import { trainOptions } from "./options/config.ts";
 import type { FromFiles } from "../models/load/loader.ts";
 import type { LanguageModel } from "../core/model.ts";
+import { checkMembers, checkOptions, type OptionNames } from "../core/options.ts";
 
 /** One training run. */
 export interface TrainOptions {
@@ -80,6 +81,13 @@ export interface TrainOptions {
   readonly resume?: Snapshot;
 }
 
+/** The names of {@link TrainOptions}. */
+export const trainNames: OptionNames<TrainOptions> = {
+  ...{ objective: true, data: true, steps: true, batch: true, lr: true, schedule: true, warmup: true, clip: true },
+  ...{ accumulate: true, normalise: true, optimiser: true, seq: true, buckets: true, pack: true, context: true },
+  ...{ padId: true, seed: true, signal: true, onStep: true, watch: true, checkpoints: true, resume: true },
+};
+
 /** What keeps the state of a run. */
 export interface Checkpoints {
   /** Whether to save after `step` updates; asked once for each step. `best` says that a watcher just found its best. */
@@ -118,6 +126,8 @@ export async function train<P, F, T extends Trainee<P, F> = Trainee<P, F>>(
   trainee: T & Trainee<P, F>,
   options: TrainOptions,
 ): Promise<TrainResult<P, T>> {
+  checkOptions("train", options, trainNames);
+  checkMembers("train", "what lora or wholeModel gives", trainee, ["trainable", "frozen", "apply"]);
   using opened = typeof options.data === "string" ? openRows(options.data, trainee, options) : undefined;
   const settled = settle(opened ?? options.data as Examples, { ...defaultsOf(trainee, options), ...options });
   const checked = checkedRows(settled.data, trainee, settled.objective);
@@ -301,7 +311,7 @@ function settle(given: Examples, options: TrainOptions) {
   const lengths = planLengths(data, { objective, seq, context, buckets, pack });
   const batches = { objective, batch, accumulate, seed, padId, lengths, pack } satisfies BatchPlan;
   const steps = options.steps ?? countSteps(data, batches, 1);
-  const lrAt = makeSchedule({ schedule: "linear", ...options, steps, lr });
+  const lrAt = makeSchedule({ schedule: options.schedule ?? "linear", warmup: options.warmup, steps, lr });
   const optimiser = options.optimiser ?? adamw({ weightDecay: 0 });
   return { ...options, ...batches, steps, data, clip, normalise, lrAt, optimiser };
 }

@@ -4,10 +4,11 @@ import type { Leaf } from "../core/model.ts";
 import type { Value } from "../core/ir/graph.ts";
 import { full, reduceSum } from "../core/ops/broadcast.ts";
 import { add, and, div, isFiniteValue, min, mul, select, sqrt, sub } from "../core/ops/elementwise.ts";
-import { asValue } from "../core/ops/constant.ts";
+import { asValue, constant } from "../core/ops/constant.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten, mapTree } from "../core/tree.ts";
 import type { Scalar } from "../core/tree_types.ts";
+import { checkOptions } from "../core/options.ts";
 
 /** What an optimiser keeps of every parameter between steps, and what it does in a step. */
 export interface Optimiser<S = unknown> {
@@ -55,6 +56,7 @@ export interface AdamWState {
  * @throws {OptionError} when an option is out of its range
  */
 export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
+  checkOptions("adamw", options, { betas: true, eps: true, weightDecay: true, groups: true });
   const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, groups = () => undefined } = options;
   for (const beta of betas) {
     if (!(beta >= 0 && beta < 1)) throw new OptionError(`a beta of AdamW is ${beta}: give two numbers in [0, 1)`);
@@ -125,8 +127,10 @@ export interface LoraPlusOptions {
  */
 export function loraPlus(
   matched: readonly { readonly path: string; readonly kind: "linear" | "embedding" }[],
-  { ratio, lr, embeddingLr = 1e-6 }: LoraPlusOptions,
+  options: LoraPlusOptions,
 ): NonNullable<AdamWOptions["groups"]> {
+  checkOptions("loraPlus", options, { ratio: true, lr: true, embeddingLr: true });
+  const { ratio, lr, embeddingLr = 1e-6 } = options;
   if (!(ratio >= 1)) {
     throw new OptionError(`the ratio of LoRA+ is ${ratio}: B learns at least as fast as A, so give 1 or more`);
   }
@@ -157,7 +161,7 @@ export function globalNorm(tree: unknown): Scalar {
     // Rows first: their sums are as many as there are rows, which is work for every thread.
     return reduceSum(square.shape.length > 1 ? reduceSum(square, -1) : square);
   });
-  return sqrt(squares.reduce((sum, square) => add(sum, square)));
+  return squares.length === 0 ? constant(0) as Scalar : sqrt(squares.reduce((sum, square) => add(sum, square)));
 }
 
 /** Shrinks a tree of gradients to a global norm of at most `most`, as `torch.nn.utils.clip_grad_norm_` does. */

@@ -4,6 +4,7 @@ import type { Value } from "../core/ir/graph.ts";
 import type { Leaf, Model, TokenInputs } from "../core/model.ts";
 import type { Operand } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
+import { checkMembers } from "../core/options.ts";
 
 /** What is trained: parameters, and a function from them and the frozen rest to logits. What `lora` returns is one. */
 export interface Trainee<P = unknown, F = unknown> {
@@ -37,6 +38,7 @@ export function baseOf({ model }: Trainee<any, any>): Pick<Model<unknown, TokenI
  * @throws {OptionError} when a parameter is not held as f32, where small updates would be rounded away
  */
 export function wholeModel<P>(model: Model<P, TokenInputs, Value>): Trainee<P, null> {
+  checkMembers("wholeModel", "a model", model, ["params", "apply"]);
   const { leaves, paths } = flatten<Leaf>(model.params);
   const narrow = leaves.findIndex(({ dtype }) => dtype !== "f32");
   if (narrow >= 0) {

@@ -1,6 +1,7 @@
 /** Graphs as text: one line per node, names that depend on the graph alone. */
 import { formatAval } from "../aval.ts";
 import { type Graph, inputPrim, type Node, nodesOf, type Value } from "./graph.ts";
+import { checkMembers } from "../options.ts";
 
 /**
  * A graph as text. Values are %0, %1, … in the order of the inputs and then of creation, so equal programs print equally; a
@@ -22,6 +23,7 @@ import { type Graph, inputPrim, type Node, nodesOf, type Value } from "./graph.t
  * ```
  */
 export function printGraph(graph: Graph): string {
+  checkMembers("printGraph", "a graph", graph, ["inputs", "outputs"]);
   const names = new Map<Value, string>();
   const lines: string[] = [];
   const own = new Set(graph.inputs.map((v) => v.node));

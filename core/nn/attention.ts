@@ -15,6 +15,7 @@ import { reduceMax } from "../ops/reduce.ts";
 import { iota, transpose } from "../ops/structure.ts";
 import type { Operand } from "../tensor.ts";
 import { sigmoid } from "./activation.ts";
+import { checkOptions, type OptionNames } from "../options.ts";
 
 type Params = { readonly scale: number; readonly cap?: number; readonly causal: boolean };
 
@@ -163,6 +164,10 @@ export interface AttentionOptions {
   readonly causal: boolean;
 }
 
+const attentionOptions: OptionNames<AttentionOptions> = {
+  ...{ mask: true, offset: true, first: true, scale: true, cap: true, sinks: true, causal: true },
+};
+
 /**
  * softmax(scale · q·kᵀ)·v per head: q f32[B,Tq,H,dh], k and v f32[B,Tk,Hkv,dh] where Hkv divides H (query head h reads
  * key/value head ⌊h / (H/Hkv)⌋), to f32[B,Tq,H,dh]. A query that sees no key gives zeros.
@@ -170,6 +175,7 @@ export interface AttentionOptions {
  * @throws {ShapeError} when the sizes do not fit each other
  */
 export function attention(q: Operand, k: Operand, v: Operand, options: AttentionOptions): Value {
+  checkOptions("attention", options, attentionOptions);
   const [query, key, value] = [asValue(q), asValue(k), asValue(v)];
   const [b, queries, heads, width] = query.shape;
   const [kb, keys, kvHeads, kwidth] = key.shape;

@@ -14,6 +14,7 @@ import type { Scalar } from "../tree_types.ts";
 import { checkpoint } from "../transforms/checkpoint.ts";
 import { sumOver } from "../transforms/sum_over.ts";
 import { rowWise } from "./row_chunks.ts";
+import { checkOptions, type OptionNames } from "../options.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */
 export const ignoredLabel: -100 = -100;
@@ -91,8 +92,10 @@ const crossEntropyPrim: Primitive<Required<CrossEntropyOptions>> = {
 export function crossEntropyRows(
   logits: Operand,
   labels: Operand,
-  { labelSmoothing = 0, zLoss = 0 }: CrossEntropyOptions = {},
+  options: CrossEntropyOptions = {},
 ): Value {
+  checkOptions("crossEntropyRows", options, crossEntropyNames);
+  const { labelSmoothing = 0, zLoss = 0 } = options;
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
     throw new OptionError(`labelSmoothing is ${labelSmoothing}: give a number from 0 to 1`);
   }
@@ -136,6 +139,12 @@ export interface CausalLossOptions extends CrossEntropyOptions {
   readonly places?: Operand;
 }
 
+const crossEntropyNames: OptionNames<CrossEntropyOptions> = { labelSmoothing: true, zLoss: true };
+const causalLossOptions: OptionNames<CausalLossOptions> = {
+  ...crossEntropyNames,
+  ...{ reduction: true, chunk: true, places: true },
+};
+
 /** The most logits that are made at a time. */
 const maxLogits = 2 ** 23;
 const rowsAtOnce = (columns: number) => Math.max(64, Math.floor(maxLogits / columns / 64) * 64);
@@ -152,6 +161,7 @@ const rowsAtOnce = (columns: number) => Math.max(64, Math.floor(maxLogits / colu
  * @throws {ShapeError} when the sizes do not fit
  */
 export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Scalar {
+  checkOptions("causalLoss", options, causalLossOptions);
   const [x, y] = tokenLogits(logits, labels);
   const { reduction = "mean", ...rest } = options;
   const sum = sumOfRows(x, nextLabels(y), rest);
@@ -169,11 +179,13 @@ export function causalLoss(logits: Operand, labels: Operand, options: CausalLoss
 export function classificationLoss(
   logits: Operand,
   labels: Operand,
-  { reduction = "mean", ...options }: CausalLossOptions = {},
+  options: CausalLossOptions = {},
 ): Scalar {
+  checkOptions("classificationLoss", options, causalLossOptions);
+  const { reduction = "mean", ...rest } = options;
   const [x, y] = [asValue(logits), asValue(labels, "i32")];
   const tokens = x.shape.length === 3 && sameShape(x.shape.slice(0, 2), y.shape);
-  const sum = tokens ? sumOfRows(x, y, options) : reduceSum(crossEntropyRows(x, y, options));
+  const sum = tokens ? sumOfRows(x, y, rest) : reduceSum(crossEntropyRows(x, y, rest));
   if (reduction === "sum") return sum;
   return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction as Scalar);
 }
@@ -219,8 +231,10 @@ function tokenLogits(logits: Operand, labels: Operand): readonly [Value, Value] 
 export function tokenLogProbs(
   logits: Operand,
   labels: Operand,
-  { chunk, places }: Pick<CausalLossOptions, "chunk" | "places"> = {},
+  options: Pick<CausalLossOptions, "chunk" | "places"> = {},
 ): Value {
+  checkOptions("tokenLogProbs", options, { chunk: true, places: true });
+  const { chunk, places } = options;
   const [x, y] = tokenLogits(logits, labels);
   const [b, t, v] = x.shape;
   const at = (rows: Value) => places === undefined ? rows : gather(rows, places);

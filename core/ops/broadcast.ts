@@ -8,6 +8,7 @@ import type { Operand } from "../tensor.ts";
 import type { Scalar } from "../tree_types.ts";
 import { axesOf, shapeOf } from "./arguments.ts";
 import { asValue, constant } from "./constant.ts";
+import { checkOptions } from "../options.ts";
 
 /** Copies along new axes: axis i of the input is axis `dims[i]` of the output, of the same size or stretched from 1. */
 export const broadcastPrim: Primitive<{ shape: readonly number[]; dims: readonly number[] }> = {
@@ -41,6 +42,7 @@ export const broadcastPrim: Primitive<{ shape: readonly number[]; dims: readonly
  * `x` stretched to `shape` by NumPy's rule (aligned at the end), or with `leading` by adding axes in front only.
  */
 export function broadcastTo(x: Operand, shape: readonly number[], options: { leading?: boolean } = {}): Value {
+  checkOptions("broadcastTo", options, { leading: true });
   const value = asValue(x);
   shapeOf("broadcast", shape);
   if (!options.leading && sameShape(value.shape, shape)) return value;
@@ -100,10 +102,11 @@ export function reshape(x: Operand, shape: readonly number[]): Value {
   const open = Array.isArray(shape) ? shape.indexOf(-1) : -1;
   if (open >= 0) shapeOf(`reshape ${formatAval(value.aval)}`, shape.toSpliced(open, 1));
   const known = open >= 0 ? sizeOf(shape.toSpliced(open, 1)) : 1;
-  const full = open >= 0 ? shape.with(open, known === 0 ? 0 : sizeOf(value.shape) / known) : shape;
+  const full = open >= 0 ? shape.with(open, sizeOf(value.shape) / known) : shape;
   if (open >= 0 && !Number.isInteger(full[open])) {
     throw new ShapeError(
-      `Cannot reshape ${formatAval(value.aval)} to [${shape}]: ${known} does not divide its elements`,
+      `Cannot reshape ${formatAval(value.aval)} to [${shape}]: ` +
+        (known === 0 ? "beside a size of 0 any would do for -1, so give it" : `${known} does not divide its elements`),
     );
   }
   shapeOf(`reshape ${formatAval(value.aval)}`, full);
@@ -176,10 +179,11 @@ export function reduceWith(
   prim: Primitive<Axes>,
   x: Operand,
   axes: number | readonly number[] | undefined,
-  { keep }: { keep?: boolean },
+  options: { keep?: boolean },
 ): Value {
+  checkOptions(prim.name, options, { keep: true });
   const value = asValue(x);
   const list = axesOf(prim.name, value.aval, axes).sort((a, b) => a - b);
   const y = reduceRuns(prim, value, list);
-  return keep ? reshape(y, value.shape.map((d, i) => list.includes(i) ? 1 : d)) : y;
+  return options.keep ? reshape(y, value.shape.map((d, i) => list.includes(i) ? 1 : d)) : y;
 }

@@ -7,6 +7,7 @@ import { asValue } from "./constant.ts";
 import { convert } from "./elementwise.ts";
 import { asNumbers } from "./quantize.ts";
 import { transpose } from "./structure.ts";
+import { checkOptions } from "../options.ts";
 
 /** Which axes of a and b are summed over, and which run along with each other; the rest are free. */
 export interface DotDims {
@@ -122,6 +123,7 @@ export function dot(a: Operand, b: Operand, dims: DotDims): Value {
  * @throws {ShapeError} when the contracted sizes differ
  */
 export function matmul(a: Operand, b: Operand, options: { transposeB?: boolean } = {}): Value {
+  checkOptions("matmul", options, { transposeB: true });
   const [x, w] = [asValue(a), asValue(b)];
   const extra = Math.max(0, w.shape.length - 2);
   const batch = Array.from({ length: extra }, (_, i) => i);

@@ -18,6 +18,7 @@ import { axesOf, axisOf } from "./arguments.ts";
 import { asValue } from "./constant.ts";
 import { div, eq, le, mul, select } from "./elementwise.ts";
 import { iota } from "./structure.ts";
+import { checkOptions } from "../options.ts";
 
 /** What of nothing is not a number: the greatest, the mean. */
 function requireElements(name: string, x: Aval, axes: readonly number[]): void {
@@ -73,6 +74,7 @@ export function mean(x: Operand): Scalar;
 /** {@link mean} over some axes. */
 export function mean(x: Operand, axes?: number | readonly number[], options?: { keep?: boolean }): Value;
 export function mean(x: Operand, axes?: number | readonly number[], options: { keep?: boolean } = {}): Value {
+  checkOptions("mean", options, { keep: true });
   const value = asValue(x);
   const list = axesOf("mean", value.aval, axes);
   if (value.dtype !== "f32") {

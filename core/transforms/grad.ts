@@ -10,6 +10,7 @@ import type { Operand } from "../tensor.ts";
 import { leafValues, trace } from "../trace.ts";
 import { flatten } from "../tree.ts";
 import type { Arguments, Scalar, Values } from "../tree_types.ts";
+import { checkFunction, checkOptions, type OptionNames } from "../options.ts";
 
 /** The nodes of a graph that pass a derivative on from `wrt` to their outputs. */
 function dependents(graph: Graph, wrt: ReadonlySet<Value>): Set<Node> {
@@ -141,6 +142,18 @@ export function valueAndGrad(
   f: (...args: never[]) => unknown,
   options: GradOptions = {},
 ): (...args: never[]) => unknown {
+  return gradientOf("valueAndGrad", f, options);
+}
+
+const gradOptions: OptionNames<GradOptions> = { argnums: true, hasAux: true };
+
+function gradientOf(
+  who: string,
+  f: (...args: never[]) => unknown,
+  options: GradOptions,
+): (...args: never[]) => [unknown, unknown] {
+  checkOptions(who, options, gradOptions);
+  checkFunction(who, f);
   const { argnums = 0, hasAux = false } = options;
   const list = typeof argnums === "number" ? [argnums] : argnums;
   return (...args: unknown[]) => {
@@ -227,6 +240,6 @@ export function grad<A extends readonly unknown[], const N extends number | read
   options?: GradOptions<N> & { readonly hasAux?: false },
 ): (...args: Arguments<A>) => Gradients<A, NoInfer<N>>;
 export function grad(f: (...args: never[]) => unknown, options: GradOptions = {}): (...args: never[]) => unknown {
-  const both = valueAndGrad(f as (...args: never[]) => Operand, options as GradOptions & { readonly hasAux?: false });
+  const both = gradientOf("grad", f, options);
   return (...args) => both(...args)[1];
 }

@@ -13,6 +13,7 @@ import { flatten } from "../tree.ts";
 import type { Values } from "../tree_types.ts";
 import { closeOver, inferBody } from "./body.ts";
 import { vjp } from "./grad.ts";
+import { checkFunction, checkOptions } from "../options.ts";
 
 /** The chunks of a sum: `rows` are the first inputs, cut along axis 0; the others go whole to every chunk. */
 interface SumParams {
@@ -148,10 +149,12 @@ export function sumOver<X, C>(
   consts: C,
   options: { readonly chunk: number },
 ): Value[] {
+  checkOptions("sumOver", options, { chunk: true });
+  checkFunction("sumOver", body);
   const [rows, rest] = [flatten(xs), flatten(consts)];
   const inputs = leafValues([xs, consts]);
   const lengths = inputs.slice(0, rows.leaves.length).map((v) => v.shape[0]);
-  const chunk = options?.chunk;
+  const { chunk } = options;
   if (!Number.isInteger(chunk) || chunk < 1) {
     throw new OptionError(`sumOver takes chunks of a whole number of rows, at least 1, not ${showArgument(chunk)}`);
   }

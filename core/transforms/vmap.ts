@@ -8,6 +8,7 @@ import { moveAxis } from "../ops/structure.ts";
 import { leafValues } from "../trace.ts";
 import { flatten } from "../tree.ts";
 import type { Arguments, WithLeaves } from "../tree_types.ts";
+import { checkFunction, checkOptions } from "../options.ts";
 
 /**
  * A graph over `args`, some of which have one more axis of `size` in front. What depends on none of those stays as it is,
@@ -86,6 +87,8 @@ export function vmap<A extends readonly unknown[], R>(
   f: (...args: A) => R,
   options: VmapOptions = {},
 ): (...args: Arguments<A>) => WithLeaves<R, Value> {
+  checkOptions("vmap", options, { inAxes: true });
+  checkFunction("vmap", f);
   const { inAxes = 0 } = options;
   return (...args) => {
     const axes = typeof inAxes === "object" && inAxes !== null ? inAxes : args.map(() => inAxes);

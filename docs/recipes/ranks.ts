@@ -23,7 +23,7 @@ const prompts = test.map(({ prompt }) => prompt);
 const kept = test.map(({ text, values }) =>
   t.encodeRow({ prompt: text, completion: JSON.stringify(values) }, tokenizer)
 );
-const answer = t.answerer(model, tokenizer, task);
+const answer = t.answerer(model, tokenizer, { maxNewTokens: task.maxNewTokens });
 
 interface Found {
   readonly rank: number;

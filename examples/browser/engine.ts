@@ -40,7 +40,7 @@ class Session {
   constructor(readonly device: OpenedDevice, readonly model: LoadedModel) {
     this.tokenizer = model.tokenizer();
     this.letters = lettersTask(this.tokenizer);
-    this.answer = answerer(model, this.tokenizer, this.letters);
+    this.answer = answerer(model, this.tokenizer, { maxNewTokens: this.letters.maxNewTokens });
   }
 
   async score(when: "before" | "after", params: unknown): Promise<void> {

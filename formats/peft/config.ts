@@ -109,9 +109,14 @@ export function parseAdapterConfig(file: Readonly<Record<string, unknown>>, path
     );
   }
   const keys = Object.values(optionsOf(method)).flatMap(({ peft, file }) => file ? [{ key: peft!, ...file }] : []);
-  const defaults = { base_model_name_or_path: null, ...Object.fromEntries(keys.map((k) => [k.key, k.default])) };
+  const defaults: Record<string, unknown> = {
+    base_model_name_or_path: null,
+    ...Object.fromEntries(keys.map((k) => [k.key, k.default])),
+  };
   refuseMethods(file, { method, read: { peft_type: "", ...defaults }, path });
-  const present = Object.fromEntries(Object.entries(file).filter(([, value]) => value !== null && value !== undefined));
+  // A null is the default, but no number: PEFT would compute with it.
+  const says = ([key, value]: [string, unknown]) => value !== undefined && (value !== null || isNumber(defaults[key]));
+  const present = Object.fromEntries(Object.entries(file).filter(says));
   const config: Record<string, unknown> = { ...file, ...defaults, ...present };
   const demand = (key: string, what: string, fits: (value: unknown) => boolean) => {
     if (fits(config[key])) return;

@@ -11,6 +11,7 @@ import { isFinite } from "../host_tensors.ts";
 import type { Adapted, Method, PartKey } from "../../lora/mod.ts";
 import { type AdapterConfig, methodOf, parseAdapterConfig } from "./config.ts";
 import { formatAdapterKey, parseAdapterKey } from "./keys.ts";
+import { checkMembers, checkPath } from "../../core/options.ts";
 
 /** One tensor of an adapter file, in the dtype that it is stored in. */
 export interface AdapterTensor {
@@ -52,6 +53,7 @@ const weightsName = "adapter_model.safetensors";
  * there as a pickle
  */
 export function readAdapter(folder: string): AdapterFiles {
+  checkPath("readAdapter", folder);
   if (pathKind(folder) !== "folder") {
     throw new FileError(`There is no adapter at ${folder}: give the folder that holds ${configName}.`);
   }
@@ -91,7 +93,9 @@ export function readAdapter(folder: string): AdapterFiles {
   }
   if (unknown.length + other.length > 0) {
     throw new FileError(
-      `${path} has keys that PEFT's LoRA files do not have. ${listed("Unknown keys", unknown)}` +
+      `${path} has keys that PEFT's files of peft_type ${method.peftType} do not have. ${
+        listed("Unknown keys", unknown)
+      }` +
         `${listed("Not of a float type that is read", other)}Save it again.`,
     );
   }
@@ -101,6 +105,8 @@ export function readAdapter(folder: string): AdapterFiles {
 
 /** Names of the adapters that a folder holds in folders of their own, as PEFT saves all but the one named `default`. */
 export function adapterNames(folder: string): string[] {
+  checkPath("adapterNames", folder);
+  if (pathKind(folder) !== "folder") throw new FileError(`There is no folder ${folder}: give one that holds adapters.`);
   return [...Deno.readDirSync(folder)]
     .filter((entry) => entry.isDirectory && pathKind(`${folder}/${entry.name}/${configName}`) === "file")
     .map((entry) => entry.name)
@@ -123,7 +129,10 @@ export interface AdapterContents {
  *
  * @throws {FileError} where a value is not finite (nothing is written then), or the folder can't be written
  */
-export function writeAdapter(folder: string, { config, tensors, metadata }: AdapterContents): void {
+export function writeAdapter(folder: string, contents: AdapterContents): void {
+  checkPath("writeAdapter", folder);
+  checkMembers("writeAdapter", "an adapter's contents, { config, tensors },", contents, ["config", "tensors"]);
+  const { config, tensors, metadata } = contents;
   for (const [key, tensor] of tensors) {
     if (isFinite(tensor)) continue;
     throw new FileError(

@@ -1,6 +1,6 @@
 /** Names of tensors in PEFT's adapter files (huggingface/peft, `utils/save_and_load.py`), as the methods have them. */
 import type { Method, PartKey } from "../../lora/mod.ts";
-import { besidesOf, familyOf } from "../../lora/methods/mod.ts";
+import { besidesOf, familyOf, methods } from "../../lora/methods/mod.ts";
 
 /** The base's own weight, saved beside the adapter of an embedding. */
 export const baseWeight: PartKey = { leaf: "base", ending: ".base_layer.weight" };
@@ -28,6 +28,11 @@ export function parseAdapterKey(
     of === undefined && key.startsWith(around) && key.endsWith(ending) && key.length > around.length + ending.length
   );
   if (part === undefined) return null;
+  // What another method trains would else pass for a whole weight of a module of that name.
+  const other = Object.values(methods).flatMap((one): readonly PartKey[] => one.keys).find(({ ending }) =>
+    key.endsWith(ending)
+  );
+  if (other !== undefined && other.ending.length > part.ending.length) return null;
   return { module: key.slice((part.wrapper ?? wrapper).length, -part.ending.length), part };
 }
 

@@ -7,6 +7,7 @@ import { moduleNames } from "./describe.ts";
 import { type AdapterContents, type AdapterFiles, readAdapter } from "./files.ts";
 import { adapterOptions, fitAdapter } from "../adapter_fit.ts";
 import { changedBase, refuseChangedBase } from "./methods.ts";
+import { checkMembers, checkOptions } from "../../core/options.ts";
 
 /**
  * An adapter of PiSSA, OLoRA, CorDA or LoRA-GA as a plain one of twice the rank: s·(B·A - B₀·A₀) on the base, where A₀ and B₀
@@ -20,6 +21,7 @@ export async function plainFromPissa<P>(
   model: Model<P, unknown, unknown>,
   initial?: string,
 ): Promise<AdapterContents> {
+  checkMembers("plainFromPissa", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
   const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
   const method = changedBase(adapter.config);
   if (method === null && initial === undefined) {
@@ -61,8 +63,11 @@ export async function plainFromPissa<P>(
 export async function loraFromAny<P>(
   adapter: AdapterFiles,
   model: Model<P, unknown, unknown>,
-  { rank, baseModel }: { readonly rank: number; readonly baseModel?: string },
+  options: { readonly rank: number; readonly baseModel?: string },
 ): Promise<{ readonly contents: AdapterContents; readonly errors: readonly RankError[]; readonly error: number }> {
+  checkOptions("loraFromAny", options, { rank: true, baseModel: true });
+  checkMembers("loraFromAny", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
+  const { rank, baseModel } = options;
   const given = uploadAdapter(adapter, model);
   // Beside an embedding the file has the base's weight, which is then the model's own.
   const own = { ...given, model: { ...model, params: given.frozen } };

@@ -3,9 +3,14 @@ import { type CpuOptions, openCpu } from "./cpu/cpu.ts";
 import type { Device } from "./device.ts";
 import { openAdapter, openWebGpu, type WebGpuOptions } from "./webgpu/webgpu.ts";
 import { findAdapter } from "./webgpu/adapter.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How the device is opened; options of a device that is not chosen are not read. */
 export type DeviceOptions = CpuOptions & WebGpuOptions;
+
+const deviceOptions: OptionNames<DeviceOptions> = {
+  ...{ threads: true, relaxed: true, blas: true, tile: true, tune: true, store: true, warn: true },
+};
 
 /** Which device to open: `auto` takes a GPU where there is a real one, else the CPU. */
 export type DeviceChoice = "auto" | "cpu" | "webgpu";
@@ -33,6 +38,7 @@ export type OpenedDevice = Device & {
  * @throws {DeviceError} when the device asked for is not there
  */
 export async function openDevice(choice: DeviceChoice = "auto", options: DeviceOptions = {}): Promise<OpenedDevice> {
+  checkOptions("openDevice", options, deviceOptions);
   if (choice === "auto") return await openBest(options);
   if (!deviceChoices.includes(choice)) {
     throw new OptionError(`There is no device ${choice}: choose one of ${deviceChoices.join(", ")}`);

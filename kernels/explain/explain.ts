@@ -12,6 +12,7 @@ import type { KernelText } from "../device/device.ts";
 import { textOf } from "../wgsl/emit.ts";
 import { gpuTile, type TileConfig } from "../wgsl/tile.ts";
 import type { Arguments } from "../../core/tree_types.ts";
+import { checkFunction, checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What {@link explain} shows. */
 export interface ExplainOptions {
@@ -20,6 +21,8 @@ export interface ExplainOptions {
   /** The summary alone: no graph, no plan, no WGSL. */
   readonly brief?: boolean;
 }
+
+const explainOptions: OptionNames<ExplainOptions> = { tile: true, brief: true };
 
 /**
  * A function as the compiler sees it, as text: a table of its kernels with their tiles, FLOPs and bytes; what is live at
@@ -31,6 +34,8 @@ export function explain<A extends readonly unknown[]>(
   f: (...args: A) => unknown,
   options: ExplainOptions = {},
 ): (...args: Arguments<A>) => string {
+  checkOptions("explain", options, explainOptions);
+  checkFunction("explain", f);
   const { tile = gpuTile, brief } = options;
   return (...args) => printPage(build(trace(f, args).graph), { textOf: (kernel) => textOf(kernel, tile), brief });
 }

@@ -8,12 +8,14 @@ import { warn as toStderr } from "../../core/host/output.ts";
 import { checkInputs } from "../../core/ir/verify.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { Tensor } from "../../core/tensor.ts";
+import { countOf } from "../../core/host/format.ts";
 import { avalOf, trace } from "../../core/trace.ts";
 import { flatten, type FlatTree } from "../../core/tree.ts";
 import type { Arguments, Tensors } from "../../core/tree_types.ts";
 import { buildOptimised, capturesOf, optimise } from "./compile.ts";
 import type { Device } from "../device/device.ts";
 import { type Compiled, launch, type Leaf } from "./launch.ts";
+import { checkFunction, checkList, checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How a function is compiled. */
 export interface JitOptions<S extends readonly number[] = readonly number[]> {
@@ -42,6 +44,10 @@ export interface JitOptions<S extends readonly number[] = readonly number[]> {
   readonly warn?: (message: string) => void;
 }
 
+const jitOptions: OptionNames<JitOptions> = {
+  ...{ donate: true, static: true, device: true, fuse: true, rematerialise: true, warn: true },
+};
+
 /** Structures of arguments that one function remembers: more than this are most likely new ones at every call. */
 const maxKinds = 1000;
 
@@ -61,6 +67,8 @@ export function jit<A extends readonly unknown[], R, const S extends readonly nu
   f: (...args: A) => R,
   options: JitOptions<S> = {},
 ): (...args: Arguments<A, S[number]>) => Tensors<R> {
+  checkOptions("jit", options, jitOptions);
+  checkFunction("jit", f);
   const { donate = [], static: fixed = none as readonly number[], fuse = true, rematerialise, warn = toStderr } =
     options;
   checkPositions(donate, fixed);
@@ -97,7 +105,9 @@ export function jit<A extends readonly unknown[], R, const S extends readonly nu
   };
   // The call before: most calls are like it, with a model's hundreds of parameters among their arguments.
   let last: Call | null = null;
+  const furthest = Math.max(-1, ...donate);
   const call = (...args: unknown[]) => {
+    if (furthest >= args.length) throw new OptionError(noArgument(f.name, furthest, args.length));
     let statics: readonly unknown[] = none;
     if (fixed.length > 0) {
       statics = fixed.map((at) => args[at]);
@@ -209,6 +219,7 @@ function donatedLeaves(args: readonly unknown[], donate: readonly number[]): Set
 
 function checkPositions(donate: readonly number[], fixed: readonly number[]): void {
   for (const [name, positions] of Object.entries({ donate, static: fixed })) {
+    checkList("jit", `positions as ${name}`, positions);
     const wrong = positions.find((at) => !Number.isInteger(at) || at < 0);
     if (wrong !== undefined) {
       throw new OptionError(`${name} holds ${wrong}, which is not the position of an argument: count from 0`);
@@ -220,6 +231,13 @@ function checkPositions(donate: readonly number[], fixed: readonly number[]): vo
       `argument ${both} is both donated and static: only tensors are donated, and static is what is none`,
     );
   }
+}
+
+function noArgument(name: string, at: number, count: number): string {
+  return `${name || "the function"} is called with ${
+    countOf(count, "argument")
+  }, and there is none at ${at}, which is ` +
+    `donated: positions count from 0`;
 }
 
 /** What tells a static argument from others. */

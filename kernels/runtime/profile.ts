@@ -10,6 +10,7 @@ import type { Device } from "../device/device.ts";
 import type { DeviceBuffer } from "../device/executable.ts";
 import { type ExplainOptions, printPage } from "../explain/explain.ts";
 import type { Arguments } from "../../core/tree_types.ts";
+import { checkFunction, checkOptions } from "../../core/options.ts";
 
 /**
  * The page of {@link explain} after two runs, with the time that each kernel took in the second, by the device's own clock.
@@ -21,6 +22,8 @@ export function profile<A extends readonly unknown[]>(
   f: (...args: A) => unknown,
   options: Pick<ExplainOptions, "brief"> = {},
 ): (...args: Arguments<A>) => Promise<string> {
+  checkOptions("profile", options, { brief: true });
+  checkFunction("profile", f);
   return async (...args) => {
     const built = build(trace(f, args).graph);
     const leaves = [...flatten<unknown>(args).leaves, ...built.captured];

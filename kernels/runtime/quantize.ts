@@ -11,6 +11,7 @@ import { type HostTensor, type Operand, Tensor, upload } from "../../core/tensor
 import { flatten } from "../../core/tree.ts";
 import { jit } from "./jit.ts";
 import { read } from "./read.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What parameters are quantised to, and which are not. */
 export interface QuantizeOptions {
@@ -24,6 +25,8 @@ export interface QuantizeOptions {
   /** Whether each weight is freed once its packed form exists, so that never two whole models are held. */
   readonly release?: boolean;
 }
+
+const quantizeOptions: OptionNames<QuantizeOptions> = { type: true, skip: true, release: true };
 
 /**
  * The same tree with its matrices quantised: packed tensors on the same device, which models take like any others. The
@@ -43,7 +46,9 @@ export interface QuantizeOptions {
  * console.log(await evaluate(matmul(weight, packed.weight, { transposeB: true }))); // near weight · weightᵀ
  * ```
  */
-export async function quantize<P>(params: P, { type, skip = [], release = false }: QuantizeOptions): Promise<P> {
+export async function quantize<P>(params: P, options: QuantizeOptions): Promise<P> {
+  checkOptions("quantize", options, quantizeOptions);
+  const { type, skip = [], release = false } = options;
   if (!encodedTypes.includes(type)) {
     const near = nearest(String(type), encodedTypes);
     throw new OptionError(

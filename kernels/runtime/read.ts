@@ -9,12 +9,14 @@ import { openCpu } from "../device/cpu/cpu.ts";
 import type { Device } from "../device/device.ts";
 import { computed, jit } from "./jit.ts";
 import type { Leaf } from "./launch.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /**
  * The contents of every tensor in a tree as they are at the call, after all that was queued: one wait for the whole tree.
  * Tensors of rank 0 become numbers, others `{ shape, dtype, data }`. With `release` the tensors end here.
  */
 export async function read<T>(tree: T, options: { release?: boolean } = {}): Promise<HostTree<T>> {
+  checkOptions("read", options, { release: true });
   const constants = flatten<Leaf | Value>(tree).leaves.some((x) => x instanceof Value) && !homed(tree);
   if (constants) return await evaluate(tree);
   const { tree: whole, made } = computed(tree);
@@ -33,6 +35,7 @@ export async function read<T>(tree: T, options: { release?: boolean } = {}): Pro
  * `full([2], 1)`, belongs to no device and is computed on `device`, by default on the processor.
  */
 export async function evaluate<T>(tree: T, options: { readonly device?: Device } = {}): Promise<HostTree<T>> {
+  checkOptions("evaluate", options, { device: true });
   if (options.device !== undefined || homed(tree)) {
     return await read(jit(() => tree, options)(), { release: true }) as HostTree<T>;
   }

@@ -11,7 +11,9 @@ import { type Tuned, tunedOf } from "../lora.ts";
 import { isPair, ranked } from "../methods/lora.ts";
 import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
-import { checkSum, type Factors, type SumOptions, type Way, weightedSum } from "./sums.ts";
+import { checkSum, type Factors, sumNames, type SumOptions, type Way, weightedSum } from "./sums.ts";
+import { checkList, checkMembers, checkOptions } from "../../core/options.ts";
+import { checkTuned } from "../check_trainable.ts";
 
 /** One adapter of a combination. */
 export interface Weighted<P, I, O> {
@@ -90,6 +92,12 @@ export function combine<P, I, O>(
   way: Way,
   options: SumOptions = {},
 ): Tuned<P, I, O> | Promise<Tuned<P, I, O>> {
+  checkOptions("combine", options, sumNames);
+  checkList("combine", "adapters", adapters);
+  for (const one of adapters) {
+    checkMembers("combine", "adapters as { tuned, trainable, weight },", one, ["tuned", "trainable", "weight"]);
+    checkTuned("combine", one.tuned);
+  }
   if (adapters.length === 0) throw new OptionError("combine needs at least one adapter");
   checkSum(way, options);
   const held = heldBy(adapters);

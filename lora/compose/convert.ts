@@ -7,6 +7,7 @@ import { type Tuned, tunedOf } from "../lora.ts";
 import { isPair, ranked } from "../methods/lora.ts";
 import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
+import { checkTuned } from "../check_trainable.ts";
 
 /**
  * A PiSSA adapter as a plain one of twice the rank, for the base as it was before: s·(B·A - B₀·A₀). What is saved for others
@@ -16,6 +17,7 @@ import type { AdapterEntry, Trainable } from "../options.ts";
  * @param trainable the trained values
  */
 export function pissaToLora<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable): Tuned<P, I, O> {
+  checkTuned("pissaToLora", tuned);
   tuned.check(trainable);
   const { adapted, edits, dropout } = tuned.plan;
   const other = adapted.find((m) => m.method.readsWeight);
@@ -44,6 +46,7 @@ export function pissaToLora<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable
  * zeros, side by side in B. It is the same function, and what files hold.
  */
 export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable): Tuned<P, I, O> {
+  checkTuned("wholeModules", tuned);
   tuned.check(trainable);
   const { adapted, edits, dropout } = tuned.plan;
   const groups = Map.groupBy(adapted, (m) => m.match.part?.of ?? m.path);

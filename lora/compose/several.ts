@@ -9,6 +9,8 @@ import type { Active } from "../follow/edit.ts";
 import type { Tuned } from "../lora.ts";
 import { mergeInto } from "../merge.ts";
 import type { Match, Trainable } from "../options.ts";
+import { checkMembers, checkOptions } from "../../core/options.ts";
+import { checkTuned } from "../check_trainable.ts";
 
 /** The values of several adapters, by name. */
 export type Trainables<K extends string = string> = Readonly<Record<K, Trainable>>;
@@ -64,7 +66,9 @@ export interface TunedTogether<P, I, O, K extends string = string> {
 export function together<P, I, O, K extends string>(
   adapters: Readonly<Record<K, Tuned<P, I, O>>>,
 ): TunedTogether<P, I, O, K> {
+  checkMembers("together", "adapters by name, { name: tuned, … },", adapters, []);
   const names = Object.keys(adapters) as K[];
+  for (const name of names) checkTuned(`together, for "${name}",`, adapters[name]);
   if (names.length === 0) throw new OptionError("together needs at least one adapter");
   const [first] = names.map((name) => adapters[name]);
   const leaves = flatten<Leaf>(first.frozen).leaves;
@@ -96,9 +100,14 @@ export function together<P, I, O, K extends string>(
     trainable: each((tuned) => tuned.trainable),
     frozen: first.frozen,
     matched: each((tuned) => tuned.matched),
-    apply: (given, frozen, inputs, { key, weights } = {}) =>
-      applyActive<P, I, O>(first.model, actives(given, weights), { frozen, inputs, key }),
-    merge: (given, frozen, { weights, tied = "split" } = {}) =>
-      mergeInto(frozen, actives(given, weights), tied === "split"),
+    apply: (given, frozen, inputs, options = {}) => {
+      checkOptions("apply", options, { key: true, weights: true });
+      const { key, weights } = options;
+      return applyActive<P, I, O>(first.model, actives(given, weights), { frozen, inputs, key });
+    },
+    merge: (given, frozen, options = {}) => {
+      checkOptions("merge", options, { weights: true, tied: true });
+      return mergeInto(frozen, actives(given, options.weights), options.tied !== "peft");
+    },
   };
 }

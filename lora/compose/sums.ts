@@ -6,6 +6,7 @@ import { Matrix } from "ml-matrix";
 import { OptionError } from "../../core/errors.ts";
 import { randomKey, threefry2x32, uniformAt } from "../../core/random.ts";
 import { truncatedSvd } from "../methods/svd.ts";
+import { type OptionNames } from "../../core/options.ts";
 
 /** What is done to the arrays of several adapters before they are added. */
 interface Rule {
@@ -47,6 +48,11 @@ export interface SumOptions {
   /** What `dare` draws by. 0 by default. */
   readonly seed?: number;
 }
+
+/** The names of {@link SumOptions}. */
+export const sumNames: OptionNames<SumOptions> = {
+  ...{ density: true, majoritySignMethod: true, svdRank: true, svdClamp: true, seed: true },
+};
 
 /** A change s·B·A of one module by one adapter: rows of A [r][in], columns of B [r][out]. */
 export interface Factors {

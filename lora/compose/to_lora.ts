@@ -18,6 +18,8 @@ import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
 import { pairOf } from "./combine.ts";
 import { principalPart } from "./sums.ts";
+import { checkOptions } from "../../core/options.ts";
+import { checkTuned } from "../check_trainable.ts";
 
 /** How far a module's change of a rank is from the change that it stands for: a fraction of that one's size (Frobenius). */
 export interface RankError {
@@ -46,8 +48,11 @@ export interface Approximation<P, I, O> {
 export async function toLora<P, I, O>(
   tuned: Tuned<P, I, O>,
   trainable: Trainable,
-  { rank }: { readonly rank: number },
+  options: { readonly rank: number },
 ): Promise<Approximation<P, I, O>> {
+  checkOptions("toLora", options, { rank: true });
+  checkTuned("toLora", tuned);
+  const { rank } = options;
   tuned.check(trainable);
   refuseUnmergeable([tuned]);
   const { plan: { adapted, edits }, frozen, model } = tuned;

@@ -6,7 +6,7 @@ import { add, convert, div, mul, sub } from "../../core/ops/elementwise.ts";
 import { transpose } from "../../core/ops/structure.ts";
 import type { Module } from "./analyse.ts";
 import type { Effect } from "../methods/method.ts";
-import { addedBy, turnedBy } from "./forms.ts";
+import { addedBy, lengthOf, turnedBy } from "./forms.ts";
 
 /** A stored weight as f32. */
 export function widened(weight: Value): Value {
@@ -23,6 +23,14 @@ export function outputsOf({ aval, part, inAxis }: Module): { start: number; end:
 export function sizesOf(site: Module): { in: number; out: number } {
   const { start, end } = outputsOf(site);
   return { in: site.aval.shape[site.inAxis], out: end - start };
+}
+
+/**
+ * How many products an effect adds up for each value of the weight, at most: of LoRA its rank, of others whatever A and B, or
+ * form, they make.
+ */
+export function rankOf({ pair, form }: Effect): number {
+  return (pair === undefined ? 0 : pair.A.shape[0]) + (form === undefined ? 0 : lengthOf(form));
 }
 
 /** A matrix [out, in] in the layout of a weight, or the other way round. */

@@ -58,6 +58,7 @@ export function familyOf({ peftType }: Method): readonly Method<Adapted>[] {
 
 /** The method of a family that the options switch on, or the first. */
 export function chosenBy(family: readonly Method<Adapted>[], options: object): Method<Adapted> {
-  const switched = (m: Method) => m.switch !== undefined && (options as Record<string, unknown>)[m.switch] === true;
+  const switched = (m: Method) =>
+    m.switch !== undefined && (options as Record<string, unknown> | undefined)?.[m.switch] === true;
   return family.find(switched) ?? family[0];
 }

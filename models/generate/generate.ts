@@ -17,12 +17,14 @@ import {
   drawKey,
   noToken,
   sampleToken,
+  samplingNames,
   type SamplingNumbers,
   samplingNumbers,
   type SamplingOptions,
 } from "./sampling.ts";
 import { outsideTable } from "../token_inputs.ts";
 import type { Tensors } from "../../core/tree_types.ts";
+import { checkMembers, checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What is generated, how tokens are chosen, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
@@ -43,6 +45,12 @@ export interface GenerateOptions extends SamplingOptions {
    */
   readonly activations?: Activations;
 }
+
+/** The names of {@link GenerateOptions}. */
+export const generateNames: OptionNames<GenerateOptions> = {
+  ...samplingNames,
+  ...{ maxNewTokens: true, stopIds: true, isComplete: true, readEvery: true, activations: true },
+};
 
 /** How activations meet packed weights. */
 export type Activations = "f32" | "int8";
@@ -143,6 +151,7 @@ interface Fixed {
  * a single token, for each batch, cache length and set of sampling options; their numbers are data.
  */
 export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
+  checkMembers("tokenStream", "a language model", model, ["sizes", "step", "cacheAvals"]);
   const { vocabSize } = model.sizes;
   // Prompts are padded on the left, so that all rows end together. A place's position is its distance from the padding.
   const advance = (params: P, ids: Value, state: State, fixed: Fixed, numbers: SamplingNumbers) => {
@@ -192,6 +201,7 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     options: GenerateOptions,
     made: readonly (readonly number[])[] = prompts.map(() => []),
   ): AsyncGenerator<TokenEvent, void, void> {
+    checkOptions("tokenStream", options, generateNames);
     const { maxNewTokens, stopIds = [], isComplete = () => false, seed = 0, activations = "f32" } = options;
     checkPrompts(prompts, model.sizes, maxNewTokens);
     if (!activationTypes.includes(activations)) {

@@ -26,6 +26,7 @@ import { foldIn, randomBits } from "../../core/ops/random.ts";
 import { argmax, reduceMax } from "../../core/ops/reduce.ts";
 import { iota } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
+import { type OptionNames } from "../../core/options.ts";
 
 /** How a token is chosen. Without a temperature it is the most probable one; the limits apply in the order given here. */
 export interface SamplingOptions {
@@ -42,6 +43,11 @@ export interface SamplingOptions {
   /** Decides every draw: the same seed gives the same tokens, on every device. 0 by default. */
   readonly seed?: number;
 }
+
+/** The names of {@link SamplingOptions}. */
+export const samplingNames: OptionNames<SamplingOptions> = {
+  ...{ repetitionPenalty: true, temperature: true, topK: true, topP: true, minP: true, seed: true },
+};
 
 /**
  * The numbers of some options as a program takes them: absent where they do nothing, so that nothing is compiled for them.

@@ -1,7 +1,10 @@
 /** Text from a model that knows its own step, parameters and tokenizer: nothing else has to be given. */
 import type { ChatOptions, Message, Tokenizer } from "../load/tokenizer.ts";
 import { type Finish, type Steps, type TokenStream, tokenStream } from "./generate.ts";
-import { generateText, type TextOptions } from "./text_stream.ts";
+import { generateText, textNames, type TextOptions } from "./text_stream.ts";
+import { checkList, checkOptions, type OptionNames } from "../../core/options.ts";
+import { OptionError } from "../../core/errors.ts";
+import { showArgument } from "../../core/ops/arguments.ts";
 
 /** How text is generated; by default greedily, until the model ends it. */
 export interface GeneratorOptions extends Omit<TextOptions, "params" | "tokenizer" | "maxNewTokens"> {
@@ -14,6 +17,12 @@ export interface ChatGeneratorOptions extends GeneratorOptions, Pick<ChatOptions
   /** What the model is told before the conversation. */
   readonly system?: string;
 }
+
+const { params: _params, tokenizer: _tokenizer, ...generatorNames } = textNames;
+const chatNames: OptionNames<ChatGeneratorOptions> = {
+  ...generatorNames,
+  ...{ system: true, tools: true, documents: true },
+};
 
 /** What a loaded language model can do, with or without an adapter. The pieces together are the text. */
 export interface TextGenerator {
@@ -39,6 +48,7 @@ export const usualNewTokens = 128;
 
 /** The tokens of a text that is to be continued. */
 export function encodePrompt(tokenizer: Tokenizer, text: string): number[] {
+  if (typeof text !== "string") throw new OptionError(`generate takes a text to continue, not ${showArgument(text)}`);
   return tokenizer.encode(text, { addSpecialTokens: "before" });
 }
 
@@ -48,6 +58,7 @@ export function encodeChat(
   messages: string | readonly Message[],
   { system, tools, documents }: Pick<ChatGeneratorOptions, "system" | "tools" | "documents"> = {},
 ): number[] {
+  if (typeof messages !== "string") checkList("chat", "messages, or one as text,", messages);
   const said = typeof messages === "string" ? [{ role: "user", content: messages }] : messages;
   const all = system === undefined ? said : [{ role: "system", content: system }, ...said];
   const text = tokenizer.applyChatTemplate(all, { addGenerationPrompt: true, tools, documents });
@@ -71,9 +82,12 @@ export function textGenerator<S>(modelOf: (self: S) => TextModel<unknown>): Text
   };
   return {
     async *generate(this: S, text, options = {}) {
+      checkOptions("generate", options, generatorNames);
       return yield* textOf(this, (tokenizer) => encodePrompt(tokenizer, text), options);
     },
-    async *chat(this: S, messages, { system, tools, documents, ...options } = {}) {
+    async *chat(this: S, messages, given = {}) {
+      checkOptions("chat", given, chatNames);
+      const { system, tools, documents, ...options } = given;
       const encode = (tokenizer: Tokenizer) => encodeChat(tokenizer, messages, { system, tools, documents });
       return yield* textOf(this, encode, options);
     },

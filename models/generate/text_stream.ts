@@ -1,7 +1,8 @@
 /** Streams tokens as text: whole characters only, and nothing of a stop string. */
 import { OptionError } from "../../core/errors.ts";
-import type { Finish, GenerateOptions, TokenStream } from "./generate.ts";
+import { type Finish, generateNames, type GenerateOptions, type TokenStream } from "./generate.ts";
 import type { Tokenizer } from "../load/tokenizer.ts";
+import { checkFunction, checkMembers, checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What text is generated. */
 export interface TextOptions<P = unknown> extends Omit<GenerateOptions, "isComplete"> {
@@ -12,6 +13,12 @@ export interface TextOptions<P = unknown> extends Omit<GenerateOptions, "isCompl
   /** Strings at the first of which the text ends; they are not part of it. */
   readonly stop?: readonly string[];
 }
+
+/** The names of {@link TextOptions}. */
+export const textNames: OptionNames<TextOptions> = (({ isComplete: _, ...names }) => ({
+  ...names,
+  ...{ params: true, tokenizer: true, stop: true } as const,
+}))(generateNames);
 
 /** What a decoder puts in place of an incomplete character. */
 const incomplete = "\uFFFD";
@@ -96,12 +103,16 @@ export class DecodeStream {
 export async function* generateText<P>(
   stream: TokenStream<P>,
   prompt: readonly number[],
-  { params, tokenizer, stop, ...options }: TextOptions<P>,
+  options: TextOptions<P>,
 ): AsyncGenerator<string, Finish, void> {
+  checkOptions("generateText", options, textNames);
+  checkFunction("generateText", stream);
+  checkMembers("generateText", "{ params, tokenizer }", options, ["params", "tokenizer"]);
+  const { params, tokenizer, stop, ...generating } = options;
   const text = new DecodeStream((ids) => tokenizer.decode(ids, { after: prompt }), stop);
-  const stopIds = options.stopIds ?? tokenizer.endIds;
+  const stopIds = generating.stopIds ?? tokenizer.endIds;
   let finish: Finish = "length";
-  for await (const event of stream(params, [prompt], { ...options, stopIds })) {
+  for await (const event of stream(params, [prompt], { ...generating, stopIds })) {
     const piece = event.id === null ? "" : text.push(event.id);
     if (piece !== "") yield piece;
     if (event.finish !== null) finish = event.finish;

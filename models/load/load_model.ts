@@ -34,7 +34,16 @@ import type { ModelConfig } from "./config.ts";
 import { type ModelPlace, openModel } from "./place.ts";
 import { scored, type ScoreOptions } from "../families/scored.ts";
 import type { DecoderFamily, LayeredModel } from "../families/language_model.ts";
-import { type Loaded, type LoadedModel, type Loader, loaderOf, type LoadOptions, type Outlined } from "./loader.ts";
+import {
+  type Loaded,
+  type LoadedModel,
+  type Loader,
+  loaderOf,
+  loadNames,
+  type LoadOptions,
+  type Outlined,
+} from "./loader.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
 export const gpt2: Loader<Gpt2Params> = loaderOf(gpt2Family);
@@ -94,6 +103,9 @@ export interface ClassifierOptions extends TaggerOptions {
   readonly problem?: ProblemType;
 }
 
+const taggerNames: OptionNames<TaggerOptions> = { ...loadNames, labels: true, head: true, seed: true };
+const classifierNames: OptionNames<ClassifierOptions> = { ...taggerNames, problem: true };
+
 /**
  * How a BERT classifier is loaded: `await bertClassifier.load("path/to/all-MiniLM-L6-v2", { device, labels: ["no", "yes"] })`.
  * Where the file has no head, or another is asked for, a new head is drawn and named in `fresh`.
@@ -102,7 +114,10 @@ export const bertClassifier: Loader<
   BertClassifierParams,
   ClassifierModel<BertClassifierParams>,
   ClassifierOptions
-> = loaderOf(bertFamily.tasks!.SEQ_CLS as Family<ClassifierModel<BertClassifierParams>, ClassifierOptions>);
+> = loaderOf(
+  bertFamily.tasks!.SEQ_CLS as Family<ClassifierModel<BertClassifierParams>, ClassifierOptions>,
+  classifierNames,
+);
 
 /** The architectures that can be loaded, as configurations name them. */
 export const architectures: readonly string[] = families.map(({ modelType }) => modelType);
@@ -117,6 +132,7 @@ const generates = (family: Family | undefined): boolean => family?.tiedHead !== 
  * @throws {DeviceError} when the device can't hold the weights
  */
 export async function loadModel(place: ModelPlace, options: LoadOptions): Promise<LoadedModel> {
+  checkOptions("loadModel", options, loadNames);
   using opened = await outlineModel(place, options);
   return await opened.load();
 }
@@ -168,6 +184,14 @@ const encoderFor = (task: EncoderTask, modelType: string): Family | undefined =>
   return task === "FEATURE_EXTRACTION" && family?.tasks !== undefined ? family : family?.tasks?.[task];
 };
 
+/** What loads a model for a task, and the names of its options. */
+const loads: Readonly<Record<EncoderTask, readonly [string, OptionNames<LoadOptions>]>> = {
+  SEQ_CLS: ["loadClassifier", classifierNames],
+  TOKEN_CLS: ["loadTagger", taggerNames],
+  MASKED_LM: ["loadMasked", loadNames],
+  FEATURE_EXTRACTION: ["loadEncoder", loadNames],
+};
+
 /** Architectures that read texts whole. */
 const encoders = () => families.filter(({ tasks }) => tasks).map(({ modelType }) => modelType);
 
@@ -176,6 +200,8 @@ async function loadEncoderFor<T extends EncoderTask>(
   place: ModelPlace,
   options: EncoderOptions,
 ): Promise<Loaded<EncoderTasks[T]>> {
+  const [who, names] = loads[task];
+  checkOptions(who, options, names);
   const files = await openModel(place, encoders(), options, (config) => encoderLoader(task, config).check(config));
   return await encoderLoader(task, files.config).fromFiles(files, options);
 }
@@ -250,6 +276,7 @@ export type AnyModel =
 
 /** Loads a model of any known architecture, as what its file says it is. Throws as {@link loadModel} does. */
 export async function loadAnyModel(place: ModelPlace, options: LoadOptions): Promise<AnyModel> {
+  checkOptions("loadAnyModel", options, loadNames);
   const files = await openModel(place, architectures, options, (config) => anyLoader(config).check(config));
   return await anyLoader(files.config).fromFiles(files, options) as AnyModel;
 }

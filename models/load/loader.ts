@@ -13,7 +13,7 @@ import type { Tensor } from "../../core/tensor.ts";
 import type { LayeredModel } from "../families/language_model.ts";
 import { unpackBitsandbytes } from "./safetensors/bitsandbytes.ts";
 import type { ModelConfig } from "./config.ts";
-import type { HubOptions } from "./hub/hub.ts";
+import { hubNames, type HubOptions } from "./hub/hub.ts";
 import type { ModelFiles } from "./model_files.ts";
 import { type ModelPlace, openModel } from "./place.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -22,6 +22,7 @@ import { configOfWeights } from "./tied_head.ts";
 import { checkWeights, matchName, renameWeights, type WeightSource } from "./weights.ts";
 import { type TextGenerator, textGenerator, type TextModel } from "../generate/text_generator.ts";
 import type { Steps } from "../generate/generate.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
 export type WeightDType = "f32" | "f16" | "bf16" | "packed";
@@ -40,6 +41,9 @@ export interface LoadOptions extends HubOptions {
   /** Called after each weight, with the bytes now held and the bytes in all. */
   readonly onProgress?: (held: number, total: number) => void;
 }
+
+/** The names of {@link LoadOptions}. */
+export const loadNames: OptionNames<LoadOptions> = { ...hubNames, device: true, dtype: true, onProgress: true };
 
 /** What a model read from files has besides the model itself. Disposing of it frees its weights. */
 export interface FromFiles extends Disposable {
@@ -96,9 +100,10 @@ export interface Outlined<M> extends Disposable {
   load(): Promise<Loaded<M>>;
 }
 
-/** The loader of one architecture. */
+/** The loader of one architecture, with the names of its options. */
 export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends LoadOptions>(
   family: Family<M, O>,
+  names: OptionNames<LoadOptions> = loadNames,
 ): Loader<P, M, O> {
   const { modelType, check, rename, build } = family;
   const checkWhole = (config: ModelConfig) => {
@@ -160,7 +165,10 @@ export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends Lo
     outline,
     fromFiles,
     check: checkWhole,
-    load: async (place, options) => fromFiles(await openModel(place, [modelType], options, checkWhole), options),
+    load: async (place, options) => {
+      checkOptions("load", options, names);
+      return fromFiles(await openModel(place, [modelType], options, checkWhole), options);
+    },
   };
 }
 

@@ -5,6 +5,7 @@ import type { ModelConfig } from "./config.ts";
 import type { HubOptions } from "./hub/hub.ts";
 import { bodyOf, inTime } from "./hub/fetch.ts";
 import { type ModelBytes, type ModelFiles, openModelBytes, openModelFiles, readFolderConfig } from "./model_files.ts";
+import { checkMembers } from "../../core/options.ts";
 
 /** A folder, a .gguf file, a name on the hub (`owner/name`), a `file:` or `https:` URL of a folder, or files in memory. */
 export type ModelPlace = string | ModelBytes;
@@ -21,7 +22,13 @@ export async function openModel(
   options: HubOptions,
   check: (config: ModelConfig) => void = () => {},
 ): Promise<ModelFiles> {
-  if (typeof place !== "string") return openModelBytes(place, known);
+  if (typeof place !== "string") {
+    checkMembers("loading a model", "a path, a name on the hub, or { name, files } in memory,", place, [
+      "name",
+      "files",
+    ]);
+    return openModelBytes(place, known);
+  }
   if (/^https?:/.test(place)) return openModelBytes(await fetchModel(place, options), known);
   if (place.startsWith("file:")) {
     const path = decodeURIComponent(new URL(place).pathname).replace(/^\/(?=[A-Za-z]:)/, ""); // /C:/… on Windows
@@ -29,7 +36,9 @@ export async function openModel(
   }
   const { download } = await import("./hub/hub.ts"); // needs the system's modules, which a browser lacks
   const accept = (folder: string) => check(readFolderConfig(folder, known));
-  return { ...openModelFiles(await download(place, { accept, ...options }), known), name: place };
+  const { revision, onDownload, onWait } = options;
+  const folder = await download(place, { accept: options.accept ?? accept, revision, onDownload, onWait });
+  return { ...openModelFiles(folder, known), name: place };
 }
 
 /** The small model that ships with the library, beside its sources: its URL. */

@@ -10,6 +10,7 @@ import { readPreTokenizer } from "../tokenizer/pre_tokenizers.ts";
 import { type Range, TrackedText } from "../tokenizer/tracked_text.ts";
 import { checkId, readVocabulary, refuseShared } from "../tokenizer/vocabulary.ts";
 import { parseJsonObject, pathKind, readText } from "./files/byte_source.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** One turn of a conversation. What else it holds, such as `tool_calls`, is for the template. */
 export interface Message {
@@ -195,6 +196,7 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
     return texts.length === 0 ? "" : decode(texts);
   };
   const writeChat = (messages: readonly Message[], options: ChatOptions = {}): WrittenChat => {
+    checkOptions("writeChat", options, { addGenerationPrompt: true, tools: true, documents: true });
     if (template === null) {
       throw new OptionError(`The tokenizer of ${path} has no chat template: give prompts as plain text.`);
     }
@@ -216,12 +218,16 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
     maskId: idOf("mask_token"),
     hasChatTemplate: template !== null,
     files,
-    encode(text, { addSpecialTokens = true } = {}) {
+    encode(text, options = {}) {
+      checkOptions("encode", options, { addSpecialTokens: true });
+      const { addSpecialTokens = true } = options;
       const found: number[] = [];
       walk(text, addSpecialTokens, (id) => found.push(id));
       return found;
     },
-    encodeWithOffsets(text, { addSpecialTokens = true } = {}) {
+    encodeWithOffsets(text, options = {}) {
+      checkOptions("encodeWithOffsets", options, { addSpecialTokens: true });
+      const { addSpecialTokens = true } = options;
       const found: number[] = [], offsets: Range[] = [];
       walk(text, addSpecialTokens, (id, start, end) => {
         found.push(id);
@@ -239,7 +245,9 @@ export function makeTokenizer(files: TokenizerFiles): Tokenizer {
       }
       return { ids: found, tokenTypeIds };
     },
-    decode(all, { skipSpecialTokens = false, after = [] } = {}) {
+    decode(all, options = {}) {
+      checkOptions("decode", options, { skipSpecialTokens: true, after: true });
+      const { skipSpecialTokens = false, after = [] } = options;
       for (const id of all) {
         if (!Number.isInteger(id) || id < 0) {
           throw new OptionError(`Cannot decode the id ${id}: ids are whole numbers from 0 on.`);

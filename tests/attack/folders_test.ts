@@ -12,7 +12,7 @@ const text = (path: string) => Deno.readTextFileSync(path);
 Deno.test({ name: "writers of one folder at once leave one of their results, whole", ignore }, async (t) => {
   await using place = await attackFolder();
   const commands: [string, string[], string][] = [
-    ["merge", merge, "merged"],
+    ["merge", [...merge, "--overwrite"], "merged"],
     ["peft", convert("peft", "peft"), "peft"],
     ["mlx", convert("mlx", "mlx"), "mlx"],
     ["gguf", convert("gguf", "a.gguf"), "a.gguf"],

@@ -55,8 +55,8 @@ export function startHub(
     cache,
     variables,
     blob: join(cache, "models--owner--name", "blobs", createHash("sha256").update(weights).digest("hex")),
-    async download(place = "owner/name", options: HubOptions & { env?: Record<string, string> } = {}) {
-      const env = { ...variables, ...options.env };
+    async download(place = "owner/name", { env: own, ...options }: HubOptions & { env?: Record<string, string> } = {}) {
+      const env = { ...variables, ...own };
       const before = Object.keys(env).map((name) => [name, Deno.env.get(name)] as const);
       for (const [name, value] of Object.entries(env)) Deno.env.set(name, value);
       try {

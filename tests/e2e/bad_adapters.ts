@@ -158,7 +158,17 @@ export const adapterFiles = [
     args: verify,
     files: adapter((tensors) => tensors.set("h.0.attn.c_attn.weight", zeros(16, 48))),
     sentence:
-      `error: ${weights} has keys that PEFT's LoRA files do not have. Unknown keys (1): h.0.attn.c_attn.weight. Save it again.`,
+      `error: ${weights} has keys that PEFT's files of peft_type LORA do not have. Unknown keys (1): h.0.attn.c_attn.weight. Save it again.`,
+    code: 1,
+  },
+  {
+    name: "A configuration of another method than the tensors",
+    args: ["lowrank", "convert", "adapter", "--to", "peft", "--out", "out/copy"],
+    files: adapter((_, config) => {
+      for (const name of ["r", "lora_alpha"]) delete config[name];
+      Object.assign(config, { peft_type: "IA3", feedforward_modules: [] });
+    }),
+    sentence: `error: ${weights} has keys that PEFT's files of peft_type IA3 do not have. Unknown keys (2): …`,
     code: 1,
   },
   {
@@ -285,6 +295,16 @@ export const adapterFiles = [
     args: [...merge, "--out", "model"],
     files: adapter(),
     sentence: "error: model is the folder of the base model, which is not overwritten: choose another folder.",
+    code: 1,
+  },
+  {
+    name: "Merging over another model",
+    args: [...merge, "--out", "other"],
+    files: all(adapter(), async (folder) => {
+      await Deno.mkdir(`${folder}/other`);
+      await text("other/config.json", "{}")(folder);
+    }),
+    sentence: "error: other holds a model: add --overwrite to replace it, or choose another --out.",
     code: 1,
   },
   {

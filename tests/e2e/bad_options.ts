@@ -35,7 +35,7 @@ export const adapters = [
     name: "An option of another method",
     args: [],
     program: adaptingProgram(`{ r: 4, alpha: 8, targets: ["c_attn"], feedforward: ["c_proj"] } as never`),
-    sentence: "error: there is no option feedforward",
+    sentence: "error: lora has no option feedforward",
     code: 1,
   },
   {

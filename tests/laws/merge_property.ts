@@ -14,6 +14,7 @@ import type { Trainable } from "../../lora/mod.ts";
 import { evaluateTerms, fromHost, type OracleTensor } from "../../testing/oracle.ts";
 import type { OpenRuntime } from "../runtimes.ts";
 import { isHost, type MergeSubject, type Params, stack, type ToyTuned } from "./merge_subjects.ts";
+import { rankOf } from "../../lora/follow/effect.ts";
 
 /** A tree of host arrays as tensors of a runtime. */
 export function uploadTree<T>(runtime: OpenRuntime, tree: T): T {
@@ -56,7 +57,7 @@ export async function mergeRatio(
 
   const sizes = terms((v, p, x) => stack(subject, v).apply(p, x), valuesOf(subject), subject.frozen, subject.x);
   const gain = gainShare(subject);
-  const ranks = subject.layers.map((layer) => Math.max(...layer.over(model).matched.map((m) => m.r)));
+  const ranks = ranksOf(subject);
   const { ofTerms, ofInputs } = mergeBound({
     k: Math.max(trial.k, trial.n),
     r: ranks.reduce((sum, r) => sum + r + 4, 0),
@@ -80,6 +81,19 @@ export async function mergeRatio(
     })
   );
   return { ratio, alarm };
+}
+
+/** The greatest rank of what each adapter makes of a weight, whatever its own values are. */
+function ranksOf({ layers, model }: MergeSubject): number[] {
+  return layers.map((layer) => {
+    const { plan, trainable, frozen } = layer.over(model);
+    const { leaves, paths } = flatten<any>(frozen);
+    const followed = plan.adapted.filter((m) => m.method.effect !== undefined);
+    return Math.max(
+      0,
+      ...followed.map((m) => rankOf(m.method.effect!(m, trainable[m.path], asValue(leaves[leafOf(paths, m)]), {}))),
+    );
+  });
 }
 
 /** By how much of itself a gain that is computed may differ between two computations: the most of any output of any layer. */
@@ -123,7 +137,7 @@ export async function unmergeRatio(runtime: OpenRuntime, subject: MergeSubject, 
   const [after, between] = [weights, mergedWeights].map((tree) => flatten<HostTensor>(tree, isHost));
   if (after.paths.join() !== base.paths.join()) return Infinity;
   const { deltas, hasGain } = deltaTerms(subject, base.paths);
-  const { r, k } = subject.trial;
+  const { k } = subject.trial, r = Math.max(...ranksOf(subject));
   let worst = 0;
   base.leaves.forEach(({ data }, i) => {
     const through = between.leaves[between.paths.indexOf(base.paths[i])].data;

@@ -1,6 +1,7 @@
 /** What the package exports, name by name: a change of it is a change of this golden file, and of the changelog. */
 import { assertEquals } from "@std/assert";
 import config from "../../deno.json" with { type: "json" };
+import { isOptions, parametersOf } from "./surface.ts";
 
 /** The exports of one entry point with their signatures, sorted, as `deno doc` has them. */
 async function surfaceOf(file: string): Promise<string[]> {
@@ -54,24 +55,7 @@ Deno.test("no exported type is any, nor has one within", async () => {
   }
 });
 
-/** The parameters of a function's signature, or none. */
-function parametersOf(signature: string): string[] {
-  const found: string[] = [];
-  let depth = 0;
-  const name = /^(async )?function\*? \w+(<[^(]*>)?\(/.exec(signature);
-  // An arrow is no bracket.
-  for (const character of name === null ? "" : signature.slice(name[0].length).replaceAll("=>", "⇒")) {
-    if (depth === 0 && character === ")") break;
-    if ("([{<".includes(character)) depth++;
-    if (")]}>".includes(character)) depth--;
-    if (depth === 0 && character === ",") found.push("");
-    else found.push((found.pop() ?? "") + character);
-  }
-  return found.map((parameter) => parameter.trim());
-}
-
 Deno.test("options follow at most two other arguments; tensors, which are computed with, are not counted", () => {
-  const isOptions = (parameter: string) => /^(options\??:|\{)/.test(parameter);
   const isComputedWith = (parameter: string) => /: (Operand|[A-Z])$/.test(parameter); // a tensor, or a tree of them
   const many = surfaces.flat().filter((signature) => {
     const parameters = parametersOf(signature);

@@ -14,6 +14,7 @@ import {
 import { memoryBytes, pathKind, readJsonObject } from "../../models/load/files/byte_source.ts";
 import { encodeSafetensors, openSafetensors } from "../../models/load/safetensors/safetensors.ts";
 import type { Snapshot } from "./snapshot.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What defines a run, as nested plain values. Two runs with the same identity compute the same. */
 export type RunIdentity = Readonly<Record<string, unknown>>;
@@ -31,6 +32,10 @@ export interface CheckpointOptions {
   /** Writes a file and flushes it to the disk. */
   readonly write?: (path: string, contents: string | Iterable<Uint8Array>) => void;
 }
+
+const checkpointNames: OptionNames<CheckpointOptions> = {
+  ...{ folder: true, identity: true, keep: true, writeMore: true, write: true },
+};
 
 /** A run's checkpoints. */
 export interface CheckpointStore {
@@ -71,6 +76,7 @@ const format = 2;
  * moment is there a half one under a checkpoint's name. Both files are kept with their SHA-256.
  */
 export function checkpointStore(options: CheckpointOptions): CheckpointStore {
+  checkOptions("checkpointStore", options, checkpointNames);
   const { folder, identity, keep = 3, writeMore, write = writeFlushed } = options;
   if (!Number.isInteger(keep) || keep < 1) throw new OptionError(`keep is ${keep}: give a whole number of at least 1`);
   const nameOf = (step: number) => `step-${String(step).padStart(8, "0")}`;

@@ -19,6 +19,7 @@ import { rankingKind } from "./ranking.ts";
 import { multiLabel, regression } from "./scored_texts.ts";
 import { tokenClassification } from "./token_classification.ts";
 import { tripletKind } from "./triplet.ts";
+import { checkList, checkMembers, checkOptions, checkPath, type OptionNames } from "../../core/options.ts";
 
 /** All of them by their names; rows and examples that fit several are those of the first. */
 export const objectiveKinds: readonly ObjectiveKind[] = [
@@ -77,6 +78,7 @@ export function objectiveOfMeasures(evaluations: readonly object[]): Objective {
 
 /** The labels of a .jsonl file's rows, sorted; null where they have none. */
 export function labelsOf(path: string): readonly string[] | null {
+  checkPath("labelsOf", path);
   return purposeOfRows(path).labels ?? null;
 }
 
@@ -86,6 +88,21 @@ export interface OpenDataOptions extends Omit<DataOptions, "readers" | "reader">
   readonly objective?: Objective;
 }
 
+const encodeRowNames: OptionNames<EncodeRowOptions> = { maskPrompt: true, learn: true, classes: true };
+/** The names of {@link OpenDataOptions}. */
+export const openDataNames: OptionNames<OpenDataOptions> = {
+  ...encodeRowNames,
+  ...{
+    objective: true,
+    context: true,
+    seq: true,
+    tableRows: true,
+    overflow: true,
+    skipBadRows: true,
+    streamAbove: true,
+  },
+};
+
 /**
  * Opens a file of data: `.jsonl` (one row per line) or `.txt` (one text, cut into runs of `context` tokens). Every line is
  * parsed at once; rows of a large file are tokenised later, when they are asked for.
@@ -93,9 +110,11 @@ export interface OpenDataOptions extends Omit<DataOptions, "readers" | "reader">
  * @throws {FileError} where the file can't be read
  * @throws {DataError} naming the file and the line that can't be learned from
  */
-export function openData(path: string, tokenizer: TextTokenizer, { objective, ...options }: OpenDataOptions): DataSet {
+export function openData(path: string, tokenizer: TextTokenizer, options: OpenDataOptions): DataSet {
+  checkOptions("openData", options, openDataNames);
+  const { objective, ...reading } = options;
   const readers = [...new Set([...objective ? [objective] : [], ...objectives])];
-  return openFile(path, tokenizer, { ...options, readers, reader: objective });
+  return openFile(path, tokenizer, { ...reading, readers, reader: objective });
 }
 
 /**
@@ -104,6 +123,8 @@ export function openData(path: string, tokenizer: TextTokenizer, { objective, ..
  * @throws {DataError} for a chat that does not end with the assistant, and for a class that is not among the known ones
  */
 export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRowOptions = {}): Example {
+  checkOptions("encodeRow", options, encodeRowNames);
+  checkMembers("encodeRow", "a tokenizer", tokenizer, ["encode", "encodeWithOffsets", "writeChat"]);
   const { encode } = objectives.find(({ formats }) => formats.some(({ fits }) => fits({ ...row }))) ?? causalLM;
   return encode(row, tokenizer, options);
 }
@@ -116,10 +137,13 @@ export function encodeRow(row: Row, tokenizer: TextTokenizer, options: EncodeRow
  */
 export function makeBatch(
   examples: readonly Example[],
-  { padId, rows = examples.length, objective = objectiveOf(examples), ...length }:
+  options:
     & { padId: number; rows?: number; objective?: Objective }
     & ({ seq: number } | { bucket: number }),
 ): Batch {
+  checkOptions("makeBatch", options, { padId: true, rows: true, objective: true, seq: true, bucket: true });
+  checkList("makeBatch", "examples", examples);
+  const { padId, rows = examples.length, objective = objectiveOf(examples), ...length } = options;
   const longest = Math.max(...examples.map(objective.lengthOf));
   const seq = "seq" in length ? length.seq : Math.ceil(longest / length.bucket) * length.bucket;
   return objective.collate(examples, { padId, seq, rows });

@@ -1,5 +1,6 @@
 /** Learning rates over a run, as transformers' `get_*_schedule_with_warmup` has them. */
 import { OptionError } from "../../core/errors.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** A learning rate for each step, counted from 0. */
 export type Schedule = (step: number) => number;
@@ -28,7 +29,9 @@ export interface ScheduleOptions {
  *
  * @throws {OptionError} when a number is out of its range
  */
-export function makeSchedule({ schedule, lr, steps, warmup = 0 }: ScheduleOptions): Schedule {
+export function makeSchedule(options: ScheduleOptions): Schedule {
+  checkOptions("makeSchedule", options, { schedule: true, lr: true, steps: true, warmup: true });
+  const { schedule, lr, steps, warmup = 0 } = options;
   if (!(lr > 0 && Number.isFinite(lr))) throw new OptionError(`the learning rate is ${lr}: give a number above 0`);
   if (!(warmup >= 0)) throw new OptionError(`the warm-up has ${warmup} steps: give at least 0`);
   const part = (step: number) => Math.min(1, (step - warmup) / Math.max(1, steps - warmup));

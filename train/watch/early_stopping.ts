@@ -1,5 +1,6 @@
 /** Early stopping: a run ends when its loss on kept-back rows has not fallen for some evaluations. */
 import { OptionError } from "../../core/errors.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** When to stop. */
 export interface EarlyStoppingOptions {
@@ -35,9 +36,9 @@ export interface EarlyStopping {
  *
  * @throws {OptionError} when a number is out of its range
  */
-export function earlyStopping(
-  { patience, minDelta = 0, state = { best: null, since: 0 } }: EarlyStoppingOptions,
-): EarlyStopping {
+export function earlyStopping(options: EarlyStoppingOptions): EarlyStopping {
+  checkOptions("earlyStopping", options, { patience: true, minDelta: true, state: true });
+  const { patience, minDelta = 0, state = { best: null, since: 0 } } = options;
   if (!(patience >= 1)) throw new OptionError(`patience is ${patience}: give at least 1 evaluation`);
   if (!(minDelta >= 0)) throw new OptionError(`minDelta is ${minDelta}: give a number of at least 0`);
   let { best, since } = state;

@@ -6,6 +6,7 @@ import { openBytes, pathKind } from "../../models/load/files/byte_source.ts";
 import type { Evaluation } from "../evaluate.ts";
 import { objectives } from "../objectives/mod.ts";
 import type { StepLine } from "./watch.ts";
+import { checkOptions, checkPath } from "../../core/options.ts";
 
 /** The name of the metrics in a run's folder. */
 export const metricsFile = "metrics.jsonl";
@@ -78,7 +79,10 @@ export interface MetricsLog extends Disposable {
  *
  * @throws {FileError} when the file can't be written, now or later
  */
-export function openMetrics(path: string, { append = false } = {}): MetricsLog {
+export function openMetrics(path: string, options: { readonly append?: boolean } = {}): MetricsLog {
+  checkOptions("openMetrics", options, { append: true });
+  checkPath("openMetrics", path);
+  const { append = false } = options;
   const refused = (error: unknown) =>
     new FileError(`Cannot write metrics to ${path}: ${explainOsError(error) ?? (error as Error).message}.`);
   const attempt = <T>(work: () => T): T => {
@@ -132,6 +136,7 @@ export interface RunHistory {
  * @throws {DataError} naming the line that is no metric
  */
 export function readMetrics(path: string): RunHistory {
+  checkPath("readMetrics", path);
   return parseMetrics(readText(path), path);
 }
 

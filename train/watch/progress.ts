@@ -2,6 +2,7 @@
 import { formatBytes, formatCount, formatSeconds } from "../../core/host/format.ts";
 import { drawOnStderr, openTerminalSize } from "../../core/host/output.ts";
 import { type Speed, speedMeter } from "./speed.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How far a run is. */
 export interface ProgressState {
@@ -33,6 +34,10 @@ export interface ProgressOptions {
   readonly now?: () => number;
 }
 
+const progressNames: OptionNames<ProgressOptions> = {
+  ...{ write: true, terminal: true, color: true, columns: true, interval: true, now: true },
+};
+
 /** A run as it is shown. */
 export interface ProgressBar {
   /** After each step; `speed` where somebody measures it already. */
@@ -45,6 +50,7 @@ export interface ProgressBar {
 
 /** Shows a run of `total` steps. */
 export function progressBar(total: number, options: ProgressOptions = {}): ProgressBar {
+  checkOptions("progressBar", options, progressNames);
   const found = openTerminalSize();
   const { terminal = found.terminal, write = drawOnStderr, now = () => performance.now() } = options;
   const { color = terminal && !Deno.noColor, columns = found.columns } = options;

@@ -10,6 +10,7 @@ import type { MetricsEvent, MetricsLog, Sample } from "./metrics.ts";
 import { type Speed, speedMeter } from "./speed.ts";
 import type { StepLine, Stop, Watch } from "./watch.ts";
 import { watchdog, type WatchdogOptions, type WatchdogState } from "./watchdog.ts";
+import { checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** What is watched, and how. `P` is the tree of trained parameters. */
 export interface WatchOptions<P> {
@@ -38,6 +39,11 @@ export interface WatchOptions<P> {
   /** Milliseconds on a clock. */
   readonly now?: () => number;
 }
+
+const watchNames: OptionNames<WatchOptions<unknown>> = {
+  ...{ steps: true, device: true, evaluate: true, evaluateEvery: true, patience: true, minDelta: true, watchdog: true },
+  ...{ sample: true, metrics: true, onStep: true, onEvaluation: true, now: true },
+};
 
 /** The best parameters so far. */
 export interface Best<P> {
@@ -75,6 +81,7 @@ interface WatchState {
  * @throws {OptionError} when a number is out of its range
  */
 export function watchRun<P>(options: WatchOptions<P>): RunWatch<P> {
+  checkOptions("watchRun", options, watchNames);
   const { steps, device, evaluate, evaluateEvery: every = 100, metrics, sample, onStep, onEvaluation } = options;
   if (!Number.isInteger(every) || every < 1) {
     throw new OptionError(`evaluateEvery is ${every}: give a whole number of steps of at least 1`);

@@ -1,5 +1,6 @@
 /** A watchdog: it barks when losses stay far above what they were, which a falling learning rate does not cure. */
 import { OptionError } from "../../core/errors.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** When to bark. */
 export interface WatchdogOptions {
@@ -52,6 +53,7 @@ export interface Watchdog {
  * @throws {OptionError} when a number is out of its range
  */
 export function watchdog(options: WatchdogOptions = {}): Watchdog {
+  checkOptions("watchdog", options, { deviations: true, margin: true, steps: true, memory: true, state: true });
   const { deviations = 6, margin = 1, steps = 5, memory = 50 } = options;
   const { state = { mean: 0, variance: 0, seen: 0, above: [] } } = options;
   for (const [name, value] of Object.entries({ deviations, margin, steps, memory })) {

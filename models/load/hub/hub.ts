@@ -7,6 +7,7 @@ import { writeFileAtomic } from "../files/atomic_file.ts";
 import { pathKind, readText } from "../files/byte_source.ts";
 import { checkListed, downloadFile, type HubFile, isOfSize, linkFile } from "./download.ts";
 import { answersOnly, type HubStatusError, NetworkError } from "./fetch.ts";
+import { checkOptions, checkPath, type OptionNames } from "../../../core/options.ts";
 
 /** Which state of a repository to take, and who wants to hear of the download. */
 export interface HubOptions {
@@ -22,6 +23,9 @@ export interface HubOptions {
   readonly onWait?: (seconds: number) => void;
 }
 
+/** The names of {@link HubOptions}. */
+export const hubNames: OptionNames<HubOptions> = { revision: true, onDownload: true, accept: true, onWait: true };
+
 /**
  * The local folder or file that `place` names: a path is itself; `owner/name` is downloaded from the hub unless the cache has
  * it, and `owner/name/file.gguf` is that one file. The environment decides as for Hugging Face's own tools: HF_ENDPOINT,
@@ -31,6 +35,8 @@ export interface HubOptions {
  * @throws {FileError} when there is no such repository or file, it may not be read, or what came is not what was promised
  */
 export async function download(place: string, options: HubOptions = {}): Promise<string> {
+  checkOptions("download", options, hubNames);
+  checkPath("download", place);
   const named = place.match(/^([\w.-]+\/[\w.-]+)(?:\/([\w./-]+\.gguf))?$/);
   if (!named || place.startsWith(".") || pathKind(place) !== null) return place;
   const [, name, file] = named;
