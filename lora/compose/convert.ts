@@ -86,6 +86,7 @@ export function wholeModules<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainabl
 
 /** The same function by what files keep of it: keys and values, say, and not the network that they are made by. */
 export function asKept<P, I, O>(tuned: Tuned<P, I, O>, trainable: Trainable): Tuned<P, I, O> {
+  checkTuned("asKept", tuned);
   const { adapted, edits, dropout } = tuned.plan;
   if (!adapted.some(({ method }) => method.kept)) return { ...tuned, trainable };
   tuned.check(trainable);

@@ -48,8 +48,8 @@ for (const [name, at] of takesOptions) {
   });
 }
 
-/** What a program writes and the library calls. */
-const written = ["Method.sites", "Trainee.apply", "RowReader.encode"];
+/** What a program writes and the library calls, or the library itself alone. */
+const written = ["Tuned.step", "Method.sites", "Trainee.apply", "RowReader.encode"];
 
 /** Methods of exported interfaces that take options. */
 async function methodsWithOptions(): Promise<string[]> {
