@@ -67,7 +67,7 @@ export function checkMethodOptions(options: object, method: Method): void {
     throw noOption(method.name, key, Object.keys(known));
   }
   const { init, bias, tie, targets } = options as Record<string, unknown>;
-  if (targets === undefined || targets === null) {
+  if ((targets === undefined || targets === null) && Object.hasOwn(known, "targets")) {
     throw new OptionError(
       `${method.name} needs targets: the names of the modules to adapt, such as ["q_proj", "v_proj"], or "all-linear"`,
     );

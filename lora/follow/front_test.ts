@@ -165,7 +165,7 @@ Deno.test("what stands in front is refused where it can't: merged, twice, weight
   assertEquals(unmergedSteps(model, one).sizes.contextLength, contextLength - 3);
   refuses(() => tuneAny(model, methods.prefix, { ...three, numLayers: 7 }), "numLayers is 7, but it is 2");
   refuses(() => tuneAny(model, methods.prefix, { ...three, numTransformerSubmodules: 2 }), "numTransformerSubmodules");
-  refuses(() => tuneAny(model, methods.prefix, { ...three, targets: ["c_attn"] }), "there is no option targets");
+  refuses(() => tuneAny(model, methods.prefix, { ...three, targets: ["c_attn"] }), "prefix has no option targets");
   refuses(() => tuneAny(model, methods.prefix, { numVirtualTokens: 0 }), "numVirtualTokens is 0");
   const { positions: _, ...silent } = model as any;
   refuses(() => tuneAny(silent, methods.prefix, three), "positions");
