@@ -36,7 +36,7 @@ interface Place {
 export function writeGgufAdapter(path: string, adapter: AdapterFiles, config: ModelConfig): void {
   checkPath("writeGgufAdapter", path);
   refuseLink(path);
-  checkMembers("writeGgufAdapter", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
+  checkMembers("writeGgufAdapter", "an adapter's files, as readAdapter gives them", adapter, ["config", "tensors"]);
   const pairs = scaledPairs(adapter, { format: "llama.cpp's adapter format", magnitudes: false });
   const { architecture, places } = placesOf(config);
   refuseTied(adapter, pairs, config);

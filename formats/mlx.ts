@@ -42,7 +42,7 @@ export function isMlxAdapter(folder: string): boolean {
  */
 export function writeMlxAdapter(folder: string, adapter: AdapterFiles, config: ModelConfig): void {
   checkPath("writeMlxAdapter", folder);
-  checkMembers("writeMlxAdapter", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
+  checkMembers("writeMlxAdapter", "an adapter's files, as readAdapter gives them", adapter, ["config", "tensors"]);
   const family = mlxFamily(config);
   const given = scaledPairs(adapter, { format: "mlx-lm's adapter format", magnitudes: true });
   refuseTied(adapter, given, config);

@@ -11,12 +11,12 @@ import { checkMembers } from "../core/options.ts";
  * @throws {OptionError}
  */
 export function checkTuned(who: string, tuned: unknown): void {
-  checkMembers(who, "an adapted model, as lora gives it,", tuned, ["trainable", "frozen", "apply", "check", "plan"]);
+  checkMembers(who, "an adapted model, as lora gives it", tuned, ["trainable", "frozen", "apply", "check", "plan"]);
 }
 
 /** @throws {OptionError} when an adapter is not one of this model and these options */
 export function checkTrainable(given: Trainable, own: Trainable): void {
-  checkMembers("an adapted model", "its adapter's values, such as tuned.trainable,", given, []);
+  checkMembers("an adapted model", "its adapter's values, such as tuned.trainable", given, []);
   for (const [path, parts] of Object.entries(own)) {
     if (!(path in given)) {
       throw new OptionError(`the adapter has nothing for "${path}", which this model was set up to adapt`);

@@ -134,7 +134,7 @@ export function tune<P, I, O, S extends object>(
   options: OptionsFor<P, S>,
   { anyRank = false, shared }: Partial<Pick<Outline, "anyRank" | "shared">> = {},
 ): Tuned<P, I, O> {
-  checkMembers("tune", "a method, such as methods.lora,", method, ["name", "options", "sites"]);
+  checkMembers("tune", "a method, such as methods.lora", method, ["name", "options", "sites"]);
   checkMethodOptions(options, method);
   checkModel(method.name, model);
   const { dropout = 0 } = options as { readonly dropout?: number };
@@ -177,7 +177,7 @@ function checkModel(who: string, model: unknown): void {
         `adapt that once more`,
     );
   }
-  checkMembers(who, "a model, an object of params, sample and apply,", model, ["params", "sample", "apply"]);
+  checkMembers(who, "a model, an object of params, sample and apply", model, ["params", "sample", "apply"]);
 }
 
 /** A model with an adapter that is already settled, over its own parameters or others. */

@@ -118,7 +118,6 @@ Deno.test("an option of PEFT's is answered with what it is called here, or why i
   assertEquals(refusal({ loraDropout: 0.1 }), "there is no option loraDropout: it is called dropout here");
   assertEquals(refusal({ dropot: 0.1 }), "lora has no option dropot: did you mean dropout?");
   assertStringIncludes(refusal({ fan_in_fan_out: true }), "it is read from the model's own products");
-  assertStringIncludes(refusal({ aloraInvocationTokens: [1] }), "activated LoRA");
   for (const init of ["loftq", "lora_ga", "mica"]) {
     assertStringIncludes(refusal({ init }), `init "${init}": `);
     assertStringIncludes(

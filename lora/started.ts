@@ -14,6 +14,8 @@ import { chosenBy, familyOf, methods } from "./methods/mod.ts";
 import { olora } from "./methods/olora.ts";
 import type { LoraOptions, Match, Trainable } from "./options.ts";
 import { pissa, tuneFromWeights } from "./start.ts";
+import { checkOptions } from "../core/options.ts";
+import { optionsOf } from "./check_options.ts";
 
 /** {@link lora}'s options with a start that is waited for: it is computed from the weights, or from data. */
 export interface StartOptions<P = unknown, I = unknown> extends Omit<LoraOptions<P>, "init">, EvaOptions {
@@ -30,9 +32,22 @@ export interface StartOptions<P = unknown, I = unknown> extends Omit<LoraOptions
   readonly niter?: number;
 }
 
+const startNames = {
+  ...{
+    init: true,
+    data: true,
+    rho: true,
+    tau: true,
+    whiten: true,
+    adjustScalingFactors: true,
+    mode: true,
+    niter: true,
+  },
+};
+
 /** Whether options ask for a start that is waited for. */
 export function isStarted(options: { readonly init?: unknown }): boolean {
-  return typeof options.init === "string" && Object.hasOwn(waitedFor, options.init);
+  return typeof options?.init === "string" && Object.hasOwn(waitedFor, options.init);
 }
 
 /**
@@ -44,8 +59,13 @@ export function isStarted(options: { readonly init?: unknown }): boolean {
  */
 export async function startLora<P, I, O>(
   model: Model<P, I, O>,
-  { init, data, rho, tau, whiten, adjustScalingFactors, mode, niter, ...options }: StartOptions<P, I>,
+  given: StartOptions<P, I>,
 ): Promise<Tuned<P, I, O>> {
+  checkOptions("startLora", given, { ...optionsOf(methods.lora), ...startNames });
+  if (!isStarted(given)) {
+    throw new OptionError(`startLora takes an init of ${Object.keys(waitedFor).join(", ")}, not ${String(given.init)}`);
+  }
+  const { init, data, rho, tau, whiten, adjustScalingFactors, mode, niter, ...options } = given;
   const asked = {
     data: data && "eva corda",
     rho,

@@ -134,7 +134,7 @@ export function uploadPlaced(home: TensorHome, batch: Batch, objective: Objectiv
 
 /** Copies a batch to a device. */
 export function uploadBatch(home: TensorHome, batch: Batch): UploadedBatch {
-  checkMembers("uploadBatch", "a batch, as makeBatch gives it,", batch, ["columns"]);
+  checkMembers("uploadBatch", "a batch, as makeBatch gives it", batch, ["columns"]);
   return mapColumns(batch.columns, (column) => upload(home, column));
 }
 

@@ -85,7 +85,16 @@ export interface TrainOptions {
 export const trainNames: OptionNames<TrainOptions> = {
   ...{ objective: true, data: true, steps: true, batch: true, lr: true, schedule: true, warmup: true, clip: true },
   ...{ accumulate: true, normalise: true, optimiser: true, seq: true, buckets: true, pack: true, context: true },
-  ...{ padId: true, seed: true, signal: true, onStep: true, watch: true, checkpoints: true, resume: true },
+  ...{
+    padId: true,
+    seed: true,
+    reference: true,
+    signal: true,
+    onStep: true,
+    watch: true,
+    checkpoints: true,
+    resume: true,
+  },
 };
 
 /** What keeps the state of a run. */

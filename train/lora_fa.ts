@@ -10,6 +10,7 @@ import { flatten, mapTree } from "../core/tree.ts";
 import type { AdapterEntry, Match, Trainable } from "../lora/mod.ts";
 import { Matrix, pseudoInverse } from "ml-matrix";
 import type { AdamWOptions, AdamWState, Optimiser } from "./optimiser.ts";
+import { checkMembers, checkOptions } from "../core/options.ts";
 
 /**
  * The optimiser of LoRA-FA for an adapter: B's gradient times (A·Aᵀ)⁻¹/s², by Adam in the form of PEFT's `LoraFAOptimizer` (eps
@@ -20,9 +21,12 @@ import type { AdamWOptions, AdamWState, Optimiser } from "./optimiser.ts";
  * @throws {OptionError} for an adapter without pairs, or of placeholders
  */
 export async function loraFa(
-  { matched, trainable }: { readonly matched: readonly Match[]; readonly trainable: Trainable },
-  { betas = [0.9, 0.999], eps = 1e-6, weightDecay = 0 }: Omit<AdamWOptions, "groups"> = {},
+  tuned: { readonly matched: readonly Match[]; readonly trainable: Trainable },
+  options: Omit<AdamWOptions, "groups"> = {},
 ): Promise<Optimiser<AdamWState>> {
+  checkOptions("loraFa", options, { betas: true, eps: true, weightDecay: true });
+  checkMembers("loraFa", "an adapted model", tuned, ["matched", "trainable"]);
+  const { matched, trainable } = tuned, { betas = [0.9, 0.999], eps = 1e-6, weightDecay = 0 } = options;
   const pairs = matched.filter(({ path }) => trainable[path].A !== undefined && trainable[path].B !== undefined);
   if (pairs.length === 0) {
     throw new OptionError("LoRA-FA is for pairs of A and B, and this adapter has none: use adamw");

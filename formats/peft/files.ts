@@ -131,7 +131,7 @@ export interface AdapterContents {
  */
 export function writeAdapter(folder: string, contents: AdapterContents): void {
   checkPath("writeAdapter", folder);
-  checkMembers("writeAdapter", "an adapter's contents, { config, tensors },", contents, ["config", "tensors"]);
+  checkMembers("writeAdapter", "an adapter's contents, { config, tensors }", contents, ["config", "tensors"]);
   const { config, tensors, metadata } = contents;
   for (const [key, tensor] of tensors) {
     if (isFinite(tensor)) continue;

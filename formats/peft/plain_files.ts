@@ -21,7 +21,7 @@ export async function plainFromPissa<P>(
   model: Model<P, unknown, unknown>,
   initial?: string,
 ): Promise<AdapterContents> {
-  checkMembers("plainFromPissa", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
+  checkMembers("plainFromPissa", "an adapter's files, as readAdapter gives them", adapter, ["config", "tensors"]);
   const { init_lora_weights: init, base_model_name_or_path: baseModel } = adapter.config;
   const method = changedBase(adapter.config);
   if (method === null && initial === undefined) {
@@ -66,7 +66,7 @@ export async function loraFromAny<P>(
   options: { readonly rank: number; readonly baseModel?: string },
 ): Promise<{ readonly contents: AdapterContents; readonly errors: readonly RankError[]; readonly error: number }> {
   checkOptions("loraFromAny", options, { rank: true, baseModel: true });
-  checkMembers("loraFromAny", "an adapter's files, as readAdapter gives them,", adapter, ["config", "tensors"]);
+  checkMembers("loraFromAny", "an adapter's files, as readAdapter gives them", adapter, ["config", "tensors"]);
   const { rank, baseModel } = options;
   const given = uploadAdapter(adapter, model);
   // Beside an embedding the file has the base's weight, which is then the model's own.

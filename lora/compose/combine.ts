@@ -95,7 +95,7 @@ export function combine<P, I, O>(
   checkOptions("combine", options, sumNames);
   checkList("combine", "adapters", adapters);
   for (const one of adapters) {
-    checkMembers("combine", "adapters as { tuned, trainable, weight },", one, ["tuned", "trainable", "weight"]);
+    checkMembers("combine", "adapters as { tuned, trainable, weight }", one, ["tuned", "trainable", "weight"]);
     checkTuned("combine", one.tuned);
   }
   if (adapters.length === 0) throw new OptionError("combine needs at least one adapter");

@@ -66,7 +66,7 @@ export interface TunedTogether<P, I, O, K extends string = string> {
 export function together<P, I, O, K extends string>(
   adapters: Readonly<Record<K, Tuned<P, I, O>>>,
 ): TunedTogether<P, I, O, K> {
-  checkMembers("together", "adapters by name, { name: tuned, … },", adapters, []);
+  checkMembers("together", "adapters by name, { name: tuned, … }", adapters, []);
   const names = Object.keys(adapters) as K[];
   for (const name of names) checkTuned(`together, for "${name}",`, adapters[name]);
   if (names.length === 0) throw new OptionError("together needs at least one adapter");

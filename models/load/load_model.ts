@@ -230,6 +230,7 @@ export async function loadRewardModel(
   place: ModelPlace,
   options: LoadOptions & ScoreOptions,
 ): Promise<Loaded<ClassifierModel>> {
+  checkOptions("loadRewardModel", options, { ...loadNames, seed: true });
   const families = (config: ModelConfig) => languageLoader(config).family as DecoderFamily;
   const files = await openModel(place, architectures, options, (config) => families(config).check(config));
   return await loaderOf(scored(families(files.config)) as Family<ClassifierModel, LoadOptions & ScoreOptions>)

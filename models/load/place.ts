@@ -23,7 +23,7 @@ export async function openModel(
   check: (config: ModelConfig) => void = () => {},
 ): Promise<ModelFiles> {
   if (typeof place !== "string") {
-    checkMembers("loading a model", "a path, a name on the hub, or { name, files } in memory,", place, [
+    checkMembers("loading a model", "a path, a name on the hub, or { name, files } in memory", place, [
       "name",
       "files",
     ]);

@@ -25,7 +25,7 @@ async function outcome(call: () => unknown): Promise<void> {
 }
 
 /** Functions whose last argument is data, written out in the signature. */
-const data = ["rope", "unmergedSteps", "uploadBatch", "writeAdapter"];
+const data = ["isStarted", "rope", "unmergedSteps", "uploadBatch", "writeAdapter"];
 
 /** Functions with options, by where these stand among the arguments. */
 const takesOptions = new Map(

@@ -15,6 +15,7 @@ import type { Objective } from "./objective.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
 import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** Text is learned whole; of a prompt and completion, the completion; of a chat, its last message. */
 export const causalLM: Objective = {
@@ -77,6 +78,7 @@ export type CausalOptions = Given<typeof causalOptions>;
 
 /** {@link causalLM} with settings. The perplexity is that of the tokens alone, without what is added to their loss. */
 export function causal(options: CausalOptions = {}): Objective {
+  checkOptions("causal", options, causalOptions);
   const { labelSmoothing, zLoss } = resolveOptions(causalOptions, options);
   if (labelSmoothing === 0 && zLoss === 0) return causalLM;
   return {

@@ -12,6 +12,7 @@ import { classOf } from "./class_of.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { checkOptions } from "../../core/options.ts";
 
 type LabelledText = Row & { readonly label: string };
 
@@ -55,6 +56,7 @@ const sumOf = (data: ArrayLike<number>) => Array.from(data).reduce((sum, x) => s
  * their labels do, as PyTorch's cross-entropy has it.
  */
 export function classify(options: ClassificationOptions = {}): Objective {
+  checkOptions("classify", options, classificationOptions);
   const weights = new Map(resolveOptions(classificationOptions, options).classWeights.map(weightOf));
   return {
     ...oneSequence,

@@ -9,6 +9,7 @@ import { type Given, type OptionTable, resolveOptions } from "../options/option_
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { cosines, embeddingsOf, scoredRows, sumOfKnown, type Tuple, tuples } from "./tuples.ts";
+import { checkOptions } from "../../core/options.ts";
 
 const scored: Omit<Objective, "name" | "learner" | "sums" | "measures"> = {
   ...tuples(2),
@@ -37,6 +38,7 @@ export type CosentOptions = Given<typeof cosentOptions>;
  * Source: Su 2022, "CoSENT" (sentence-transformers' CoSENTLoss).
  */
 export function cosent(options: CosentOptions = {}): Objective {
+  checkOptions("cosent", options, cosentOptions);
   const { scale } = resolveOptions(cosentOptions, options);
   return {
     ...scored,

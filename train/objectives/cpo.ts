@@ -9,6 +9,7 @@ import { type Given, type OptionTable, resolveOptions } from "../options/option_
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { answersOf, chosenTokens, meanOf, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
+import { checkOptions } from "../../core/options.ts";
 
 const shared = {
   labelSmoothing: {
@@ -95,6 +96,7 @@ const smoothed = (x: Value, smoothing: number) =>
  * Source: Xu et al. 2024, "Contrastive Preference Optimization".
  */
 export function cpo(options: CpoOptions = {}): Objective {
+  checkOptions("cpo", options, cpoOptions);
   const { loss, beta, nllWeight, labelSmoothing } = resolveOptions(cpoOptions, options);
   const losses: Readonly<Record<string, (d: Value) => Value>> = {
     sigmoid: (d) => smoothed(mul(d, beta), labelSmoothing),
@@ -111,6 +113,7 @@ export function cpo(options: CpoOptions = {}): Objective {
  * Source: Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward".
  */
 export function simpo(options: SimpoOptions = {}): Objective {
+  checkOptions("simpo", options, simpoOptions);
   const { beta, gamma, nllWeight, labelSmoothing } = resolveOptions(simpoOptions, options);
   const lossOf = (d: Value) => smoothed(sub(mul(d, beta), gamma), labelSmoothing);
   return contrastive("simpo", { beta, nllWeight, mean: true, lossOf });

@@ -19,6 +19,7 @@ import { causalLM } from "./causal_lm.ts";
 import type { ObjectiveKind } from "./kind.ts";
 import type { Objective, Sums } from "./objective.ts";
 import { meanOf } from "./pairs.ts";
+import { checkList, checkOptions, checkPath } from "../../core/options.ts";
 
 /** A model that another learns from: any loaded one with the same tokens. */
 export interface Teacher {
@@ -75,8 +76,10 @@ function divergences(student: Value, teacher: Value, beta: number): Value {
  *
  * Source: Agarwal et al. 2023, "On-Policy Distillation of Language Models"; Hinton et al. 2015.
  */
-export function distillation({ teacher, ...options }: DistillationOptions = {}): Objective {
-  const { beta, temperature, labelWeight } = resolveOptions(distillationOptions, options);
+export function distillation(options: DistillationOptions = {}): Objective {
+  checkOptions("distillation", options, { ...distillationOptions, teacher: true });
+  const { teacher, ...settings } = options;
+  const { beta, temperature, labelWeight } = resolveOptions(distillationOptions, settings);
   if (teacher === undefined) {
     throw new OptionError("distillation has no teacher: give the model to learn from, --teacher on the command line");
   }
@@ -150,6 +153,8 @@ export function withTeacherLogits(
   examples: readonly Example[],
   path: string,
 ): { examples: Taught[]; vocabSize: number } {
+  checkList("withTeacherLogits", "examples", examples);
+  checkPath("withTeacherLogits", path);
   using source = openSafetensors(path);
   const { shape: [rows, seq, vocabSize], data } = source.read("teacher_logits");
   const longest = Math.max(...examples.map(({ ids }) => ids.length));

@@ -10,6 +10,7 @@ import { type Given, type OptionTable, resolveOptions } from "../options/option_
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { answersOf, chosenTokens, given, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** What the losses are made of, f32[pairs] each: by how much either answer is likelier than the reference has it. */
 interface Ratios {
@@ -100,6 +101,7 @@ export type DpoOptions = Given<typeof dpoOptions>;
  * Source: Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
  */
 export function dpo(options: DpoOptions = {}): Objective {
+  checkOptions("dpo", options, dpoOptions);
   const { loss, beta, labelSmoothing: smoothing, sftWeight } = resolveOptions(dpoOptions, options);
   if (!Object.hasOwn(losses, loss)) {
     throw new OptionError(`the loss of dpo is ${loss}: give one of ${Object.keys(losses).join(", ")}`);

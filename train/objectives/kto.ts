@@ -16,6 +16,7 @@ import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Apply, Measure, Objective } from "./objective.ts";
 import { oneSequence } from "./one_sequence.ts";
 import { given, isPredicted, sumKnown } from "./pairs.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** An answer, whether it is wanted, and its prompt with the answer of another row, which tells how far the model is from its base. */
 export interface Judged extends Example {
@@ -66,6 +67,7 @@ const othersOf = (apply: Apply, columns: BatchColumns<Operand>) =>
  * Source: Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization".
  */
 export function kto(options: KtoOptions = {}): Objective {
+  checkOptions("kto", options, ktoOptions);
   const { loss, beta, desirable, undesirable } = resolveOptions(ktoOptions, options);
   if (!(beta > 0)) throw new OptionError(`beta is ${beta}: give a number above 0`);
   const estimates = loss === "kto";

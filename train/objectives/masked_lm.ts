@@ -9,6 +9,7 @@ import { labelledPlaces } from "../labelled_positions.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { checkOptions } from "../../core/options.ts";
 
 const maskedOptions = {
   maskShare: {
@@ -36,6 +37,7 @@ interface Hidable extends Example {
  * stay. Source: Devlin et al. 2018, appendix A.1.
  */
 export function maskedLM(options: MaskedOptions = {}): Objective {
+  checkOptions("maskedLM", options, maskedOptions);
   const { maskShare } = resolveOptions(maskedOptions, options);
   if (!(maskShare > 0 && maskShare < 1)) {
     throw new OptionError(`maskShare is ${maskShare}: give a number between 0 and 1`);

@@ -23,6 +23,7 @@ import {
   rewardSums,
   sumKnown,
 } from "./pairs.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** The settings of {@link orpo}. */
 const orpoOptions = {
@@ -50,6 +51,7 @@ function allLabels({ inputIds, attentionMask }: BatchColumns<Operand>): Value {
  * Source: Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model".
  */
 export function orpo(options: OrpoOptions = {}): Objective {
+  checkOptions("orpo", options, orpoOptions);
   const { beta } = resolveOptions(orpoOptions, options);
   if (!(beta >= 0)) throw new OptionError(`beta is ${beta}: give a number of at least 0`);
   return {

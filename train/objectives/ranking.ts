@@ -12,6 +12,7 @@ import { type Given, type OptionTable, resolveOptions } from "../options/option_
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { embeddingsOf, pairRows, tripletRows, type Tuple, tuples, unitRows } from "./tuples.ts";
+import { checkOptions } from "../../core/options.ts";
 
 const rankingOptions = {
   scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
@@ -28,6 +29,7 @@ export type RankingOptions = Given<typeof rankingOptions>;
  * Source: Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply", section 4.4.
  */
 export function ranking(options: RankingOptions = {}): Objective {
+  checkOptions("ranking", options, rankingOptions);
   const { scale } = resolveOptions(rankingOptions, options);
   return {
     ...tuples(2),

@@ -9,6 +9,7 @@ import type { Scalar } from "../../core/tree_types.ts";
 import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
 import type { Objective } from "./objective.ts";
 import { given, halvesOf, isPredicted, meanOf, type Pair, pairs, sumKnown } from "./pairs.ts";
+import { checkOptions } from "../../core/options.ts";
 
 /** The settings of {@link reward}. */
 const rewardOptions = {
@@ -34,6 +35,7 @@ const most = 3e38;
  * Source: Ouyang et al. 2022, "Training language models to follow instructions with human feedback".
  */
 export function reward(options: RewardOptions = {}): Objective {
+  checkOptions("reward", options, rewardOptions);
   const { margin, center } = resolveOptions(rewardOptions, options);
   if (!(center >= 0)) throw new OptionError(`center is ${center}: give a number of at least 0`);
   return {

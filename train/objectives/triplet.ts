@@ -4,6 +4,7 @@ import { type Given, type OptionTable, resolveOptions } from "../options/option_
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { cosines, distances, embeddingsOf, sumOfKnown, tripletRows, type Tuple, tuples } from "./tuples.ts";
+import { checkOptions } from "../../core/options.ts";
 
 const tripletOptions = {
   margin: {
@@ -25,6 +26,7 @@ export type TripletOptions = Given<typeof tripletOptions>;
 
 /** Source: Schroff et al. 2015, "FaceNet", equation 1, with distances that are not squared, as sentence-transformers has it. */
 export function triplet(options: TripletOptions = {}): Objective {
+  checkOptions("triplet", options, tripletOptions);
   const { margin, distance } = resolveOptions(tripletOptions, options);
   return {
     ...tuples(3),
