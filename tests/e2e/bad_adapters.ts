@@ -13,7 +13,9 @@ export const zeros = (...shape: number[]): HostTensor => ({
 });
 
 /** The kinds of adapters that are read. */
-const peftTypes = [...new Set(Object.values(methods).map(({ peftType }) => JSON.stringify(peftType)))].join(", ");
+const peftTypes = [
+  ...new Set(Object.values(methods).flatMap(({ peftType }) => peftType ? [JSON.stringify(peftType)] : [])),
+].join(", ");
 
 /** Writes an adapter of `c_attn`, with something wrong in it. */
 export function adapter(
