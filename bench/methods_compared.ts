@@ -20,7 +20,7 @@ export const compared: readonly Compared[] = [
   ...ranks.map((r) => ({ name: `LoRA r ${r}`, method: "lora", options: { r, alpha: 2 * r }, lr: 2e-3 })),
   { name: "DoRA r 8", method: "dora", options: { r: 8, alpha: 16, dora: true }, lr: 2e-3 },
   { name: "MiSS r 8", method: "miss", options: { r: 8 }, lr: 2e-3 },
-  { name: "OFT, blocks of 32", method: "oft", options: { blockSize: 32 }, lr: 2e-3 },
+  { name: "OFT, blocks of 32", method: "oft", options: { oftBlockSize: 32 }, lr: 2e-3 },
   { name: "IA3", method: "ia3", options: {}, lr: 1e-2 },
   { name: "bottleneck layers", method: "bottleneck", options: {}, lr: 2e-3 },
   { name: "prefix of 16", method: "prefix", options: { numVirtualTokens: 16 }, lr: 1e-2 },

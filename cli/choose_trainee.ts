@@ -34,7 +34,7 @@ const shaping = [
   "targets",
   "init",
   "miniR",
-  "blockSize",
+  "oftBlockSize",
   "blockShare",
   "cayleyNeumann",
   "decomposeBoth",

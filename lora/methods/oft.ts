@@ -36,8 +36,8 @@ import type { Adapted, Method } from "./method.ts";
 /** How the inputs are cut into blocks, and how each is turned. */
 export interface OftOptions<P = unknown> extends TuneOptions<P> {
   /** The size of the blocks, or the nearest that divides a module's inputs. 32 where there is no `r` either. */
-  readonly blockSize?: number;
-  /** The number of blocks, likewise, where there is no `blockSize`. */
+  readonly oftBlockSize?: number;
+  /** The number of blocks, likewise, where there is no `oftBlockSize`. */
   readonly r?: number;
   /** One turn for all blocks of a module. */
   readonly blockShare?: boolean;
@@ -132,24 +132,24 @@ export const method: Method<OftSite, OftOptions<any>> = {
   peftType: "OFT",
   options: {
     r: { peft: "r", file: { is: "a whole number", default: 0 } },
-    blockSize: { peft: "oft_block_size", file: { is: "a whole number", default: 32 } },
+    oftBlockSize: { peft: "oft_block_size", file: { is: "a whole number", default: 32 } },
     blockShare: { peft: "block_share", file: { is: [true, false], default: false } },
     cayleyNeumann: { peft: "use_cayley_neumann", file: { is: [false, true], default: true } },
     neumannTerms: { peft: "num_cayley_neumann_terms", file: { is: "a whole number", default: 5 } },
     init: { peft: "init_weights", file: { is: [false, true], default: true } },
     seed: { peft: null },
   },
-  samples: [{ cayleyNeumann: false }, { blockShare: true, blockSize: 2 }, { blockSize: 4, neumannTerms: 3 }],
+  samples: [{ cayleyNeumann: false }, { blockShare: true, oftBlockSize: 2 }, { oftBlockSize: 4, neumannTerms: 3 }],
   keys: [{ leaf: "R", ending: ".oft_R.weight" }],
   silent: ["fan_in_fan_out", "eps"], // found from the model, or asked of nothing without coft
   sites: (outline, options) => {
-    const { r, blockSize, blockShare = false, neumannTerms = 5 } = options;
-    for (const [name, value] of Object.entries({ r, blockSize, neumannTerms })) {
+    const { r, oftBlockSize, blockShare = false, neumannTerms = 5 } = options;
+    for (const [name, value] of Object.entries({ r, oftBlockSize, neumannTerms })) {
       if (value === undefined || Number.isSafeInteger(value) && value >= 0) continue;
       throw new OptionError(`${name} is ${value}, and it takes a whole number`);
     }
     const sized = (inputs: number) => {
-      if (blockSize || !r) return nearestDivisor(inputs, blockSize || 32);
+      if (oftBlockSize || !r) return nearestDivisor(inputs, oftBlockSize || 32);
       return inputs / nearestDivisor(inputs, r);
     };
     const sites = adaptedSites(method as Method, outline, choose(outline.modules, options), options, (m, sizes) => {
@@ -172,8 +172,8 @@ export const method: Method<OftSite, OftOptions<any>> = {
   },
   lost: (_site, _entry, leaf): Readonly<Record<string, Leaf>> => ({ weight: leaf }),
   restore: (_site, _leaf, lost) => lost("weight"),
-  config: ([{ asked: { r = 0, blockSize, blockShare = false, cayleyNeumann = true, neumannTerms = 5 } }]) => ({
-    ...(blockSize || !r ? { r: 0, oft_block_size: blockSize || 32 } : { r, oft_block_size: 0 }),
+  config: ([{ asked: { r = 0, oftBlockSize, blockShare = false, cayleyNeumann = true, neumannTerms = 5 } }]) => ({
+    ...(oftBlockSize || !r ? { r: 0, oft_block_size: oftBlockSize || 32 } : { r, oft_block_size: 0 }),
     ...{ block_share: blockShare, use_cayley_neumann: cayleyNeumann, num_cayley_neumann_terms: neumannTerms },
     // Its series is the one that PEFT has since then.
     ...{ init_weights: true, modules_to_save: null, coft: false, module_dropout: 0, peft_version: "0.18.0" },

@@ -4,7 +4,7 @@ import type { Model } from "../../core/model.ts";
 import type { Device } from "../../kernels/device/device.ts";
 import { openCpu } from "../../kernels/device/cpu/cpu.ts";
 import { pathKind } from "../../models/load/files/byte_source.ts";
-import { loadAnyModel } from "../../models/mod.ts";
+import { loadAnyModel, loadRewardModel } from "../../models/mod.ts";
 import type { Loaded } from "../../models/load/loader.ts";
 import { saveAdapter } from "../../formats/adapter.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
@@ -40,7 +40,7 @@ for (const golden of [...casesUnder(folder), ...real]) {
     Deno.test(`${name}: put on its model and saved, the same bytes`, () =>
       inAdapter(async (copy) => {
         using device = await openCpu();
-        using model = await open(base, device);
+        using model = await open(base, adapter, device);
         const loaded = loadAdapter(adapter, model, { residual: true });
         assertEquals(loaded.notes, []);
         await saveAdapter(copy, loaded, { trainable: loaded.trainable });
@@ -49,15 +49,21 @@ for (const golden of [...casesUnder(folder), ...real]) {
   }
 }
 
-/** The model of an adapter, as its file says what it is. */
-const open = async (base: string, device: Device) =>
-  await loadAnyModel(base, { device }) as unknown as Loaded<Model<any, any, any>>;
+/** The model of an adapter, as its file says what it is; with a head of its own where the adapter brings one for a decoder. */
+async function open(base: string, adapter: string, device: Device): Promise<Loaded<Model<any, any, any>>> {
+  const model = await loadAnyModel(base, { device });
+  const scores = (model as { task?: string }).task !== "SEQ_CLS" && readAdapter(adapter).config.task_type === "SEQ_CLS";
+  if (!scores) return model as unknown as Loaded<Model<any, any, any>>;
+  model[Symbol.dispose]();
+  return await loadRewardModel(base, { device }) as unknown as Loaded<Model<any, any, any>>;
+}
 
-/** Every folder below that holds an adapter. */
+/** Every folder below that holds an adapter in PEFT's files. */
 function adaptersUnder(place: string): string[] {
   const below = [...Deno.readDirSync(place)].filter((entry) => entry.isDirectory)
     .flatMap((entry) => adaptersUnder(`${place}/${entry.name}`)).sort();
-  return pathKind(`${place}/adapter_config.json`) === null ? below : [place, ...below];
+  const files = ["adapter_config.json", "adapter_model.safetensors"];
+  return files.every((file) => pathKind(`${place}/${file}`) !== null) ? [place, ...below] : below;
 }
 
 /** The base that an adapter names, where it is among the cases. */

@@ -40,8 +40,8 @@ const kinds: readonly Kind[] = [
     run: runCombinationsCase,
   },
   { name: "several adapters", matches: (c) => c.has("adapters"), run: runSeveralCase },
-  { name: "starts", matches: (c) => c.has("init_ba.safetensors"), run: runStartCase },
   { name: "PiSSA", matches: (c) => c.has("pissa_init"), run: runPissaCase },
+  { name: "starts", matches: (c) => c.has("init_ba.safetensors"), run: runStartCase },
   {
     name: "adapters of encoders",
     matches: (c) => c.has("adapter") && c.has("merged.safetensors") && encoderOf(c) !== null,

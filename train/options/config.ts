@@ -75,7 +75,7 @@ export const trainOptions = {
     help:
       "With --method miss: bat or mini, which block it has; with --method lokr: lycoris, which factor starts at zero",
   },
-  blockSize: {
+  oftBlockSize: {
     kind: "whole",
     least: 1,
     help: "With --method oft: the size of its blocks, in place of r blocks",
