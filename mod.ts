@@ -12,13 +12,21 @@ export { type Graph, newInput, Value } from "./core/ir/graph.ts";
 export { printGraph } from "./core/ir/print.ts";
 export type {
   Cache,
+  CacheEntry,
   ClassifierModel,
   EncoderModel,
+  HeadedModel,
+  LabelledModel,
   LanguageModel,
   LanguageModelSizes,
   Leaf,
+  MaskedModel,
   Model,
+  Parts,
+  ProblemType,
   StepInputs,
+  TaggerModel,
+  Task,
   TokenInputs,
 } from "./core/model.ts";
 export * from "./core/nn/mod.ts";

@@ -180,10 +180,12 @@ export interface ClassifierModel<P = unknown> extends LabelledModel<P> {
 
 /** A model that labels each token of a text: logits f32[B,T,labels]. */
 export interface TaggerModel<P = unknown> extends LabelledModel<P> {
+  /** Each token has a label. */
   readonly task: "TOKEN_CLS";
 }
 
 /** A model that tells which word stands at each place of a text, hidden or not: logits f32[B,T,V]. */
 export interface MaskedModel<P = unknown> extends HeadedModel<P> {
+  /** Hidden words are told. */
   readonly task: "MASKED_LM";
 }

@@ -10,6 +10,7 @@ import { checkList, checkOptions } from "../core/options.ts";
 
 /** One adapter of a combination, as files. */
 export interface WeightedFiles {
+  /** What {@link readAdapter} reads of it. */
   readonly files: AdapterFiles;
   /** How strongly it counts; may be negative. */
   readonly weight: number;

@@ -20,6 +20,7 @@ export {
   type TokenStream,
   tokenStream,
 } from "./generate/generate.ts";
+export type { ScoreOptions } from "./families/scored.ts";
 export type { BlockParams, Scale } from "./families/block.ts";
 export type { GemmaLayer } from "./families/gemma.ts";
 export type { GptNeoxLayer, GptNeoxParams } from "./families/gpt_neox.ts";

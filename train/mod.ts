@@ -90,6 +90,7 @@ export {
   type RunHistory,
   type Sample,
 } from "./watch/metrics.ts";
+export type { Joins } from "./step.ts";
 export { loraFa } from "./lora_fa.ts";
 export {
   adamw,

@@ -24,10 +24,19 @@ const rules = {
   magnitude_prune: { keep: "largest" },
 } as const satisfies Record<string, Rule>;
 
-type Rules = keyof typeof rules;
-
 /** A way to combine adapters, by PEFT's name: of their factors, or (`…svd`) of their changes. */
-export type Way = "cat" | "svd" | Rules | `${Exclude<Rules, "linear">}_svd`;
+export type Way =
+  | "cat"
+  | "linear"
+  | "svd"
+  | "ties"
+  | "ties_svd"
+  | "dare_linear"
+  | "dare_linear_svd"
+  | "dare_ties"
+  | "dare_ties_svd"
+  | "magnitude_prune"
+  | "magnitude_prune_svd";
 
 /** All of them. */
 export const ways: readonly Way[] = [
@@ -100,7 +109,7 @@ export function checkSum(way: string, options: SumOptions): asserts way is Way {
 }
 
 function ruleOf(way: Way): Rule | undefined {
-  return way === "svd" ? rules.linear : rules[way.replace(/_svd$/, "") as Rules];
+  return way === "svd" ? rules.linear : rules[way.replace(/_svd$/, "") as keyof typeof rules];
 }
 
 /**

@@ -21,24 +21,31 @@ import { arrange, type Named, product, type Side } from "./named.ts";
  * of the weight that none of them has they are repeated.
  */
 export interface Product {
+  /** The arrays, in the order in which inputs go through them; each has as many axes as names. */
   readonly factors: readonly { readonly value: Value; readonly axes: readonly string[] }[];
   /** The weight's inputs as axes, the slowest first; where those hold more, the last places are of no input. */
   readonly in: readonly (readonly [name: string, size: number])[];
   /** Its outputs, likewise. */
   readonly out: readonly (readonly [name: string, size: number])[];
+  /** f32[]: what it is multiplied by. */
   readonly scaling: Operand;
 }
 
 /** A change of single numbers, f32[n], at outputs `rows` and inputs `columns`, i32[n]. */
 export interface Sparse {
+  /** f32[n]: what is added. */
   readonly values: Value;
+  /** i32[n]: at which outputs. */
   readonly rows: Value;
+  /** i32[n]: at which inputs. */
   readonly columns: Value;
 }
 
 /** What no pair says: W·Rᵀ + Δ, where inputs x are turned to x·R. */
 export interface Form {
+  /** A part of Δ. */
   readonly product?: Product;
+  /** Another part of Δ. */
   readonly sparse?: Sparse;
   /**
    * R as its square blocks f32[groups, blocks, size, size]: one for all inputs or for each part of them, and one for all

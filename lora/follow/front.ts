@@ -24,8 +24,11 @@ export type Front = { readonly embeddings: Value } | { readonly cache: FrontCach
 
 /** One attention of a model, in the order in which it computes them. */
 export interface AttentionOutline {
+  /** Heads of its queries. */
   readonly heads: number;
+  /** Heads of its keys and values: as many, or fewer that several heads of queries share. */
   readonly kvHeads: number;
+  /** The width of one head. */
   readonly headDim: number;
   /** Whether a token sees only those before it. */
   readonly causal: boolean;

@@ -13,11 +13,11 @@ export interface Sublayer {
   readonly leaf: number;
   /** Whether it ends an attention, or else a feed-forward part. */
   readonly ends: "attention" | "feedforward";
-  /** What gives its output, its bias in it. */
+  /** @ignore What gives its output, its bias in it. */
   readonly output: Node;
-  /** What adds that to the stream. */
+  /** @ignore What adds that to the stream. */
   readonly sum: Node;
-  /** The norm of that sum, where nothing else reads the sum. */
+  /** @ignore The norm of that sum, where nothing else reads the sum. */
   readonly norm: Node | null;
 }
 

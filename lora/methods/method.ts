@@ -178,6 +178,7 @@ export interface ConfigContext {
 export interface Draw<O> {
   /** Which of the sites it is. */
   readonly index: number;
+  /** How the method was asked for. */
   readonly options: O;
   /** The model's tokenizer, where it has one. */
   readonly encode?: (text: string) => readonly number[];

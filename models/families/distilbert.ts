@@ -25,9 +25,11 @@ export interface DistilBertLayer {
     readonly v_lin: Linear;
     readonly out_lin: Linear;
   };
+  /** [D] each: the norm after the attention is added. */
   readonly sa_layer_norm: LayerNormParams;
   /** `lin1` [F, D], `lin2` [D, F]. */
   readonly ffn: { readonly lin1: Linear; readonly lin2: Linear };
+  /** [D] each: the norm after the feed-forward part is added. */
   readonly output_layer_norm: LayerNormParams;
 }
 

@@ -44,6 +44,7 @@ export interface ModernBertLayer {
   readonly attn_norm?: ModernBertNorm;
   /** `Wqkv` [3·D, D]: queries, keys, values; `Wo` [D, D]. */
   readonly attn: { readonly Wqkv: Linear; readonly Wo: Linear };
+  /** [D]: the norm before the feed-forward part. */
   readonly mlp_norm: ModernBertNorm;
   /** `Wi` [2·F, D]: what is activated, and its gate; `Wo` [D, F]. */
   readonly mlp: { readonly Wi: Linear; readonly Wo: Linear };
@@ -55,6 +56,7 @@ export interface ModernBertParams {
   readonly embeddings: { readonly tok_embeddings: { readonly weight: Leaf }; readonly norm: ModernBertNorm };
   /** The layers. */
   readonly layers: readonly ModernBertLayer[];
+  /** [D]: the norm after the last layer. */
   readonly final_norm: ModernBertNorm;
 }
 

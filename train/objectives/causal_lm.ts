@@ -14,7 +14,7 @@ import { chatRows, promptRows, type Row, textRows } from "../../data/rows.ts";
 import type { Objective } from "./objective.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** Text is learned whole; of a prompt and completion, the completion; of a chat, its last message. */
@@ -56,6 +56,14 @@ export const causalLM: Objective = {
   },
 };
 
+/** How {@link causal} learns. */
+export interface CausalOptions {
+  /** The part of each token's label that is spread over all tokens. 0 by default. */
+  readonly labelSmoothing?: number;
+  /** The weight of the squared logarithm of the sum of all tokens' exponentials. 0 by default. */
+  readonly zLoss?: number;
+}
+
 /** The settings of {@link causal}. */
 const causalOptions = {
   labelSmoothing: {
@@ -71,10 +79,7 @@ const causalOptions = {
     default: 0,
     help: "The weight of the squared logarithm of the sum of all tokens' exponentials, which keeps logits small",
   },
-} as const satisfies OptionTable;
-
-/** How {@link causal} learns. */
-export type CausalOptions = Given<typeof causalOptions>;
+} as const satisfies TableOf<CausalOptions>;
 
 /** {@link causalLM} with settings. The perplexity is that of the tokens alone, without what is added to their loss. */
 export function causal(options: CausalOptions = {}): Objective {

@@ -7,7 +7,7 @@ import { and, convert, eq, mul, ne } from "../../core/ops/elementwise.ts";
 import { argmax } from "../../core/ops/reduce.ts";
 import { type Example, padExamples } from "../../data/examples.ts";
 import type { Row, RowFormat } from "../../data/rows.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { classOf } from "./class_of.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
@@ -24,16 +24,19 @@ const labelledRows: RowFormat = {
   take: ({ text, label }) => ({ text, label: String(label) }),
 };
 
+/** How {@link classify} learns. */
+export interface ClassificationOptions {
+  /** How much a row counts by its label, as `label=weight`; 1 where a label is not named. */
+  readonly classWeights?: readonly string[];
+}
+
 const classificationOptions = {
   classWeights: {
     kind: "list",
     default: [],
     help: "How much a row counts by its label, as label=weight; 1 where a label is not named",
   },
-} as const satisfies OptionTable;
-
-/** How {@link classify} learns. */
-export type ClassificationOptions = Given<typeof classificationOptions>;
+} as const satisfies TableOf<ClassificationOptions>;
 
 /** A text with its label and how much it counts. */
 interface Weighted extends Example {

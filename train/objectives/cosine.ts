@@ -5,7 +5,7 @@ import { asValue } from "../../core/ops/constant.ts";
 import { abs, and, convert, gt, lt, mul, select, sub } from "../../core/ops/elementwise.ts";
 import { concat } from "../../core/ops/structure.ts";
 import type { Value } from "../../core/ir/graph.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { cosines, embeddingsOf, scoredRows, sumOfKnown, type Tuple, tuples } from "./tuples.ts";
@@ -24,12 +24,15 @@ const scored: Omit<Objective, "name" | "learner" | "sums" | "measures"> = {
   fits: (example) => "others" in example && (example as Tuple).score !== undefined,
 };
 
+/** How {@link cosent} learns. */
+export interface CosentOptions {
+  /** What cosines are multiplied by before they are compared. 20 by default. */
+  readonly scale?: number;
+}
+
 const cosentOptions = {
   scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
-} as const satisfies OptionTable;
-
-/** How {@link cosent} learns. */
-export type CosentOptions = Given<typeof cosentOptions>;
+} as const satisfies TableOf<CosentOptions>;
 
 /**
  * log(1 + Σ exp(scale · (cos i − cos j))) over the pairs i, j of a batch whose scores say that j is more alike: only their order

@@ -5,7 +5,7 @@ import { logSigmoid } from "../../core/nn/activation.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { add, div, max, mul, neg, sub } from "../../core/ops/elementwise.ts";
 import type { Scalar } from "../../core/tree_types.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { type OptionTable, resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { answersOf, chosenTokens, meanOf, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
@@ -20,6 +20,18 @@ const shared = {
     help: "The part of the pairs that is taken to be the wrong way round",
   },
 } as const satisfies OptionTable;
+
+/** How {@link cpo} learns. */
+export interface CpoOptions {
+  /** The loss of a pair, by TRL's name. `sigmoid` by default. */
+  readonly loss?: "sigmoid" | "hinge" | "ipo";
+  /** The scale of the difference of two log-probabilities. 0.1 by default. */
+  readonly beta?: number;
+  /** The weight of the loss of predicting the preferred answers (TRL's `cpo_alpha`). 1 by default. */
+  readonly nllWeight?: number;
+  /** The part of the pairs that is taken to be the wrong way round. 0 by default. */
+  readonly labelSmoothing?: number;
+}
 
 /** The settings of {@link cpo}. */
 const cpoOptions = {
@@ -37,7 +49,19 @@ const cpoOptions = {
     help: "The weight of the loss of predicting the preferred answers (TRL's cpo_alpha)",
   },
   ...shared,
-} as const satisfies OptionTable;
+} as const satisfies TableOf<CpoOptions>;
+
+/** How {@link simpo} learns. */
+export interface SimpoOptions {
+  /** The scale of the difference of two mean log-probabilities. 2 by default. */
+  readonly beta?: number;
+  /** The margin by which a preferred answer is to be ahead. 0.5 by default. */
+  readonly gamma?: number;
+  /** The weight of the loss of predicting the preferred answers. 0 by default. */
+  readonly nllWeight?: number;
+  /** The part of the pairs that is taken to be the wrong way round. 0 by default. */
+  readonly labelSmoothing?: number;
+}
 
 /** The settings of {@link simpo}. */
 const simpoOptions = {
@@ -45,12 +69,7 @@ const simpoOptions = {
   gamma: { kind: "number", least: 0, default: 0.5, help: "The margin by which a preferred answer is to be ahead" },
   nllWeight: { ...cpoOptions.nllWeight, default: 0 },
   ...shared,
-} as const satisfies OptionTable;
-
-/** How {@link cpo} learns. */
-export type CpoOptions = Given<typeof cpoOptions>;
-/** How {@link simpo} learns. */
-export type SimpoOptions = Given<typeof simpoOptions>;
+} as const satisfies TableOf<SimpoOptions>;
 
 /** What both have in common; `mean` divides log-probabilities by the answers' lengths. */
 function contrastive(

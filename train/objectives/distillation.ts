@@ -14,7 +14,7 @@ import type { HostTensor } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { Example } from "../../data/examples.ts";
 import { openSafetensors } from "../../models/load/safetensors/safetensors.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { causalLM } from "./causal_lm.ts";
 import type { ObjectiveKind } from "./kind.ts";
 import type { Objective, Sums } from "./objective.ts";
@@ -23,13 +23,28 @@ import { checkList, checkOptions, checkPath } from "../../core/options.ts";
 
 /** A model that another learns from: any loaded one with the same tokens. */
 export interface Teacher {
+  /** Its weights, as `apply` takes them. */
   readonly params: unknown;
+  /** Logits f32[B,T,V]. */
   apply(params: unknown, inputs: TokenInputs): Value;
 }
 
 /** An example with its teacher's logits, as many as its tokens times the vocabulary. */
 export interface Taught extends Example {
+  /** f32[T·V], token by token. */
   readonly teacherLogits: Float32Array;
+}
+
+/** How {@link distillation} learns, and from whom. */
+export interface DistillationOptions {
+  /** The teacher; or how many tokens there are, where examples have its logits with them ({@link withTeacherLogits}). */
+  readonly teacher?: Teacher | { readonly vocabSize: number };
+  /** 0 for the forward divergence, 1 for the reverse one, between them the generalised Jensen-Shannon divergence. 0.5 by default. */
+  readonly beta?: number;
+  /** What logits of both models are divided by. 1 by default. */
+  readonly temperature?: number;
+  /** The weight of the tokens' own loss beside the divergence (Hinton). Without it, the divergence alone. */
+  readonly labelWeight?: number;
 }
 
 /** The settings of {@link distillation} that are numbers. */
@@ -49,13 +64,7 @@ const distillationOptions = {
     help:
       "The weight of the tokens' own loss beside the divergence, which is multiplied by the squared temperature (Hinton)",
   },
-} as const satisfies OptionTable;
-
-/** How {@link distillation} learns, and from whom. */
-export interface DistillationOptions extends Given<typeof distillationOptions> {
-  /** The teacher; or how many tokens there are, where examples have its logits with them ({@link withTeacherLogits}). */
-  readonly teacher?: Teacher | { readonly vocabSize: number };
-}
+} as const satisfies TableOf<Omit<DistillationOptions, "teacher">>;
 
 /** Σ e^a (a - b) of rows of log-probabilities. */
 const divergence = (a: Value, b: Value) => reduceSum(mul(exp(a), sub(a, b)), -1);

@@ -6,7 +6,7 @@ import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { concat, slice } from "../../core/ops/structure.ts";
 import { referenceColumn } from "../../data/examples.ts";
 import { OptionError } from "../../core/errors.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { answersOf, chosenTokens, given, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
@@ -65,7 +65,30 @@ const losses = {
   /** Wu et al. 2024 (SPPO). */
   sppo_hard: ({ chosen, rejected, beta }: Ratios) =>
     add(square(sub(chosen, 0.5 / beta)), square(add(rejected, 0.5 / beta))),
-} satisfies Record<string, (ratios: Ratios) => Value>;
+} satisfies Record<NonNullable<DpoOptions["loss"]>, (ratios: Ratios) => Value>;
+
+/** How {@link dpo} learns. */
+export interface DpoOptions {
+  /** The loss of a pair, by TRL's name; `ipo_sum` is the paper's, not divided by lengths. `sigmoid` by default. */
+  readonly loss?:
+    | "sigmoid"
+    | "robust"
+    | "hinge"
+    | "ipo"
+    | "ipo_sum"
+    | "sigmoid_norm"
+    | "apo_zero"
+    | "apo_down"
+    | "exo_pair"
+    | "nca_pair"
+    | "sppo_hard";
+  /** How closely the model keeps to the reference. 0.1 by default. */
+  readonly beta?: number;
+  /** The part of the pairs that is taken to be the wrong way round. 0 by default. */
+  readonly labelSmoothing?: number;
+  /** The weight of the loss of predicting the preferred answers, added to it (RPO). 0 by default. */
+  readonly sftWeight?: number;
+}
 
 /** The settings of {@link dpo}. */
 const dpoOptions = {
@@ -89,10 +112,7 @@ const dpoOptions = {
     default: 0,
     help: "The weight of the loss of predicting the preferred answers, added to it (RPO)",
   },
-} as const satisfies OptionTable;
-
-/** How {@link dpo} learns. */
-export type DpoOptions = Given<typeof dpoOptions>;
+} as const satisfies TableOf<DpoOptions>;
 
 /**
  * Direct preference optimisation. Rows have a `prompt`, a `chosen` answer and a `rejected` one. The reference is the model

@@ -10,7 +10,7 @@ import type { Scalar } from "../../core/tree_types.ts";
 import { type BatchColumns, type Example, padExamples, referenceColumn } from "../../data/examples.ts";
 import { type JudgedRow, judgedRows } from "../../data/preference_rows.ts";
 import { labelledPositions } from "../labelled_positions.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { causalLM } from "./causal_lm.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Apply, Measure, Objective } from "./objective.ts";
@@ -24,6 +24,18 @@ export interface Judged extends Example {
   readonly other?: Pick<Example, "ids" | "labels">;
 }
 
+/** How {@link kto} learns. */
+export interface KtoOptions {
+  /** The loss of an answer, by TRL's name; `apo_zero_unpaired` estimates no distance to the reference. `kto` by default. */
+  readonly loss?: "kto" | "apo_zero_unpaired";
+  /** How closely the model keeps to the reference. 0.1 by default. */
+  readonly beta?: number;
+  /** The weight of answers whose label is true. 1 by default. */
+  readonly desirable?: number;
+  /** The weight of answers whose label is false. 1 by default. */
+  readonly undesirable?: number;
+}
+
 /** The settings of {@link kto}. */
 const ktoOptions = {
   loss: {
@@ -35,10 +47,7 @@ const ktoOptions = {
   beta: { kind: "number", above: 0, default: 0.1, help: "How closely the model keeps to the reference" },
   desirable: { kind: "number", least: 0, default: 1, help: "The weight of answers whose label is true" },
   undesirable: { kind: "number", least: 0, default: 1, help: "The weight of answers whose label is false" },
-} as const satisfies OptionTable;
-
-/** How {@link kto} learns. */
-export type KtoOptions = Given<typeof ktoOptions>;
+} as const satisfies TableOf<KtoOptions>;
 
 const nothing: Example = { ids: [0], labels: [ignoredLabel] };
 

@@ -4,12 +4,18 @@ import { classificationLoss, ignoredLabel } from "../../core/nn/loss.ts";
 import { type Example, padExamples } from "../../data/examples.ts";
 import { rngFrom } from "../../data/rng.ts";
 import { textRows } from "../../data/rows.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { labelledPlaces } from "../labelled_positions.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
 import { checkOptions } from "../../core/options.ts";
+
+/** How {@link maskedLM} learns. */
+export interface MaskedOptions {
+  /** The part of a text's tokens that is to be told. 0.15 by default. */
+  readonly maskShare?: number;
+}
 
 const maskedOptions = {
   maskShare: {
@@ -19,10 +25,7 @@ const maskedOptions = {
     default: 0.15,
     help: "The part of a text's tokens that is to be told",
   },
-} as const satisfies OptionTable;
-
-/** How {@link maskedLM} learns. */
-export type MaskedOptions = Given<typeof maskedOptions>;
+} as const satisfies TableOf<MaskedOptions>;
 
 /** A text of which some tokens are hidden whenever it is learned from. `labels` are the tokens that may be. */
 interface Hidable extends Example {

@@ -9,7 +9,7 @@ import { and, convert, div, eq, exp, gt, log, max, min, mul, select, sub } from 
 import type { Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { BatchColumns } from "../../data/examples.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import {
@@ -25,13 +25,16 @@ import {
 } from "./pairs.ts";
 import { checkOptions } from "../../core/options.ts";
 
+/** How {@link orpo} learns. */
+export interface OrpoOptions {
+  /** The weight of the odds ratio (lambda in its paper). 0.1 by default. */
+  readonly beta?: number;
+}
+
 /** The settings of {@link orpo}. */
 const orpoOptions = {
   beta: { kind: "number", least: 0, default: 0.1, help: "The weight of the odds ratio (lambda in its paper)" },
-} as const satisfies OptionTable;
-
-/** How {@link orpo} learns. */
-export type OrpoOptions = Given<typeof orpoOptions>;
+} as const satisfies TableOf<OrpoOptions>;
 
 /** log(1 - e^x) for x below 0, which is kept from 0 by the distance of floats there: the odds stay finite. */
 function logOneMinusExp(x: Value): Value {

@@ -8,18 +8,21 @@ import { argmax } from "../../core/ops/reduce.ts";
 import { concat } from "../../core/ops/structure.ts";
 import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
 import { ignoredLabel } from "../../core/nn/loss.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { embeddingsOf, pairRows, tripletRows, type Tuple, tuples, unitRows } from "./tuples.ts";
 import { checkOptions } from "../../core/options.ts";
 
+/** How {@link ranking} learns. */
+export interface RankingOptions {
+  /** What cosines are multiplied by before they are compared. 20 by default. */
+  readonly scale?: number;
+}
+
 const rankingOptions = {
   scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
-} as const satisfies OptionTable;
-
-/** How {@link ranking} learns. */
-export type RankingOptions = Given<typeof rankingOptions>;
+} as const satisfies TableOf<RankingOptions>;
 
 /**
  * The cross-entropy of scale · cos(anchor i, candidate j) with j = i as the right one: candidates are all second texts of the

@@ -6,10 +6,18 @@ import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { add, and, convert, eq, gt, mul, neg, select, sub } from "../../core/ops/elementwise.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import type { Scalar } from "../../core/tree_types.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import type { Objective } from "./objective.ts";
 import { given, halvesOf, isPredicted, meanOf, type Pair, pairs, sumKnown } from "./pairs.ts";
 import { checkOptions } from "../../core/options.ts";
+
+/** How {@link reward} learns. */
+export interface RewardOptions {
+  /** Whether as great a difference is demanded as a row's margin says. False by default. */
+  readonly margin?: boolean;
+  /** The weight of the squared sum of a pair's rewards, which keeps them around 0. 0 by default. */
+  readonly center?: number;
+}
 
 /** The settings of {@link reward}. */
 const rewardOptions = {
@@ -20,10 +28,7 @@ const rewardOptions = {
     default: 0,
     help: "The weight of the squared sum of a pair's rewards, which keeps them around 0",
   },
-} as const satisfies OptionTable;
-
-/** How {@link reward} learns. */
-export type RewardOptions = Given<typeof rewardOptions>;
+} as const satisfies TableOf<RewardOptions>;
 
 /** More than any reward. */
 const most = 3e38;

@@ -1,10 +1,18 @@
 /** Triplets: a text is nearer to one that belongs to it than to one that does not, by a margin. */
 import { add, convert, lt, max, sub } from "../../core/ops/elementwise.ts";
-import { type Given, type OptionTable, resolveOptions } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { cosines, distances, embeddingsOf, sumOfKnown, tripletRows, type Tuple, tuples } from "./tuples.ts";
 import { checkOptions } from "../../core/options.ts";
+
+/** How {@link triplet} learns. */
+export interface TripletOptions {
+  /** By how much nearer a text is to be to the one that belongs to it. 5 by default. */
+  readonly margin?: number;
+  /** How far two embeddings are apart: the length of their difference (the default), or 1 minus their cosine. */
+  readonly distance?: "euclidean" | "cosine";
+}
 
 const tripletOptions = {
   margin: {
@@ -19,10 +27,7 @@ const tripletOptions = {
     default: "euclidean",
     help: "How far two embeddings are apart: the length of their difference, or 1 minus their cosine",
   },
-} as const satisfies OptionTable;
-
-/** How {@link triplet} learns. */
-export type TripletOptions = Given<typeof tripletOptions>;
+} as const satisfies TableOf<TripletOptions>;
 
 /** Source: Schroff et al. 2015, "FaceNet", equation 1, with distances that are not squared, as sentence-transformers has it. */
 export function triplet(options: TripletOptions = {}): Objective {

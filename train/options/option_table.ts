@@ -31,6 +31,9 @@ export interface Option {
 /** Options by name, in camelCase: users write `maskPrompt` as `mask-prompt`. */
 export type OptionTable = Readonly<Record<string, Option>>;
 
+/** The table of some options: an entry for each of them and no other, so that what is documented is what is read. */
+export type TableOf<O> = { readonly [K in keyof O]-?: Option };
+
 interface Kinds {
   text: string;
   whole: number;
