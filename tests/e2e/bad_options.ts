@@ -41,7 +41,7 @@ export const adapters = [
   {
     name: "Targets of a method that is of the whole model",
     args: [],
-    program: tuningProgram("prompt", `{ numVirtualTokens: 4, targets: ["c_attn"] } as never`),
+    program: tuningProgram("prefix", `{ numVirtualTokens: 4, targets: ["c_attn"] } as never`),
     sentence: "error: prefix has no option targets",
     code: 1,
   },
