@@ -83,7 +83,8 @@ Deno.test("merge writes a model that differs from its base by the adapter alone"
       "model.layers.0.self_attn.q_proj.weight",
       "model.layers.1.self_attn.q_proj.weight",
     ]);
-    await run(merge, ...args, "--tied", "peft", "--dtype", "bf16");
+    await assertRejects(() => run(merge, ...args), FileError, "add --overwrite");
+    await run(merge, ...args, "--tied", "peft", "--dtype", "bf16", "--overwrite");
     assertEquals((await run(diff, base, out)).result.onlyB, []);
     await assertRejects(() => run(merge, args[0], "--model", base), UsageError, "no --out is given");
   }));
@@ -95,7 +96,7 @@ Deno.test("merging into a quantised base says which weights the adapter belongs 
     Deno.copyFileSync(`${import.meta.dirname}/../assets/letters-base/tokenizer.json`, `${folder}/tokenizer.json`);
     const args = [`${cases}/llama-lora-qv/adapter`, "--model", base, "--out", out];
     for (const dtype of ["f32", "f16"]) {
-      const { warnings } = await run(merge, ...args, ...(dtype === "f32" ? [] : ["--dtype", dtype]));
+      const { warnings } = await run(merge, ...args, ...(dtype === "f32" ? [] : ["--dtype", dtype, "--overwrite"]));
       assertEquals(warnings, [
         "note: the base is quantised (Q4_1): the adapter belongs to the values that its codes stand for, and is merged into " +
         "these; it does not belong to the model before it was quantised",
