@@ -5,7 +5,7 @@ import { type HostTensor, upload } from "../../core/tensor.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import { loraFa } from "../../train/lora_fa.ts";
-import { adamw, loraPlus } from "../../train/optimiser.ts";
+import { adamw, type AdamWState, loraPlus, type Optimiser } from "../../train/optimiser.ts";
 import { makeSchedule } from "../../train/options/schedule.ts";
 import { guardedUpdate, makeAccumulation } from "../../train/step.ts";
 import type { OpenRuntime } from "../runtimes.ts";
@@ -100,13 +100,17 @@ function under(tensors: ReadonlyMap<string, HostTensor>, prefix: string): Map<st
   return new Map(own.map(([key, tensor]) => [key.slice(prefix.length), tensor]));
 }
 
+/** The optimiser that hyperparameters ask for. */
+export async function optimiserOf(tuned: any, h: Record<string, any>): Promise<Optimiser<AdamWState>> {
+  const options = { betas: h.betas, eps: h.eps, weightDecay: h.weight_decay };
+  if (h.optimizer === "peft.optimizers.LoraFAOptimizer") return await loraFa(tuned, options);
+  const ratio = h.loraplus_lr_ratio ?? null;
+  return adamw({ ...options, groups: ratio === null ? undefined : loraPlus(tuned.matched, { ratio }) });
+}
+
 /** The compiled parts of a step, and the schedule, that hyperparameters ask for. */
 async function programsOf(tuned: any, h: Record<string, any>, steps: number, runtime: OpenRuntime) {
-  const ratio = h.loraplus_lr_ratio ?? null;
-  const groups = ratio === null ? undefined : loraPlus(tuned.matched, { ratio });
-  const options = { betas: h.betas, eps: h.eps, weightDecay: h.weight_decay };
-  const isFa = h.optimizer === "peft.optimizers.LoraFAOptimizer";
-  const optimiser = isFa ? await loraFa(tuned, options) : adamw({ ...options, groups });
+  const optimiser = await optimiserOf(tuned, h);
   const count = h.gradient_accumulation_steps ?? 1;
   const loss = (trainable: any, frozen: any, ids: any) =>
     mul(causalLoss(tuned.apply(trainable, frozen, { inputIds: ids }), ids), 1 / count);
