@@ -15,10 +15,11 @@ const commonOptions: Readonly<Record<string, OptionKey>> = {
 
 /** All options that a method, and those that share its files, take. */
 export function optionsOf(method: Method): Readonly<Record<string, OptionKey>> {
+  const { targets, ...others } = commonOptions;
   return Object.assign(
     {},
     ...[...familyOf(method), ...besidesOf(method)].map(({ options }) => options),
-    method.whole ? {} : commonOptions,
+    method.whole ? {} : method.branch ? others : { targets, ...others },
   );
 }
 

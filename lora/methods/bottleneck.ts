@@ -71,11 +71,6 @@ export const method: Method<BottleneckSite, BottleneckOptions<any>> = {
   unmergeable: "a layer with an activation between a model's own is no change of a weight",
   startsElsewhere: true,
   sites: (outline, options) => {
-    if ((options as { readonly targets?: unknown }).targets !== undefined) {
-      throw new OptionError(
-        "bottleneck layers have no targets: where they stand is said by architecture, layers and exclude",
-      );
-    }
     const settings = settled(options), places = outline.sublayers();
     const here = outline.modules.filter(({ leafPath, part }) => {
       const place = places.get(leafPath);

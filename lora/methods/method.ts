@@ -232,7 +232,7 @@ export interface Method<S extends Site = Site, O extends object = object> {
   /** How values may start otherwise, where that takes a part out of the weights. */
   readonly start?: Start;
 
-  /** What it adds to what a module gives, out of that or of the stream that it is added to. */
+  /** What it adds to what a module gives, out of that or of the stream that it is added to. It finds its places: no targets. */
   branch?(site: S, entry: AdapterEntry): { readonly of: "output" | "sum"; branch(x: Value): Value };
   /** What it puts in front of the model's own tokens, for all of those to see. */
   front?(site: S, entry: AdapterEntry): Front;
