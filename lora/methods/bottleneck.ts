@@ -13,7 +13,7 @@ import { adaptedSites, choose } from "../follow/plan.ts";
 import type { TuneOptions } from "../options.ts";
 import type { Adapted, Method } from "./method.ts";
 
-const activations = { relu: (x: Value) => max(x, 0), gelu, swish: silu } as const;
+const activations = { relu: (x: Value): Value => max(x, 0), gelu, swish: silu } as const;
 const architectures = ["houlsby", "pfeiffer"] as const;
 
 /** Options of bottleneck layers, in AdapterHub's words. */
