@@ -12,6 +12,7 @@ import type { Device } from "../kernels/device/device.ts";
 import { openWebGpu } from "../kernels/device/webgpu/webgpu.ts";
 import type { Expr } from "../kernels/ir/expr.ts";
 import type { Kernel, Operand, ScalarOp } from "../kernels/ir/kernel.ts";
+import { elementwise, resultFor } from "../testing/elementwise.ts";
 import { median } from "./alternate.ts";
 
 const { values: flags } = parseArgs({
@@ -97,24 +98,17 @@ async function marginal(
   return Math.max(0, await timeOf(value) - await timeOf(base)) / inCache / repeats;
 }
 
-const f32: Record<string, ScalarOp[]> = {
-  one: ["neg", "abs", "sign", "floor", "exp", "log", "sqrt", "rsqrt", "recip", "tanh", "erf", "sin", "cos"],
-  two: ["add", "sub", "mul", "div", "rem", "pow", "max", "min"],
-  compare: ["eq", "ne", "lt", "le", "gt", "ge"],
-};
-const u32: ScalarOp[] = ["and", "or", "xor", "shl", "shr"];
-
 const costs: Record<string, number> = {};
 costs.select = await marginal("f32", (x, y) => apply("select", "f32", apply("lt", "bool", x, y), x, y)) / 2;
-for (const op of f32.one) costs[op] = await marginal("f32", (x) => apply(op, "f32", x));
-for (const op of f32.two) costs[op] = await marginal("f32", (x, y) => apply(op, "f32", x, y));
-for (const op of f32.compare) costs[op] = costs.select;
-costs.isFinite = await marginal(
-  "f32",
-  (x, y) => apply("select", "f32", apply("isFinite", "bool", x), x, y),
-) - costs.select;
-for (const op of u32) costs[op] = await marginal("u32", (x, y) => apply(op, "u32", x, y));
-costs.not = await marginal("u32", (x) => apply("not", "u32", x));
+for (const each of elementwise) {
+  const { op, operands } = each, result = resultFor(each, "f32");
+  const of = (type: Scalar) => (x: Expr, y: Expr) => apply(op, type, ...[x, y].slice(0, operands));
+  if (result === "f32") costs[op] = await marginal("f32", of("f32"));
+  else if (result === null) costs[op] = await marginal("u32", of("u32"));
+  // A comparison is half of the select that reads it.
+  else if (operands === 2) costs[op] = costs.select;
+  else costs[op] = await marginal("f32", (x, y) => apply("select", "f32", of("bool")(x, y), x, y)) - costs.select;
+}
 costs.convert = await marginal("f32", (x) => apply("convert", "f32", apply("convert", "i32", x))) / 2;
 costs.bitcast = await marginal("f32", (x) => apply("bitcast", "f32", apply("bitcast", "u32", x))) / 2;
 const random = await marginal("u32", (x, y) => ({ kind: "threefry", type: "u32", lane: 0, args: [x, y, x, y] }));

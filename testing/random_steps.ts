@@ -1,7 +1,7 @@
 /** The steps that random programs are made of. Any step takes any value: what it can't take as it is, it converts. */
 import { sameShape, sizeOf } from "../core/aval.ts";
 import { type DType, isFloat } from "../core/dtype.ts";
-import type { Value } from "../core/ir/graph.ts";
+import { bind1, type Value } from "../core/ir/graph.ts";
 import { attention } from "../core/nn/attention.ts";
 import { geluTanh, sigmoid, silu, swiglu } from "../core/nn/activation.ts";
 import { crossEntropyRows } from "../core/nn/loss.ts";
@@ -56,6 +56,7 @@ import { concat, iota, pad, slice, split, transpose } from "../core/ops/structur
 import { checkpoint } from "../core/transforms/checkpoint.ts";
 import { grad } from "../core/transforms/grad.ts";
 import { vmap } from "../core/transforms/vmap.ts";
+import { elementwise, resultFor } from "./elementwise.ts";
 
 /** An operation of the table: of a value, with the choices and the values of `c`. */
 export type Step = (x: Value, c: Draws) => Value;
@@ -341,6 +342,9 @@ function heads(x: Value): Value {
   return sizeOf(x.shape) === 0 ? full([1, 1, 1, 2], 1) : reshape(x, [rest, before, 1, last]);
 }
 
+/** Every operation of one f32 that gives another. */
+const unaries = elementwise.filter((each) => each.operands === 1 && resultFor(each, "f32") === "f32");
+
 const composites: Record<string, Step> = {
   softmax: row((x) => softmax(x)),
   softmaxFirst: row((x) => softmax(x, 0)),
@@ -366,6 +370,7 @@ const composites: Record<string, Step> = {
   gated: rounded((x, c) => swiglu(x, c.second(x))),
   transcendental: rounded((x, c) => c.pick([exp, sin, cos, (v: Value) => log(abs(v)), (v: Value) => sqrt(abs(v))])(x)),
   inverse: rounded((x) => rsqrt(add(abs(x), 1))),
+  anyUnary: rounded((x, c) => bind1(c.pick(unaries).prim, [add(abs(x), 0.5)], null)),
 };
 
 const ones = (x: Value, c: Draws) => full([x.shape.at(-1)!], 1 + c.below(2));

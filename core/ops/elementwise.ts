@@ -87,7 +87,7 @@ type Comparison = "eq" | "ne" | "lt" | "le" | "gt" | "ge";
 type BinaryOp = Arithmetic | Comparison | "and" | "or" | "xor" | "shl" | "shr";
 
 /** Of one operand, by the name of its scalar operation. `isFinite` is a bit test; `not` is logical on bool, bitwise on u32 and i32. */
-const ofOne: Record<UnaryOp, Primitive<null>> = {
+export const unaryPrimitives: Record<UnaryOp, Primitive<null>> = {
   neg: elementwise("neg", "number", pullback((ct) => neg(ct))),
   abs: elementwise("abs", "number", derivative(([x]) => sign(x))),
   sign: elementwise("sign", "number", none),
@@ -109,7 +109,7 @@ const ofOne: Record<UnaryOp, Primitive<null>> = {
  * Of two operands of one type. Comparisons give bool. `shr` is logical on u32, arithmetic on i32, and shifts count modulo 32.
  * Float `rem` is x - y*trunc(x/y). Of integers x / 0 is -1, x % 0 is x, and the least by -1 is itself, with remainder 0.
  */
-const ofTwo: Record<BinaryOp, Primitive<null>> = {
+export const binaryPrimitives: Record<BinaryOp, Primitive<null>> = {
   add: elementwise("add", "number", pullback((ct) => ct, (ct) => ct)),
   sub: elementwise("sub", "number", pullback((ct) => ct, (ct) => neg(ct))),
   mul: elementwise("mul", "number", derivative(([, b]) => b, ([a]) => a)),
@@ -157,7 +157,7 @@ const ofTwo: Record<BinaryOp, Primitive<null>> = {
 };
 
 /** The elementwise primitives by name. */
-export const primitives: Readonly<Record<string, Primitive<null>>> = { ...ofOne, ...ofTwo };
+export const primitives: Readonly<Record<string, Primitive<null>>> = { ...unaryPrimitives, ...binaryPrimitives };
 
 /**
  * The scalar operations that expressions are made of: a back end has one table that covers them all. `convert` is to the
@@ -257,9 +257,9 @@ function align(name: string, operands: readonly Operand[]): Value[] {
   return values.map((v) => broadcastTo(v, shape));
 }
 
-const unary = (name: keyof typeof ofOne) =>
+const unary = (name: keyof typeof unaryPrimitives) =>
   ((x: Operand) => bind1(primitives[name], [asValue(x, "f32", name)], null)) as Unary;
-const binary = (name: keyof typeof ofTwo) =>
+const binary = (name: keyof typeof binaryPrimitives) =>
   ((a: Operand, b: Operand) => bind1(primitives[name], align(name, [a, b]), null)) as Binary;
 
 /** An operation on each element, of one shape and dtype with its operand unless it says otherwise. */

@@ -1,6 +1,8 @@
-/** Every scalar operation, at the edges that models meet. */
+/** Every scalar operation, at the edges that models meet: those of the registry that are not named here, around 1. */
 import type { Expr } from "../../kernels/ir/expr.ts";
 import type { ScalarOp } from "../../kernels/ir/kernel.ts";
+import { type Elementwise, elementwise, resultFor } from "../elementwise.ts";
+import { ulps } from "../oracle_scalar.ts";
 import { type KernelCase, number, op, range, unary } from "./build.ts";
 
 /** Maps of one operation each. */
@@ -81,5 +83,22 @@ export function scalarCases(): KernelCase[] {
         op("select", "f32", op("lt", "bool", x, number(2)), number(-3.4028234663852886e38), number(0.1)),
       )),
   );
-  return cases;
+  const done = new Set(cases.map(({ name }) => name.split(" ")[1]));
+  return [...cases, ...elementwise.filter(({ op }) => !done.has(op)).map(unnamed)];
+}
+
+/** A map of an operation that has no numbers of its own. */
+function unnamed(each: Elementwise): KernelCase {
+  const type = resultFor(each, "f32") === null ? "u32" : "f32";
+  const result = resultFor(each, type) as Expr["type"], table = ulps[each.op];
+  // A case counts units of 2^-24, the table of 2^-23.
+  const ulp = table === undefined ? 0 : 2 * Math.max(table.cpu, table.webgpu);
+  const inputs = type === "f32" ? range(0.5, 2, 37) : [1, 2, 7, 31];
+  return unary(
+    `scalar ${each.op}`,
+    inputs,
+    ulp,
+    type,
+    (x) => op(each.op, result, ...[x, number(type === "f32" ? 0.75 : 5, type)].slice(0, each.operands)),
+  );
 }

@@ -10,13 +10,12 @@ import { ShapeError } from "../../core/errors.ts";
 import { bind1, type Primitive, type Value } from "../../core/ir/graph.ts";
 import { constant } from "../../core/ops/constant.ts";
 import { broadcastTo } from "../../core/ops/broadcast.ts";
-import * as operations from "../../core/ops/elementwise.ts";
+import { bitcastPrim, convertPrim, selectPrim } from "../../core/ops/elementwise.ts";
 import { upload } from "../../core/tensor.ts";
+import { elementwise } from "../../testing/elementwise.ts";
 import { fromHost, type OracleTensor, runOracle, toHost } from "../../testing/oracle.ts";
 import { runtimes } from "../runtimes.ts";
 import { ulps } from "../../testing/oracle_scalar.ts";
-
-const { bitcastPrim, convertPrim, primitives, selectPrim } = operations;
 
 const floats = [
   0,
@@ -71,20 +70,14 @@ function takes({ prim, dtypes, params }: Case): boolean {
 }
 
 const all: Case[] = [
-  ...Object.values(primitives).flatMap((prim) =>
-    dtypes.flatMap((d) => [1, 2].map((n) => ({ prim, dtypes: Array(n).fill(d), params: null })))
-  ).filter(({ prim, dtypes }) => dtypes.length === arity(prim)),
+  ...elementwise.flatMap(({ prim, operands }) =>
+    dtypes.map((d) => ({ prim, dtypes: Array(operands).fill(d), params: null }))
+  ),
   ...dtypes.map((d) => ({ prim: selectPrim, dtypes: ["bool" as const, d, d], params: null })),
   ...dtypes.flatMap((from) =>
     [convertPrim, bitcastPrim].flatMap((prim) => dtypes.map((dtype) => ({ prim, dtypes: [from], params: { dtype } })))
   ),
 ].filter(takes);
-
-/** How many inputs an elementwise primitive has. */
-function arity({ name }: Primitive): number {
-  const callable = operations[(name === "isFinite" ? "isFiniteValue" : name) as "neg"];
-  return callable.length;
-}
 
 /** Every combination of the edges of each input, as columns. */
 function columns(lists: readonly (readonly number[])[]): number[][] {
