@@ -70,7 +70,7 @@ export function checkMethodOptions(options: object, method: Method): void {
   const { init, bias, tie, targets } = options as Record<string, unknown>;
   if ((targets === undefined || targets === null) && Object.hasOwn(known, "targets")) {
     throw new OptionError(
-      `${method.name} needs targets: the names of the modules to adapt, such as ["q_proj", "v_proj"], or "all-linear"`,
+      `${method.name} needs targets: a list with the names of the modules to adapt, or "all-linear" for every linear layer`,
     );
   }
   if (init !== undefined && known.init?.file === undefined) checkInit(init);
