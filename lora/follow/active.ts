@@ -134,7 +134,7 @@ function fronted(actives: readonly Active[]): { readonly site: Adapted; readonly
   if (adapterWeight !== undefined) {
     throw new OptionError(`the tokens that ${site.method.name} puts in front are there or not: give it no weight`);
   }
-  return found.length === 0 ? null : { site, entry };
+  return { site, entry };
 }
 
 /** Outputs of the model's own places alone. */

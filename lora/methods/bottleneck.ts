@@ -7,10 +7,9 @@ import type { Value } from "../../core/ir/graph.ts";
 import { gelu, silu } from "../../core/nn/activation.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { add, max, mul } from "../../core/ops/elementwise.ts";
-import { normalAt, randomKey, threefry2x32 } from "../../core/random.ts";
-import { type Tensor, upload } from "../../core/tensor.ts";
 import { adaptedSites, choose } from "../follow/plan.ts";
 import type { TuneOptions } from "../options.ts";
+import { type Fill, firstDraws, normal } from "./first_draws.ts";
 import type { Adapted, Method } from "./method.ts";
 
 const activations = { relu: (x: Value): Value => max(x, 0), gelu, swish: silu } as const;
@@ -91,15 +90,9 @@ export const method: Method<BottleneckSite, BottleneckOptions<any>> = {
     return sites.map((site) => ({ ...site, settings, ends: places.get(site.leafPath)!.ends }));
   },
   /** As AdapterHub: normal numbers of deviation 0.02, biases of zero. */
-  first: ({ trained }, weight, { index, options: { seed = 0 } }) => {
-    const [high, low] = randomKey(seed).data;
-    return Object.fromEntries(
-      Object.entries(trained).map(([leaf, shape], which) => {
-        const key = threefry2x32([high, low], [index, 1 + which]), size = shape.reduce((n, d) => n * d, 1);
-        const data = Float32Array.from({ length: size }, (_, i) => leaf.endsWith("Bias") ? 0 : 0.02 * normalAt(key, i));
-        return [leaf, upload((weight as Tensor).home, { shape, dtype: "f32", data })];
-      }),
-    );
+  first: (site, weight, { index, options: { seed } }) => {
+    const small: Fill = (key, i) => 0.02 * normal(key, i);
+    return firstDraws(site, weight, { index, seed, fills: { down: small, up: small } });
   },
   branch: ({ settings: { architecture, nonLinearity, scaling } }, { down, downBias, up, upBias }) => ({
     of: architecture === "houlsby" ? "output" : "sum",

@@ -15,6 +15,18 @@ export function kaiming(columns: number): Fill {
   return (key, i) => (2 * uniformAt(key, i) - 1) / Math.sqrt(columns);
 }
 
+/** One array, filled place by place, or with zeros. */
+export function drawArray(
+  weight: Leaf,
+  shape: readonly number[],
+  key: readonly [number, number],
+  fill: Fill | undefined,
+): Tensor {
+  const data = new Float32Array(shape.reduce((n, d) => n * d, 1));
+  if (fill !== undefined) { for (let i = 0; i < data.length; i++) data[i] = fill(key, i); }
+  return upload((weight as Tensor).home, { shape, dtype: "f32", data });
+}
+
 /** Each array of a site filled as it is named, else with zeros; drawn from a seed, the site's number and the array's. */
 export function firstDraws(
   { trained }: Site,
@@ -27,11 +39,9 @@ export function firstDraws(
 ): Record<string, Tensor> {
   const [high, low] = randomKey(seed).data;
   return Object.fromEntries(
-    Object.entries(trained).map(([name, shape], which) => {
-      const data = new Float32Array(shape.reduce((n, d) => n * d, 1)), fill = fills[name];
-      const key = threefry2x32([high, low], [index, which + 1]);
-      if (fill !== undefined) { for (let i = 0; i < data.length; i++) data[i] = fill(key, i); }
-      return [name, upload((weight as Tensor).home, { shape, dtype: "f32", data })];
-    }),
+    Object.entries(trained).map(([name, shape], which) => [
+      name,
+      drawArray(weight, shape, threefry2x32([high, low], [index, which + 1]), fills[name]),
+    ]),
   );
 }

@@ -7,10 +7,9 @@ import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
 import { mul } from "../../core/ops/elementwise.ts";
-import { type Tensor, upload } from "../../core/tensor.ts";
-import { randomKey, threefry2x32, uniformAt } from "../../core/random.ts";
 import { refuseParts } from "../follow/plan.ts";
 import type { LoraOptions, TuneOptions } from "../options.ts";
+import { firstDraws, kaiming } from "./first_draws.ts";
 import { method as lora, pairConfig, rankSites, scalingOf } from "./lora.ts";
 import type { Adapted, Method } from "./method.ts";
 
@@ -52,17 +51,11 @@ export const method: Method<Adapted, LohaOptions<any>> = {
       refuseParts(method, m);
       return { w1_a: [out, r], w1_b: [r, inputs], w2_a: [out, r], w2_b: [r, inputs] };
     }),
-  first: ({ trained }, weight, { index, options: { seed = 0, init = true } }) => {
-    const [high, low] = randomKey(seed).data;
-    return Object.fromEntries(
-      Object.entries(trained).map(([name, shape], which) => {
-        const key = threefry2x32([high, low], [index, which + 1]);
-        // As PEFT: uniform in ±1/√columns, and one of the four zero.
-        const bound = init && name === "w2_b" ? 0 : 1 / Math.sqrt(shape[1]);
-        const data = Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => bound * (2 * uniformAt(key, i) - 1));
-        return [name, upload((weight as Tensor).home, { shape, dtype: "f32", data })];
-      }),
-    );
+  first: (site, weight, { index, options: { seed, init = true } }) => {
+    // As PEFT: one of the four is zero.
+    const drawn = Object.entries(site.trained).filter(([name]) => !(init && name === "w2_b"));
+    const fills = Object.fromEntries(drawn.map(([name, shape]) => [name, kaiming(shape[1])]));
+    return firstDraws(site, weight, { index, seed, fills });
   },
   effect: (site, { w1_a, w1_b, w2_a, w2_b }, _weight, { adapterWeight }) => ({
     pair: { A: rows(w1_b!, w2_b!), B: columns(w1_a!, w2_a!), scaling: scalingOf(site, adapterWeight) },

@@ -4,13 +4,14 @@ import { OptionError } from "../../core/errors.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { mul } from "../../core/ops/elementwise.ts";
 import { pad } from "../../core/ops/structure.ts";
-import { normalAt, randomKey, threefry2x32, uniformAt } from "../../core/random.ts";
+import { randomKey, threefry2x32 } from "../../core/random.ts";
 import { type Operand, type Tensor, upload } from "../../core/tensor.ts";
 import { outputsOf, sizesOf } from "../follow/effect.ts";
 import type { Module } from "../follow/analyse.ts";
 import type { LoraOptions, TuneOptions } from "../options.ts";
 import { adaptedSites, choose, counted } from "../follow/plan.ts";
 import { checkPattern, patternValue } from "../targets.ts";
+import { drawArray, type Fill, kaiming, normal } from "./first_draws.ts";
 import { afterInvocation } from "./invocation.ts";
 import type { Adapted, Method, Outline } from "./method.ts";
 import { orthogonalPair } from "./orthogonal.ts";
@@ -90,17 +91,14 @@ export function scalingOf({ match: { scaling } }: Adapted, adapterWeight?: Opera
   return adapterWeight === undefined ? scaling : mul(adapterWeight, scaling);
 }
 
-/** What fills a matrix at a place, or null for zeros. */
-type Fill = ((key: readonly [number, number], i: number) => number) | null;
 type Init = NonNullable<LoraOptions["init"]>;
 
 /** What `init` means for A and B; an embedding has A zero and B standard normal. */
-function fillsOf({ kind, match: { r }, aval, inAxis }: Adapted, init: Init): readonly [Fill, Fill] {
-  const uniform = (size: number): Fill => (key, i) => (2 * uniformAt(key, i) - 1) / Math.sqrt(size);
-  if (kind === "embedding") return init === false ? [normalAt, normalAt] : [null, normalAt];
-  if (init === "gaussian") return [(key, i) => normalAt(key, i) / r, null];
-  const A = uniform(aval.shape[inAxis]);
-  return init ? [A, null] : [A, uniform(r)];
+function fillsOf({ kind, match: { r }, aval, inAxis }: Adapted, init: Init): { A?: Fill; B?: Fill } {
+  if (kind === "embedding") return init === false ? { A: normal, B: normal } : { B: normal };
+  if (init === "gaussian") return { A: (key, i) => normal(key, i) / r };
+  const A = kaiming(aval.shape[inAxis]);
+  return init ? { A } : { A, B: kaiming(r) };
 }
 
 /** The number that occurs most often; the first of several. */
@@ -171,27 +169,21 @@ export const method: Method<Adapted, LoraOptions<any>> = {
     return acts ? sites.map((site) => ({ ...site, acts, match: { ...site.match, invocation: invocation! } })) : sites;
   },
   first: (site, weight, { index, options: { init = true, seed = 0 } }) => {
-    const { home } = weight as Tensor;
-    const [high, low] = randomKey(seed).data;
-    const make = (leaf: string, fill: Fill, which: number): Tensor => {
-      const shape = site.trained[leaf];
-      const data = new Float32Array(shape.reduce((n, d) => n * d, 1));
-      const key = threefry2x32([high, low], [index, which]);
-      if (fill !== null) { for (let i = 0; i < data.length; i++) data[i] = fill(key, i); }
-      return upload(home, { shape, dtype: "f32", data });
-    };
+    const [high, low] = randomKey(seed).data, { trained } = site;
+    const keyOf = (which: number) => threefry2x32([high, low], [index, which]);
+    const biasB = trained.biasB && { biasB: drawArray(weight, trained.biasB, keyOf(3), undefined) };
     if (init === "orthogonal" && site.kind === "linear") {
-      const { A, B } = site.trained, key = threefry2x32([high, low], [index, 1]);
-      const pair = orthogonalPair({ r: A[0], in: A[1], out: B[0], path: site.path }, key);
-      const put = (leaf: "A" | "B") => upload(home, { shape: site.trained[leaf], dtype: "f32", data: pair[leaf] });
-      return { A: put("A"), B: put("B"), ...("biasB" in site.trained && { biasB: make("biasB", null, 3) }) };
+      const { A, B } = trained, { home } = weight as Tensor;
+      const pair = orthogonalPair({ r: A[0], in: A[1], out: B[0], path: site.path }, keyOf(1));
+      const put = (leaf: "A" | "B") => upload(home, { shape: trained[leaf], dtype: "f32", data: pair[leaf] });
+      return { A: put("A"), B: put("B"), ...biasB };
     }
-    const [a, b] = fillsOf(site, init);
+    const { A, B } = fillsOf(site, init);
     return {
-      A: make("A", a, 1),
+      A: drawArray(weight, trained.A, keyOf(1), A),
       // One of the two is drawn under the same key whichever it is; where both are, they differ.
-      B: make("B", b, a === null ? 1 : 2),
-      ...("biasB" in site.trained && { biasB: make("biasB", null, 3) }),
+      B: drawArray(weight, trained.B, keyOf(A === undefined ? 1 : 2), B),
+      ...biasB,
     };
   },
   effect: (site, { A, B }, _weight, { adapterWeight }) => {

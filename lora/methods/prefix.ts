@@ -10,11 +10,11 @@ import { slice } from "../../core/ops/structure.ts";
 import type { AttentionOutline, Front } from "../follow/front.ts";
 import type { AdapterEntry } from "../options.ts";
 import type { Method } from "./method.ts";
+import { firstDraws, kaiming, normal } from "./first_draws.ts";
 import {
-  drawn,
+  hiddenSize,
   keptPrompt,
   linear,
-  linearBound,
   promptKeys,
   sizeConfig,
   type VirtualSite,
@@ -73,14 +73,12 @@ export const method: Method<VirtualSite, PrefixOptions> = {
   unmergeable: "keys and values in front of every attention are no change of a weight",
   startsElsewhere: true,
   sites: (outline, options) => {
-    const { numVirtualTokens: count, prefixProjection = false, encoderHiddenSize } = options;
+    const { numVirtualTokens: count, prefixProjection = false } = options;
     const site = virtualSite(method, outline, options, (attentions) => {
       const sizes = sizesOf(attentions), { layers, width } = sizes;
-      const outputs = 2 * layers * width, hidden = encoderHiddenSize ?? width;
+      const outputs = 2 * layers * width;
       if (!prefixProjection) return { sizes, trained: { prompt: [count, outputs] } as VirtualSite["trained"] };
-      if (!Number.isInteger(hidden) || hidden < 1) {
-        throw new OptionError(`encoderHiddenSize is ${hidden}: it takes a whole number of at least 1`);
-      }
+      const hidden = hiddenSize(options, width);
       return {
         sizes,
         trained: {
@@ -91,13 +89,12 @@ export const method: Method<VirtualSite, PrefixOptions> = {
     });
     return [site];
   },
-  first: (site, weight, { options: { seed = 0, initWeights } }) =>
-    drawn(site, weight, seed, (leaf) => {
-      const { inner, outer } = site.trained;
-      if (initWeights === "zero" && /^(prompt|outer)/.test(leaf)) return "zero";
-      if (/^(prompt|embedding)$/.test(leaf)) return "normal";
-      return linearBound((leaf.startsWith("inner") ? inner : outer)[1]);
-    }),
+  first: (site, weight, { index, options: { seed, initWeights } }) => {
+    const { inner, outer } = site.trained, [innerFill, outerFill] = [inner, outer].map((w) => w && kaiming(w[1]));
+    const made = initWeights === "zero" ? {} : { prompt: normal, outer: outerFill, outerBias: outerFill };
+    const fills = { embedding: normal, inner: innerFill, innerBias: innerFill, ...made };
+    return firstDraws(site, weight, { index, seed, fills });
+  },
   front: ({ front: { count, attentions } }, entry): Front => {
     const all = promptOf(entry), { width } = sizesOf(attentions);
     const at = (place: number, { kvHeads, headDim }: AttentionOutline) =>

@@ -11,8 +11,8 @@ import { randomKey, threefry2x32 } from "../../core/random.ts";
 import type { Leaf } from "../../core/model.ts";
 import { widened } from "../follow/effect.ts";
 import type { Method } from "./method.ts";
+import { firstDraws, normal } from "./first_draws.ts";
 import {
-  drawn,
   embeddingSizes,
   promptKeys,
   sizeConfig,
@@ -80,9 +80,9 @@ export const method: Method<VirtualSite, PromptOptions> = {
       return { sizes, trained: { prompt: [options.numVirtualTokens, sizes.width] } };
     })];
   },
-  first: (site, weight, { options, encode }): Record<string, Leaf> => {
+  first: (site, weight, { index, options, encode }): Record<string, Leaf> => {
     const ids = startIds(site, options, encode);
-    if (ids === null) return drawn(site, weight, options.seed ?? 0, () => "normal");
+    if (ids === null) return firstDraws(site, weight, { index, seed: options.seed, fills: { prompt: normal } });
     const rows = concat(ids.map((id) => reshape(constant(id, "i32"), [1])), 0);
     return { prompt: widened(gather(weight, rows)) };
   },

@@ -8,12 +8,12 @@ import { asValue } from "../../core/ops/constant.ts";
 import { max } from "../../core/ops/elementwise.ts";
 import type { AdapterEntry } from "../options.ts";
 import type { Method } from "./method.ts";
+import { firstDraws, kaiming, normal } from "./first_draws.ts";
 import {
-  drawn,
   embeddingSizes,
+  hiddenSize,
   keptPrompt,
   linear,
-  linearBound,
   promptKeys,
   sizeConfig,
   type VirtualSite,
@@ -64,7 +64,7 @@ export const method: Method<VirtualSite, PTuningOptions> = {
   // A file has no network to go on from.
   kept: (site, entry) => keptPrompt(site, promptOf(entry)),
   sites: (outline, options) => {
-    const { numVirtualTokens: count, encoderReparameterizationType: type, encoderHiddenSize } = options;
+    const { numVirtualTokens: count, encoderReparameterizationType: type } = options;
     if ((type ?? "MLP") !== "MLP") {
       throw new OptionError(
         `encoderReparameterizationType is ${JSON.stringify(type)}, and only "MLP" is computed here`,
@@ -72,10 +72,7 @@ export const method: Method<VirtualSite, PTuningOptions> = {
     }
     return [virtualSite(method, outline, options, (attentions, embedding) => {
       const sizes = embeddingSizes(attentions, embedding), { width } = sizes;
-      const hidden = encoderHiddenSize ?? width;
-      if (!Number.isInteger(hidden) || hidden < 1) {
-        throw new OptionError(`encoderHiddenSize is ${hidden}: it takes a whole number of at least 1`);
-      }
+      const hidden = hiddenSize(options, width);
       const trained = {
         embedding: [count, width],
         ...{ first: [hidden, width], firstBias: [hidden] },
@@ -85,13 +82,12 @@ export const method: Method<VirtualSite, PTuningOptions> = {
       return { sizes, trained };
     })];
   },
-  first: (site, weight, { options: { seed = 0 } }) =>
-    drawn(
-      site,
-      weight,
-      seed,
-      (leaf) => leaf === "embedding" ? "normal" : linearBound(site.trained[leaf.replace("Bias", "")][1]),
-    ),
+  first: (site, weight, { index, options: { seed } }) => {
+    const { trained } = site;
+    const fillOf = (leaf: string) => leaf === "embedding" ? normal : kaiming(trained[leaf.replace("Bias", "")][1]);
+    const fills = Object.fromEntries(Object.keys(trained).map((leaf) => [leaf, fillOf(leaf)]));
+    return firstDraws(site, weight, { index, seed, fills });
+  },
   front: (_site, entry) => ({ embeddings: promptOf(entry) }),
   config: ([site]) => {
     const sizes = embeddingSizes(site.front.attentions, site);

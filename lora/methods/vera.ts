@@ -8,11 +8,12 @@ import { full, reshape } from "../../core/ops/broadcast.ts";
 import { mul, sub } from "../../core/ops/elementwise.ts";
 import { randomUniform } from "../../core/ops/random.ts";
 import { slice } from "../../core/ops/structure.ts";
-import { normalAt, randomKey } from "../../core/random.ts";
+import { randomKey } from "../../core/random.ts";
 import { type HostTensor, Tensor, upload } from "../../core/tensor.ts";
 import { adaptedSites, choose, refuseParts } from "../follow/plan.ts";
 import type { LoraOptions, TuneOptions } from "../options.ts";
 import { sizesOf } from "../follow/effect.ts";
+import { drawArray, normal } from "./first_draws.ts";
 import type { Adapted, Method, Outline } from "./method.ts";
 import { torchUniform } from "./torch_random.ts";
 
@@ -116,16 +117,10 @@ export const method: Method<VeraSite, VeraOptions<any>> = {
     weight,
     { index, options: { init = true, dInitial = 0.1, seed = 0 } },
   ) => {
-    const [high] = randomKey(Math.abs(seed)).data;
-    const vector = (shape: readonly number[], fill: (i: number) => number) =>
-      upload((weight as Tensor).home, {
-        shape,
-        dtype: "f32",
-        data: Float32Array.from({ length: shape[0] }, (_, i) => fill(i)),
-      });
+    const key = [randomKey(Math.abs(seed)).data[0], seed >>> 0] as const;
     return {
-      lambda_b: vector(lambda_b, () => init ? 0 : 1),
-      lambda_d: vector(lambda_d, (i) => init ? dInitial : normalAt([high, seed >>> 0], index * lambda_d[0] + i)),
+      lambda_b: drawArray(weight, lambda_b, key, () => init ? 0 : 1),
+      lambda_d: drawArray(weight, lambda_d, key, (key, i) => init ? dInitial : normal(key, index * lambda_d[0] + i)),
     };
   },
   effect: (site, { lambda_b, lambda_d }, _weight, { adapterWeight = 1 }) => {

@@ -4,8 +4,6 @@ import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
 import { add } from "../../core/ops/elementwise.ts";
 import { dot } from "../../core/ops/contract.ts";
-import { normalAt, randomKey, threefry2x32, uniformAt } from "../../core/random.ts";
-import { type Tensor, upload } from "../../core/tensor.ts";
 import type { Module } from "../follow/analyse.ts";
 import type { AttentionOutline } from "../follow/front.ts";
 import { counted } from "../follow/plan.ts";
@@ -72,9 +70,7 @@ export function embeddingSizes(attentions: readonly AttentionOutline[], { aval }
 /**
  * The site of a method, anchored where the model looks up its tokens.
  *
- * @param method it
- * @param sizesOf the sizes that PEFT's file names
- * @param trained what is trained, given these
+ * @param settle the sizes that PEFT's file names, and what is trained
  * @throws {OptionError} for a model that no tokens can be put in front of, or other sizes
  */
 export function virtualSite(
@@ -86,7 +82,7 @@ export function virtualSite(
     readonly trained: Adapted["trained"];
   },
 ): VirtualSite {
-  const { numVirtualTokens: count, numTransformerSubmodules: submodules } = options;
+  const { numVirtualTokens: count } = options;
   if (!Number.isInteger(count) || count < 1) {
     throw new OptionError(`numVirtualTokens is ${count}: it takes a whole number of at least 1`);
   }
@@ -97,21 +93,19 @@ export function virtualSite(
       `${method.name} puts tokens in front of a model's own, and this model ${
         embedding === undefined
           ? "looks none up"
-          : found.length === 0 && attentions
+          : attentions
           ? "has no attention that could see them"
           : "does not say where they stand (`positions`)"
       }`,
     );
   }
   const { sizes, trained } = settle(found, embedding);
-  const given = {
-    numLayers: options.numLayers,
-    numAttentionHeads: options.numAttentionHeads,
-    tokenDim: options.tokenDim,
+  const own = {
+    ...{ numLayers: sizes.layers, numAttentionHeads: sizes.heads, tokenDim: sizes.width },
+    numTransformerSubmodules: 1,
   };
-  const own = { numLayers: sizes.layers, numAttentionHeads: sizes.heads, tokenDim: sizes.width };
-  for (const [name, value] of [...Object.entries(given), ["numTransformerSubmodules", submodules] as const]) {
-    const want = name in own ? own[name as keyof typeof own] : 1;
+  for (const [name, want] of Object.entries(own)) {
+    const value = options[name as keyof typeof own];
     if (value === undefined || value === null || value === want) continue;
     throw new OptionError(`${name} is ${value}, but it is ${want} of this model: leave it out`);
   }
@@ -154,32 +148,17 @@ export function keptPrompt(site: VirtualSite, prompt: Value): { site: VirtualSit
   return { site: { ...site, trained, match: { ...site.match, trainable: counted(trained) } }, entry: { prompt } };
 }
 
-/** How a tensor starts: normal numbers, numbers from -bound to bound, or zeros. */
-export type Draw = "normal" | "zero" | { readonly bound: number };
-
-/** First values, each drawn under a key of its own. */
-export function drawn(
-  { trained }: VirtualSite,
-  weight: Leaf,
-  seed: number,
-  how: (leaf: string) => Draw,
-): Record<string, Leaf> {
-  const [high, low] = randomKey(seed).data;
-  return Object.fromEntries(
-    Object.entries(trained).map(([leaf, shape], which) => {
-      const key = threefry2x32([high, low], [0, 1 + which]), draw = how(leaf);
-      const number = (i: number) =>
-        draw === "normal" ? normalAt(key, i) : draw === "zero" ? 0 : draw.bound * (2 * uniformAt(key, i) - 1);
-      const data = Float32Array.from({ length: shape.reduce((n, d) => n * d, 1) }, (_, i) => number(i));
-      return [leaf, upload((weight as Tensor).home, { shape, dtype: "f32", data })];
-    }),
-  );
+/** The inner width of a network that is asked for; that of what it makes where none is. @throws {OptionError} */
+export function hiddenSize(
+  { encoderHiddenSize }: { readonly encoderHiddenSize?: number | null },
+  width: number,
+): number {
+  const hidden = encoderHiddenSize ?? width;
+  if (Number.isInteger(hidden) && hidden > 0) return hidden;
+  throw new OptionError(`encoderHiddenSize is ${hidden}: it takes a whole number of at least 1`);
 }
 
 /** x·Wᵀ + b, as PyTorch's linear layers keep W [out, in]. */
 export function linear(x: Leaf, weight: Leaf, bias: Leaf): Value {
   return add(dot(x, weight, { contract: [[1], [1]], batch: [[], []] }), bias);
 }
-
-/** The bound of PyTorch's first values of a linear layer with so many inputs. */
-export const linearBound = (inputs: number): Draw => ({ bound: 1 / Math.sqrt(inputs) });
