@@ -32,18 +32,17 @@ export interface StartOptions<P = unknown, I = unknown> extends Omit<LoraOptions
   readonly niter?: number;
 }
 
+/** The options that are a start's own, and of which. */
 const startNames = {
-  ...{
-    init: true,
-    data: true,
-    rho: true,
-    tau: true,
-    whiten: true,
-    adjustScalingFactors: true,
-    mode: true,
-    niter: true,
-  },
-};
+  init: ["pissa", "olora", "corda", "eva"],
+  data: ["eva", "corda"],
+  rho: ["eva"],
+  tau: ["eva"],
+  whiten: ["eva"],
+  adjustScalingFactors: ["eva"],
+  mode: ["corda"],
+  niter: ["pissa"],
+} as const satisfies Readonly<Record<string, readonly StartOptions["init"][]>>;
 
 /** Whether options ask for a start that is waited for. */
 export function isStarted(options: { readonly init?: unknown }): boolean {
@@ -66,22 +65,11 @@ export async function startLora<P, I, O>(
     throw new OptionError(`startLora takes an init of ${Object.keys(waitedFor).join(", ")}, not ${String(given.init)}`);
   }
   const { init, data, rho, tau, whiten, adjustScalingFactors, mode, niter, ...options } = given;
-  const asked = {
-    data: data && "eva corda",
-    rho,
-    tau,
-    whiten,
-    adjustScalingFactors,
-    mode: mode && "corda",
-    niter: niter && "pissa",
-  };
-  for (const [name, value] of Object.entries(asked)) {
-    const of = typeof value === "string" ? value : "eva";
-    if (value !== undefined && !of.split(" ").includes(init)) {
-      throw new OptionError(
-        `the option ${name} is of init ${of.split(" ").map((x) => JSON.stringify(x)).join(" and ")}`,
-      );
-    }
+  const own = { data, rho, tau, whiten, adjustScalingFactors, mode, niter };
+  for (const [name, value] of Object.entries(own)) {
+    const of: readonly string[] = startNames[name as keyof typeof own];
+    if (value === undefined || of.includes(init)) continue;
+    throw new OptionError(`the option ${name} is of init ${of.map((x) => JSON.stringify(x)).join(" and ")}`);
   }
   return await waitedFor[init](model, {
     options,
