@@ -6,11 +6,10 @@ import { dot } from "../core/ops/contract.ts";
 import { abs, add, div, mul, sub } from "../core/ops/elementwise.ts";
 import { randomUniform } from "../core/ops/random.ts";
 import { reduceMax } from "../core/ops/reduce.ts";
-import { transpose } from "../core/ops/structure.ts";
 import type { DType } from "../core/dtype.ts";
 import type { Operand } from "../core/tensor.ts";
 import { rankOf, widened } from "./follow/effect.ts";
-import { applied, sized } from "./follow/forms.ts";
+import { applied, laid, sized } from "./follow/forms.ts";
 import type { Adapted } from "./methods/method.ts";
 import type { AdapterEntry } from "./options.ts";
 import type { Scalar } from "../core/tree_types.ts";
@@ -74,17 +73,16 @@ export function mergeError(
   };
   /** gain ⊙ (x·W + s·(x·A)·B), of the values themselves or of their sizes. */
   const effected = (size: (x: Value) => Value) => {
+    const base = (x: Value) => product(x, size(size === abs ? widened(w) : w));
     if (form !== undefined) {
-      const own = size === abs ? sized(form) : form,
-        rows = size(inAxis === 1 ? widened(w) : transpose(widened(w), [1, 0]));
-      const base = (x: Value) => product(x, size(size === abs ? widened(w) : w));
-      const { delta, whole } = applied(own, size(x), { outputs: w.shape[1 - inAxis], base, weight: rows })!;
+      const own = size === abs ? sized(form) : form, weight = size(laid(widened(w), inAxis));
+      const { delta, whole } = applied(own, size(x), { outputs: w.shape[1 - inAxis], base, weight })!;
       return delta === null ? whole! : add(whole ?? base(size(x)), delta);
     }
     const over = gain && size(gain.value);
     const input = gain?.of === "in" ? mul(size(x), over!) : size(x);
-    const base = product(input, size(size === abs ? widened(w) : w));
-    const sum = pair === undefined ? base : add(base, size(lowRank(input, size(pair.A), size(pair.B))));
+    const plain = base(input);
+    const sum = pair === undefined ? plain : add(plain, size(lowRank(input, size(pair.A), size(pair.B))));
     return gain?.of === "out" ? mul(sum, over!) : sum;
   };
   const apart = abs(sub(effected((x) => x), product(x, merged)));

@@ -3,10 +3,9 @@ import type { Value } from "../../core/ir/graph.ts";
 import { reshape } from "../../core/ops/broadcast.ts";
 import { dot } from "../../core/ops/contract.ts";
 import { add, convert, div, mul, sub } from "../../core/ops/elementwise.ts";
-import { transpose } from "../../core/ops/structure.ts";
 import type { Module } from "./analyse.ts";
 import type { Effect } from "../methods/method.ts";
-import { addedBy, lengthOf, turnedBy } from "./forms.ts";
+import { addedBy, laid, lengthOf, turnedBy } from "./forms.ts";
 
 /** A stored weight as f32. */
 export function widened(weight: Value): Value {
@@ -32,9 +31,6 @@ export function sizesOf(site: Module): { in: number; out: number } {
 export function rankOf({ pair, form }: Effect): number {
   return (pair === undefined ? 0 : pair.A.shape[0]) + (form === undefined ? 0 : lengthOf(form));
 }
-
-/** A matrix [out, in] in the layout of a weight, or the other way round. */
-const laid = (matrix: Value, inAxis: 0 | 1) => inAxis === 1 ? matrix : transpose(matrix, [1, 0]);
 
 /** What is added to a weight, in its layout and shape, f32; null where nothing is. */
 export function deltaOf({ pair, form }: Effect, inAxis: 0 | 1, shape: readonly number[]): Value | null {

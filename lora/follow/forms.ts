@@ -144,6 +144,11 @@ function sum(values: readonly (Value | undefined)[]): Value | null {
   return there.length === 0 ? null : there.reduce((a, b) => add(a, b));
 }
 
+/** A matrix [out, in] in the layout of a weight whose inputs are that axis, or the other way round. */
+export function laid(matrix: Value, inAxis: number): Value {
+  return inAxis === 1 ? matrix : transpose(matrix, [1, 0]);
+}
+
 /** What is added to a weight [out, in], or null. */
 export function addedBy({ product, sparse }: Form, shape: Shape): Value | null {
   const flat = (s: Sparse) => scatterAdd(add(mul(s.rows, shape.in), s.columns), s.values, shape.out * shape.in);
@@ -269,7 +274,7 @@ export function withForm(
       const viewed = reshape(brought(sides.in, places.in, x), moved);
       return base(convert(transpose(viewed, order.map((_, axis) => order.indexOf(axis))), input.value.dtype));
     },
-    weight: plain ? (sides.in.axes[0] === 1 ? weight : transpose(weight, [1, 0])) : null,
+    weight: plain ? laid(weight, sides.in.axes[0]) : null,
     dropped: flat(dropped),
   });
   if (change === null) return null;
