@@ -17,7 +17,7 @@ export interface Plan {
   readonly adapted: readonly Adapted[];
   /** @ignore What is trained of the model itself. */
   readonly edits: readonly Edit[];
-  /** The adapterWeight of a branch's inputs that is dropped. */
+  /** The fraction of a branch's inputs that is dropped. */
   readonly dropout: number;
 }
 

@@ -11,7 +11,7 @@ export interface Followed {
    * body that runs once per chunk.
    */
   use(kind: UseKind, inside: boolean): UseOptions | null;
-  /** Called after a use was changed: which factor the input met. */
+  /** Called after a use was changed: which factor the input met, in which node, and that input as rows where there is a pair. */
   met?(kind: UseKind, inSide: 0 | 1, node: Node, met?: () => Value): void;
   /** The weight came to something that has no rule: nothing further of it is followed. */
   refuse(primitive: string): void;

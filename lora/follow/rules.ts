@@ -2,7 +2,7 @@
  * The two tables that LoRA's rewrite stands on, by the primitive's name. A weight W is followed as g ⊙ (W + s·U·V), whose
  * factors are never multiplied out: view rules carry them along, use rules end them as g ⊙ (y + s·(xU)V).
  */
-import { stridesOf } from "../../core/aval.ts";
+import { sizeOf, stridesOf } from "../../core/aval.ts";
 import type { Node, Value } from "../../core/ir/graph.ts";
 import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
@@ -222,8 +222,8 @@ const dotRule: UseRule = (factors, operand, inputs, node, { scaling, drop }) => 
       const { axes } = inOrder(factors.pair![inSide]);
       const last = axes.map((axis) => names[1 - operand].indexOf(names[operand][axis]));
       const order = [...x.shape.keys()].filter((axis) => !last.includes(axis)).concat(last);
-      const width = last.reduce((n, axis) => n * x.shape[axis], 1);
-      return reshape(transpose(x, order), [x.shape.reduce((n, d) => n * d, 1) / width, width]);
+      const width = sizeOf(last.map((axis) => x.shape[axis]));
+      return reshape(transpose(x, order), [sizeOf(x.shape) / width, width]);
     };
     return { delta: lowRank!(dropped), inSide, met: rows };
   }

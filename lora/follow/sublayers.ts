@@ -1,4 +1,5 @@
 /** Where a model adds what a part of it gives to its stream: the places between which bottleneck layers stand. */
+import { sameShape } from "../../core/aval.ts";
 import { bind, type Graph, newInput, type Node, nodesOf, type Value } from "../../core/ir/graph.ts";
 import type { Leaf, Model } from "../../core/model.ts";
 import { add } from "../../core/ops/elementwise.ts";
@@ -21,7 +22,7 @@ export interface Sublayer {
   readonly norm: Node | null;
 }
 
-/** Operations that only move numbers about, or multiply each. */
+/** Operations that only move numbers about, or store them otherwise. */
 const passing = new Set(["reshape", "transpose", "convert", "slice"]);
 const norms = new Set(["layerNorm", "rmsNorm"]);
 
@@ -81,7 +82,7 @@ export function sublayersOf(graph: Graph, count: number): Sublayer[] {
         const [y] = node.outs;
         let output = node, sum = added(y);
         if (sum !== null && isBias(sum[1])) [output, sum] = [sum[0], added(sum[0].outs[0])];
-        if (sum === null || String(sum[1].shape) !== String(y.shape) || isBias(sum[1])) return;
+        if (sum === null || !sameShape(sum[1].shape, y.shape) || isBias(sum[1])) return;
         const after = readers.get(sum[0].outs[0]) ?? [];
         found.push({
           ...{ leaf, output, sum: sum[0] },
