@@ -51,6 +51,7 @@ export interface AdapterConfig {
 const isNumber = (v: unknown) => typeof v === "number" && Number.isFinite(v);
 const isText = (v: unknown) => typeof v === "string";
 const isIndex = (v: unknown) => Number.isSafeInteger(v) && (v as number) >= 0;
+const isPositive = (v: unknown) => isIndex(v) && v !== 0;
 const isList = (v: unknown, fits: (x: unknown) => boolean) => Array.isArray(v) && v.every(fits);
 const isTable = (v: unknown, fits: (x: unknown) => boolean) =>
   typeof v === "object" && v !== null && !Array.isArray(v) && Object.values(v).every(fits);
@@ -58,12 +59,12 @@ const isNames = (v: unknown) => v === null || isText(v) || isList(v, isText);
 
 /** What a value must be. */
 const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: unknown) => boolean>> = {
-  "a positive integer": (v) => isIndex(v) && v !== 0,
-  "a positive integer or null": (v) => v === null || (isIndex(v) && v !== 0),
+  "a positive integer": isPositive,
+  "a positive integer or null": (v) => v === null || isPositive(v),
   "a text or null": (v) => v === null || isText(v),
   "a whole number": isIndex,
   "a whole number or null": (v) => v === null || isIndex(v),
-  "-1 or a positive integer": (v) => v === -1 || isIndex(v) && v !== 0,
+  "-1 or a positive integer": (v) => v === -1 || isPositive(v),
   "a number": isNumber,
   "a number from 0 to less than 1": (v) => isNumber(v) && (v as number) >= 0 && (v as number) < 1,
   "true or false": (v) => typeof v === "boolean",
@@ -74,7 +75,7 @@ const checks: Readonly<Record<Exclude<ValueKind, readonly unknown[]>, (value: un
   "a layer or a list of layers": (v) => v === null || isIndex(v) || isList(v, isIndex),
   "a list of token ids, or lists by the embedding's name": (v) =>
     v === null || isList(v, isIndex) || isTable(v, (x) => isList(x, isIndex)),
-  "patterns with positive integers": (v) => isTable(v, (n) => isIndex(n) && n !== 0),
+  "patterns with positive integers": (v) => isTable(v, isPositive),
   "patterns with numbers": (v) => isTable(v, isNumber),
 };
 
