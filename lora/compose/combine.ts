@@ -11,7 +11,7 @@ import { type Tuned, tunedOf } from "../lora.ts";
 import { isPair, ranked } from "../methods/lora.ts";
 import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
-import { checkSum, type Factors, sumNames, type SumOptions, type Way, weightedSum } from "./sums.ts";
+import { checkSum, type Factors, refuseOtherRanks, sumNames, type SumOptions, type Way, weightedSum } from "./sums.ts";
 import { checkList, checkMembers, checkOptions } from "../../core/options.ts";
 import { checkTuned } from "../check_trainable.ts";
 
@@ -47,14 +47,8 @@ const traced: Readonly<Record<"cat" | "linear", (parts: readonly Held[]) => Pair
     r: parts.reduce((sum, { m }) => sum + m.match.r, 0),
   }),
   linear: (parts) => {
-    const [{ m: { match: { r } } }] = parts;
-    const other = parts.find(({ m }) => m.match.r !== r);
-    if (other) {
-      throw new OptionError(
-        `"${other.m.path}" has the ranks ${r} and ${other.m.match.r}: "linear" adds A to A, which takes equal ranks; ` +
-          `"cat" and "svd" take any`,
-      );
-    }
+    const [{ m: { path, match: { r } } }] = parts;
+    refuseOtherRanks(path, parts.map(({ m }) => m.match.r), "linear");
     const roots = parts.map(({ m, entry, weight }) => {
       const whole = weight * m.match.scaling;
       return { entry, root: Math.sqrt(Math.abs(whole)), sign: whole < 0 ? -1 : 1 };

@@ -147,19 +147,22 @@ export function weightedSum(
     const delta = sum(parts.map(changeOf), parts.map(() => 1), "delta");
     return clamped(principalPart(matrixOf(delta, inputs), rank), options);
   }
-  const r = parts[0].A.length, other = parts.find(({ A }) => A.length !== r);
-  if (other !== undefined) {
-    throw new OptionError(
-      `"${module}" has the ranks ${r} and ${other.A.length}: "${way}" adds A to A, which takes equal ranks; ` +
-        `"cat" and "svd" take any`,
-    );
-  }
+  refuseOtherRanks(module, parts.map(({ A }) => A.length), way);
   const roots = parts.map(({ weight }) => Math.sqrt(Math.abs(weight)));
   const signs = parts.map(({ weight }) => weight < 0 ? -1 : 1);
   return {
     A: rowsOf(sum(parts.map(({ A }) => joined(A)), roots.map((root, i) => root * signs[i]), "A"), inputs),
     B: rowsOf(sum(parts.map(({ B }) => joined(B)), roots, "B"), outputs),
   };
+}
+
+/** @throws {OptionError} for ranks that differ, where A is added to A */
+export function refuseOtherRanks(module: string, [r, ...others]: readonly number[], way: Way): void {
+  const other = others.find((other) => other !== r);
+  if (other === undefined) return;
+  throw new OptionError(
+    `"${module}" has the ranks ${r} and ${other}: "${way}" adds A to A, which takes equal ranks; "cat" and "svd" take any`,
+  );
 }
 
 /** A seed's key for a name, whatever else there is to draw. */
