@@ -149,14 +149,19 @@ function made<P, I, O>(
 /** The values of all adapters, on the host: one wait for all. */
 async function read(adapters: readonly Weighted<any, any, any>[]): Promise<(entry: AdapterEntry) => Factors> {
   const { leaves } = flatten<Leaf>(adapters.map(({ trainable }) => trainable));
+  const contents = await readLeaves(homeOf(adapters[0].tuned.frozen), leaves);
+  const host = new Map(leaves.map((leaf, i) => [leaf, contents[i]]));
+  return ({ A, B }) => factorsOf(host.get(A!)!, host.get(B!)!);
+}
+
+/** Tensors, and values that are computed for it, on the host: one wait for all. */
+export async function readLeaves(home: Tensor["home"], leaves: readonly Leaf[]): Promise<HostTensor[]> {
   const values = leaves.filter((leaf) => !(leaf instanceof Tensor));
-  const home = homeOf(adapters[0].tuned.frozen);
   const computed = values.length === 0 ? [] : home.jit!(() => values)() as readonly Tensor[];
   const tensors = leaves.map((leaf) => leaf instanceof Tensor ? leaf : computed[values.indexOf(leaf)]);
   const contents = await readTensors(tensors);
   for (const tensor of computed) tensor.dispose();
-  const host = new Map(leaves.map((leaf, i) => [leaf, contents[i]]));
-  return ({ A, B }) => factorsOf(host.get(A!)!, host.get(B!)!);
+  return contents;
 }
 
 /** A pair as rows and columns. */

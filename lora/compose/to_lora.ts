@@ -7,7 +7,7 @@ import type { Leaf } from "../../core/model.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { sub } from "../../core/ops/elementwise.ts";
 import { homeOf } from "../../core/runtime.ts";
-import { type HostTensor, readTensors, type Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, upload } from "../../core/tensor.ts";
 import { flatten } from "../../core/tree.ts";
 import { leafOf, refuseUnmergeable } from "../follow/edit.ts";
 import { widened } from "../follow/effect.ts";
@@ -16,7 +16,7 @@ import { mergeInto } from "../merge.ts";
 import { plainSite } from "../methods/lora.ts";
 import type { Adapted } from "../methods/method.ts";
 import type { AdapterEntry, Trainable } from "../options.ts";
-import { pairOf } from "./combine.ts";
+import { pairOf, readLeaves } from "./combine.ts";
 import { principalPart } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 import { checkTuned } from "../check_trainable.ts";
@@ -75,7 +75,7 @@ export async function toLora<P, I, O>(
   const home = homeOf(frozen), errors: (RankError & { rest: number; whole: number })[] = [];
   for (const [i, site] of sites.entries()) {
     const { weight, bias } = changes[i];
-    const [change, add] = await valuesOf(home, [weight, ...(bias ? [bias] : [])]);
+    const [change, add] = await readLeaves(home, [weight, ...(bias ? [bias] : [])]);
     const stored = Matrix.from1DArray(change.shape[0], change.shape[1], Array.from(change.data, Number));
     const matrix = site.inAxis === 0 ? stored.transpose() : stored;
     const pair = pairOf(principalPart(matrix, rank));
@@ -121,13 +121,6 @@ function changesOf<P>(
     const [old, now] = [before, after].map(({ leaves, paths }) => leaves[paths.indexOf(site.bias ?? "")]);
     return { weight: sub(to, from), ...(old !== now && { bias: sub(now, old) }) };
   });
-}
-
-async function valuesOf(home: Tensor["home"], values: readonly Value[]): Promise<HostTensor[]> {
-  const tensors = home.jit!(() => values)() as readonly Tensor[];
-  const contents = await readTensors(tensors);
-  for (const tensor of tensors) tensor.dispose();
-  return contents;
 }
 
 /** The size of what a pair, in f32, leaves of a matrix. */
