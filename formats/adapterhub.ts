@@ -73,6 +73,7 @@ export function loadAdapterHub<P, I, O>(folder: string, model: Model<P, I, O>): 
     if (!(error instanceof OptionError)) throw error;
     throw new FileError(`${path} can't be put on this model: ${error.message}.`);
   }
+  for (const leaf of flatten<Leaf>(tuned.trainable).leaves) if (leaf instanceof Tensor) leaf.dispose();
   const { adapted } = tuned.plan;
   const own = method.config(adapted as never, { adapted, spell: (path) => path });
   for (const [key, value] of Object.entries(raw)) {
@@ -102,7 +103,6 @@ export function loadAdapterHub<P, I, O>(folder: string, model: Model<P, I, O>): 
         `${listed("Unexpected", [...left])}${listed("Of the wrong shape", wrong)}Nothing is loaded.`,
     );
   }
-  for (const leaf of flatten<Leaf>(tuned.trainable).leaves) if (leaf instanceof Tensor) leaf.dispose();
   const place = (tensor: HostTensor): Leaf => held instanceof Tensor ? upload(held.home, tensor) : newInput(tensor);
   const trainable = Object.fromEntries(
     entries.map(([at, leaves]) => [at, Object.fromEntries(leaves.map(([leaf, x]) => [leaf, place(x)]))]),
