@@ -1,10 +1,9 @@
 /** Between an adapted model on a device and an adapter's folder as PEFT keeps it. */
 import { isFloat } from "../core/dtype.ts";
 import { FileError, OptionError } from "../core/errors.ts";
-import { newInput } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
 import { asNumbers } from "../core/ops/quantize.ts";
-import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { type HostTensor, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { removeTree, temporaryName, writeFlushed } from "../models/load/files/atomic_file.ts";
@@ -32,7 +31,7 @@ import { tiedNames, underOtherName, withoutTiedCopies } from "./adapter_ties.ts"
 import { type BaseRecord, compareBases, fromMetadata, isFromFiles, recordBase, toMetadata } from "./base_record.ts";
 import { saveAdapterHub } from "./adapterhub.ts";
 import { computed } from "./computed.ts";
-import { toDType, toF32 } from "./host_tensors.ts";
+import { placerBeside, toDType, toF32 } from "./host_tensors.ts";
 import { checkMembers, checkOptions, checkPath, type OptionNames } from "../core/options.ts";
 
 /** What an adapter's files record besides the adapter itself. */
@@ -224,9 +223,7 @@ export function uploadAdapter<P, I, O>(
       shapes.set(path, { ...shapes.get(path), base: base.leaves[weightAt(path)].aval.shape });
     }
     const entries = entriesOf(files, fitted, shapes);
-    const held = base.leaves.find((leaf) => leaf instanceof Tensor);
-    const place = (tensor: HostTensor): Leaf =>
-      held ? upload(held.home, tensor) : newInput({ shape: tensor.shape, dtype: tensor.dtype });
+    const place = placerBeside(tuned.frozen);
     const trainable = mapLeaves(entries, (leaf, tensor) => leaf === "base" ? null : place(toF32(tensor)));
     // As PEFT does, the base's weight is the one that was saved beside the adapter.
     for (const path of copied) {

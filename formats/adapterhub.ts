@@ -1,9 +1,8 @@
 /** Bottleneck layers on disk as AdapterHub keeps them: `adapter_config.json` and `adapter.safetensors` in one folder. */
 import { sameShape } from "../core/aval.ts";
 import { FileError, OptionError } from "../core/errors.ts";
-import { newInput } from "../core/ir/graph.ts";
 import type { Leaf, Model } from "../core/model.ts";
-import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { type HostTensor, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { read } from "../kernels/runtime/read.ts";
 import { type Adapted, methods, type Trainable, tune, type Tuned } from "../lora/mod.ts";
@@ -13,7 +12,7 @@ import { stageFolder } from "../models/load/files/staged_folder.ts";
 import { encodeSafetensors, openSafetensors } from "../models/load/safetensors/safetensors.ts";
 import { listed } from "../models/load/weights.ts";
 import { computed } from "./computed.ts";
-import { isFinite, toF32 } from "./host_tensors.ts";
+import { isFinite, placerBeside, toF32 } from "./host_tensors.ts";
 
 const { bottleneck: method } = methods;
 const configName = "adapter_config.json", weightsName = "adapter.safetensors";
@@ -80,7 +79,6 @@ export function loadAdapterHub<P, I, O>(folder: string, model: Model<P, I, O>): 
     if (value === null || value === own[key]) continue;
     throw new FileError(`${path} says ${key} is ${JSON.stringify(value)}, and here it is ${JSON.stringify(own[key])}.`);
   }
-  const held = flatten<Leaf>(tuned.frozen).leaves.find((leaf) => leaf instanceof Tensor);
   using source = openSafetensors(`${folder}/${weightsName}`);
   const name = /\.adapters\.([^.]+)\./.exec(source.names[0] ?? "")?.[1];
   const left = new Set(source.names), missing: string[] = [], wrong: string[] = [];
@@ -103,7 +101,7 @@ export function loadAdapterHub<P, I, O>(folder: string, model: Model<P, I, O>): 
         `${listed("Unexpected", [...left])}${listed("Of the wrong shape", wrong)}Nothing is loaded.`,
     );
   }
-  const place = (tensor: HostTensor): Leaf => held instanceof Tensor ? upload(held.home, tensor) : newInput(tensor);
+  const place = placerBeside(tuned.frozen);
   const trainable = Object.fromEntries(
     entries.map(([at, leaves]) => [at, Object.fromEntries(leaves.map(([leaf, x]) => [leaf, place(x)]))]),
   );

@@ -1,6 +1,9 @@
-/** Tensors on the host: whether they are whole, and in another dtype. */
+/** Tensors on the host: whether they are whole, in another dtype, and where a model's are. */
 import { type DType, hostArray } from "../core/dtype.ts";
-import type { HostTensor } from "../core/tensor.ts";
+import { newInput } from "../core/ir/graph.ts";
+import type { Leaf } from "../core/model.ts";
+import { type HostTensor, Tensor, upload } from "../core/tensor.ts";
+import { flatten } from "../core/tree.ts";
 import { narrowInto, widenBf16, widenF16 } from "../models/load/convert.ts";
 
 /** A float tensor as f32. */
@@ -24,4 +27,10 @@ export function toDType(tensor: HostTensor, dtype: DType): HostTensor {
 export function isFinite({ dtype, data }: HostTensor): boolean {
   const exponent = dtype === "f16" ? 0x7c00 : dtype === "bf16" ? 0x7f80 : null;
   return exponent === null ? data.every(Number.isFinite) : data.every((word) => (word & exponent) !== exponent);
+}
+
+/** What puts a tensor where a tree's tensors are; a placeholder where that has none. */
+export function placerBeside(tree: unknown): (tensor: HostTensor) => Leaf {
+  const held = flatten<Leaf>(tree).leaves.find((leaf) => leaf instanceof Tensor);
+  return (tensor) => held ? upload(held.home, tensor) : newInput({ shape: tensor.shape, dtype: tensor.dtype });
 }
