@@ -4,7 +4,7 @@ import type { EncoderModel, HeadedModel } from "../core/model.ts";
 import { openDevice, type OpenedDevice } from "../kernels/device/open.ts";
 import type { LayeredModel } from "../models/families/language_model.ts";
 import { outlineEncoder, outlineModel } from "../models/load/load_model.ts";
-import type { LoadOptions, Outlined } from "../models/load/loader.ts";
+import type { Outlined } from "../models/load/loader.ts";
 import type { AnyModel, Loaded, LoadedModel, WeightDType } from "../models/mod.ts";
 import { writeFileAtomic } from "../models/load/files/atomic_file.ts";
 import { pathKind, readJsonObject } from "../models/load/files/byte_source.ts";
@@ -57,23 +57,6 @@ export interface Purpose {
   readonly seed?: number;
 }
 
-/** How a model is opened for each task. */
-const openers: Readonly<
-  Record<
-    Objective["task"],
-    (
-      path: string,
-      options: LoadOptions & Omit<Purpose, "objective"> & { readonly problem?: Objective["says"] },
-    ) => Promise<OutlinedModel>
-  >
-> = {
-  CAUSAL_LM: outlineModel,
-  SEQ_CLS: (path, options) => outlineEncoder("SEQ_CLS", path, options),
-  TOKEN_CLS: (path, options) => outlineEncoder("TOKEN_CLS", path, options),
-  MASKED_LM: (path, options) => outlineEncoder("MASKED_LM", path, options),
-  FEATURE_EXTRACTION: (path, options) => outlineEncoder("FEATURE_EXTRACTION", path, options),
-};
-
 /**
  * Opens the model that is named, as its objective needs it, and says what it is. Its weights are read when that is asked for, so
  * that a slip elsewhere is found before.
@@ -87,8 +70,12 @@ export async function outlineModelFor(
   if (path === undefined) {
     throw new OptionError("no model is named: give --model with a folder, a .gguf file or a name on the hub");
   }
-  const options = { device, dtype: dtype as WeightDType | undefined, ...downloadProgress(path, terminal) };
-  const opened = await openers[objective.task](path, { ...options, ...purpose, problem: objective.says });
+  const { task, says: problem } = objective;
+  const loading = { device, dtype: dtype as WeightDType | undefined, ...downloadProgress(path, terminal) };
+  const options = { ...loading, ...purpose, problem };
+  const opened: OutlinedModel = task === "CAUSAL_LM"
+    ? await outlineModel(path, options)
+    : await outlineEncoder(task, path, options);
   logModel(path, opened.outline as AnyModel, terminal);
   return opened;
 }
