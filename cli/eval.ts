@@ -73,8 +73,9 @@ async function measure(
     if (adapter) return loadAdapter<any, TokenInputs, Value>(adapter, any, { anyBase });
     return { trainable: model.params, frozen: null, apply: (params, _, inputs) => any.apply(params, inputs) };
   };
+  const planned = traineeOf(outline);
   const tokenizer = outline.tokenizer();
-  const context = outline.sizes.contextLength - (adapter ? traineeOf(outline).inFront ?? 0 : 0);
+  const context = outline.sizes.contextLength - (planned.inFront ?? 0);
   using data = openRows(
     "rows",
     path,
@@ -82,7 +83,7 @@ async function measure(
     { ...options, objective, context, classes: outline.labels, tableRows: outline.sizes.vocabSize },
     terminal,
   );
-  if (adapter) logAdapter(adapter, traineeOf(outline) as LoadedAdapter<any, any, any>, terminal);
+  if (adapter) logAdapter(adapter, planned as LoadedAdapter<any, any, any>, terminal);
   using model = await opened.load();
   const trainee = traineeOf(model);
   const padId = tokenizer.padId ?? 0;
