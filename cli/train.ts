@@ -329,7 +329,8 @@ async function askedObjective(
   const kind = kindNamed(config.objective);
   const settings = settingsOf(config, kind);
   const nothing = { [Symbol.dispose]: () => {} };
-  if (config.objective === undefined && Object.keys(given(settings, kind)).length === 0) return nothing;
+  const asIs = Object.entries(settings).every(([name, value]) => kind.options[name].default === value);
+  if (config.objective === undefined && asIs) return nothing;
   const models: Disposable[] = [];
   for (const [name, { loads }] of Object.entries(kind.options)) {
     if (loads === undefined || settings[name] === undefined) continue;
@@ -339,11 +340,6 @@ async function askedObjective(
     models.push(model);
   }
   return { objective: kind.make(settings), [Symbol.dispose]: () => models.forEach((model) => model[Symbol.dispose]()) };
-}
-
-/** The settings that are not as they are by default. */
-function given(settings: Readonly<Record<string, unknown>>, { options }: ObjectiveKind): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(settings).filter(([name, value]) => options[name].default !== value));
 }
 
 /** Trains; a bad row that a large file turns out to have ends the run, and what it came to until then is kept. */
