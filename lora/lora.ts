@@ -213,7 +213,7 @@ export function tunedOf<P, I, O>(
     apply,
     ...(step && { step }),
     front: (given, frozen) => frontCache(model, active(given), frozen),
-    unmergeable: adapted.find(({ method }) => method.unmergeable)?.method.unmergeable ?? null,
+    unmergeable: adapted.map(({ method, acts }) => method.unmergeable ?? acts?.why).find((why) => why) ?? null,
     inFront: adapted.reduce((sum, { front }) => sum + (front?.count ?? 0), 0),
     with: (given) => ({
       ...model,
