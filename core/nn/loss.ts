@@ -13,7 +13,7 @@ import type { Operand } from "../tensor.ts";
 import type { Scalar } from "../tree_types.ts";
 import { checkpoint } from "../transforms/checkpoint.ts";
 import { sumOver } from "../transforms/sum_over.ts";
-import { rowWise } from "./row_chunks.ts";
+import { type RowWise, rowWise } from "./row_chunks.ts";
 import { checkOptions, type OptionNames } from "../options.ts";
 
 /** The label of a token that is not to be predicted, as in PyTorch and transformers. */
@@ -118,9 +118,12 @@ export function nextLabels(labels: Operand): Value {
   return concat([slice(value, 1, last, t), full([b, last], ignoredLabel, "i32")], 1);
 }
 
+/** f32[]: how many of the labels are to be predicted. */
+const labelled = (labels: Value): Scalar => reduceSum(convert(ne(labels, ignoredLabel), "f32"));
+
 /** f32[]: how many tokens of labels i32[B,T] {@link causalLoss} predicts. */
 export function labelledTokens(labels: Operand): Scalar {
-  return reduceSum(convert(ne(nextLabels(labels), ignoredLabel), "f32"));
+  return labelled(nextLabels(labels));
 }
 
 /** How the losses of tokens become one number. */
@@ -163,10 +166,8 @@ const rowsAtOnce = (columns: number) => Math.max(64, Math.floor(maxLogits / colu
 export function causalLoss(logits: Operand, labels: Operand, options: CausalLossOptions = {}): Scalar {
   checkOptions("causalLoss", options, causalLossOptions);
   const [x, y] = tokenLogits(logits, labels);
-  const { reduction = "mean", ...rest } = options;
-  const sum = sumOfRows(x, nextLabels(y), rest);
-  if (reduction === "sum") return sum;
-  return div(sum, reduction === "mean" ? max(labelledTokens(y), 1) : reduction as Scalar);
+  const { reduction, ...rest } = options, next = nextLabels(y);
+  return reduced(sumOfRows(x, next, rest), next, reduction);
 }
 
 /**
@@ -182,12 +183,16 @@ export function classificationLoss(
   options: CausalLossOptions = {},
 ): Scalar {
   checkOptions("classificationLoss", options, causalLossOptions);
-  const { reduction = "mean", ...rest } = options;
+  const { reduction, ...rest } = options;
   const [x, y] = [asValue(logits), asValue(labels, "i32")];
   const tokens = x.shape.length === 3 && sameShape(x.shape.slice(0, 2), y.shape);
-  const sum = tokens ? sumOfRows(x, y, rest) : reduceSum(crossEntropyRows(x, y, rest));
+  return reduced(tokens ? sumOfRows(x, y, rest) : reduceSum(crossEntropyRows(x, y, rest)), y, reduction);
+}
+
+/** One number of the sum of the losses at some labels. */
+function reduced(sum: Scalar, labels: Value, reduction: CausalLossOptions["reduction"] = "mean"): Scalar {
   if (reduction === "sum") return sum;
-  return div(sum, reduction === "mean" ? max(reduceSum(convert(ne(y, ignoredLabel), "f32")), 1) : reduction as Scalar);
+  return div(sum, reduction === "mean" ? max(labelled(labels), 1) : reduction as Scalar);
 }
 
 /** The cross-entropies of logits [B,T,V] and labels [B,T] added up, in chunks of rows where that saves memory. */
@@ -196,17 +201,22 @@ function sumOfRows(
   labels: Value,
   { chunk, places, ...added }: Omit<CausalLossOptions, "reduction">,
 ): Scalar {
+  const { made, build, ...rows } = rowsAt(logits, labels, places);
+  const body = (xs: { sources: readonly Value[]; labels: Value }) =>
+    reduceSum(crossEntropyRows(build(xs.sources), xs.labels, added));
+  if (made) return body(rows);
+  const size = chunk ?? rowsAtOnce(logits.shape[2]);
+  return sumOver(body, rows, null, { chunk: Math.min(size, rows.labels.shape[0]) })[0] as Scalar;
+}
+
+/** The rows of logits [B,T,V] at some places, or all, and their labels. `made`: they are their own source, made already. */
+function rowsAt(logits: Value, labels: Value, places: CausalLossOptions["places"]) {
   const [b, t, v] = logits.shape;
   const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
   const chosen = at(reshape(labels, [b * t]));
   const rows = rowWise(logits);
-  if (rows === null) return reduceSum(crossEntropyRows(at(reshape(logits, [b * t, v])), chosen, added));
-  const body = (xs: { sources: Value[]; labels: Value }) =>
-    reduceSum(crossEntropyRows(rows.build(xs.sources), xs.labels, added));
-  const size = chunk ?? rowsAtOnce(v);
-  return sumOver(body, { sources: rows.sources.map(at), labels: chosen }, null, {
-    chunk: Math.min(size, chosen.shape[0]),
-  })[0] as Scalar;
+  const { sources, build }: RowWise = rows ?? { sources: [reshape(logits, [b * t, v])], build: ([row]) => row };
+  return { sources: sources.map(at), labels: chosen, build, made: rows === null };
 }
 
 /** Logits of tokens and their labels, checked. */
@@ -237,16 +247,13 @@ export function tokenLogProbs(
   const { chunk, places } = options;
   const [x, y] = tokenLogits(logits, labels);
   const [b, t, v] = x.shape;
-  const at = (rows: Value) => places === undefined ? rows : gather(rows, places);
-  const chosen = at(reshape(nextLabels(y), [b * t]));
-  const rows = rowWise(x), count = chosen.shape[0];
-  const size = chunk ?? rowsAtOnce(v);
+  const { sources, labels: chosen, build, made } = rowsAt(x, nextLabels(y), places);
+  const count = chosen.shape[0], size = chunk ?? rowsAtOnce(v);
+  const rowLosses = (sources: readonly Value[], labels: Value) => crossEntropyRows(build(sources), labels);
   let losses: Value;
-  if (rows === null || count <= size) {
-    losses = crossEntropyRows(rows === null ? at(reshape(x, [b * t, v])) : rows.build(rows.sources.map(at)), chosen);
-  } else {
-    const sources = rows.sources.map(at);
-    const part = checkpoint((sources: Value[], labels: Value) => crossEntropyRows(rows.build(sources), labels));
+  if (made || count <= size) losses = rowLosses(sources, chosen);
+  else {
+    const part = checkpoint(rowLosses);
     losses = concat(
       Array.from({ length: Math.ceil(count / size) }, (_, i) => {
         const cut = (from: Value) => slice(from, 0, i * size, Math.min(count, (i + 1) * size));
