@@ -8,7 +8,7 @@ import { add, convert, mul, ne, tanh } from "../../core/ops/elementwise.ts";
 import { cumsum } from "../../core/ops/reduce.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { encoder, type EncoderFamily, type EncoderLiteral, firstToken } from "./encoder.ts";
-import type { StoredWeights, TextSizes } from "./family.ts";
+import { type StoredWeights, type TextSizes, usualKeys } from "./family.ts";
 import {
   activationOf,
   at,
@@ -116,14 +116,7 @@ function transformed(
 
 const common = {
   tables: ["word_embeddings", "position_embeddings", "token_type_embeddings"],
-  keys: {
-    width: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    inner: "intermediate_size",
-    context: "max_position_embeddings",
-    eps: "layer_norm_eps",
-  },
+  keys: { ...usualKeys, eps: "layer_norm_eps" },
   defaults: { context: 512, eps: 1e-12 },
   only: { position_embedding_type: ["absolute"], is_decoder: [false], add_cross_attention: [false] },
   sizes: sizesOf,

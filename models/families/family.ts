@@ -66,6 +66,15 @@ export interface SizeKeys {
   readonly eps?: string;
 }
 
+/** The keys that most have. */
+export const usualKeys = {
+  width: "hidden_size",
+  layers: "num_hidden_layers",
+  heads: "num_attention_heads",
+  inner: "intermediate_size",
+  context: "max_position_embeddings",
+} as const satisfies SizeKeys;
+
 /**
  * How a GGUF tensor is laid out beside the Hugging Face weight of that name: `same`; `transposed`, (out, in) where GPT-2's
  * Conv1D is (in, out); `heads`, rows of each query head paired for interleaved rotation; `kvHeads`, the same for keys;

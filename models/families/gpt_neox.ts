@@ -8,6 +8,7 @@ import { add, convert } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { slice } from "../../core/ops/structure.ts";
 import { isObject, type ModelConfig } from "../load/config.ts";
+import { usualKeys } from "./family.ts";
 import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
 import {
   type ActivationName,
@@ -112,14 +113,7 @@ export const gptNeox: DecoderFamily<GptNeoxParams, GptNeoxConfig> = decoder({
   prefix: "gpt_neox.",
   head: "embed_out",
   tables: ["embed_in"],
-  keys: {
-    width: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    inner: "intermediate_size",
-    context: "max_position_embeddings",
-    eps: "layer_norm_eps",
-  },
+  keys: { ...usualKeys, eps: "layer_norm_eps" },
   defaults: { context: 2048, eps: 1e-5 },
   tiedHead: false,
   ignore: [/\.attention\.(masked_)?bias$/, /rotary_emb\.inv_freq$/], // buffers of old files

@@ -11,6 +11,7 @@ import { gather } from "../../core/ops/indexing.ts";
 import { slice, split } from "../../core/ops/structure.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { everywhere, type Scale } from "./block.ts";
+import { usualKeys } from "./family.ts";
 import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
 import { full, layerTypes } from "./layer_types.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
@@ -154,15 +155,7 @@ export const lfm2: DecoderFamily<Lfm2Params, Lfm2Config> = decoder({
   className: "Lfm2ForCausalLM",
   prefix: "model.",
   tables: ["embed_tokens"],
-  keys: {
-    width: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    kvHeads: "num_key_value_heads",
-    inner: "intermediate_size",
-    context: "max_position_embeddings",
-    eps: "norm_eps",
-  },
+  keys: { ...usualKeys, kvHeads: "num_key_value_heads", eps: "norm_eps" },
   // Where a file does not say its inner width so, it says it as `block_ff_dim`.
   defaults: { context: 128_000, kvHeads: 8, inner: 1, eps: 1e-5 },
   tiedHead: true,

@@ -3,7 +3,7 @@ import { FileError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { type BlockParams, blocks, type BlockSizes, everywhere, noBiases } from "./block.ts";
-import type { GgufModule, GgufNames } from "./family.ts";
+import { type GgufModule, type GgufNames, usualKeys } from "./family.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
 import type { Linear } from "./layers.ts";
@@ -68,16 +68,7 @@ export const ggufOfLlama: GgufNames = {
 export const common = {
   prefix: "model.",
   tables: ["embed_tokens"],
-  keys: {
-    width: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    kvHeads: "num_key_value_heads",
-    headDim: "head_dim",
-    inner: "intermediate_size",
-    context: "max_position_embeddings",
-    eps: "rms_norm_eps",
-  },
+  keys: { ...usualKeys, kvHeads: "num_key_value_heads", headDim: "head_dim", eps: "rms_norm_eps" },
   only: { hidden_act: ["silu"] },
   tiedHead: false,
   mlx: "model.",

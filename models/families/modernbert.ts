@@ -14,7 +14,7 @@ import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import type { ModelConfig } from "../load/config.ts";
 import { readTokenInputs } from "../token_inputs.ts";
 import { encoder, type EncoderFamily, firstToken, meanOfTokens } from "./encoder.ts";
-import type { TextSizes } from "./family.ts";
+import { type TextSizes, usualKeys } from "./family.ts";
 import {
   type ActivationName,
   activationOf,
@@ -205,14 +205,7 @@ export const modernbert: EncoderFamily<ModernBertParams, ModernBertSizes> = enco
   prefix: "",
   inside: "model.",
   tables: ["tok_embeddings"],
-  keys: {
-    width: "hidden_size",
-    layers: "num_hidden_layers",
-    heads: "num_attention_heads",
-    inner: "intermediate_size",
-    context: "max_position_embeddings",
-    eps: "norm_eps",
-  },
+  keys: { ...usualKeys, eps: "norm_eps" },
   defaults: { context: 8192, eps: 1e-5 },
   example: { local_attention: 4, layer_types: kinds, norm_bias: true, classifier_pooling: "mean" },
   parts: { Wqkv: ["q", "k", "v"], Wi: ["inner", "gate"] },
