@@ -8,6 +8,7 @@ import { reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, div, mul, tanh } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { slice } from "../../core/ops/structure.ts";
+import type { ModelConfig } from "../load/config.ts";
 import type { DecoderLiteral, DecoderSizes, Layers } from "./language_model.ts";
 import { type Linear, linear, linearShapes } from "./layers.ts";
 import { type Angles, type Rotary, rotaryAngles } from "./rotary.ts";
@@ -70,6 +71,18 @@ export interface BlockSizes extends DecoderSizes {
 
 /** No biases anywhere. */
 export const noBiases: BlockSizes["biases"] = { qkv: false, out: false, mlp: false };
+
+/** Biases in attention where the configuration says so. */
+export function attentionBiases(config: ModelConfig): BlockSizes["biases"] {
+  const attention = config.flag("attention_bias", false);
+  return { ...noBiases, qkv: attention, out: attention };
+}
+
+/** The same, and in the feed-forward layers. */
+export const biasesOf = (config: ModelConfig): BlockSizes["biases"] => ({
+  ...attentionBiases(config),
+  mlp: config.flag("mlp_bias", false),
+});
 
 /** The same for each layer. */
 export const everywhere = <T>(layers: number, value: T): readonly T[] => Array.from({ length: layers }, () => value);

@@ -2,12 +2,12 @@
 import type { ModelConfig } from "../load/config.ts";
 import { isObject } from "../load/config.ts";
 import {
+  attentionBiases,
   type BlockParams,
   blocks,
   type BlockSizes,
   type BlockTraits,
   everywhere,
-  noBiases,
   type Scale,
 } from "./block.ts";
 import type { GgufModule, GgufNames } from "./family.ts";
@@ -90,14 +90,14 @@ function sizesOf(
   sizes: DecoderSizes,
   { largest, scoreCap, logitCap }: Numbers,
 ): Omit<BlockSizes, "rotary" | "windows"> {
-  const attention = config.flag("attention_bias", false), { width, heads, headDim, layers } = sizes;
+  const { width, heads, headDim, layers } = sizes;
   const scalar = config.raw.query_pre_attn_scalar === null
     ? layers === largest ? width / heads : headDim
     : config.number("query_pre_attn_scalar", 256);
   const cap = capOf(config, "attn_logit_softcapping", scoreCap);
   return {
     ...sizes,
-    biases: { ...noBiases, qkv: attention, out: attention },
+    biases: attentionBiases(config),
     scores: { scale: 1 / Math.sqrt(scalar), ...(cap !== null && { cap }) },
     factors: { embedding: Math.sqrt(width) },
     logitCap: capOf(config, "final_logit_softcapping", logitCap) ?? undefined,

@@ -1,5 +1,5 @@
 /** Granite 3: IBM 2024, "Granite 3.0 Language Models". Llama's blocks, with a factor at every sum. */
-import { type BlockParams, blocks, type BlockSizes } from "./block.ts";
+import { biasesOf, type BlockParams, blocks, type BlockSizes } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { common, ggufOfLlama, type LlamaLayer, normsBefore, rotaryEverywhere } from "./llama.ts";
 
@@ -26,18 +26,15 @@ export const granite: DecoderFamily<BlockParams<LlamaLayer>, BlockSizes> = decod
     ...{ embedding_multiplier: 3, residual_multiplier: 0.5, attention_multiplier: 0.25, logits_scaling: 2 },
     ...{ attention_bias: true, mlp_bias: true },
   },
-  sizes: (config, sizes) => {
-    const attention = config.flag("attention_bias", false);
-    return {
-      ...sizes,
-      rotary: rotaryEverywhere(config, sizes),
-      biases: { qkv: attention, out: attention, mlp: config.flag("mlp_bias", false) },
-      scores: { scale: config.number("attention_multiplier", 1) },
-      factors: {
-        embedding: config.number("embedding_multiplier", 1),
-        residual: config.number("residual_multiplier", 1),
-        logits: 1 / config.number("logits_scaling", 1),
-      },
-    };
-  },
+  sizes: (config, sizes) => ({
+    ...sizes,
+    rotary: rotaryEverywhere(config, sizes),
+    biases: biasesOf(config),
+    scores: { scale: config.number("attention_multiplier", 1) },
+    factors: {
+      embedding: config.number("embedding_multiplier", 1),
+      residual: config.number("residual_multiplier", 1),
+      logits: 1 / config.number("logits_scaling", 1),
+    },
+  }),
 });

@@ -2,7 +2,7 @@
 import { FileError } from "../../core/errors.ts";
 import type { Leaf } from "../../core/model.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { type BlockParams, blocks, type BlockSizes, everywhere, noBiases } from "./block.ts";
+import { attentionBiases, biasesOf, type BlockParams, blocks, type BlockSizes, everywhere, noBiases } from "./block.ts";
 import { type GgufModule, type GgufNames, usualKeys } from "./family.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
@@ -97,14 +97,7 @@ export const llama: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   defaults: { context: 2048, eps: 1e-6 },
   gguf: ggufOfLlama,
   example: { attention_bias: true, mlp_bias: true, tie_word_embeddings: true },
-  sizes: (config, sizes) => {
-    const attention = config.flag("attention_bias", false);
-    return {
-      ...sizes,
-      rotary: rotaryEverywhere(config, sizes),
-      biases: { qkv: attention, out: attention, mlp: config.flag("mlp_bias", false) },
-    };
-  },
+  sizes: (config, sizes) => ({ ...sizes, rotary: rotaryEverywhere(config, sizes), biases: biasesOf(config) }),
 });
 
 /** Jiang et al. 2023, "Mistral 7B". */
@@ -163,15 +156,12 @@ export const qwen3: DecoderFamily<LlamaParams, BlockSizes> = decoder({
     inside: { ...gguf.inside, attn_q_norm: "self_attn.q_norm", attn_k_norm: "self_attn.k_norm" },
   },
   example: windowed,
-  sizes: (config, sizes) => {
-    const attention = config.flag("attention_bias", false);
-    return {
-      ...sizes,
-      rotary: rotaryEverywhere(config, sizes),
-      biases: { qkv: attention, out: attention, mlp: false },
-      windows: qwenWindows(config, sizes.layers),
-    };
-  },
+  sizes: (config, sizes) => ({
+    ...sizes,
+    rotary: rotaryEverywhere(config, sizes),
+    biases: attentionBiases(config),
+    windows: qwenWindows(config, sizes.layers),
+  }),
 });
 
 /** Qwen's windows: none unless switched on, then in the layers that `layer_types` names, or from `max_window_layers` on. */

@@ -1,5 +1,5 @@
 /** OLMo 2: OLMo team 2025, "2 OLMo 2 Furious". A part is normed after it, and queries and keys whole. */
-import { type BlockParams, blocks, type BlockSizes, noBiases, type Scale } from "./block.ts";
+import { attentionBiases, type BlockParams, blocks, type BlockSizes, type Scale } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import type { Linear } from "./layers.ts";
 import { common, gguf, rotaryEverywhere } from "./llama.ts";
@@ -49,12 +49,5 @@ export const olmo2: DecoderFamily<BlockParams<Olmo2Layer>, BlockSizes> = decoder
       post_ffw_norm: "post_feedforward_layernorm",
     },
   },
-  sizes: (config, sizes) => {
-    const attention = config.flag("attention_bias", false);
-    return {
-      ...sizes,
-      rotary: rotaryEverywhere(config, sizes),
-      biases: { ...noBiases, qkv: attention, out: attention },
-    };
-  },
+  sizes: (config, sizes) => ({ ...sizes, rotary: rotaryEverywhere(config, sizes), biases: attentionBiases(config) }),
 });

@@ -1,7 +1,7 @@
 /** SmolLM3: Bakouch et al. 2025. Llama's blocks, of which some know nothing of positions. */
 import { FileError } from "../../core/errors.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { type BlockParams, blocks, type BlockSizes, everywhere } from "./block.ts";
+import { biasesOf, type BlockParams, blocks, type BlockSizes, everywhere } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
 import { common, ggufOfLlama, type LlamaLayer, normsBefore } from "./llama.ts";
@@ -20,12 +20,12 @@ export const smollm3: DecoderFamily<BlockParams<LlamaLayer>, BlockSizes> = decod
   gguf: { ...ggufOfLlama, name: "smollm3" },
   example: { num_hidden_layers: 4, rope_parameters: { rope_type: "default", rope_theta: 10_000 } },
   sizes: (config, sizes) => {
-    const { layers, headDim } = sizes, attention = config.flag("attention_bias", false);
+    const { layers, headDim } = sizes;
     const turned = turnedLayers(config, layers), kind = readRotary(config, headDim, { theta: 2_000_000 });
     return {
       ...sizes,
       rotary: turned.map((turns) => turns ? kind : null),
-      biases: { qkv: attention, out: attention, mlp: config.flag("mlp_bias", false) },
+      biases: biasesOf(config),
       windows: windowsOfUnturned(config, turned),
     };
   },
