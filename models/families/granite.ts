@@ -1,12 +1,12 @@
 /** Granite 3: IBM 2024, "Granite 3.0 Language Models". Llama's blocks, with a factor at every sum. */
-import { biasesOf, type BlockParams, blocks, type BlockSizes } from "./block.ts";
+import { biasesOf, type BlockSizes } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
-import { common, ggufOfLlama, type LlamaLayer, normsBefore, rotaryEverywhere } from "./llama.ts";
+import { block, common, ggufOfLlama, type LlamaParams, rotaryEverywhere } from "./llama.ts";
 
 /** Granite 3. */
-export const granite: DecoderFamily<BlockParams<LlamaLayer>, BlockSizes> = decoder({
+export const granite: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
-  ...blocks({ norms: normsBefore, gate: "silu" }),
+  ...block,
   modelType: "granite",
   models: "Granite 3 (not the mixture-of-experts models)",
   own: "factors on the embedding, on what each part adds, on scores and logits",

@@ -78,7 +78,8 @@ export const common = {
 /** Where Llama's norms are: before each part. */
 export const normsBefore = { beforeAttention: "input_layernorm", beforeMlp: "post_attention_layernorm" } as const;
 
-const block = blocks({ norms: normsBefore, gate: "silu" });
+/** Llama's block. */
+export const block = blocks({ norms: normsBefore, gate: "silu" });
 
 /** The same positions in every layer. */
 export const rotaryEverywhere = (config: ModelConfig, { layers, headDim }: Pick<BlockSizes, "layers" | "headDim">) =>

@@ -1,16 +1,16 @@
 /** SmolLM3: Bakouch et al. 2025. Llama's blocks, of which some know nothing of positions. */
 import { FileError } from "../../core/errors.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { biasesOf, type BlockParams, blocks, type BlockSizes, everywhere } from "./block.ts";
+import { biasesOf, type BlockSizes, everywhere } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
-import { common, ggufOfLlama, type LlamaLayer, normsBefore } from "./llama.ts";
+import { block, common, ggufOfLlama, type LlamaParams } from "./llama.ts";
 import { readRotary } from "./rotary.ts";
 
 /** SmolLM3. */
-export const smollm3: DecoderFamily<BlockParams<LlamaLayer>, BlockSizes> = decoder({
+export const smollm3: DecoderFamily<LlamaParams, BlockSizes> = decoder({
   ...common,
-  ...blocks({ norms: normsBefore, gate: "silu" }),
+  ...block,
   modelType: "smollm3",
   models: "SmolLM3",
   own: "layers without positions (`no_rope_layers`)",
