@@ -106,7 +106,7 @@ function shapes({ norms, queryNorms, fused }: BlockTraits, sizes: BlockSizes): R
   const normed = (whole: number) => ({ weight: [queryNorms === "whole" ? whole : headDim] });
   return {
     embed_tokens: { weight: [vocabSize, width] },
-    layers: everywhere(sizes.layers, 0).map(() => ({
+    layers: Array.from({ length: sizes.layers }, () => ({
       ...norm(norms.beforeAttention),
       self_attn: {
         ...(fused ? { qkv_proj: to(queries + 2 * keys, biases.qkv) } : {

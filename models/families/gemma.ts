@@ -1,15 +1,7 @@
 /** Gemma 2 and 3, of text: norms before and after each part, windows in most layers, bounds on scores and logits. */
 import type { ModelConfig } from "../load/config.ts";
 import { isObject } from "../load/config.ts";
-import {
-  attentionBiases,
-  type BlockParams,
-  blocks,
-  type BlockSizes,
-  type BlockTraits,
-  everywhere,
-  type Scale,
-} from "./block.ts";
+import { attentionBiases, type BlockParams, blocks, type BlockSizes, type BlockTraits, type Scale } from "./block.ts";
 import type { GgufModule, GgufNames } from "./family.ts";
 import { decoder, type DecoderFamily, type DecoderSizes } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
@@ -137,7 +129,7 @@ export const gemma2: DecoderFamily<BlockParams<GemmaLayer>, BlockSizes> = decode
   example: { sliding_window: 5, attn_logit_softcapping: 2, final_logit_softcapping: 4, query_pre_attn_scalar: 6 },
   sizes: (config, sizes) => {
     const types = layerTypes(config, sizes.layers) ??
-      everywhere(sizes.layers, 0).map((_, i) => i % 2 === 0 ? sliding : full);
+      Array.from({ length: sizes.layers }, (_, i) => i % 2 === 0 ? sliding : full);
     return {
       ...sizesOf(config, sizes, { largest: 46, scoreCap: 50, logitCap: 30 }),
       rotary: rotaryEverywhere(config, sizes),
@@ -184,7 +176,7 @@ export const gemma3: DecoderFamily<BlockParams<GemmaLayer>, BlockSizes> = decode
     const { layers, headDim } = sizes;
     const pattern = config.integer("sliding_window_pattern", config.integer("_sliding_window_pattern", 6));
     const types = layerTypes(config, layers) ??
-      everywhere(layers, 0).map((_, i) => (i + 1) % pattern === 0 ? full : sliding);
+      Array.from({ length: layers }, (_, i) => (i + 1) % pattern === 0 ? full : sliding);
     const { rope_parameters: given } = config.raw;
     // An older file says what the layers without a window have, and the base of the others beside it.
     const nested = isObject(given) && (full in given || sliding in given);

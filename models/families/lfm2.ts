@@ -10,7 +10,7 @@ import { add, convert, mul } from "../../core/ops/elementwise.ts";
 import { gather } from "../../core/ops/indexing.ts";
 import { slice, split } from "../../core/ops/structure.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { everywhere, type Scale } from "./block.ts";
+import type { Scale } from "./block.ts";
 import { usualKeys } from "./family.ts";
 import { decoder, type DecoderFamily, type DecoderSizes, type Layers } from "./language_model.ts";
 import { full, layerTypes } from "./layer_types.ts";
@@ -179,7 +179,7 @@ export const lfm2: DecoderFamily<Lfm2Params, Lfm2Config> = decoder({
 
 /** Older files list the layers that attend. */
 function typesByIndex({ raw: { full_attn_idxs: list }, path }: ModelConfig, layers: number): readonly string[] {
-  const all = everywhere(layers, 0).map((_, i) => i);
+  const all = Array.from({ length: layers }, (_, i) => i);
   if (list === undefined || list === null) return all.map(() => full);
   if (!Array.isArray(list) || !list.every((i) => all.includes(i))) {
     throw new FileError(

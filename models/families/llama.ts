@@ -169,7 +169,7 @@ export const qwen3: DecoderFamily<LlamaParams, BlockSizes> = decoder({
 function qwenWindows(config: ModelConfig, layers: number): readonly (number | null)[] {
   if (!config.flag("use_sliding_window", false)) return everywhere(layers, null);
   const from = config.number("max_window_layers", 28);
-  const types = layerTypes(config, layers) ?? everywhere(layers, 0).map((_, i) => i >= from ? sliding : full);
+  const types = layerTypes(config, layers) ?? Array.from({ length: layers }, (_, i) => i >= from ? sliding : full);
   return windowsOf(types, windowOf(config, 4096));
 }
 

@@ -1,7 +1,7 @@
 /** SmolLM3: Bakouch et al. 2025. Llama's blocks, of which some know nothing of positions. */
 import { FileError } from "../../core/errors.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { biasesOf, type BlockSizes, everywhere } from "./block.ts";
+import { biasesOf, type BlockSizes } from "./block.ts";
 import { decoder, type DecoderFamily } from "./language_model.ts";
 import { full, layerTypes, sliding, windowOf, windowsOf } from "./layer_types.ts";
 import { block, common, ggufOfLlama, type LlamaParams } from "./llama.ts";
@@ -34,7 +34,7 @@ export const smollm3: DecoderFamily<LlamaParams, BlockSizes> = decoder({
 /** Which layers' queries and keys are turned: 1 in `no_rope_layers`; by default all but every fourth. */
 function turnedLayers(config: ModelConfig, layers: number): readonly boolean[] {
   const given = config.raw.no_rope_layers ?? null, interval = config.integer("no_rope_layer_interval", 4);
-  if (given === null) return everywhere(layers, 0).map((_, i) => (i + 1) % interval !== 0);
+  if (given === null) return Array.from({ length: layers }, (_, i) => (i + 1) % interval !== 0);
   if (Array.isArray(given) && given.length === layers && given.every((x) => x === 0 || x === 1)) {
     return given.map((x) => x === 1);
   }
