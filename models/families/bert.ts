@@ -3,7 +3,6 @@ import { FileError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf } from "../../core/model.ts";
 import { gelu } from "../../core/nn/activation.ts";
-import { layerNorm } from "../../core/nn/norm.ts";
 import { add, convert, mul, ne, tanh } from "../../core/ops/elementwise.ts";
 import { cumsum } from "../../core/ops/reduce.ts";
 import type { ModelConfig } from "../load/config.ts";
@@ -11,7 +10,6 @@ import { encoder, type EncoderFamily, type EncoderLiteral, firstToken } from "./
 import { type StoredWeights, type TextSizes, usualKeys } from "./family.ts";
 import {
   activationOf,
-  at,
   flatLinear,
   flatNorm,
   type LayerNormParams,
@@ -20,7 +18,7 @@ import {
   linearAt,
   readActivation,
 } from "./layers.ts";
-import { type PostNormNames, postNormShapes, type PostNormSizes, postNormStates } from "./post_norm.ts";
+import { type PostNormNames, postNormShapes, type PostNormSizes, postNormStates, transformed } from "./post_norm.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface BertLayer {
@@ -99,19 +97,6 @@ const shapes = (sizes: PostNormSizes, stored: StoredWeights) => ({
 function pool({ pooler }: BertParams, states: Value): Value {
   if (pooler !== undefined) return tanh(linear(firstToken(states), pooler.dense));
   throw new FileError("this BERT has no pooler (its file holds no pooler.dense): use `embed`, which needs none");
-}
-
-/** A state through a layer, an activation and a norm: what heads make of it before they compare it with words. */
-function transformed(
-  params: unknown,
-  states: Value,
-  dense: string,
-  norm: string,
-  eps: number,
-  act: (x: Value) => Value = gelu,
-): Value {
-  const { weight, bias } = at(params, norm) as LayerNormParams;
-  return layerNorm(act(linear(states, linearAt(params, dense))), weight, bias, eps);
 }
 
 const common = {

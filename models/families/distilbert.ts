@@ -1,11 +1,9 @@
 /** DistilBERT: Sanh et al. 2019, "DistilBERT, a distilled version of BERT", in Hugging Face's layout. */
 import type { Leaf } from "../../core/model.ts";
-import { layerNorm } from "../../core/nn/norm.ts";
 import { max } from "../../core/ops/elementwise.ts";
 import { encoder, type EncoderFamily, firstToken } from "./encoder.ts";
 import {
   activationOf,
-  at,
   flatLinear,
   flatNorm,
   type LayerNormParams,
@@ -14,7 +12,7 @@ import {
   linearAt,
   readActivation,
 } from "./layers.ts";
-import { type PostNormNames, postNormShapes, type PostNormSizes, postNormStates } from "./post_norm.ts";
+import { type PostNormNames, postNormShapes, type PostNormSizes, postNormStates, transformed } from "./post_norm.ts";
 
 /** One layer. D is the width, F the feed-forward width. */
 export interface DistilBertLayer {
@@ -97,11 +95,8 @@ export const distilbert: EncoderFamily<DistilBertParams, PostNormSizes> = encode
         ...flatLinear("vocab_transform", width, width),
         ...flatNorm("vocab_layer_norm", width),
       }),
-      features: ({ activation, eps }, params, states) => {
-        const { weight, bias } = at(params, "vocab_layer_norm") as LayerNormParams;
-        const inner = activationOf(activation)(linear(states, linearAt(params, "vocab_transform")));
-        return layerNorm(inner, weight, bias, eps);
-      },
+      features: ({ activation, eps }, params, states) =>
+        transformed(params, states, "vocab_transform", "vocab_layer_norm", eps, activationOf(activation)),
     },
   },
 });

@@ -2,6 +2,7 @@
 import { ShapeError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { Leaf, TokenInputs } from "../../core/model.ts";
+import { gelu } from "../../core/nn/activation.ts";
 import { attention } from "../../core/nn/attention.ts";
 import { layerNorm } from "../../core/nn/norm.ts";
 import { full, reshape } from "../../core/ops/broadcast.ts";
@@ -56,6 +57,22 @@ const tables = {
 };
 const [embeddingNorm, projection] = ["embeddings.LayerNorm", "embeddings_project"];
 
+/** `x` through the norm at a path. */
+function normAt(x: Value, params: unknown, path: string, eps: number): Value {
+  const { weight, bias } = at(params, path) as LayerNormParams;
+  return layerNorm(x, weight, bias, eps);
+}
+
+/** A state through a layer, an activation and a norm: what heads make of it before they compare it with words. */
+export const transformed = (
+  params: unknown,
+  states: Value,
+  dense: string,
+  norm: string,
+  eps: number,
+  act: (x: Value) => Value = gelu,
+): Value => normAt(act(linear(states, linearAt(params, dense))), params, norm, eps);
+
 /** The shape of every weight by its path. */
 export function postNormShapes(names: PostNormNames, sizes: PostNormSizes): FlatShapes {
   const { vocabSize, places, tokenTypes, width, embeddingWidth, layers, innerWidth } = sizes;
@@ -100,10 +117,7 @@ export function postNormStates(
   }
   const [b, t] = ids.shape;
   const activate = activationOf(sizes.activation);
-  const norm = (x: Value, params: unknown, path: string) => {
-    const { weight, bias } = at(params, path) as LayerNormParams;
-    return layerNorm(x, weight, bias, eps);
-  };
+  const norm = (x: Value, params: unknown, path: string) => normAt(x, params, path, eps);
   const look = (path: string, rows: Value) => convert(gather(at(params, `${path}.weight`) as Leaf, rows), "f32");
 
   const places = look(tables.places, positionIds ?? positions?.(ids) ?? iota([1, t], 1));
