@@ -17,6 +17,7 @@ import {
   type StoredWeights,
   type Task,
   type TextSizes,
+  under,
 } from "./family.ts";
 import { chooseLabels, freshHead, type HeadOptions, withLabels } from "./labels.ts";
 import { at, type FlatShapes, linear, linearAt, treeOf } from "./layers.ts";
@@ -134,13 +135,12 @@ export function encoder<P, C extends TextSizes>(literal: EncoderLiteral<P, C>): 
 
 const top = (path: string) => path.split(".")[0];
 const modulesOf = ({ output, beside = [] }: Head<any, any>) => [...new Set([...beside, top(output)])];
-const under = (module: string) => new RegExp(`^${module.replaceAll(".", "\\.")}\\.`);
 
 /** Tensors of other heads in a file, which are no weights of what is loaded. */
 function ignoredHeads({ heads }: EncoderLiteral<any, any>, task?: Task): RegExp[] {
   const own = task === undefined ? [] : modulesOf(heads[task as keyof typeof heads]);
   const all = new Set(Object.values(heads).flatMap(modulesOf));
-  return [...all].filter((module) => !own.includes(module)).map(under);
+  return [...all].filter((module) => !own.includes(module)).map((module) => under(module));
 }
 
 function namesWith<P, C extends TextSizes>(literal: EncoderLiteral<P, C>, head: Head<P, C>): Names {
@@ -208,7 +208,7 @@ function labelled<P, C extends TextSizes>(
           ...headed(literal, names, { task, sizes, params, logits }),
           ...{ labels, problem, fresh: inFile ? [] : modules },
         }),
-        ignore: inFile ? ignore : [...ignore, ...modules.map(under)],
+        ignore: inFile ? ignore : [...ignore, ...modules.map((module) => under(module))],
         fresh: inFile ? new Map() : freshHead(flat, deviation, options.seed ?? 0),
         config: withLabels(config, head.className, task, labels, problem),
       };
@@ -251,9 +251,7 @@ function wordly<P, C extends TextSizes>(
             tied: tied ? { [output]: table.replace(/\.weight$/, "") } : {},
           }),
         // What is tied may have been written all the same, and the bias under both of its names.
-        ignore: [...ignore, ...(tied ? ["weight"] : []), "bias"].map((x) =>
-          typeof x === "string" ? new RegExp(`^${output.replaceAll(".", "\\.")}\\.${x}$`) : x
-        ),
+        ignore: [...ignore, under(output, tied ? "(weight|bias)$" : "bias$")],
         config: withClass(config, head.className),
       };
     },

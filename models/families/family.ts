@@ -181,6 +181,9 @@ export function hubNameOf(
   return headModules.some((module) => path === module || path.startsWith(`${module}.`)) ? path : prefix + path;
 }
 
+/** Tensors under a module: all of them, or those of which the rest of the name is as `names` says. */
+export const under = (module: string, names = "") => new RegExp(`^${module.replaceAll(".", "\\.")}\\.${names}`);
+
 /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
 export function readSizes({ keys, defaults, only = {} }: Names, config: ModelConfig): TextSizes {
   for (const [key, values] of Object.entries(only)) {

@@ -13,7 +13,7 @@ import { iota, slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { positionsOf, readTokenInputs } from "../token_inputs.ts";
 import type { ModelConfig } from "../load/config.ts";
-import { type Family, hubNameOf, type Names, readSizes, type TextSizes } from "./family.ts";
+import { type Family, hubNameOf, type Names, readSizes, type TextSizes, under } from "./family.ts";
 import { checkpoint } from "../../core/transforms/checkpoint.ts";
 import { type Recall, recallStep, recallWhole } from "./recall.ts";
 import { grownContext } from "./rotary.ts";
@@ -111,7 +111,7 @@ export function decoder<P, C extends DecoderSizes>(literal: DecoderLiteral<P, C>
         shapes: shapes(c),
         make: (params) => over(c, params),
         // A tied head that was written all the same.
-        ignore: [...literal.ignore ?? [], ...(c.tiedHead ? [new RegExp(`^${own}\\.weight$`)] : [])],
+        ignore: [...literal.ignore ?? [], ...(c.tiedHead ? [under(own, "weight$")] : [])],
       };
     },
   };

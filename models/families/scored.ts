@@ -9,7 +9,7 @@ import { gather } from "../../core/ops/indexing.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import { iota } from "../../core/ops/structure.ts";
 import { parseConfig } from "../load/config.ts";
-import { type Family, hubNameOf } from "./family.ts";
+import { type Family, hubNameOf, under } from "./family.ts";
 import { freshHead } from "./labels.ts";
 import type { DecoderFamily } from "./language_model.ts";
 
@@ -62,7 +62,7 @@ export function scored(family: DecoderFamily): Family<ClassifierModel<any>, Scor
       return {
         make,
         shapes: { ...shapes, [head]: { weight: [1, width] } },
-        ignore: [...family.ignore ?? [], new RegExp(`^${(family.head ?? "lm_head").replaceAll(".", "\\.")}\\.`)],
+        ignore: [...family.ignore ?? [], under(family.head ?? "lm_head")],
         fresh: inFile ? new Map() : freshHead(own, config.number("initializer_range", 0.02), seed),
         config: parseConfig({ ...config.raw, architectures: [className], num_labels: 1 }, config.path),
       };
