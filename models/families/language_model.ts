@@ -64,6 +64,7 @@ export interface DecoderLiteral<P, C extends DecoderSizes> extends Names {
 
 /** A decoder's family. */
 export interface DecoderFamily<P = any, C extends DecoderSizes = any> extends Family<LayeredModel<P>> {
+  readonly head: string;
   /** Reads the sizes out of a configuration. Throws a {@link FileError} for what is not supported here. */
   sizes(config: ModelConfig): C;
   /** The shape of every weight, in the tree of P. */

@@ -1,5 +1,5 @@
 /** Decoders that score texts: a linear head without a bias on the state of the last token, as transformers' sequence classifiers have. */
-import { newInput, type Value } from "../../core/ir/graph.ts";
+import type { Value } from "../../core/ir/graph.ts";
 import type { ClassifierModel, TokenInputs } from "../../core/model.ts";
 import { full, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
@@ -41,7 +41,7 @@ export function scored(family: DecoderFamily): Family<ClassifierModel<any>, Scor
     check: (config) => void family.sizes(config),
     build: (config, stored, { seed = 0 }) => {
       const sizes = family.sizes(config), { width, layers } = sizes;
-      const { [family.head ?? "lm_head"]: _, ...shapes } = family.shapes(sizes) as Record<string, unknown>;
+      const { [family.head]: _, ...shapes } = family.shapes(sizes) as Record<string, unknown>;
       const own = { [`${head}.weight`]: [1, width] };
       const inFile = stored.has(`${head}.weight`);
       const make = (params: any) => {
@@ -53,8 +53,7 @@ export function scored(family: DecoderFamily): Family<ClassifierModel<any>, Scor
         return {
           ...{ architecture: family.modelType, task: "SEQ_CLS", problem: "regression", labels: [head], head } as const,
           ...{ params, sizes, apply: score, applyByBlocks: score, parts: whole.parts, tied: {} },
-          sample: { inputIds: newInput({ shape: [1, 2], dtype: "i32" }, "inputIds") },
-          hiddenStates: (params: any, inputs: TokenInputs) => whole.hiddenStates(params, inputs),
+          ...{ sample: whole.sample, hiddenStates: whole.hiddenStates },
           hubName: (path: string) => hubNameOf(names, path),
           fresh: inFile ? [] : [head],
         } as unknown as ClassifierModel<any>;
@@ -62,7 +61,7 @@ export function scored(family: DecoderFamily): Family<ClassifierModel<any>, Scor
       return {
         make,
         shapes: { ...shapes, [head]: { weight: [1, width] } },
-        ignore: [...family.ignore ?? [], under(family.head ?? "lm_head")],
+        ignore: [...family.ignore ?? [], under(family.head)],
         fresh: inFile ? new Map() : freshHead(own, config.number("initializer_range", 0.02), seed),
         config: parseConfig({ ...config.raw, architectures: [className], num_labels: 1 }, config.path),
       };

@@ -231,9 +231,9 @@ export async function loadRewardModel(
   options: LoadOptions & ScoreOptions,
 ): Promise<Loaded<ClassifierModel>> {
   checkOptions("loadRewardModel", options, { ...loadNames, seed: true });
-  const families = (config: ModelConfig) => languageLoader(config).family as DecoderFamily;
-  const files = await openModel(place, architectures, options, (config) => families(config).check(config));
-  return await loaderOf(scored(families(files.config)) as Family<ClassifierModel, LoadOptions & ScoreOptions>)
+  const decoderOf = (config: ModelConfig) => languageLoader(config).family as DecoderFamily;
+  const files = await openModel(place, architectures, options, (config) => decoderOf(config).check(config));
+  return await loaderOf(scored(decoderOf(files.config)) as Family<ClassifierModel, LoadOptions & ScoreOptions>)
     .fromFiles(files, options);
 }
 
