@@ -111,7 +111,7 @@ function placesOf(prompts: readonly (readonly number[])[], maxNewTokens: number,
   const chunk = longest > 2 * chunks.short ? chunks.long : chunks.short;
   const padded = Math.ceil(longest / chunk) * chunk;
   const rounds = Math.min(maxNewTokens, contextLength - longest);
-  return { chunk, padded, rounds, length: Math.ceil((padded + rounds) / cacheBucket) * cacheBucket };
+  return { longest, chunk, padded, rounds, length: Math.ceil((padded + rounds) / cacheBucket) * cacheBucket };
 }
 
 /** The bytes of the cache while prompts are continued. */
@@ -209,18 +209,20 @@ export function tokenStream<P>(model: Steps<P>): TokenStream<P> {
     }
     const numbers = samplingNumbers(options);
     if (prompts.length === 0) return;
-    const { chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
+    const { longest: most, chunk, padded, rounds, length } = placesOf(prompts, maxNewTokens, model.sizes);
 
     const home = homeOf(given);
     const { emptyState, prepare, [activations]: { prefill, decode } } = compile(home);
     const readEvery = options.readEvery ?? (home.queues ? 8 : 1);
     const ints = (shape: number[], data: Int32Array) => upload(home, { shape, dtype: "i32", data });
     using pads = ints([prompts.length], Int32Array.from(prompts, (p) => padded - p.length));
-    using longest = ints([], Int32Array.of(Math.max(...prompts.map((p) => p.length))));
+    using longest = ints([], Int32Array.of(most));
     using key = numbers.temperature === undefined ? undefined : upload(home, keyOf(seed, made));
-    const starts = prompts.map((p) => model.actsFrom?.(p) ?? null);
-    const place = (p: readonly number[], start: number | null) => start === null ? length : padded - p.length + start;
-    using from = model.actsFrom && ints([prompts.length], Int32Array.from(prompts, (p, i) => place(p, starts[i])));
+    const place = (p: readonly number[]) => {
+      const start = model.actsFrom!(p);
+      return start === null ? length : padded - p.length + start;
+    };
+    using from = model.actsFrom && ints([prompts.length], Int32Array.from(prompts, place));
     const fixed = { pads, longest, ...(key && { key }), ...(from && { from }) };
     const more = prepare?.(given), params = { ...given, ...more } as P;
     let state = emptyState(length, numbers.repetitionPenalty !== undefined, pads);
