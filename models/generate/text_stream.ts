@@ -14,11 +14,10 @@ export interface TextOptions<P = unknown> extends Omit<GenerateOptions, "isCompl
   readonly stop?: readonly string[];
 }
 
+const { isComplete: _isComplete, ...streamNames } = generateNames;
+
 /** The names of {@link TextOptions}. */
-export const textNames: OptionNames<TextOptions> = (({ isComplete: _, ...names }) => ({
-  ...names,
-  ...{ params: true, tokenizer: true, stop: true } as const,
-}))(generateNames);
+export const textNames: OptionNames<TextOptions> = { ...streamNames, params: true, tokenizer: true, stop: true };
 
 /** What a decoder puts in place of an incomplete character. */
 const incomplete = "\uFFFD";
