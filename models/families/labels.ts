@@ -1,4 +1,5 @@
 /** The labels of a head: those of its file, or new ones with a head that is drawn for them. */
+import { sizeOf } from "../../core/aval.ts";
 import { FileError, OptionError } from "../../core/errors.ts";
 import type { ProblemType } from "../../core/model.ts";
 import { normalAt, randomKey } from "../../core/random.ts";
@@ -58,7 +59,7 @@ export function freshHead(shapes: FlatShapes, deviation: number, seed: number): 
   let drawn = 0;
   return new Map(
     Object.entries(shapes).map(([path, shape]): [string, HostTensor] => {
-      const size = shape.reduce((a, b) => a * b, 1), isBias = path.endsWith(".bias");
+      const size = sizeOf(shape), isBias = path.endsWith(".bias");
       const from = drawn;
       if (shape.length > 1) drawn += size;
       const value = (i: number) => shape.length > 1 ? deviation * normalAt([high, low], from + i) : isBias ? 0 : 1;
