@@ -12,7 +12,7 @@ import { measuresOf, type Objective, type Sums } from "./objectives/objective.ts
 import { relatedRows, withReference } from "./reference.ts";
 import type { ReferenceStore } from "./reference_store.ts";
 import type { Trainee } from "./trainee.ts";
-import { checkList, checkMembers, checkOptions } from "../core/options.ts";
+import { checkList, checkMembers, checkOptions, type OptionNames } from "../core/options.ts";
 
 /** What was measured: the loss, and by its name whatever else the objective measures. */
 export interface Evaluation {
@@ -42,6 +42,10 @@ export interface EvaluateOptions {
   readonly reference?: ReferenceStore;
 }
 
+const evaluateNames: OptionNames<EvaluateOptions> = {
+  ...{ objective: true, batch: true, bucket: true, context: true, padId: true, reference: true },
+};
+
 /**
  * Makes a function that measures parameters on `data`. Rows of like length go together, each batch in the time of its
  * longest; the programs are compiled once for all calls. Dropout is off.
@@ -53,7 +57,7 @@ export function evaluator<P, F>(
   data: readonly Example[],
   options: EvaluateOptions = {},
 ): (params: P) => Promise<Evaluation> {
-  checkOptions("evaluator", options, { objective: true, batch: true, bucket: true, context: true, padId: true });
+  checkOptions("evaluator", options, evaluateNames);
   checkList("evaluator", "examples", data);
   const { objective = objectiveOf(data) } = options;
   checkMembers("evaluator", "what lora or wholeModel gives", trainee, ["trainable", "frozen", "apply"]);

@@ -305,6 +305,16 @@ for (const objective of objectives) {
         const bySum = objective.notAccumulated === undefined;
         assert(!bySum || Math.abs(evaluation.loss - found[0].loss) <= evaluation.count * 64 * 2 ** -23 * found[0].loss);
       }
+      const kept = new Map<string, Readonly<Record<string, Float32Array>>>();
+      const reference = {
+        read: (key: string) => kept.get(key),
+        write: (key: string, columns: Readonly<Record<string, Float32Array>>) => void kept.set(key, columns),
+      };
+      for (const again of [false, true]) {
+        const evaluate = evaluator(tuned, examples, { objective, batch: 8, reference });
+        assertEquals([again, await evaluate(tuned.trainable)], [again, found[2]]);
+        assertEquals(kept.size, objective.reference ? 1 : 0);
+      }
       const event = { event: "evaluation", step: 5, best: true, seconds: 1, ...found[0] };
       const run = {
         started: "2026-01-01T00:00:00Z",
