@@ -1,25 +1,25 @@
 /** Contrastive preference optimisation and SimPO: preferred answers become likelier than others, without a reference. */
 import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
-import { logSigmoid } from "../../core/nn/activation.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { add, div, max, mul, neg, sub } from "../../core/ops/elementwise.ts";
 import type { Scalar } from "../../core/tree_types.ts";
-import { type OptionTable, resolveOptions, type TableOf } from "../options/option_table.ts";
+import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { answersOf, chosenTokens, meanOf, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
+import {
+  answersOf,
+  chosenTokens,
+  meanOf,
+  pairs,
+  perPair,
+  rewardMeasures,
+  rewardSums,
+  smoothed,
+  smoothingOption,
+  sumKnown,
+} from "./pairs.ts";
 import { checkOptions } from "../../core/options.ts";
-
-const shared = {
-  labelSmoothing: {
-    kind: "number",
-    least: 0,
-    most: 0.49,
-    default: 0,
-    help: "The part of the pairs that is taken to be the wrong way round",
-  },
-} as const satisfies OptionTable;
 
 /** How {@link cpo} learns. */
 export interface CpoOptions {
@@ -48,7 +48,7 @@ const cpoOptions = {
     default: 1,
     help: "The weight of the loss of predicting the preferred answers (TRL's cpo_alpha)",
   },
-  ...shared,
+  labelSmoothing: smoothingOption,
 } as const satisfies TableOf<CpoOptions>;
 
 /** How {@link simpo} learns. */
@@ -68,7 +68,7 @@ const simpoOptions = {
   beta: { ...cpoOptions.beta, default: 2, help: "The scale of the difference of two mean log-probabilities" },
   gamma: { kind: "number", least: 0, default: 0.5, help: "The margin by which a preferred answer is to be ahead" },
   nllWeight: { ...cpoOptions.nllWeight, default: 0 },
-  ...shared,
+  labelSmoothing: smoothingOption,
 } as const satisfies TableOf<SimpoOptions>;
 
 /** What both have in common; `mean` divides log-probabilities by the answers' lengths. */
@@ -104,10 +104,6 @@ function contrastive(
     measures: [...rewardMeasures, meanOf("nll_loss", "nll")],
   };
 }
-
-/** -log σ(x), a part of it for the pair turned round. */
-const smoothed = (x: Value, smoothing: number) =>
-  neg(add(mul(logSigmoid(x), 1 - smoothing), mul(logSigmoid(neg(x)), smoothing)));
 
 /**
  * Contrastive preference optimisation: DPO's loss without a reference, and that of predicting the preferred answers.

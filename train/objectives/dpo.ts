@@ -9,7 +9,18 @@ import { OptionError } from "../../core/errors.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { answersOf, chosenTokens, given, pairs, perPair, rewardMeasures, rewardSums, sumKnown } from "./pairs.ts";
+import {
+  answersOf,
+  chosenTokens,
+  given,
+  pairs,
+  perPair,
+  rewardMeasures,
+  rewardSums,
+  smoothed,
+  smoothingOption,
+  sumKnown,
+} from "./pairs.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** What the losses are made of, f32[pairs] each: by how much either answer is likelier than the reference has it. */
@@ -31,10 +42,7 @@ const turned = (x: Value) => [logSigmoid(x), logSigmoid(neg(x))] as const;
 /** The losses by TRL's names; `ipo` divides by lengths as TRL does, `ipo_sum` does not, as the paper has it. */
 const losses = {
   /** Rafailov et al. 2023; with label smoothing, Mitchell 2023 (cDPO). */
-  sigmoid: (r: Ratios) => {
-    const [yes, no] = turned(difference(r));
-    return neg(add(mul(yes, 1 - r.smoothing), mul(no, r.smoothing)));
-  },
+  sigmoid: (r: Ratios) => smoothed(difference(r), r.smoothing),
   /** Chowdhury et al. 2024. */
   robust: (r: Ratios) => {
     const [yes, no] = turned(difference(r));
@@ -99,13 +107,7 @@ const dpoOptions = {
     help: "The loss of a pair, by TRL's name",
   },
   beta: { kind: "number", above: 0, default: 0.1, help: "How closely the model keeps to the reference" },
-  labelSmoothing: {
-    kind: "number",
-    least: 0,
-    most: 0.49,
-    default: 0,
-    help: "The part of the pairs that is taken to be the wrong way round",
-  },
+  labelSmoothing: smoothingOption,
   sftWeight: {
     kind: "number",
     least: 0,

@@ -1,13 +1,15 @@
 /** What objectives have in common whose examples are two answers to one prompt, of which one is preferred. */
 import type { Value } from "../../core/ir/graph.ts";
+import { logSigmoid } from "../../core/nn/activation.ts";
 import { ignoredLabel, nextLabels, tokenLogProbs } from "../../core/nn/loss.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
-import { add, and, convert, div, gt, max, mul, ne, sign, sub } from "../../core/ops/elementwise.ts";
+import { add, and, convert, div, gt, max, mul, ne, neg, sign, sub } from "../../core/ops/elementwise.ts";
 import { slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
 import { type Batch, type BatchColumns, type Example, padExamples } from "../../data/examples.ts";
 import { type PreferenceRow, preferenceRows } from "../../data/preference_rows.ts";
 import { labelledPositions } from "../labelled_positions.ts";
+import type { Option } from "../options/option_table.ts";
 import { causalLM } from "./causal_lm.ts";
 import type { Apply, Measure, Objective } from "./objective.ts";
 import type { Scalar } from "../../core/tree_types.ts";
@@ -101,6 +103,19 @@ export function answersOf(apply: Apply, { labels, places, ...columns }: BatchCol
 
 /** Σ over the pairs that are any. */
 export const sumKnown = (known: Value, x: Value): Scalar => reduceSum(mul(known, x));
+
+/** The option of a preference's label smoothing. */
+export const smoothingOption = {
+  kind: "number",
+  least: 0,
+  most: 0.49,
+  default: 0,
+  help: "The part of the pairs that is taken to be the wrong way round",
+} as const satisfies Option;
+
+/** -log σ(x), a part of it for the pair turned round. */
+export const smoothed = (x: Value, smoothing: number): Value =>
+  neg(add(mul(logSigmoid(x), 1 - smoothing), mul(logSigmoid(neg(x)), smoothing)));
 
 /** What preferences are measured by, f32[pairs] each, added up. */
 export function rewardSums(
