@@ -5,7 +5,7 @@ import { logSigmoid } from "../../core/nn/activation.ts";
 import { ignoredLabel, tokenLogProbs } from "../../core/nn/loss.ts";
 import { reduceSum } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
-import { and, convert, div, eq, exp, gt, log, max, min, mul, select, sub } from "../../core/ops/elementwise.ts";
+import { convert, div, eq, exp, log, max, min, mul, select, sub } from "../../core/ops/elementwise.ts";
 import type { Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import type { BatchColumns } from "../../data/examples.ts";
@@ -13,6 +13,7 @@ import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import {
+  arePairs,
   chosenTokens,
   halvesOf,
   isPredicted,
@@ -72,7 +73,7 @@ export function orpo(options: OrpoOptions = {}): Objective {
       const everywhere = tokenLogProbs(apply({ inputIds, attentionMask }), allLabels(columns));
       const answer = isPredicted(labels);
       const lengths = halvesOf(reduceSum(answer, 1));
-      const known = convert(and(gt(lengths.chosen, 0), gt(lengths.rejected, 0)), "f32");
+      const known = convert(arePairs(lengths), "f32");
       const mean = (sum: Value, length: Value) => div(sum, max(length, 1));
       const sums = halvesOf(reduceSum(mul(everywhere, answer), 1));
       const logps = { chosen: mean(sums.chosen, lengths.chosen), rejected: mean(sums.rejected, lengths.rejected) };

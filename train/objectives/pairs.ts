@@ -88,16 +88,19 @@ export function halvesOf(x: Value): { readonly chosen: Value; readonly rejected:
 /** 1 where a token is to be predicted, else 0; f32 like the labels. */
 export const isPredicted = (labels: Operand): Value => convert(ne(nextLabels(labels), ignoredLabel), "f32");
 
+/** Which pairs are any, bool[pairs]: those with tokens to be predicted on both sides. */
+export const arePairs = ({ chosen, rejected }: ReturnType<typeof halvesOf>): Value =>
+  and(gt(chosen, 0), gt(rejected, 0));
+
 /** The log-probability of each answer, how many tokens it has, and which pairs are any (1, else 0). */
 export function answersOf(apply: Apply, { labels, places, ...columns }: BatchColumns<Operand>) {
   const { inputIds, attentionMask } = columns;
   const logProbs = tokenLogProbs(apply({ inputIds, attentionMask }), labels, { places });
-  const lengths = reduceSum(isPredicted(labels), 1);
-  const { chosen, rejected } = halvesOf(lengths);
+  const lengths = halvesOf(reduceSum(isPredicted(labels), 1));
   return {
     sums: halvesOf(reduceSum(logProbs, 1)),
-    lengths: { chosen: max(chosen, 1), rejected: max(rejected, 1) },
-    known: convert(and(gt(chosen, 0), gt(rejected, 0)), "f32"),
+    lengths: { chosen: max(lengths.chosen, 1), rejected: max(lengths.rejected, 1) },
+    known: convert(arePairs(lengths), "f32"),
   };
 }
 
@@ -157,9 +160,8 @@ export const given = (columns: BatchColumns<Operand>, name: string): Value => as
 
 /** What a step has of pairs and of the tokens of preferred answers: what a mean over these divides by. */
 export function chosenTokens(columns: BatchColumns<Operand>): Readonly<Record<string, Value>> {
-  const { chosen, rejected } = halvesOf(reduceSum(isPredicted(columns.labels), 1));
-  const known = and(gt(chosen, 0), gt(rejected, 0));
-  return { pairs: reduceSum(convert(known, "f32")), chosenTokens: reduceSum(chosen) };
+  const lengths = halvesOf(reduceSum(isPredicted(columns.labels), 1));
+  return { pairs: reduceSum(convert(arePairs(lengths), "f32")), chosenTokens: reduceSum(lengths.chosen) };
 }
 
 /** A sum over the tokens of a step as a mean over them, for every pair: what is added to losses that are means over pairs. */

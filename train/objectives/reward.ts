@@ -3,12 +3,12 @@ import { OptionError } from "../../core/errors.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import { logSigmoid } from "../../core/nn/activation.ts";
 import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
-import { add, and, convert, eq, gt, mul, neg, select, sub } from "../../core/ops/elementwise.ts";
+import { add, convert, eq, gt, mul, neg, select, sub } from "../../core/ops/elementwise.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import type { Objective } from "./objective.ts";
-import { given, halvesOf, isPredicted, meanOf, type Pair, pairs, sumKnown } from "./pairs.ts";
+import { arePairs, given, halvesOf, isPredicted, meanOf, type Pair, pairs, sumKnown } from "./pairs.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link reward} learns. */
@@ -67,7 +67,7 @@ export function reward(options: RewardOptions = {}): Objective {
       }
       const { chosen, rejected } = halvesOf(reshape(scores, [-1]));
       const lengths = halvesOf(reduceSum(isPredicted(labels), 1));
-      const isPair = and(gt(lengths.chosen, 0), gt(lengths.rejected, 0)), known = convert(isPair, "f32");
+      const isPair = arePairs(lengths), known = convert(isPair, "f32");
       const apart = sub(chosen, rejected), both = add(chosen, rejected);
       const wanted = margin ? sub(apart, given(columns, "margin")) : apart;
       let loss: Value = neg(logSigmoid(wanted));
