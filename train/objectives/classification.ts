@@ -12,6 +12,7 @@ import { classOf } from "./class_of.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { countLabels } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 type LabelledText = Row & { readonly label: string };
@@ -105,8 +106,7 @@ export function classify(options: ClassificationOptions = {}): Objective {
       );
       return { ...batch, columns: { ...columns, labels, weights: { shape: [size.rows], dtype: "f32", data: own } } };
     },
-    count: ({ columns: { labels, weights } }) =>
-      weights ? sumOf(weights.data) : Array.from(labels.data).filter((label) => label !== ignoredLabel).length,
+    count: (batch) => batch.columns.weights ? sumOf(batch.columns.weights.data) : countLabels(batch),
     sums(apply, { labels, weights, ...inputs }) {
       const logits = apply(inputs);
       const known = convert(ne(labels, ignoredLabel), "f32");

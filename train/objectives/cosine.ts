@@ -5,10 +5,12 @@ import { asValue } from "../../core/ops/constant.ts";
 import { abs, and, convert, gt, lt, mul, select, sub } from "../../core/ops/elementwise.ts";
 import { concat } from "../../core/ops/structure.ts";
 import type { Value } from "../../core/ir/graph.ts";
+import type { Scalar } from "../../core/tree_types.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { cosines, embeddingsOf, scoredRows, sumOfKnown, type Tuple, tuples } from "./tuples.ts";
+import { cosines, embeddingsOf, scoredRows, type Tuple, tuples } from "./tuples.ts";
+import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 const scored: Omit<Objective, "name" | "learner" | "sums" | "measures"> = {
@@ -60,7 +62,7 @@ export function cosent(options: CosentOptions = {}): Objective {
       const all = concat([full([1], 0), reshape(differences, [n * n])], 0);
       const isPair = convert(pair, "f32");
       return {
-        loss: mul(logSumExp(all), reduceSum(known)) as ReturnType<typeof sumOfKnown>,
+        loss: mul(logSumExp(all), reduceSum(known)) as Scalar,
         pairs: reduceSum(isPair),
         ordered: reduceSum(mul(isPair, convert(lt(rows(cosine), beside(cosine)), "f32"))),
       };
@@ -79,9 +81,9 @@ export const cosineError: Objective = {
   sums(apply, columns) {
     const { texts: [a, b], known } = embeddingsOf(apply, columns);
     const error = sub(cosines(a, b), asValue(columns.score!));
-    return { loss: sumOfKnown(known, mul(error, error)), error: sumOfKnown(known, abs(error)) };
+    return { loss: sumKnown(known, mul(error, error)), error: sumKnown(known, abs(error)) };
   },
-  measures: [{ name: "error", of: ({ error, count }) => error / count }],
+  measures: [meanOf("error", "error")],
 };
 
 /** CoSENT by its name. */

@@ -10,15 +10,14 @@ import type { Objective } from "./objective.ts";
 import {
   answersOf,
   chosenTokens,
-  meanOf,
   pairs,
   perPair,
   rewardMeasures,
   rewardSums,
   smoothed,
   smoothingOption,
-  sumKnown,
 } from "./pairs.ts";
+import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link cpo} learns. */

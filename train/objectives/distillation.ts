@@ -18,7 +18,7 @@ import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { causalLM } from "./causal_lm.ts";
 import type { ObjectiveKind } from "./kind.ts";
 import type { Objective, Sums } from "./objective.ts";
-import { meanOf } from "./pairs.ts";
+import { meanOf } from "./sums.ts";
 import { checkList, checkOptions, checkPath } from "../../core/options.ts";
 
 /** A model that another learns from: any loaded one with the same tokens. */

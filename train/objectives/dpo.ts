@@ -19,8 +19,8 @@ import {
   rewardSums,
   smoothed,
   smoothingOption,
-  sumKnown,
 } from "./pairs.ts";
+import { sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** What the losses are made of, f32[pairs] each: by how much either answer is likelier than the reference has it. */

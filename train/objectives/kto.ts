@@ -15,7 +15,8 @@ import { causalLM } from "./causal_lm.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Apply, Measure, Objective } from "./objective.ts";
 import { oneSequence } from "./one_sequence.ts";
-import { given, isPredicted, sumKnown } from "./pairs.ts";
+import { given, isPredicted } from "./pairs.ts";
+import { countRows, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** An answer, whether it is wanted, and its prompt with the answer of another row, which tells how far the model is from its base. */
@@ -128,9 +129,7 @@ export function kto(options: KtoOptions = {}): Objective {
       const otherReference = referenceColumn(examples, "otherReference", size.rows, []);
       return { ...batch, columns: { ...own, otherIds, otherMask, otherLabels, otherReference } };
     },
-    count: ({ columns: { labels: { data } }, shape: [rows, seq] }) =>
-      Array.from({ length: rows }, (_, i) => data.subarray(i * seq + 1, (i + 1) * seq))
-        .filter((labels) => labels.some((label) => label !== ignoredLabel)).length,
+    count: countRows,
     places: labelledPositions,
     prompt: causalLM.prompt,
     reference: {

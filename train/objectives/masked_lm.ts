@@ -9,6 +9,7 @@ import { labelledPlaces } from "../labelled_positions.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { countLabels } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link maskedLM} learns. */
@@ -80,7 +81,7 @@ export function maskedLM(options: MaskedOptions = {}): Objective {
           : `has ${ids.length} token ids and ${labels.length} labels: give one each.`),
     collate: (examples, size) =>
       padExamples(examples.map((example) => hide(example as Hidable, maskShare, size.draw ?? 0)), size),
-    count: ({ columns: { labels } }) => Array.from(labels.data).filter((label) => label !== ignoredLabel).length,
+    count: countLabels,
     places: labelledPlaces,
     sums: (apply, { labels, places, ...inputs }) => ({
       loss: classificationLoss(apply(inputs), labels, { reduction: "sum", places }),

@@ -12,18 +12,8 @@ import type { BatchColumns } from "../../data/examples.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import {
-  arePairs,
-  chosenTokens,
-  halvesOf,
-  isPredicted,
-  meanOf,
-  pairs,
-  perPair,
-  rewardMeasures,
-  rewardSums,
-  sumKnown,
-} from "./pairs.ts";
+import { arePairs, chosenTokens, halvesOf, isPredicted, pairs, perPair, rewardMeasures, rewardSums } from "./pairs.ts";
+import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link orpo} learns. */

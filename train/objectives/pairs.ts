@@ -12,6 +12,7 @@ import { labelledPositions } from "../labelled_positions.ts";
 import type { Option } from "../options/option_table.ts";
 import { causalLM } from "./causal_lm.ts";
 import type { Apply, Measure, Objective } from "./objective.ts";
+import { countRows, meanOf, sumKnown } from "./sums.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import { asValue } from "../../core/ops/constant.ts";
 
@@ -72,9 +73,7 @@ export const pairs: Omit<Objective, "name" | "learner" | "sums" | "measures"> = 
     const tokens = examples.flatMap(sequencesOf).reduce((sum, { ids }) => sum + ids.length, 0);
     return { columns, shape: [rows, seq], tokens };
   },
-  count: ({ columns: { labels: { data } }, shape: [rows, seq] }) =>
-    Array.from({ length: rows }, (_, i) => data.subarray(i * seq + 1, (i + 1) * seq))
-      .filter((labels) => labels.some((label) => label !== ignoredLabel)).length,
+  count: countRows,
   places: labelledPositions,
   prompt: causalLM.prompt,
 };
@@ -103,9 +102,6 @@ export function answersOf(apply: Apply, { labels, places, ...columns }: BatchCol
     known: convert(arePairs(lengths), "f32"),
   };
 }
-
-/** Σ over the pairs that are any. */
-export const sumKnown = (known: Value, x: Value): Scalar => reduceSum(mul(known, x));
 
 /** The option of a preference's label smoothing. */
 export const smoothingOption = {
@@ -137,13 +133,6 @@ export function rewardSums(
     logpsRejected: sum(logps.rejected),
   };
 }
-
-/** A measure that is the mean of a sum. */
-export const meanOf = (name: string, sum: string, percent = false): Measure => ({
-  name,
-  ...(percent && { percent }),
-  of: (sums) => sums[sum] / sums.count,
-});
 
 /** {@link rewardSums} by TRL's names. */
 export const rewardMeasures: readonly Measure[] = [

@@ -12,6 +12,7 @@ import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
 import { embeddingsOf, pairRows, tripletRows, type Tuple, tuples, unitRows } from "./tuples.ts";
+import { meanOf } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link ranking} learns. */
@@ -64,7 +65,7 @@ export function ranking(options: RankingOptions = {}): Objective {
         right: reduceSum(convert(right, "f32")),
       };
     },
-    measures: [{ name: "accuracy", percent: true, of: ({ right, count }) => right / count }],
+    measures: [meanOf("accuracy", "right", true)],
   };
 }
 

@@ -8,7 +8,8 @@ import { reduceMax } from "../../core/ops/reduce.ts";
 import type { Scalar } from "../../core/tree_types.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import type { Objective } from "./objective.ts";
-import { arePairs, given, halvesOf, isPredicted, meanOf, type Pair, pairs, sumKnown } from "./pairs.ts";
+import { arePairs, given, halvesOf, isPredicted, type Pair, pairs } from "./pairs.ts";
+import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link reward} learns. */

@@ -11,6 +11,7 @@ import type { Row, RowFormat } from "../../data/rows.ts";
 import { classOf } from "./class_of.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { meanOf } from "./sums.ts";
 
 /** A column of one number a row, and one of which rows are any. */
 function withRows(examples: readonly Example[], size: BatchSize, of: (example: any) => number) {
@@ -133,5 +134,5 @@ export const regression: Objective = {
     const error = sub(reshape(logits, [logits.shape[0]]), asValue(target!));
     return { loss: reduceSum(mul(rows, mul(error, error))), error: reduceSum(mul(rows, abs(error))) };
   },
-  measures: [{ name: "error", of: ({ error, count }) => error / count }],
+  measures: [meanOf("error", "error")],
 };

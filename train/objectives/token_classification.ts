@@ -9,6 +9,7 @@ import { BadRow, type Json, type RowFormat } from "../../data/rows.ts";
 import { classOf } from "./class_of.ts";
 import type { Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { countLabels, meanOf } from "./sums.ts";
 
 /** Words and their tags. */
 interface TaggedWords {
@@ -65,7 +66,7 @@ export const tokenClassification: Objective = {
     labelProblem(ids, labels, bounds) ??
       (labels.length === ids.length ? null : `has ${ids.length} token ids and ${labels.length} labels: give one each.`),
   collate: padExamples,
-  count: ({ columns: { labels } }) => Array.from(labels.data).filter((label) => label !== ignoredLabel).length,
+  count: countLabels,
   sums(apply, { labels, ...inputs }) {
     const logits = apply(inputs), known = ne(labels, ignoredLabel);
     return {
@@ -73,7 +74,7 @@ export const tokenClassification: Objective = {
       right: reduceSum(convert(and(known, eq(argmax(logits, 2), labels)), "f32")),
     };
   },
-  measures: [{ name: "accuracy", percent: true, of: ({ right, count }) => right / count }],
+  measures: [meanOf("accuracy", "right", true)],
 };
 
 /** The first token of each word has its tag, as in transformers' examples; the others, and what frames the text, have none. */

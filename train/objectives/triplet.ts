@@ -3,7 +3,8 @@ import { add, convert, lt, max, sub } from "../../core/ops/elementwise.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { cosines, distances, embeddingsOf, sumOfKnown, tripletRows, type Tuple, tuples } from "./tuples.ts";
+import { cosines, distances, embeddingsOf, tripletRows, type Tuple, tuples } from "./tuples.ts";
+import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
 /** How {@link triplet} learns. */
@@ -51,11 +52,11 @@ export function triplet(options: TripletOptions = {}): Objective {
       const apart = distance === "cosine" ? (a: typeof anchor, b: typeof anchor) => sub(1, cosines(a, b)) : distances;
       const [near, far] = [apart(anchor, positive), apart(anchor, negative)];
       return {
-        loss: sumOfKnown(known, max(add(sub(near, far), margin), 0)),
-        right: sumOfKnown(known, convert(lt(near, far), "f32")),
+        loss: sumKnown(known, max(add(sub(near, far), margin), 0)),
+        right: sumKnown(known, convert(lt(near, far), "f32")),
       };
     },
-    measures: [{ name: "accuracy", percent: true, of: ({ right, count }) => right / count }],
+    measures: [meanOf("accuracy", "right", true)],
   };
 }
 

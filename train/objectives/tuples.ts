@@ -6,12 +6,12 @@ import { asValue } from "../../core/ops/constant.ts";
 import { add, convert, div, max, mul, ne, sqrt, sub } from "../../core/ops/elementwise.ts";
 import { slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
-import type { Scalar } from "../../core/tree_types.ts";
 import { type Batch, type BatchColumns, type Example, padExamples } from "../../data/examples.ts";
 import type { Json, RowFormat } from "../../data/rows.ts";
 import { meanOfTokens } from "../../models/families/encoder.ts";
 import type { Apply, Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
+import { countLabels } from "./sums.ts";
 
 /** Texts that belong together, or don't. */
 export interface Tuple extends Example {
@@ -123,7 +123,7 @@ export const tuples = (
       tokens,
     };
   },
-  count: ({ columns: { labels } }) => Array.from(labels.data).filter((label) => label !== ignoredLabel).length,
+  count: countLabels,
 });
 
 /** The embeddings of each text of the tuples, f32[n,D], the mean of its tokens; and which rows are any, 1 or else 0. */
@@ -135,9 +135,6 @@ export function embeddingsOf(apply: Apply, { inputIds, attentionMask, labels }: 
     known: convert(ne(y, ignoredLabel), "f32"),
   };
 }
-
-/** Σ over the rows that are any. */
-export const sumOfKnown = (known: Value, x: Value): Scalar => reduceSum(mul(known, x));
 
 /** Rows at length 1. */
 export function unitRows(x: Value): Value {
