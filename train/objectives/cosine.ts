@@ -9,7 +9,7 @@ import type { Scalar } from "../../core/tree_types.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { cosines, embeddingsOf, scoredRows, type Tuple, tuples } from "./tuples.ts";
+import { cosines, embeddingsOf, scaleOption, scoredRows, type Tuple, tuples } from "./tuples.ts";
 import { meanOf, sumKnown } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
@@ -32,9 +32,7 @@ export interface CosentOptions {
   readonly scale?: number;
 }
 
-const cosentOptions = {
-  scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
-} as const satisfies TableOf<CosentOptions>;
+const cosentOptions = { scale: scaleOption } satisfies TableOf<CosentOptions>;
 
 /**
  * log(1 + Σ exp(scale · (cos i − cos j))) over the pairs i, j of a batch whose scores say that j is more alike: only their order

@@ -11,7 +11,7 @@ import { ignoredLabel } from "../../core/nn/loss.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
-import { embeddingsOf, pairRows, tripletRows, type Tuple, tuples, unitRows } from "./tuples.ts";
+import { embeddingsOf, pairRows, scaleOption, tripletRows, type Tuple, tuples, unitRows } from "./tuples.ts";
 import { meanOf } from "./sums.ts";
 import { checkOptions } from "../../core/options.ts";
 
@@ -21,9 +21,7 @@ export interface RankingOptions {
   readonly scale?: number;
 }
 
-const rankingOptions = {
-  scale: { kind: "number", above: 0, default: 20, help: "What cosines are multiplied by before they are compared" },
-} as const satisfies TableOf<RankingOptions>;
+const rankingOptions = { scale: scaleOption } satisfies TableOf<RankingOptions>;
 
 /**
  * The cross-entropy of scale · cos(anchor i, candidate j) with j = i as the right one: candidates are all second texts of the

@@ -9,6 +9,7 @@ import type { Operand } from "../../core/tensor.ts";
 import { type Batch, type BatchColumns, type Example, padExamples } from "../../data/examples.ts";
 import type { Json, RowFormat } from "../../data/rows.ts";
 import { meanOfTokens } from "../../models/families/encoder.ts";
+import type { Option } from "../options/option_table.ts";
 import type { Apply, Objective } from "./objective.ts";
 import { labelProblem, oneSequence } from "./one_sequence.ts";
 import { countLabels } from "./sums.ts";
@@ -144,6 +145,14 @@ export function unitRows(x: Value): Value {
 
 /** The cosine of each row of `a` with that of `b`. */
 export const cosines = (a: Value, b: Value): Value => reduceSum(mul(unitRows(a), unitRows(b)), 1);
+
+/** The option of what cosines are multiplied by. */
+export const scaleOption = {
+  kind: "number",
+  above: 0,
+  default: 20,
+  help: "What cosines are multiplied by before they are compared",
+} as const satisfies Option;
 
 /** The distance of each row of `a` to that of `b`, as PyTorch has it: 1e-6 is added to each difference. */
 export function distances(a: Value, b: Value): Value {
