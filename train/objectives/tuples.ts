@@ -1,7 +1,7 @@
 /** What objectives have in common whose examples are texts that are compared by their embeddings. */
 import type { Value } from "../../core/ir/graph.ts";
 import { ignoredLabel } from "../../core/nn/loss.ts";
-import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
+import { broadcastTo, reduceSum } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { add, convert, div, max, mul, ne, sqrt, sub } from "../../core/ops/elementwise.ts";
 import { slice } from "../../core/ops/structure.ts";
@@ -159,6 +159,3 @@ export function distances(a: Value, b: Value): Value {
   const d = add(sub(a, b), 1e-6);
   return sqrt(reduceSum(mul(d, d), 1));
 }
-
-/** A vector [n] as rows [n,m] of equal numbers, or as columns. */
-export const alongRows = (x: Value, m: number): Value => broadcastTo(reshape(x, [-1, 1]), [x.shape[0], m]);
