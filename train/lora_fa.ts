@@ -1,15 +1,18 @@
 /** LoRA-FA: A stays as it started, and B follows the gradient of the whole change. */
 import { OptionError } from "../core/errors.ts";
-import type { Leaf } from "../core/model.ts";
-import { asValue } from "../core/ops/constant.ts";
 import { matmul } from "../core/ops/contract.ts";
 import { add, div, mul, sqrt, sub } from "../core/ops/elementwise.ts";
-import { full } from "../core/ops/broadcast.ts";
 import { readTensors, Tensor, upload } from "../core/tensor.ts";
-import { flatten, mapTree } from "../core/tree.ts";
 import type { AdapterEntry, Match, Trainable } from "../lora/mod.ts";
 import { Matrix, pseudoInverse } from "ml-matrix";
-import type { AdamWOptions, AdamWState, Optimiser } from "./optimiser.ts";
+import {
+  type AdamWOptions,
+  type AdamWState,
+  nextCorrections,
+  type Optimiser,
+  startAdam,
+  updateLeaves,
+} from "./optimiser.ts";
 import { checkMembers, checkOptions } from "../core/options.ts";
 
 /**
@@ -37,30 +40,19 @@ export async function loraFa(
     ),
   );
   const frozen = new Set(pairs.map(({ path }) => `${path}.A`));
-  const zeros = (params: unknown) => mapTree<Leaf, Leaf>(params, (leaf) => full(leaf.shape, 0));
   return {
-    init: (params) => ({ mean: zeros(params), square: zeros(params), corrections: [full([], 0), full([], 0)] }),
+    init: startAdam,
     update: (params, grads, state, lr) => {
-      const corrections = betas.map((beta, i) => add(mul(state.corrections[i], beta), 1 - beta)) as [Leaf, Leaf];
-      const step = div(mul(lr, sqrt(asValue(corrections[1]))), corrections[0]);
-      const flat = flatten<Leaf>(params);
-      const [g, means, squares] = [grads, state.mean, state.square].map((tree) => flatten<Leaf>(tree).leaves);
-      const next = flat.leaves.map((w, i) => {
-        if (frozen.has(flat.paths[i])) return { weight: w, mean: means[i], square: squares[i] };
-        const own = projections.get(flat.paths[i]), gradient = own === undefined ? g[i] : matmul(g[i], own);
-        const mean = add(mul(means[i], betas[0]), mul(gradient, 1 - betas[0]));
-        const square = add(mul(squares[i], betas[1]), mul(mul(gradient, gradient), 1 - betas[1]));
-        const moved = sub(w, mul(step, div(mean, add(sqrt(square), eps))));
+      const corrections = nextCorrections(state, betas);
+      const step = div(mul(lr, sqrt(corrections[1])), corrections[0]);
+      return updateLeaves(params, grads, { ...state, corrections }, ({ path, gradient: g, ...before }) => {
+        if (frozen.has(path)) return before;
+        const own = projections.get(path), gradient = own === undefined ? g : matmul(g, own);
+        const mean = add(mul(before.mean, betas[0]), mul(gradient, 1 - betas[0]));
+        const square = add(mul(before.square, betas[1]), mul(mul(gradient, gradient), 1 - betas[1]));
+        const moved = sub(before.weight, mul(step, div(mean, add(sqrt(square), eps))));
         return { weight: weightDecay === 0 ? moved : sub(moved, mul(mul(lr, weightDecay), moved)), mean, square };
       });
-      return {
-        params: flat.unflatten(next.map((n) => n.weight)) as typeof params,
-        state: {
-          mean: flat.unflatten(next.map((n) => n.mean)),
-          square: flat.unflatten(next.map((n) => n.square)),
-          corrections,
-        },
-      };
     },
   };
 }

@@ -64,9 +64,9 @@ export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
   if (!(eps >= 0)) throw new OptionError(`eps of AdamW is ${eps}: give a number of at least 0`);
   if (!(weightDecay >= 0)) throw new OptionError(`weightDecay of AdamW is ${weightDecay}: give a number of at least 0`);
   return {
-    init: (params) => ({ mean: zerosLike(params), square: zerosLike(params), corrections: [full([], 0), full([], 0)] }),
+    init: startAdam,
     update: (params, grads, state, lr) => {
-      const corrections = betas.map((beta, i) => add(mul(state.corrections[i], beta), 1 - beta)) as [Value, Value];
+      const corrections = nextCorrections(state, betas);
       const root = sqrt(corrections[1]);
       const steps = new Map<string, { step: Value; kept: Value | null }>();
       const stepOf = ({ rate = 1, weightDecay: decay = weightDecay }: Group = {}) => {
@@ -77,26 +77,50 @@ export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
         }
         return steps.get(key)!;
       };
-      const flat = flatten<Leaf>(params);
-      const [g, means, squares] = [grads, state.mean, state.square].map((tree) => flatten<Leaf>(tree).leaves);
-      const next = flat.leaves.map((w, i) => {
-        const mean = add(means[i], mul(sub(g[i], means[i]), 1 - betas[0]));
-        const square = add(mul(squares[i], betas[1]), mul(mul(g[i], g[i]), 1 - betas[1]));
+      return updateLeaves(params, grads, { ...state, corrections }, ({ path, weight: w, gradient: g, ...before }) => {
+        const mean = add(before.mean, mul(sub(g, before.mean), 1 - betas[0]));
+        const square = add(mul(before.square, betas[1]), mul(mul(g, g), 1 - betas[1]));
         const scale = add(div(sqrt(square), root), eps);
-        const { step, kept } = stepOf(groups(flat.paths[i], w.shape));
+        const { step, kept } = stepOf(groups(path, w.shape));
         const decayed = kept === null ? w : mul(w, kept);
         return { weight: sub(decayed, mul(step, div(mean, scale))), mean, square };
       });
-      return {
-        params: flat.unflatten(next.map((n) => n.weight)) as typeof params,
-        state: {
-          mean: flat.unflatten(next.map((n) => n.mean)),
-          square: flat.unflatten(next.map((n) => n.square)),
-          corrections,
-        },
-      };
     },
   };
+}
+
+/** Adam's state before the first step. */
+export function startAdam(params: unknown): AdamWState {
+  const zeros = () => mapTree<Leaf, Value>(params, (leaf) => full(leaf.shape, 0));
+  return { mean: zeros(), square: zeros(), corrections: [full([], 0), full([], 0)] };
+}
+
+/** What both averages are short of after one more step. */
+export function nextCorrections({ corrections }: AdamWState, betas: readonly [number, number]): [Value, Value] {
+  return betas.map((beta, i) => add(mul(corrections[i], beta), 1 - beta)) as [Value, Value];
+}
+
+/** A parameter with both averages of its gradients. */
+interface Averaged {
+  readonly weight: Leaf;
+  readonly mean: Leaf;
+  readonly square: Leaf;
+}
+
+/** Every parameter and its averages after a step, each by itself; the corrections are those of `state`. */
+export function updateLeaves<P>(
+  params: P,
+  grads: P,
+  { mean, square, corrections }: AdamWState,
+  update: (leaf: Averaged & { readonly path: string; readonly gradient: Leaf }) => Averaged,
+): { params: P; state: AdamWState } {
+  const { leaves, paths, unflatten } = flatten<Leaf>(params);
+  const [gradients, means, squares] = [grads, mean, square].map((tree) => flatten<Leaf>(tree).leaves);
+  const next = leaves.map((weight, i) =>
+    update({ path: paths[i], weight, gradient: gradients[i], mean: means[i], square: squares[i] })
+  );
+  const tree = (part: keyof Averaged) => unflatten(next.map((leaf) => leaf[part]));
+  return { params: tree("weight") as P, state: { mean: tree("mean"), square: tree("square"), corrections } };
 }
 
 /** LoRA+'s rates: see {@link loraPlus}. */
@@ -148,10 +172,6 @@ export function loraPlus(
     if (!path.endsWith(".B") && shape.length !== 1) return undefined;
     return /\.(B|magnitude)$/.test(path) ? { rate: ratio } : { rate: ratio, weightDecay: 0 };
   };
-}
-
-function zerosLike(tree: unknown): unknown {
-  return mapTree<Leaf, Value>(tree, (leaf) => full(leaf.shape, 0));
 }
 
 /** f32[]: the length of all leaves of a tree taken as one vector. */
