@@ -1,16 +1,16 @@
 /** What examples are by weights that no step changes, computed once: a reference model's log-probabilities, for one. */
 import { createHash } from "node:crypto";
+import { sizeOf } from "../core/aval.ts";
 import { OptionError } from "../core/errors.ts";
 import type { HostArray } from "../core/dtype.ts";
 import { homeOf } from "../core/runtime.ts";
-import type { Tensor } from "../core/tensor.ts";
+import type { Operand, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import type { BatchColumns, Example } from "../data/examples.ts";
 import type { Examples } from "../data/data_set.ts";
 import { isFromFiles, recordBase } from "../formats/base_record.ts";
 import { jit } from "../kernels/runtime/jit.ts";
 import { read } from "../kernels/runtime/read.ts";
-import type { Operand } from "../core/tensor.ts";
 import { uploadPlaced } from "./compiled_step.ts";
 import type { Objective } from "./objectives/objective.ts";
 import type { ReferenceStore } from "./reference_store.ts";
@@ -38,6 +38,12 @@ export function referenceFunction(trainee: Trainee<any, any>, objective: Objecti
     objective.reference!.of((inputs) => apply(params, inputs), columns);
 }
 
+/** Rows as others of the same number and order: when they are asked for where those are streamed, else all at once. */
+function rowsAs({ length, streamed }: Examples, at: (index: number) => Example | undefined): Examples {
+  if (streamed) return { length, streamed: true, at };
+  return Array.from({ length }, (_, i) => at(i)) as unknown as Examples;
+}
+
 /** Rows with what each takes of the one before it, where their objective takes anything. */
 export function relatedRows(data: Examples, { related }: Pick<Objective, "related">): Examples {
   if (related === undefined) return data;
@@ -50,8 +56,7 @@ export function relatedRows(data: Examples, { related }: Pick<Objective, "relate
     }
     return related(example, example);
   };
-  if (data.streamed) return { length: data.length, streamed: true, at };
-  return Array.from({ length: data.length }, (_, i) => at(i)) as unknown as Examples;
+  return rowsAs(data, at);
 }
 
 /**
@@ -71,16 +76,13 @@ export async function withReference(
   const kept = store?.read(key);
   const columns = kept ?? await computed(data, trainee, options);
   if (!kept) store?.write(key, columns);
-  const sizes = Object.entries(reference.columns).map(([name, shape]) =>
-    [name, shape.reduce((a, b) => a * b, 1)] as const
-  );
+  const sizes = Object.entries(reference.columns).map(([name, shape]) => [name, sizeOf(shape)] as const);
   const at = (index: number): Example | undefined => {
     const example = data.at(index);
     const own = sizes.map(([name, size]) => [name, columns[name].subarray(index * size, (index + 1) * size)]);
     return example && { ...example, reference: Object.fromEntries(own) };
   };
-  if (data.streamed) return { length: data.length, streamed: true, at };
-  return Array.from({ length: data.length }, (_, i) => at(i)) as unknown as Examples;
+  return rowsAs(data, at);
 }
 
 /** Every number, one example after the other, by name. */
@@ -94,9 +96,7 @@ async function computed(
   const run = jit(referenceFunction(trainee, objective), { warn: () => {} });
   const { columns } = objective.reference!;
   const found = Object.fromEntries(
-    Object.entries(columns).map(([name, shape]) =>
-      [name, new Float32Array(data.length * shape.reduce((a, b) => a * b, 1))] as const
-    ),
+    Object.entries(columns).map(([name, shape]) => [name, new Float32Array(data.length * sizeOf(shape))] as const),
   );
   for (let start = 0; start < data.length; start += window * batch) {
     const rows = Array.from(
