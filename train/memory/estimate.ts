@@ -48,15 +48,13 @@ export interface MemoryPlan extends Pick<CompiledStepOptions, "objective" | "opt
 
 /** Estimates the memory of training `trainee`. */
 export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): MemoryEstimate {
-  const { optimiser, accumulate, device } = plan;
+  const { objective, optimiser, accumulate, device } = plan;
   const params = placeholders(trainee.trainable);
   const frozen = placeholders(trainee.frozen);
   const init = trace((p: P) => optimiser.init(p), [params]);
   const state = { params, optimiser: init.unflatten(init.graph.outputs) };
   const key = newInput({ shape: [2], dtype: "u32" });
-  const base = plan.objective.reference ? placeholders(baseOf(trainee).params) : null;
   const { whole, first, more, finish } = stepFunctions(trainee, plan);
-  const { objective } = plan;
   /** What all batches add up to, as a column of each. */
   const shared = (columns: BatchColumns<Value>) => {
     if (objective.shared === undefined) return {};
@@ -67,33 +65,30 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
     return { ...columns, ...shared(columns) };
   };
 
-  const stepOf = (seq: number): ProgramMemory[] => {
-    const columns = batchOf(plan.batch, seq);
-    const micro = { columns, count: scalar(), serial: scalar() };
-    const rest = [frozen, micro, key];
-    const before = [
-      ...(objective.shared ? [measure(sharedFunction(trainee, objective), [params, frozen, columns], [], device)] : []),
-      ...(objective.reference ? [measure(referenceFunction(trainee, objective), [base, columns], [], device)] : []),
-    ];
-    return [
-      ...before,
-      ...(accumulate === 1 ? [measure(whole, [state, scalar(), ...rest], [0], device)] : [
-        measure(first, [params, ...rest], [], device),
-        measure(more, [sumOf(first, [params, ...rest]), params, ...rest], [0], device),
-      ]),
-    ];
-  };
   // One arena serves all programs of a device, so the longest of them counts.
-  const programs = stepOf(Math.max(...plan.lengths));
-  if (accumulate > 1) {
-    const micro = { columns: batchOf(plan.batch, Math.max(...plan.lengths)), count: scalar(), serial: scalar() };
-    const sum = sumOf(first, [params, frozen, micro, key]);
-    programs.push(measure(finish, [state, sum, scalar()], [0, 1], device));
+  const columns = batchOf(plan.batch, Math.max(...plan.lengths));
+  const rest = [frozen, { columns, count: scalar(), serial: scalar() }, key] as const;
+  const programs: ProgramMemory[] = [];
+  if (objective.shared) {
+    programs.push(measure(sharedFunction(trainee, objective), [params, frozen, columns], [], device));
+  }
+  if (objective.reference) {
+    const base = placeholders(baseOf(trainee).params);
+    programs.push(measure(referenceFunction(trainee, objective), [base, columns], [], device));
+  }
+  if (accumulate === 1) programs.push(measure(whole, [state, scalar(), ...rest], [0], device));
+  else {
+    const sum = placeholders(first(params, ...rest));
+    programs.push(
+      measure(first, [params, ...rest], [], device),
+      measure(more, [sum, params, ...rest], [0], device),
+      measure(finish, [state, sum, scalar()], [0, 1], device),
+    );
   }
   const { evaluation } = plan;
   if (evaluation) {
     const columns = batchOf(evaluation.batch, Math.max(...evaluation.lengths));
-    programs.push(measure(measureFunction(trainee, plan.objective), [params, frozen, columns], [], device));
+    programs.push(measure(measureFunction(trainee, objective), [params, frozen, columns], [], device));
   }
 
   const arena = Math.max(...programs.map(({ arena }) => arena));
@@ -107,11 +102,6 @@ export function estimateMemory<P, F>(trainee: Trainee<P, F>, plan: MemoryPlan): 
   const { samples = 0 } = plan;
   const total = weights + trained + kept + activations + samples;
   return { weights, trained, optimiser: kept, activations, ...(samples > 0 && { samples }), total };
-}
-
-/** What a first batch adds up to, as placeholders. */
-function sumOf(first: (...args: any[]) => unknown, args: readonly unknown[]): any {
-  return placeholders(first(...args));
 }
 
 /** Bytes of one program, its arguments left out. */
