@@ -140,6 +140,17 @@ export function referenceColumn(
   return { shape: [rows, ...shape], dtype: "f32", data };
 }
 
+/** A number of each example, f32[rows]; 0 in the rows that fill up. */
+export function numberColumn<E extends Example>(
+  examples: readonly E[],
+  rows: number,
+  of: (example: E) => number,
+): HostTensor {
+  const data = new Float32Array(rows);
+  examples.forEach((example, i) => data[i] = of(example));
+  return { shape: [rows], dtype: "f32", data };
+}
+
 /** Whole numbers of one value. */
 export function i32(shape: readonly number[], value = 0) {
   return { shape, dtype: "i32", data: new Int32Array(shape.reduce((a, b) => a * b, 1)).fill(value) } as const;

@@ -5,7 +5,7 @@ import { reduceSum } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { and, convert, eq, mul, ne } from "../../core/ops/elementwise.ts";
 import { argmax } from "../../core/ops/reduce.ts";
-import { type Example, padExamples } from "../../data/examples.ts";
+import { type Example, numberColumn, padExamples } from "../../data/examples.ts";
 import type { Row, RowFormat } from "../../data/rows.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { classOf } from "./class_of.ts";
@@ -100,11 +100,8 @@ export function classify(options: ClassificationOptions = {}): Objective {
       const data = Int32Array.from({ length: size.rows }, (_, row) => examples[row]?.label ?? ignoredLabel);
       const labels = { shape: [size.rows], dtype: "i32", data } as const;
       if (weights.size === 0) return { ...batch, columns: { ...columns, labels } };
-      const own = Float32Array.from(
-        { length: size.rows },
-        (_, i) => (examples[i] as Weighted | undefined)?.weight ?? 0,
-      );
-      return { ...batch, columns: { ...columns, labels, weights: { shape: [size.rows], dtype: "f32", data: own } } };
+      const own = numberColumn(examples as readonly Weighted[], size.rows, ({ weight }) => weight ?? 0);
+      return { ...batch, columns: { ...columns, labels, weights: own } };
     },
     count: (batch) => batch.columns.weights ? sumOf(batch.columns.weights.data) : countLabels(batch),
     sums(apply, { labels, weights, ...inputs }) {

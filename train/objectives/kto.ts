@@ -7,7 +7,7 @@ import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, div, gt, max, mul, neg, select, sub } from "../../core/ops/elementwise.ts";
 import type { Operand } from "../../core/tensor.ts";
 import type { Scalar } from "../../core/tree_types.ts";
-import { type BatchColumns, type Example, padExamples, referenceColumn } from "../../data/examples.ts";
+import { type BatchColumns, type Example, numberColumn, padExamples, referenceColumn } from "../../data/examples.ts";
 import { type JudgedRow, judgedRows } from "../../data/preference_rows.ts";
 import { labelledPositions } from "../labelled_positions.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
@@ -118,11 +118,9 @@ export function kto(options: KtoOptions = {}): Objective {
       : undefined,
     collate(examples, size) {
       const { columns, ...batch } = padExamples(examples, size);
-      const wanted = new Float32Array(size.rows);
-      examples.forEach((example, i) => wanted[i] = (example as Judged).desirable ? 1 : 0);
-      const rows = { shape: [size.rows], dtype: "f32", data: wanted } as const;
+      const desirable = numberColumn(examples as readonly Judged[], size.rows, (example) => example.desirable ? 1 : 0);
       const reference = referenceColumn(examples, "reference", size.rows, []);
-      const own = { ...columns, desirable: rows, reference };
+      const own = { ...columns, desirable, reference };
       if (!estimates) return { ...batch, columns: own };
       const others = padExamples(examples.map((example) => (example as Judged).other ?? nothing), size).columns;
       const { inputIds: otherIds, attentionMask: otherMask, labels: otherLabels } = others;

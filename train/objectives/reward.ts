@@ -6,6 +6,7 @@ import { reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { add, convert, eq, gt, mul, neg, select, sub } from "../../core/ops/elementwise.ts";
 import { reduceMax } from "../../core/ops/reduce.ts";
 import type { Scalar } from "../../core/tree_types.ts";
+import { numberColumn } from "../../data/examples.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import type { Objective } from "./objective.ts";
 import { arePairs, given, halvesOf, isPredicted, type Pair, pairs } from "./pairs.ts";
@@ -54,9 +55,8 @@ export function reward(options: RewardOptions = {}): Objective {
     joins: { least: "min", greatest: "max" },
     collate(examples, size) {
       const { columns, ...batch } = pairs.collate(examples, size);
-      const data = new Float32Array(size.rows);
-      examples.forEach((example, i) => data[i] = (example as Pair).margin ?? 0);
-      return { ...batch, columns: { ...columns, margin: { shape: [size.rows], dtype: "f32", data } } };
+      const margin = numberColumn(examples as readonly Pair[], size.rows, ({ margin }) => margin ?? 0);
+      return { ...batch, columns: { ...columns, margin } };
     },
     sums(apply, columns) {
       const { inputIds, attentionMask, labels } = columns;

@@ -6,7 +6,7 @@ import { abs, add, and, convert, eq, gt, mul, neg, not, or, sub } from "../../co
 import { reduceMax } from "../../core/ops/reduce.ts";
 import { iota } from "../../core/ops/structure.ts";
 import { ignoredLabel } from "../../core/nn/loss.ts";
-import { type BatchSize, type Example, padExamples } from "../../data/examples.ts";
+import { type BatchSize, type Example, numberColumn, padExamples } from "../../data/examples.ts";
 import type { Row, RowFormat } from "../../data/rows.ts";
 import { classOf } from "./class_of.ts";
 import type { Objective } from "./objective.ts";
@@ -16,15 +16,8 @@ import { meanOf } from "./sums.ts";
 /** A column of one number a row, and one of which rows are any. */
 function withRows(examples: readonly Example[], size: BatchSize, of: (example: any) => number) {
   const { columns, ...batch } = padExamples(examples, size);
-  const column = (value: (row: number) => number) => ({
-    ...{
-      shape: [size.rows],
-      dtype: "f32" as const,
-      data: Float32Array.from({ length: size.rows }, (_, i) => value(i)),
-    },
-  });
-  const known = column((row) => row < examples.length ? 1 : 0);
-  return { ...batch, columns: { ...columns, known, target: column((row) => examples[row] ? of(examples[row]) : 0) } };
+  const known = numberColumn(examples, size.rows, () => 1);
+  return { ...batch, columns: { ...columns, known, target: numberColumn(examples, size.rows, of) } };
 }
 
 const countKnown: Objective["count"] = ({ columns: { known } }) =>

@@ -6,7 +6,7 @@ import { asValue } from "../../core/ops/constant.ts";
 import { add, convert, div, max, mul, ne, sqrt, sub } from "../../core/ops/elementwise.ts";
 import { slice } from "../../core/ops/structure.ts";
 import type { Operand } from "../../core/tensor.ts";
-import { type Batch, type BatchColumns, type Example, padExamples } from "../../data/examples.ts";
+import { type Batch, type BatchColumns, type Example, numberColumn, padExamples } from "../../data/examples.ts";
 import type { Json, RowFormat } from "../../data/rows.ts";
 import { meanOfTokens } from "../../models/families/encoder.ts";
 import type { Option } from "../options/option_table.ts";
@@ -112,13 +112,13 @@ export const tuples = (
     );
     const { columns } = padExamples(all.flat(), { rows: count * rows, seq, padId });
     const labels = Int32Array.from({ length: rows }, (_, i) => i < examples.length ? i : ignoredLabel);
-    const score = Float32Array.from({ length: rows }, (_, i) => (examples[i] as Tuple | undefined)?.score ?? 0);
+    const score = numberColumn(examples as readonly Tuple[], rows, ({ score }) => score ?? 0);
     const tokens = examples.flatMap(sequencesOf).reduce((sum, { ids }) => sum + ids.length, 0);
     return {
       columns: {
         ...columns,
         labels: { shape: [rows], dtype: "i32", data: labels },
-        score: { shape: [rows], dtype: "f32", data: score },
+        score,
       },
       shape: [rows, seq],
       tokens,
