@@ -16,7 +16,22 @@ import type { OpenRuntime } from "../runtimes.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf, checkBatches } from "./model_cases.ts";
 
-const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
+/** Whether a node of a tree is a tensor that was read. */
+export const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
+
+/** How many numbers a tree of tensors holds. */
+export const countOf = (tree: unknown) => flatten<Tensor>(tree).leaves.reduce((n, leaf) => n + leaf.size, 0);
+
+/** B·A, each number rounded once. */
+export function productOf(B: HostTensor, A: HostTensor): HostTensor {
+  const [out, r] = B.shape, inputs = A.shape[1];
+  const data = Float32Array.from({ length: out * inputs }, (_, i) => {
+    let sum = 0;
+    for (let k = 0; k < r; k++) sum += B.data[Math.floor(i / inputs) * r + k] * A.data[k * inputs + i % inputs];
+    return sum;
+  });
+  return { shape: [out, inputs], dtype: "f32", data };
+}
 
 /** A model with an adapter as PEFT saved it. */
 export function adapted(model: Model<any, any, any> & { hubName(path: string): string }, folder: string) {
@@ -111,15 +126,14 @@ async function checkMerged(golden: GoldenCase, model: LoadedModel, tuned: any, t
 }
 
 function checkCounts(golden: GoldenCase, model: LoadedModel, tuned: any, trainable: unknown): void {
-  const count = (tree: unknown) => flatten<Tensor>(tree).leaves.reduce((n, leaf) => n + leaf.size, 0);
   const { trainable_params, all_params, scaling } = golden.info;
-  assertEquals(count(trainable), trainable_params);
+  assertEquals(countOf(trainable), trainable_params);
   // PEFT trains biases in their place; all else stands beside the model.
   const inPlace = tuned.saved.filter((s: Saved) => s.by === "bias").reduce(
     (n: number, s: Saved) => n + sizeOf(s.shape),
     0,
   );
-  assertEquals(count(trainable) + count(model.params) - inPlace, all_params);
+  assertEquals(countOf(trainable) + countOf(model.params) - inPlace, all_params);
   if (scaling === undefined) return; // a method without one
   const found = tuned.matched.map((m: any) => [`base_model.model.${model.hubName(m.path)}`, m.scaling]);
   assertEquals(found.sort(), scaling.toSorted());

@@ -1,13 +1,13 @@
 /** Golden cases of bottleneck layers, in AdapterHub's files. */
 import { assertEquals } from "@std/assert";
 import { causalLoss } from "../../core/nn/loss.ts";
-import type { HostTensor, Tensor } from "../../core/tensor.ts";
+import type { HostTensor } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
-import { flatten } from "../../core/tree.ts";
 import { keyOf } from "../../formats/adapterhub.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { OpenRuntime } from "../runtimes.ts";
+import { countOf } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf, checkBatches } from "./model_cases.ts";
 
@@ -28,6 +28,5 @@ export async function runBottleneckCase(golden: GoldenCase, runtime: OpenRuntime
   );
   assertEquals(found.map(([key]) => key).sort(), [...expected.keys()].sort());
   for (const [key, grad] of found) assertNear(`the gradient of ${key}`, grad, expected.get(key)!, golden.rtol.long);
-  const count = flatten<Tensor>(tuned.trainable).leaves.reduce((n, leaf) => n + leaf.size, 0);
-  assertEquals(count, golden.info.trainable_params);
+  assertEquals(countOf(tuned.trainable), golden.info.trainable_params);
 }

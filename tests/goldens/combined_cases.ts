@@ -10,7 +10,7 @@ import { moduleNames } from "../../formats/peft/describe.ts";
 import { readAdapter } from "../../formats/peft/files.ts";
 import { adapterOptions, fitAdapter } from "../../formats/adapter_fit.ts";
 import type { OpenRuntime } from "../runtimes.ts";
-import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
+import { adapted, assertAllNear, byKey, productOf } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf } from "./model_cases.ts";
 
@@ -80,7 +80,7 @@ export async function runCombinationsCase(golden: GoldenCase, runtime: OpenRunti
     for (const [key, change] of changes) {
       if (!key.startsWith(`${name}.`)) continue;
       const [, { A, B }] = Object.entries(found).find(([path]) => key === `${name}.${model.hubName(path)}.weight`)!;
-      assertNear(`the change ${key}`, multiply(B, A), change, svdRtol);
+      assertNear(`the change ${key}`, productOf(B, A), change, svdRtol);
     }
     const logits = await runtime.read(
       runtime.jit((t, f, x) => made.apply(t, f, x))(made.trainable, made.frozen, inputs),
@@ -115,7 +115,7 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
   if (niter === undefined) assertAllNear("what is left of", left, residual, values);
   for (const [path, { A, B }] of niter === undefined ? Object.entries(start) : []) {
     const expected = golden.tensors("init_ba.safetensors").get(model.hubName(`${path}.weight`))!;
-    assertNear(`B·A of ${path}`, multiply(B, A), expected, values);
+    assertNear(`B·A of ${path}`, productOf(B, A), expected, values);
   }
   assertNear("init.a.logits", await logits(tuned, tuned.trainable, a), io.get("init.a.logits")!, values);
   assertNear("init.b.logits", await logits(tuned, tuned.trainable, b), io.get("init.b.logits")!, values);
@@ -142,15 +142,4 @@ export async function runPissaCase(golden: GoldenCase, runtime: OpenRuntime): Pr
   const found = byKey(await runtime.read(plain.trainable), converted.keyOf);
   assertAllNear("converted", found, golden.tensors("converted/adapter_model.safetensors"), values);
   assertNear("plain on the base", await logits(plain, plain.trainable, a), io.get("trained.a.logits")!, values);
-}
-
-function multiply(a: HostTensor, b: HostTensor): HostTensor {
-  const [[rows, inner], [, columns]] = [a.shape, b.shape];
-  const data = new Float32Array(rows * columns);
-  for (let i = 0; i < rows; i++) {
-    for (let k = 0; k < inner; k++) {
-      for (let j = 0; j < columns; j++) data[i * columns + j] += a.data[i * inner + k] * b.data[k * columns + j];
-    }
-  }
-  return { shape: [rows, columns], dtype: "f32", data };
 }

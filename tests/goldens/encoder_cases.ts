@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { classificationLoss } from "../../core/nn/loss.ts";
 import type { Value } from "../../core/ir/graph.ts";
 import type { EncoderModel, HeadedModel, TokenInputs } from "../../core/model.ts";
-import { type HostTensor, type Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, upload } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
 import { flatten } from "../../core/tree.ts";
 import type { EncoderFamily } from "../../models/families/encoder.ts";
@@ -11,8 +11,9 @@ import { variantOf } from "../../models/families/mod.ts";
 import { parseConfig } from "../../models/load/config.ts";
 import { loadAnyModel } from "../../models/mod.ts";
 import type { OpenRuntime } from "../runtimes.ts";
-import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
+import { adapted, assertAllNear, byKey, countOf, isHost } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
+import { maskedRows } from "./model_cases.ts";
 
 /** An encoder with a head or without, as its file says. */
 type AnyEncoder = (EncoderModel | HeadedModel) & Pick<Awaited<ReturnType<typeof loadAnyModel>>, "config">;
@@ -104,21 +105,10 @@ export async function runHeadLoraCase(golden: GoldenCase, runtime: OpenRuntime):
   assertEquals(countOf(trainable) + countOf(model.params), golden.info.all_params);
 }
 
-const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
-const countOf = (tree: unknown) => flatten<Tensor>(tree).leaves.reduce((n, leaf) => n + leaf.size, 0);
-
 /** Leaves by their names in files. */
 function byPath(model: HeadedModel, tree: unknown): Map<string, HostTensor> {
   const { leaves, paths } = flatten<HostTensor>(tree, isHost);
   return new Map(paths.map((path, i) => [model.hubName(path), leaves[i]]));
-}
-
-/** Logits of tokens that are padding mean nothing: those of both are 0. */
-export function realTokens(logits: HostTensor, mask: HostTensor | undefined): HostTensor {
-  if (mask === undefined || logits.shape.length < 3) return logits;
-  const width = logits.shape.at(-1)!;
-  const data = Float32Array.from(logits.data as Float32Array, (x, i) => mask.data[Math.floor(i / width)] ? x : 0);
-  return { ...logits, data };
 }
 
 /** Checks logits and losses of a function of trained and fixed weights, and gives the gradients of the trained by the first. */
@@ -141,7 +131,8 @@ async function checkBatches(
     const { logits, value, grads } = await runtime.read(
       run(trained, fixed, encoderInputs(io, prefix, runtime), labels),
     );
-    const [found, expected] = [logits, io.get(`${prefix}logits`)!].map((x) => realTokens(x, mask));
+    // Logits of tokens that are padding mean nothing.
+    const [found, expected] = [logits, io.get(`${prefix}logits`)!].map((x) => maskedRows(x, mask));
     assertNear(`${prefix}logits`, found, expected, golden.rtol.values);
     assertNear(`the loss of ${key}`, value, golden.info.losses[key], golden.rtol.values);
     first ??= grads;

@@ -54,16 +54,15 @@ export async function checkBatches(
     const { logits, loss } = await runtime.read(run(params, batch.inputs, batch.labels));
     const expected = io.get(`${name}.logits`);
     // What a padded token gives is arbitrary where it sees nothing in its window.
-    const seen = io.get(`${name}.attention_mask`);
-    const real = (x: HostTensor) => seen === undefined ? x : maskedRows(x, seen);
+    const real = (x: HostTensor) => maskedRows(x, io.get(`${name}.attention_mask`));
     if (expected !== undefined) assertNear(`${name}.logits`, real(logits), real(expected), golden.rtol.values);
     if (golden.info.losses) assertNear(`the loss of ${name}`, loss, golden.info.losses[name], golden.rtol.values);
   }
 }
 
-/** Zeros in the rows [B,T] of x [B,T,…] that a mask hides; all of x where it is not of the tokens. */
-function maskedRows(x: HostTensor, mask: HostTensor): HostTensor {
-  if (x.shape.length < 3) return x;
+/** Zeros in the rows [B,T] of x [B,T,…] that a mask hides; all of x where it is not of the tokens, or there is no mask. */
+export function maskedRows(x: HostTensor, mask: HostTensor | undefined): HostTensor {
+  if (mask === undefined || x.shape.length < 3) return x;
   const width = x.data.length / mask.data.length;
   return { ...x, data: Float32Array.from(x.data, (value, i) => mask.data[Math.floor(i / width)] === 0 ? 0 : value) };
 }

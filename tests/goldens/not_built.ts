@@ -18,9 +18,7 @@ const unsupported = [
 /** Keys of LoRA's configuration that mean another method. */
 const loraKeys = ["layer_replication", "target_parameters"];
 /** Objectives: the name of a case after `obj-`. */
-const objectives = [
-  ...["grpo"],
-];
+const objectives = ["grpo"];
 
 /** A file's JSON, where it is there. */
 function jsonAt(path: string): any {

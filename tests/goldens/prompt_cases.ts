@@ -3,9 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { causalLoss, ignoredLabel } from "../../core/nn/loss.ts";
 import { full } from "../../core/ops/broadcast.ts";
 import { concat } from "../../core/ops/structure.ts";
-import { type HostTensor, Tensor, upload } from "../../core/tensor.ts";
+import { type HostTensor, upload } from "../../core/tensor.ts";
 import { valueAndGrad } from "../../core/transforms/grad.ts";
-import { flatten } from "../../core/tree.ts";
 import { loadAdapter } from "../../formats/tuned_model.ts";
 import { unmergedSteps } from "../../formats/unmerged.ts";
 import { methodOf } from "../../formats/peft/config.ts";
@@ -16,6 +15,7 @@ import { generator } from "../../models/generate/generate.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import type { OpenRuntime } from "../runtimes.ts";
+import { countOf } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf } from "./model_cases.ts";
 
@@ -37,9 +37,8 @@ export async function runPromptCase(golden: GoldenCase, runtime: OpenRuntime): P
   await checkGradients(golden, trained, runtime);
   await checkKept(golden, trained, runtime);
   await checkGenerated(golden, model, loaded, runtime);
-  const count = (tree: unknown) => flatten<Tensor>(tree).leaves.reduce((n, leaf) => n + leaf.size, 0);
-  assertEquals(count(trained.trainable), golden.info.trainable_params);
-  assertEquals(count(trained.trainable) + count(model.params), golden.info.all_params);
+  assertEquals(countOf(trained.trainable), golden.info.trainable_params);
+  assertEquals(countOf(trained.trainable) + countOf(model.params), golden.info.all_params);
 }
 
 /** What PEFT trained: the adapter itself, or the network whose output is all that its file has. */

@@ -9,7 +9,7 @@ import { lora, type TunedLanguageModel } from "../../formats/tuned_model.ts";
 import { loadModel } from "../../models/load/load_model.ts";
 import type { LoadedModel } from "../../models/load/loader.ts";
 import type { OpenRuntime } from "../runtimes.ts";
-import { adapted, assertAllNear, byKey } from "./adapter_cases.ts";
+import { adapted, assertAllNear, byKey, isHost, productOf } from "./adapter_cases.ts";
 import { assertNear, type GoldenCase } from "./golden_case.ts";
 import { batchOf, checkBatches } from "./model_cases.ts";
 
@@ -69,7 +69,6 @@ async function checkOwn(golden: GoldenCase, model: LoadedModel, runtime: OpenRun
   const left = golden.has("residual.safetensors")
     ? golden.tensors("residual.safetensors")
     : new Map<string, HostTensor>();
-  const isHost = (x: unknown) => (x as HostTensor | null)?.data !== undefined;
   const flat = flatten<HostTensor>(frozen, isHost);
   for (const [name, tensor] of left) {
     assertNear(
@@ -109,16 +108,6 @@ async function checkOwn(golden: GoldenCase, model: LoadedModel, runtime: OpenRun
 const lastNames = (names: string | readonly string[]) =>
   typeof names === "string" ? new RegExp(names) : names.map((name) => name.slice(name.lastIndexOf(".") + 1));
 const norm = ({ data }: { data: ArrayLike<number> }) => Math.sqrt(Array.from(data).reduce((sum, x) => sum + x * x, 0));
-
-function productOf(B: HostTensor, A: HostTensor): HostTensor {
-  const [out, r] = B.shape, inputs = A.shape[1];
-  const data = Float32Array.from({ length: out * inputs }, (_, i) => {
-    let sum = 0;
-    for (let k = 0; k < r; k++) sum += B.data[Math.floor(i / inputs) * r + k] * A.data[k * inputs + i % inputs];
-    return sum;
-  });
-  return { shape: [out, inputs], dtype: "f32", data };
-}
 
 function cosineOf(a: HostTensor, b: HostTensor, row: number): number {
   const width = a.shape[1];
