@@ -23,18 +23,8 @@ async function inProcess(asked: object): Promise<any> {
   const map = new URL("../offline.json", import.meta.url).pathname;
   const { code, stdout } = await new Deno.Command("deno", {
     args: [
-      ...[
-        "run",
-        "--quiet",
-        "--no-lock",
-        "--no-check",
-        "--import-map",
-        map,
-        "--allow-read",
-        "--allow-env",
-        "--allow-ffi",
-      ],
-      ...[script, JSON.stringify(asked)],
+      ...["run", "--quiet", "--no-lock", "--no-check", "--import-map", map],
+      ...["--allow-read", "--allow-env", "--allow-ffi", script, JSON.stringify(asked)],
     ],
     stderr: "inherit",
   }).output();
@@ -57,9 +47,7 @@ const bytes = (n: number) => n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${(n / 1
 /** The table of a page: quality with the deviation over seeds, and what each costs. */
 function table(lines: readonly Line[], quality: string): string {
   const digits = quality === "loss" ? 4 : 2;
-  const heading = [
-    ...["", quality, "trained", "saved", "step", "peak memory", "latency, unmerged", "merged"],
-  ];
+  const heading = ["", quality, "trained", "saved", "step", "peak memory", "latency, unmerged", "merged"];
   const rows = lines.map((l) => [
     l.name,
     `${mean(l.quality).toFixed(digits)} ± ${deviation(l.quality).toFixed(digits)}`,

@@ -3,7 +3,6 @@
  * seed. Prints one JSON object.
  */
 import { LowrankError } from "../core/errors.ts";
-
 import type { Operand, Tensor } from "../core/tensor.ts";
 import { flatten } from "../core/tree.ts";
 import { optionsOf } from "../lora/check_options.ts";

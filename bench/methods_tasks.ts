@@ -13,8 +13,6 @@ import type { Trainee } from "../train/trainee.ts";
 
 /** One task on a device. */
 export interface ComparedTask {
-  /** What the quality is, as a column's heading, and whether less is better. */
-  readonly quality: string;
   readonly batch: number;
   readonly seq: number;
   /** The modules that are adapted, and those that are trained in full beside any method. */
@@ -48,7 +46,7 @@ const rowOf = (device: Device, ids: readonly number[]): { inputIds: Tensor } => 
 function spam(device: Device, { steps, testRows, model: place = ".cache/minilm" }: TaskSize): ComparedTask {
   const classes = ["ham", "spam"], batch = 16, context = 48;
   return {
-    ...{ quality: "accuracy, %", batch, seq: context, targets: ["query", "value"], modulesToSave: ["classifier"] },
+    ...{ batch, seq: context, targets: ["query", "value"], modulesToSave: ["classifier"] },
     async open(seed) {
       const model = await loadClassifier(place, { device, labels: classes, seed });
       const examples = (await mails()).map(({ text, label }) => {
@@ -98,7 +96,7 @@ function letters(
   const batch = 4, seq = 256;
   const gpt2 = place.endsWith("letters-base");
   return {
-    ...{ quality: "loss on held-out letters", batch, seq, targets: gpt2 ? ["c_attn"] : ["q_proj", "v_proj"] },
+    ...{ batch, seq, targets: gpt2 ? ["c_attn"] : ["q_proj", "v_proj"] },
     async open() {
       const model = await loadModel(place, { device, dtype: "f32" });
       const tokenizer: Tokenizer = model.tokenizer();
