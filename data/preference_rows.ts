@@ -1,7 +1,6 @@
 /** Rows about which answers are better: pairs of answers, and answers that are judged alone. TRL's and LLaMA-Factory's shapes. */
 import { answeredRow, isSpoken, isTalk, talkRow } from "./conversations.ts";
-import type { Json, Row, RowFormat } from "./rows.ts";
-import { BadRow } from "./rows.ts";
+import { BadRow, type Json, type Row, type RowFormat } from "./rows.ts";
 
 /** Two answers to one prompt, the better one first. */
 export interface PreferenceRow {

@@ -106,12 +106,12 @@ export function classify(options: ClassificationOptions = {}): Objective {
     count: (batch) => batch.columns.weights ? sumOf(batch.columns.weights.data) : countLabels(batch),
     sums(apply, { labels, weights, ...inputs }) {
       const logits = apply(inputs);
-      const known = convert(ne(labels, ignoredLabel), "f32");
+      const known = ne(labels, ignoredLabel);
       const loss = weights === undefined
         ? classificationLoss(logits, labels, { reduction: "sum" })
         : reduceSum(mul(crossEntropyRows(logits, labels), asValue(weights)));
-      const right = convert(and(ne(labels, ignoredLabel), eq(argmax(logits, 1), labels)), "f32");
-      return { loss, right: reduceSum(right), ...(weights && { rows: reduceSum(known) }) };
+      const right = convert(and(known, eq(argmax(logits, 1), labels)), "f32");
+      return { loss, right: reduceSum(right), ...(weights && { rows: reduceSum(convert(known, "f32")) }) };
     },
     measures: [{ name: "accuracy", percent: true, of: ({ right, rows, count }) => right / (rows ?? count) }],
   };

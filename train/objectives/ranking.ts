@@ -1,13 +1,11 @@
 /** Multiple negatives ranking: of all texts of a batch, the one that belongs to it is nearest to each. */
-import { classificationLoss } from "../../core/nn/loss.ts";
-import { reduceSum } from "../../core/ops/broadcast.ts";
+import { classificationLoss, ignoredLabel } from "../../core/nn/loss.ts";
+import { broadcastTo, reduceSum, reshape } from "../../core/ops/broadcast.ts";
 import { asValue } from "../../core/ops/constant.ts";
 import { and, convert, eq, mul, ne, select } from "../../core/ops/elementwise.ts";
 import { matmul } from "../../core/ops/contract.ts";
 import { argmax } from "../../core/ops/reduce.ts";
 import { concat } from "../../core/ops/structure.ts";
-import { broadcastTo, reshape } from "../../core/ops/broadcast.ts";
-import { ignoredLabel } from "../../core/nn/loss.ts";
 import { resolveOptions, type TableOf } from "../options/option_table.ts";
 import { kindOf, type ObjectiveKind } from "./kind.ts";
 import type { Objective } from "./objective.ts";
