@@ -7,12 +7,22 @@ import { showArgument } from "./ops/arguments.ts";
 export type OptionNames<O> = Readonly<Record<keyof O, true>>;
 
 /**
- * Holds a call's options against the names that there are. One that is undefined says nothing and is let be.
+ * Holds a call's options against the names that there are: all that its type has, or it does not compile. One that is
+ * undefined says nothing and is let be.
  *
  * @param who the function, as it is called
  * @throws {OptionError} that names the option which there is not, and the one that is meant
  */
-export function checkOptions(who: string, options: unknown, names: Readonly<Record<string, unknown>>): void {
+export function checkOptions<O extends object>(
+  who: string,
+  options: O,
+  names: { readonly [K in keyof O]-?: unknown },
+): void {
+  checkNames(who, options, names);
+}
+
+/** {@link checkOptions} where the names are known only at run time. */
+export function checkNames(who: string, options: unknown, names: Readonly<Record<string, unknown>>): void {
   checkObject(who, options, names);
   for (const [key, value] of Object.entries(options)) {
     if (value !== undefined && !Object.hasOwn(names, key)) throw noOption(who, key, Object.keys(names));

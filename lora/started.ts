@@ -14,7 +14,7 @@ import { chosenBy, familyOf, methods } from "./methods/mod.ts";
 import { olora } from "./methods/olora.ts";
 import type { LoraOptions, Match, Trainable } from "./options.ts";
 import { pissa, tuneFromWeights } from "./start.ts";
-import { checkOptions } from "../core/options.ts";
+import { checkNames } from "../core/options.ts";
 import { optionsOf } from "./check_options.ts";
 
 /** {@link lora}'s options with a start that is waited for: it is computed from the weights, or from data. */
@@ -60,7 +60,7 @@ export async function startLora<P, I, O>(
   model: Model<P, I, O>,
   given: StartOptions<P, I>,
 ): Promise<Tuned<P, I, O>> {
-  checkOptions("startLora", given, { ...optionsOf(methods.lora), ...startNames });
+  checkNames("startLora", given, { ...optionsOf(methods.lora), ...startNames });
   if (!isStarted(given)) {
     throw new OptionError(`startLora takes an init of ${Object.keys(waitedFor).join(", ")}, not ${String(given.init)}`);
   }

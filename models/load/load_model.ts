@@ -43,7 +43,7 @@ import {
   type LoadOptions,
   type Outlined,
 } from "./loader.ts";
-import { checkOptions, type OptionNames } from "../../core/options.ts";
+import { checkNames, checkOptions, type OptionNames } from "../../core/options.ts";
 
 /** How GPT-2 is loaded: `await gpt2.load("path/to/gpt2", { device })`. */
 export const gpt2: Loader<Gpt2Params> = loaderOf(gpt2Family);
@@ -201,7 +201,7 @@ async function loadEncoderFor<T extends EncoderTask>(
   options: EncoderOptions,
 ): Promise<Loaded<EncoderTasks[T]>> {
   const [who, names] = loads[task];
-  checkOptions(who, options, names);
+  checkNames(who, options, names);
   const files = await openModel(place, encoders(), options, (config) => encoderLoader(task, config).check(config));
   return await encoderLoader(task, files.config).fromFiles(files, options);
 }

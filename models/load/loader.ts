@@ -22,7 +22,7 @@ import { configOfWeights } from "./tied_head.ts";
 import { checkWeights, matchName, renameWeights, type WeightSource } from "./weights.ts";
 import { type TextGenerator, textGenerator, type TextModel } from "../generate/text_generator.ts";
 import type { Steps } from "../generate/generate.ts";
-import { checkOptions, type OptionNames } from "../../core/options.ts";
+import { checkNames, type OptionNames } from "../../core/options.ts";
 
 /** How a weight may be held: as f32, as the 16 bits that it is stored in, or `packed`, with the codes of its file. */
 export type WeightDType = "f32" | "f16" | "bf16" | "packed";
@@ -166,7 +166,7 @@ export function loaderOf<P, M extends Model<P, TokenInputs, Value>, O extends Lo
     fromFiles,
     check: checkWhole,
     load: async (place, options) => {
-      checkOptions("load", options, names);
+      checkNames("load", options, names);
       return fromFiles(await openModel(place, [modelType], options, checkWhole), options);
     },
   };
