@@ -93,6 +93,12 @@ Deno.test("bad data is refused with the file, the line and the remedy", () => {
     ["rows.jsonl", '{"prompt":"a","chosen":"b"}', 'a preference has "chosen" and "rejected"'],
     ["rows.jsonl", '{"prompt":"a","chosen":"b","rejected":7}', 'a preference has "chosen" and "rejected"'],
     ["rows.jsonl", '{"chosen":"b","rejected":"c"}', "line 1 has no prompt, and its chosen and rejected texts begin"],
+    ["rows.jsonl", '{"text":"a","label":1e999}', "its label is the number Infinity; a row is"],
+    [
+      "rows.jsonl",
+      '{"sentence1":"a","sentence2":"b","score":1e999}',
+      'an object with the keys ["sentence1","sentence2","score"]: a row is',
+    ],
     [
       "rows.jsonl",
       '{"prompt":"a","chosen":"b","rejected":"c","margin":"x"}',

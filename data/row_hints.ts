@@ -77,5 +77,7 @@ function remedyOf(row: Json, keys: readonly string[], rows: string): string {
 function kindOf(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
-  return typeof value === "object" ? "an object" : `the ${typeof value} ${JSON.stringify(value)}`;
+  // JSON.stringify calls a number too large for a double null.
+  const text = typeof value === "number" ? String(value) : JSON.stringify(value);
+  return typeof value === "object" ? "an object" : `the ${typeof value} ${text}`;
 }

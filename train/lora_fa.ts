@@ -8,6 +8,7 @@ import { Matrix, pseudoInverse } from "ml-matrix";
 import {
   type AdamWOptions,
   type AdamWState,
+  checkAdam,
   nextCorrections,
   type Optimiser,
   startAdam,
@@ -30,6 +31,7 @@ export async function loraFa(
   checkOptions("loraFa", options, { betas: true, eps: true, weightDecay: true });
   checkMembers("loraFa", "an adapted model", tuned, ["matched", "trainable"]);
   const { matched, trainable } = tuned, { betas = [0.9, 0.999], eps = 1e-6, weightDecay = 0 } = options;
+  checkAdam("LoRA-FA", { betas, eps, weightDecay });
   const pairs = matched.filter(({ path }) => trainable[path].A !== undefined && trainable[path].B !== undefined);
   if (pairs.length === 0) {
     throw new OptionError("LoRA-FA is for pairs of A and B, and this adapter has none: use adamw");

@@ -48,6 +48,20 @@ export interface AdamWState {
   readonly corrections: readonly [Leaf, Leaf];
 }
 
+/** Refuses settings of Adam that are out of their ranges. @throws {OptionError} */
+export function checkAdam(
+  name: string,
+  { betas, eps, weightDecay }: Required<Pick<AdamWOptions, "betas" | "eps" | "weightDecay">>,
+): void {
+  for (const beta of betas) {
+    if (!(beta >= 0 && beta < 1)) throw new OptionError(`a beta of ${name} is ${beta}: give two numbers in [0, 1)`);
+  }
+  if (!(eps >= 0)) throw new OptionError(`eps of ${name} is ${eps}: give a number of at least 0`);
+  if (!(weightDecay >= 0)) {
+    throw new OptionError(`weightDecay of ${name} is ${weightDecay}: give a number of at least 0`);
+  }
+}
+
 /**
  * AdamW: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2, in the order of operations of
  * `torch.optim.AdamW`. The corrections 1 - beta^t are kept as c ← beta·c + (1 - beta): taken from a power they would lose
@@ -58,11 +72,7 @@ export interface AdamWState {
 export function adamw(options: AdamWOptions = {}): Optimiser<AdamWState> {
   checkOptions("adamw", options, { betas: true, eps: true, weightDecay: true, groups: true });
   const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, groups = () => undefined } = options;
-  for (const beta of betas) {
-    if (!(beta >= 0 && beta < 1)) throw new OptionError(`a beta of AdamW is ${beta}: give two numbers in [0, 1)`);
-  }
-  if (!(eps >= 0)) throw new OptionError(`eps of AdamW is ${eps}: give a number of at least 0`);
-  if (!(weightDecay >= 0)) throw new OptionError(`weightDecay of AdamW is ${weightDecay}: give a number of at least 0`);
+  checkAdam("AdamW", { betas, eps, weightDecay });
   return {
     init: startAdam,
     update: (params, grads, state, lr) => {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { OptionError } from "../core/errors.ts";
 import { oracleTensor, runOracle } from "../testing/oracle.ts";
-import { adamw, allFinite, clipByGlobalNorm, globalNorm, loraPlus, selectTree } from "./optimiser.ts";
+import { adamw, allFinite, checkAdam, clipByGlobalNorm, globalNorm, loraPlus, selectTree } from "./optimiser.ts";
 
 const vector = (...numbers: number[]) => oracleTensor([numbers.length], numbers);
 const numbers = (tensor: unknown) => [...(tensor as { data: Float64Array }).data];
@@ -58,6 +58,11 @@ Deno.test("AdamW refuses options out of range", () => {
   assertThrows(() => adamw({ betas: [0.9, 1] }), OptionError, "a beta of AdamW is 1");
   assertThrows(() => adamw({ eps: -1 }), OptionError, "eps");
   assertThrows(() => adamw({ weightDecay: NaN }), OptionError, "weightDecay");
+  assertThrows(
+    () => checkAdam("LoRA-FA", { betas: [NaN, 0.9], eps: 1e-6, weightDecay: 0 }),
+    OptionError,
+    "LoRA-FA is NaN",
+  );
 });
 
 Deno.test("LoRA+ gives B and vectors the higher rate, embeddings their own, and biases no decay", () => {

@@ -99,7 +99,7 @@ export const regression: Objective = {
       kind: "text and number",
       form: '{"text": …, "label": number}',
       keys: ["text", "label"],
-      fits: ({ text, label }) => typeof text === "string" && typeof label === "number",
+      fits: ({ text, label }) => typeof text === "string" && Number.isFinite(label),
       take: ({ text, label }) => ({ text, number: label }),
     } satisfies RowFormat,
   ],

@@ -56,7 +56,7 @@ export const scoredRows: RowFormat = {
   kind: "two texts and a score",
   form: '{"sentence1": …, "sentence2": …, "score": number}',
   keys: ["sentence1", "sentence2", "score"],
-  fits: ({ sentence1, sentence2, score }) => isText(sentence1) && isText(sentence2) && typeof score === "number",
+  fits: ({ sentence1, sentence2, score }) => isText(sentence1) && isText(sentence2) && Number.isFinite(score),
   take: ({ sentence1, sentence2, score }): Texts => ({
     texts: [sentence1, sentence2] as string[],
     score: score as number,
